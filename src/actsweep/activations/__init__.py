@@ -1,0 +1,343 @@
+"""Activation functions: every one is a function, an entry in `ACTIVATIONS` and a file `conf/act/`.
+
+To add one, write a function `fn(z, **params)` in `elementwise.py` or `across.py`, an entry below,
+`conf/act/<name>.yaml` with the same parameters, and a reference in `tests/test_activations.py`,
+which fails until all four agree.
+
+Numerics. On every finite float32 and bfloat16 input, value and derivative are finite wherever the
+exact ones are representable. Values and derivatives are within 4 units in the last place of the
+exact ones in float32 on CPU, at default parameters; bfloat16 is computed in float32 and rounded.
+Parameters other than the default cost accuracy in exponential tails: the rounding of `beta * z`
+or `z / alpha` is multiplied by its size. XLA flushes subnormal numbers to 0 on CPU, so a result
+below 1.2e-38 may be 0; for the gated ones this holds of the gate's value.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from actsweep.activations import across, elementwise
+from actsweep.activations.base import (
+    Activation,
+    Params,
+    check_names,
+    custom,
+    drive,
+    inputs_per_unit,
+    slope,
+    split,
+)
+from actsweep.errors import unknown_name
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "bind",
+    "custom",
+    "drive",
+    "get",
+    "inputs_per_unit",
+    "slope",
+    "split",
+]
+
+
+def _learns_beta(params: Params) -> tuple[str, ...]:
+    return ("beta",) if params.get("learnable", False) else ()
+
+
+_SMOOTH = "{}; differentiable everywhere"
+_SWISH = "Ramachandran et al. 2017, arXiv:1710.05941"
+_GLU = "Shazeer 2020, arXiv:2002.05202"
+_REALS = "(-inf, inf)"
+
+_ENTRIES = (
+    Activation(
+        "identity", elementwise.identity, "z", "the linear baseline", _REALS, _SMOOTH.format(1)
+    ),
+    Activation(
+        "sigmoid",
+        elementwise.sigmoid,
+        "1 / (1 + exp(-z))",
+        "Rumelhart, Hinton & Williams 1986, Nature 323:533",
+        "(0, 1)",
+        _SMOOTH.format(0.25),
+    ),
+    Activation(
+        "hard_sigmoid",
+        elementwise.hard_sigmoid,
+        "min(max(z + 3, 0), 6) / 6",
+        "Courbariaux et al. 2015, arXiv:1511.00363; slope 1/6 as in MobileNetV3",
+        "[0, 1]",
+        "1/6; f'(-3) = f'(3) = 0, the flat sides",
+        kinks=(-3.0, 3.0),
+    ),
+    Activation(
+        "log_sigmoid",
+        elementwise.log_sigmoid,
+        "log(1 / (1 + exp(-z)))",
+        "the log-likelihood of logistic regression",
+        "(-inf, 0)",
+        _SMOOTH.format(0.5),
+    ),
+    Activation(
+        "tanh",
+        elementwise.tanh,
+        "(exp(z) - exp(-z)) / (exp(z) + exp(-z))",
+        "LeCun et al. 1998, Efficient BackProp",
+        "(-1, 1)",
+        _SMOOTH.format(1),
+    ),
+    Activation(
+        "hard_tanh",
+        elementwise.hard_tanh,
+        "min(max(z, -1), 1)",
+        "Collobert 2004, Large Scale Machine Learning",
+        "[-1, 1]",
+        "1; f'(-1) = f'(1) = 0, the flat sides",
+        kinks=(-1.0, 1.0),
+    ),
+    Activation(
+        "softsign",
+        elementwise.softsign,
+        "z / (1 + |z|)",
+        "Turian, Bergstra & Bengio 2009",
+        "(-1, 1)",
+        _SMOOTH.format(1),
+    ),
+    Activation(
+        "softplus",
+        elementwise.softplus,
+        "log(1 + exp(z))",
+        "Dugas et al. 2000, NIPS 13",
+        "(0, inf)",
+        _SMOOTH.format(0.5),
+    ),
+    Activation(
+        "relu",
+        elementwise.relu,
+        "max(z, 0)",
+        "Nair & Hinton 2010, ICML",
+        "[0, inf)",
+        "0, the flat side",
+        kinks=(0.0,),
+    ),
+    Activation(
+        "relu6",
+        elementwise.relu6,
+        "min(max(z, 0), 6)",
+        "Krizhevsky 2010, Convolutional Deep Belief Networks on CIFAR-10",
+        "[0, 6]",
+        "0; f'(6) = 0, the flat sides",
+        kinks=(0.0, 6.0),
+    ),
+    Activation(
+        "squared_relu",
+        elementwise.squared_relu,
+        "max(z, 0)^2",
+        "So et al. 2021 (Primer), arXiv:2109.08668",
+        "[0, inf)",
+        _SMOOTH.format(0),
+    ),
+    Activation(
+        "leaky_relu",
+        elementwise.leaky_relu,
+        "z where z > 0, slope * z elsewhere",
+        "Maas, Hannun & Ng 2013, ICML workshop",
+        _REALS,
+        "slope, the left side",
+        kinks=(0.0,),
+        params={"slope": 0.01},
+    ),
+    Activation(
+        "prelu",
+        elementwise.prelu,
+        "z where z > 0, slope * z elsewhere; slope is learned",
+        "He et al. 2015, arXiv:1502.01852",
+        _REALS,
+        "slope, the left side",
+        kinks=(0.0,),
+        params={"slope": 0.25, "per_channel": False},
+        learnable=lambda params: ("slope",),
+    ),
+    Activation(
+        "elu",
+        elementwise.elu,
+        "z where z > 0, alpha * (exp(z) - 1) elsewhere",
+        "Clevert, Unterthiner & Hochreiter 2015, arXiv:1511.07289",
+        "(-alpha, inf)",
+        "alpha, the left side; 0 is a kink unless alpha = 1",
+        params={"alpha": 1.0},
+    ),
+    Activation(
+        "celu",
+        elementwise.celu,
+        "z where z > 0, alpha * (exp(z / alpha) - 1) elsewhere",
+        "Barron 2017, arXiv:1704.07483",
+        "(-alpha, inf)",
+        _SMOOTH.format(1),
+        params={"alpha": 1.0},
+    ),
+    Activation(
+        "selu",
+        elementwise.selu,
+        "s * z where z > 0, s * a * (exp(z) - 1) elsewhere; s = 1.05070, a = 1.67326",
+        "Klambauer et al. 2017, arXiv:1706.02515",
+        "(-1.7581, inf)",
+        "s * a = 1.7581, the left side",
+        kinks=(0.0,),
+    ),
+    Activation(
+        "gelu",
+        elementwise.gelu,
+        "z * Phi(z); approximate: z / 2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 * z^3)))",
+        "Hendrycks & Gimpel 2016, arXiv:1606.08415",
+        "[-0.1700, inf)",
+        _SMOOTH.format(0.5),
+        monotone=False,
+        params={"approximate": False},
+    ),
+    Activation(
+        "swish",
+        elementwise.swish,
+        "z * sigmoid(beta * z)",
+        _SWISH,
+        "[-0.2785, inf)",
+        _SMOOTH.format(0.5),
+        monotone=False,
+        params={"beta": 1.0, "learnable": False},
+        learnable=_learns_beta,
+    ),
+    Activation(
+        "silu",
+        elementwise.swish,
+        "z * sigmoid(z)",
+        "Elfwing, Uchibe & Doya 2017, arXiv:1702.03118",
+        "[-0.2785, inf)",
+        _SMOOTH.format(0.5),
+        monotone=False,
+    ),
+    Activation(
+        "hard_swish",
+        elementwise.hard_swish,
+        "z * min(max(z + 3, 0), 6) / 6",
+        "Howard et al. 2019 (MobileNetV3), arXiv:1905.02244",
+        "[-0.375, inf)",
+        "0.5; f'(-3) = 0, the flat side; f'(3) = 1.5, the left side",
+        kinks=(-3.0, 3.0),
+        monotone=False,
+    ),
+    Activation(
+        "mish",
+        elementwise.mish,
+        "z * tanh(log(1 + exp(z)))",
+        "Misra 2019, arXiv:1908.08681",
+        "[-0.3088, inf)",
+        _SMOOTH.format(0.6),
+        monotone=False,
+    ),
+    Activation(
+        "softmax",
+        across.softmax,
+        "exp(z_j) / sum_k exp(z_k)",
+        "Bridle 1990",
+        "(0, 1)",
+        "Jacobian diag(a) - a a^T; differentiable everywhere",
+        monotone=False,
+        units="vector",
+        slope=across.softmax_slope,
+    ),
+    Activation(
+        "log_softmax",
+        across.log_softmax,
+        "z_j - log(sum_k exp(z_k))",
+        "Bridle 1990",
+        "(-inf, 0)",
+        "Jacobian I - 1 a^T with a the softmax; differentiable everywhere",
+        monotone=False,
+        units="vector",
+        slope=across.log_softmax_slope,
+    ),
+    Activation(
+        "maxout",
+        across.maxout,
+        "max over `pieces` inputs",
+        "Goodfellow et al. 2013, arXiv:1302.4389",
+        _REALS,
+        "1 for the largest piece; n that tie share it, 1/n each",
+        params={"pieces": 2},
+        units="maxout",
+    ),
+    Activation(
+        "glu",
+        across.glu,
+        "v * sigmoid(g), [v, g] = z",
+        "Dauphin et al. 2016, arXiv:1612.08083",
+        _REALS,
+        "0.5 in v, v / 4 in g; differentiable everywhere",
+        monotone=False,
+        units="gated",
+    ),
+    Activation(
+        "swiglu",
+        across.swiglu,
+        "v * g * sigmoid(g), [v, g] = z",
+        _GLU,
+        _REALS,
+        "0 in v, v / 2 in g; differentiable everywhere",
+        monotone=False,
+        units="gated",
+    ),
+    Activation(
+        "geglu",
+        across.geglu,
+        "v * g * Phi(g), [v, g] = z",
+        _GLU,
+        _REALS,
+        "0 in v, v / 2 in g; differentiable everywhere",
+        monotone=False,
+        units="gated",
+    ),
+    Activation(
+        "reglu",
+        across.reglu,
+        "v * max(g, 0), [v, g] = z",
+        _GLU,
+        _REALS,
+        "0 in v, 0 in g: the flat side of the gate",
+        kinks=(0.0,),
+        monotone=False,
+        units="gated",
+    ),
+)
+
+ACTIVATIONS: dict[str, Activation] = {entry.name: entry for entry in _ENTRIES}
+
+
+def get(name: str) -> Activation:
+    """The activation of that name.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name not in ACTIVATIONS:
+        raise unknown_name("act", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
+
+
+def bind(act: Mapping[str, Any]) -> tuple[Activation, dict[str, Any]]:
+    """A run's `act` as (activation, every parameter's value), checked.
+
+    Args:
+        act: the config's mapping: `name` or `_target_`, and parameters; others take their defaults.
+
+    Raises:
+        UserError: an unknown name or parameter, a value of the wrong type, or a bad `_target_`.
+
+    >>> activation, params = bind({"name": "leaky_relu", "slope": 0.1})
+    >>> activation.fn(z, **params)  # doctest: +SKIP
+    """
+    params = {k: v for k, v in act.items() if k not in ("name", "_target_")}
+    target = act.get("_target_")
+    activation = custom(target, params) if target else get(act["name"])
+    check_names(activation.name, params, activation.params)
+    return activation, {**activation.params, **params}

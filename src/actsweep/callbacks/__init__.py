@@ -1,0 +1,66 @@
+"""Observers of training, by name. A user's own comes in by `_target_`."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from actsweep.callbacks.base import Binned, Callback, ProbeView, Say, StepView, Stop
+from actsweep.callbacks.gradients import gradients
+from actsweep.callbacks.health import health
+from actsweep.callbacks.histograms import histograms
+from actsweep.callbacks.moments import moments
+from actsweep.callbacks.units import similarity, units
+from actsweep.errors import UserError, unknown_name
+
+__all__ = ["Binned", "Callback", "ProbeView", "Say", "StepView", "Stop", "build"]
+
+CALLBACKS: dict[str, Callable[..., Callback]] = {
+    "gradients": gradients,
+    "moments": moments,
+    "units": units,
+    "similarity": similarity,
+    "histograms": histograms,
+    "health": health,
+}
+
+
+def build(entries: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Callback]:
+    """The callbacks that the config lists.
+
+    Args:
+        entries: name -> the factory's arguments; with `_target_`, the dotted path of a user's own
+            factory. An entry of None switches that callback off.
+
+    Raises:
+        UserError: an unknown name, an import that fails, arguments that don't fit.
+    """
+    return {
+        name: _one(name, dict(options)) for name, options in entries.items() if options is not None
+    }
+
+
+def _one(name: str, options: dict[str, Any]) -> Callback:
+    path = f"callbacks.{name}"
+    target = options.pop("_target_", None)
+    if target is not None:
+        module, _, attribute = str(target).rpartition(".")
+        try:
+            factory = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"{path}._target_={target}: cannot be imported ({error}); "
+                "type the dotted path of a function that returns an actsweep Callback"
+            ) from error
+    elif name in CALLBACKS:
+        factory = CALLBACKS[name]
+    else:
+        raise unknown_name("callbacks", name, CALLBACKS)
+    try:
+        callback = factory(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}={options}: {error}") from error
+    if not isinstance(callback, Callback):
+        raise UserError(f"{path}: {target} returned {type(callback).__name__}, not a Callback")
+    if callback.every < 1:
+        raise UserError(f"{path}.every={callback.every}: must be at least 1; type {path}.every=1")
+    return callback

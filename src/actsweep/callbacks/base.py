@@ -1,0 +1,103 @@
+"""What a callback is: a probe on the device, a hook on the host, or both."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+from jaxtyping import Array, Float, Int
+
+Readings = Mapping[str, Any]  # metric name -> Float[""] or Binned
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One optimiser step of one member, by layer name, as seen inside the compiled chunk."""
+
+    weights: Mapping[str, Float[Array, "..."]]
+    grads: Mapping[str, Float[Array, "..."]]
+
+
+@dataclass(frozen=True)
+class ProbeView:
+    """One member's network on the probe batch of n training examples, by layer name.
+
+    `preact` is z, `act` is f(z), `slope` is |f'(z)| a unit, `drive` decides whether a unit fires;
+    each [n, ..., units] for the layers that have an activation. `logits` are [n, outputs].
+    `weights` and `grads` (of the mean loss) are the kernels of every layer, the head's included.
+    `preact_grads` are those of each example's own loss with respect to z. `updates` is what the
+    optimiser would add to the weights if this batch came next.
+    """
+
+    preact: Mapping[str, Float[Array, "n ..."]]
+    act: Mapping[str, Float[Array, "n ..."]]
+    slope: Mapping[str, Float[Array, "n ..."]]
+    drive: Mapping[str, Float[Array, "n ..."]]
+    logits: Float[Array, "n outputs"]
+    weights: Mapping[str, Float[Array, "..."]]
+    grads: Mapping[str, Float[Array, "..."]]
+    preact_grads: Mapping[str, Float[Array, "n ..."]]
+    updates: Mapping[str, Float[Array, "..."]]
+
+
+@dataclass(frozen=True)
+class CountView:
+    """Like `ProbeView`, for a slice of the whole training set: the forward pass alone."""
+
+    preact: Mapping[str, Float[Array, "n ..."]]
+    act: Mapping[str, Float[Array, "n ..."]]
+    slope: Mapping[str, Float[Array, "n ..."]]
+    drive: Mapping[str, Float[Array, "n ..."]]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Binned:
+    """A histogram as the device returns it: below the first edge, the bins, from the last edge on."""
+
+    counts: Int[Array, "bins+2"]
+    edges: tuple[float, ...] = field(metadata={"static": True})
+
+
+@dataclass(frozen=True)
+class Say:
+    """A host hook's message: shown, and kept with the run."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A host hook's wish to end this member's training, and why."""
+
+    text: str
+
+
+class Hook(Protocol):
+    """Called for one member's rows in order; may keep what it needs in a closure."""
+
+    def __call__(self, step: int, epoch: float, readings: Mapping[str, float]) -> Say | Stop | None:
+        """Look at one row. `readings` holds the row's scalars by metric name."""
+
+
+@dataclass(frozen=True)
+class Callback:
+    """One observer of training. It never changes the parameters: with or without it, bitwise the same.
+
+    Attributes:
+        on_step: device, at every optimiser step. A reading `family/layer` is logged as its mean over
+            the chunk, and as `family_max/layer`, its maximum.
+        probe: device, on the probe batch, before training and after every `every`-th epoch.
+        count: device, on slices of the whole training set, before training and at the end (best
+            parameters); returns integer counts, which are summed over the slices.
+        conclude: device, turns the sums and the number of examples into readings.
+        hook: host; makes the function that receives each row of one member.
+        every: epochs between probes.
+    """
+
+    on_step: Callable[[StepView], Readings] | None = None
+    probe: Callable[[ProbeView], Readings] | None = None
+    count: Callable[[CountView], Mapping[str, Array]] | None = None
+    conclude: Callable[[Mapping[str, Array], int], Readings] | None = None
+    hook: Callable[[], Hook] | None = None
+    every: int = 1

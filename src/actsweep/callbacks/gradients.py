@@ -1,0 +1,46 @@
+"""How gradients flow: norms of every layer at every step, pre-activation gradients, update ratios."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from actsweep.callbacks.base import Callback, ProbeView, Readings, StepView
+
+
+def gradients(every: int = 1) -> Callback:
+    """L2 norms of weight gradients at every step; the rest on the probe batch.
+
+    `grad_norm/<layer>`: ||dL/dW||, mean over the chunk's steps, and `grad_norm_max/<layer>`.
+    `grad_rms/<layer>`: ||dL/dW|| / sqrt(size of W).
+    `preact_grad_rms/<layer>`: root mean square over examples and units of an example's own
+    dl/dz. `update_ratio/<layer>`: ||update|| / ||W||, of the update that the optimiser would make.
+    Before training, the first two are of the probe batch: there are no steps yet.
+    """
+    return Callback(on_step=_step, probe=_probe, every=every)
+
+
+def norm(x: Float[Array, "..."]) -> Float[Array, ""]:
+    """The L2 norm of all entries."""
+    return jnp.sqrt(jnp.sum(jnp.square(x)))
+
+
+def rms(x: Float[Array, "..."]) -> Float[Array, ""]:
+    """The root of the mean square of all entries."""
+    return jnp.sqrt(jnp.mean(jnp.square(x)))
+
+
+def _step(view: StepView) -> Readings:
+    readings = {}
+    for name, grad in view.grads.items():
+        size = norm(grad)
+        readings[f"grad_norm/{name}"] = size
+        readings[f"grad_rms/{name}"] = size / grad.size**0.5
+    return readings
+
+
+def _probe(view: ProbeView) -> Readings:
+    readings = dict(_step(StepView(view.weights, view.grads)))
+    for name, grad in view.preact_grads.items():
+        readings[f"preact_grad_rms/{name}"] = rms(grad)
+    for name, update in view.updates.items():
+        readings[f"update_ratio/{name}"] = norm(update) / norm(view.weights[name])
+    return readings

@@ -1,0 +1,102 @@
+"""Checkpoints of one member: Orbax folders whose content is verified by a digest when it is loaded."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+Flat = dict[str, np.ndarray]
+
+
+class CheckpointError(Exception):
+    """A checkpoint is missing, unreadable or altered."""
+
+
+def flatten(tree: Any) -> Flat:
+    """Arrays of a tree by their path, on the host; the form in which checkpoints are stored."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(like: Any, flat: Flat) -> Any:
+    """The tree shaped like `like`, with the arrays of `flat`.
+
+    Raises:
+        CheckpointError: a leaf is missing or has another shape or type.
+    """
+
+    def leaf(path: Any, expected: Any) -> np.ndarray:
+        name = jax.tree_util.keystr(path)
+        value = flat.get(name)
+        if value is None or value.shape != expected.shape or value.dtype != expected.dtype:
+            found = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
+            raise CheckpointError(
+                f"{name}: expected {expected.dtype}{list(expected.shape)}, found {found}"
+            )
+        return value
+
+    return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def save(folder: Path, flat: Flat, metadata: dict[str, Any]) -> None:
+    """Write a checkpoint in one step: the folder appears whole or not at all.
+
+    Args:
+        folder: `<run>/checkpoints/best` or `…/last`; an older one is replaced.
+        flat: arrays by name.
+        metadata: JSON values kept beside them, such as the epoch.
+
+    Raises:
+        OSError: no room, or no right to write.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    fresh = folder.with_name(f".{folder.name}-{os.getpid()}.tmp")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        ocp.save_pytree(fresh, flat, custom_metadata={**metadata, "sha256": digest(flat)})
+    except OSError:
+        raise
+    except Exception as error:  # Orbax hides the cause
+        raise error.__cause__ or error from None
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(fresh, folder)
+
+
+def load(folder: Path) -> tuple[Flat, dict[str, Any]]:
+    """Read a checkpoint and verify every byte of it.
+
+    Returns:
+        Arrays by name, and the metadata.
+
+    Raises:
+        CheckpointError: it is missing, unreadable, or not what was saved.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: there is no checkpoint")
+    try:
+        metadata = dict(ocp.pytree_metadata(folder).custom_metadata or {})
+        flat = {name: np.asarray(leaf) for name, leaf in ocp.load_pytree(folder).items()}
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise CheckpointError(f"{folder}: can't be read ({type(cause).__name__}: {cause})") from error
+    if metadata.pop("sha256", None) != digest(flat):
+        raise CheckpointError(f"{folder}: has been altered since it was saved (digest differs)")
+    return flat, metadata
+
+
+def digest(flat: Flat) -> str:
+    """SHA-256 of names, types, shapes and bytes."""
+    total = hashlib.sha256()
+    for name in sorted(flat):
+        value = np.ascontiguousarray(flat[name])
+        total.update(f"{name}:{value.dtype}:{value.shape};".encode())
+        total.update(value.tobytes())
+    return total.hexdigest()

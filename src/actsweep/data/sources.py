@@ -1,0 +1,140 @@
+"""From a `data` config to a `Dataset`: a dictionary of sources, and the user's own."""
+
+import importlib
+import inspect
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from actsweep.config import DataConfig
+from actsweep.data import toys
+from actsweep.data.dataset import Dataset, validate
+from actsweep.data.images import IMAGES
+from actsweep.errors import UserError, bad_value, unknown_name
+
+SPLIT_STREAM = 4
+DIGITS_TEST = 297
+DIGITS_TEST_SEED = 0
+
+log = logging.getLogger(__name__)
+
+
+def load(cfg: DataConfig, say: Callable[[str], None] = log.info) -> Dataset:
+    """The dataset that a config names, prepared first where that is needed.
+
+    Args:
+        cfg: the group `data` of a run.
+        say: takes a line about each slow step.
+
+    Returns:
+        A checked `Dataset`. Equal configs give equal arrays, in equal order.
+
+    Raises:
+        UserError: an unknown name, a bad value, data that can't be had or are damaged.
+    """
+    if cfg._target_ is not None:
+        return validate(_own(cfg), "data._target_")
+    if cfg.options:
+        raise bad_value(
+            "data.options", cfg.options, "empty without data._target_", "data.options={}"
+        )
+    if cfg.name in IMAGES:
+        _no_noise(cfg)
+        data = _images(cfg, say)
+    elif cfg.name in GENERATED:
+        data = GENERATED[cfg.name](cfg)
+    else:
+        raise unknown_name("data", cfg.name, (*IMAGES, *GENERATED))
+    return validate(data)
+
+
+def digits(cfg: DataConfig) -> Dataset:
+    """scikit-learn's 1,797 digits of 8x8 pixels from 0 to 16: needs no files.
+
+    297 of them, the same for every config, are the test set. `data.split_seed` divides the other
+    1,500 into `data.val_size` for validation and the rest for training.
+    """
+    from sklearn.datasets import load_digits
+
+    _no_noise(cfg)
+    bunch = load_digits()
+    x = bunch.images.astype(np.uint8)[..., None]
+    y = bunch.target.astype(np.int32)
+    order = _permutation(DIGITS_TEST_SEED, len(x))
+    test, rest = order[:DIGITS_TEST], order[DIGITS_TEST:]
+    train, val = _split(cfg, len(rest))
+    train, val = rest[train], rest[val]
+    arrays = (x[train], y[train], x[val], y[val], x[test], y[test])
+    labels = tuple(map(str, range(10)))
+    return Dataset("digits", *arrays, classes=10, scale=1 / 8, offset=-1.0, labels=labels)
+
+
+GENERATED: dict[str, Callable[[DataConfig], Dataset]] = {
+    "digits": digits,
+    "circle": toys.circle,
+    "xor": toys.xor,
+    "quadratic": toys.quadratic,
+}
+
+
+def _images(cfg: DataConfig, say: Callable[[str], None]) -> Dataset:
+    from actsweep.data.prepare import arrays
+
+    parts = arrays(cfg.name, Path(cfg.dir) if cfg.dir else None, say)
+    x, y = parts["train_images"], parts["train_labels"]
+    train, val = _split(cfg, len(x))
+    labels = IMAGES[cfg.name].labels
+    splits = (x[train], y[train], x[val], y[val], parts["test_images"], parts["test_labels"])
+    return Dataset(
+        cfg.name, *splits, classes=len(labels), scale=2 / 255, offset=-1.0, labels=labels
+    )
+
+
+def _split(cfg: DataConfig, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids for training and for validation, by `data.split_seed`."""
+    if not 1 <= cfg.val_size < n:
+        fix = f"data.val_size={max(1, n // 6)}"
+        raise bad_value("data.val_size", cfg.val_size, f"from 1 to {n - 1} of {n} examples", fix)
+    order = _permutation(cfg.split_seed, n)
+    return order[cfg.val_size :], order[: cfg.val_size]
+
+
+def _permutation(seed: int, n: int) -> np.ndarray:
+    seeds = np.random.SeedSequence([seed, 0, SPLIT_STREAM])
+    return np.random.Generator(np.random.Philox(seeds)).permutation(n)
+
+
+def _no_noise(cfg: DataConfig) -> None:
+    if cfg.noise:
+        raise bad_value("data.noise", cfg.noise, f"0 for data={cfg.name}", "data.noise=0.0")
+
+
+def _own(cfg: DataConfig) -> Dataset:
+    """Call the user's function `_target_(**options)`."""
+    target = str(cfg._target_)
+    where = f"data._target_={target}"
+    module, _, name = target.rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name) if module else None
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: can't be imported ({error}); must be package.module.function; "
+            "check its spelling, and that its folder is in PYTHONPATH"
+        ) from error
+    if not callable(function):
+        raise UserError(f"{where}: not a function; must be package.module.function")
+    try:
+        inspect.signature(function).bind(**cfg.options)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: doesn't take data.options={dict(cfg.options)} ({error}); "
+            "type for example data.options={}"
+        ) from error
+    data = function(**cfg.options)
+    if not isinstance(data, Dataset):
+        raise UserError(
+            f"{where}: returned {type(data).__name__}; must be an actsweep.data.Dataset"
+        )
+    return data

@@ -1,0 +1,36 @@
+"""Errors that a user can act on: what is wrong, where, what is allowed, what to type."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input. Shown as one line, without a traceback; the program ends with exit code 2."""
+
+
+def bad_value(path: str, value: object, allowed: str, fix: str) -> UserError:
+    """A config value that is out of bounds.
+
+    Args:
+        path: where it stands, as one types it (`optim.lr`).
+        value: what was given.
+        allowed: what would be accepted, in words.
+        fix: an override that works, as one types it (`optim.lr=0.01`).
+    """
+    return UserError(f"{path}={value}: must be {allowed}; type for example {fix}")
+
+
+def unknown_name(path: str, name: object, known: Iterable[str], fix: str = "") -> UserError:
+    """A name that isn't in its dictionary; suggests the nearest one that is.
+
+    Args:
+        path: where it stands, as one types it (`act`).
+        name: what was given.
+        known: every accepted name.
+        fix: what to type when no known name is near; by default the first known one.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    fix = f"{path}={near[0]}" if near else fix or (f"{path}={known[0]}" if known else "another name")
+    hint = f"did you mean {fix}?" if near else f"type for example {fix}"
+    return UserError(f"{path}={name}: no such name; {hint} Known: {', '.join(known)}")

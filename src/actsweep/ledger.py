@@ -1,0 +1,309 @@
+"""Run directories on disk: which files a run has, what state it is in, what a sweep holds.
+
+Everything is written to a temporary file, flushed to the disk and renamed, so a reader sees either
+the old file or the new one. JSON has no NaN and no infinity: both are written as null.
+"""
+
+import csv
+import functools
+import importlib.metadata
+import io
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from actsweep.errors import UserError
+
+STATES = ("running", "complete", "diverged", "failed", "preempted")
+SUMMARY_FIELDS = (
+    "act",
+    "depth",
+    "init",
+    "seed",
+    "lr",
+    "epochs",
+    "best_epoch",
+    "best_val_accuracy",
+    "test_accuracy",
+    "test_loss",
+    "train_loss",
+    "dead_frac",
+    "seconds",
+)
+MEMBERS_COLUMNS = ("run_id", "overrides", "state", *SUMMARY_FIELDS)
+_TEXT_COLUMNS = ("run_id", "overrides", "state", "act", "init")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Where one run's files are: `<root>/runs/<run_id>/`; `root` is `paths.outputs`."""
+
+    root: Path
+    run_id: str
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return Path(self.root) / "runs" / self.run_id
+
+    @property
+    def config(self) -> Path:
+        """The frozen, resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def status(self) -> Path:
+        """State, step, times, provenance."""
+        return self.path / "status.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def histograms(self) -> Path:
+        """Counts, edges and steps of every histogram."""
+        return self.path / "histograms.npz"
+
+    @property
+    def messages(self) -> Path:
+        """Warnings raised during the training, one a line."""
+        return self.path / "messages.log"
+
+    @property
+    def summary(self) -> Path:
+        """Final numbers."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Saved states."""
+        return self.path / "checkpoints"
+
+    @property
+    def wandb(self) -> Path:
+        """W&B's own files."""
+        return self.path / "wandb"
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace a file in one step: temporary file beside it, fsync, rename.
+
+    Raises:
+        OSError: the disk is full or the folder can't be written; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN and infinity become null."""
+    write_atomic(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same value in plain Python types, NaN and infinity as None, for JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if hasattr(value, "tolist"):  # a NumPy scalar or array
+        return finite(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def check_writable(outputs: str) -> None:
+    """Create the output folder and write to it once, so that a bad path fails before training.
+
+    Raises:
+        UserError: the folder can't be created or written.
+    """
+    probe = Path(outputs) / f".writable-{os.getpid()}-{threading.get_ident()}"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(probe, "ok")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"paths.outputs={outputs}: can't write to {Path(outputs).absolute()}: "
+            f"{error.strerror or error}; type for example paths.outputs=/some/folder"
+        ) from error
+
+
+def prepare(run: RunDir, config: Mapping[str, Any]) -> None:
+    """Make a run's folder ready for a fresh training.
+
+    What an earlier training left there is removed, its status first: a crash in the middle leaves
+    a run without a status, never a complete one with half its files.
+
+    Args:
+        run: where to.
+        config: the resolved configuration as nested plain dicts; written to `config.yaml`.
+    """
+    run.path.mkdir(parents=True, exist_ok=True)
+    for file in (run.status, run.config, run.metrics, run.histograms, run.messages, run.summary):
+        file.unlink(missing_ok=True)
+    for leftover in run.path.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+    for folder in (run.checkpoints, run.wandb):
+        if folder.exists():
+            shutil.rmtree(folder)
+    write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    write_status(run, "running", step=0, epoch=0)
+
+
+def write_status(
+    run: RunDir,
+    state: str,
+    *,
+    step: int,
+    epoch: float,
+    cause: str | None = None,
+    **extra: Any,
+) -> None:
+    """Write `status.json`: the state, how far the training is, and where it came from.
+
+    Args:
+        run: whose status.
+        state: one of `STATES`.
+        step: optimiser steps done.
+        epoch: epochs done.
+        cause: why it diverged, failed or was preempted.
+        extra: further fields, kept as they are.
+
+    Raises:
+        ValueError: an unknown state.
+    """
+    if state not in STATES:
+        raise ValueError(f"state={state!r}: must be one of {', '.join(STATES)}")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    before = read_status(run) or {}
+    status = {
+        "state": state,
+        "step": int(step),
+        "epoch": epoch,
+        "cause": cause,
+        "started": before.get("started", now),
+        "updated": now,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "git": _git(),
+        "versions": _versions(),
+        **extra,
+    }
+    write_json(run.status, status)
+
+
+def read_status(run: RunDir) -> dict[str, Any] | None:
+    """The run's status, or None where there is none that can be read."""
+    return _read_json(run.status)
+
+
+def read_summary(run: RunDir) -> dict[str, Any] | None:
+    """The run's final numbers, or None where there are none that can be read."""
+    return _read_json(run.summary)
+
+
+def sweep_dir(outputs: str | Path, name: str) -> Path:
+    """The folder of one sweep: `<outputs>/sweeps/<name>/`."""
+    return Path(outputs) / "sweeps" / name
+
+
+def write_members_csv(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write a sweep's `members.csv`: one line a run.
+
+    Args:
+        folder: the sweep's folder; created if it is missing.
+        rows: dicts with any of `MEMBERS_COLUMNS`; other keys follow as sorted extra columns.
+            A list of overrides is joined by spaces; None and missing values stay empty.
+    """
+    extra = sorted({key for row in rows for key in row} - set(MEMBERS_COLUMNS))
+    text = io.StringIO()
+    table = csv.DictWriter(text, [*MEMBERS_COLUMNS, *extra], restval="", lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        overrides = row.get("overrides", "")
+        if isinstance(overrides, list | tuple):
+            overrides = " ".join(map(str, overrides))
+        table.writerow({**row, "overrides": overrides})
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "members.csv"
+    write_atomic(path, text.getvalue())
+    return path
+
+
+def read_members_csv(folder: Path) -> list[dict[str, Any]]:
+    """A sweep's members, with numbers as numbers and empty cells as None."""
+    with open(folder / "members.csv", newline="") as file:
+        return [
+            {key: cell if key in _TEXT_COLUMNS else _number(cell) for key, cell in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _number(cell: str) -> Any:
+    for parse in (int, float):
+        try:
+            return parse(cell)
+        except ValueError:
+            continue
+    return cell or None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@functools.cache
+def _git() -> dict[str, Any]:
+    """Commit and dirty flag of the repository around the working folder; nulls without one."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *words], capture_output=True, text=True, timeout=5, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    sha = ask("rev-parse", "HEAD")
+    changes = ask("status", "--porcelain") if sha else None
+    return {"sha": sha, "dirty": None if changes is None else bool(changes)}
+
+
+@functools.cache
+def _versions() -> dict[str, str | None]:
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    return {package: version(package) for package in ("actsweep", "jax")}

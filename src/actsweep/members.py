@@ -1,0 +1,142 @@
+"""Members and packs: which run is which, and which runs may share one compiled program. No jax."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from actsweep import config
+from actsweep.config import RunConfig
+
+ID_VERSION = 1
+NOT_IN_ID = ("logger", "paths", "pack", "rerun")
+SHORT_INIT = {"torch_uniform": "torch"}
+VARYING = (
+    "seed",
+    "optim.lr",
+    "optim.momentum",
+    "optim.weight_decay",
+    "init.scale",
+    "init.sigma_w",
+    "init.sigma_b",
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run: its resolved config and its id."""
+
+    config: RunConfig
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Members of one program. `static` is the config that they share, without what varies."""
+
+    static: RunConfig
+    members: tuple[Member, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The members' seeds, in order."""
+        return tuple(member.config.seed for member in self.members)
+
+
+def member(run: RunConfig) -> Member:
+    """The member that a resolved config describes."""
+    return Member(run, run_id(run))
+
+
+def run_id(run: RunConfig) -> str:
+    """Readable head + 8 hex digits of the hash of all that can change the result.
+
+    Where the result is written, how it is logged, packed and placed on devices doesn't count.
+    """
+    init = SHORT_INIT.get(run.init.name, run.init.name)
+    head = f"{run.act['name']}-{run.model.name}{len(run.widths)}-{init}-s{run.seed}"
+    return f"{head}-{_digest(identity(run))[:8]}"
+
+
+def identity(run: RunConfig) -> dict[str, Any]:
+    """All that can change the result, as nested plain values."""
+    plain = config.to_dict(run)
+    for key in NOT_IN_ID:
+        del plain[key]
+    del plain["data"]["dir"], plain["data"]["stream"]
+    del plain["trainer"]["mesh"]
+    plain["id_version"] = ID_VERSION
+    return plain
+
+
+def static_part(run: RunConfig) -> RunConfig:
+    """The config without what may differ within a pack: those fields hold None.
+
+    Whatever compiles a program reads only this, so that no member's number gets baked in.
+    """
+    shared = copy.deepcopy(run)
+    shared.pack.members = None
+    for path in varying_paths(run):
+        *parents, leaf = path.split(".")
+        node = _get(shared, ".".join(parents)) if parents else shared
+        if isinstance(node, dict):
+            node[leaf] = None
+        else:
+            setattr(node, leaf, None)
+    return shared
+
+
+def varying_paths(run: RunConfig) -> tuple[str, ...]:
+    """Config paths whose numbers may differ within a pack; the activation's floats among them."""
+    acts = (f"act.{key}" for key, value in run.act_params.items() if isinstance(value, float))
+    return (*VARYING, *acts)
+
+
+def pack_key(run: RunConfig) -> str:
+    """Equal for members that one compiled program can train."""
+    return _digest(config.to_dict(static_part(run)))
+
+
+def expand(members: Sequence[Member]) -> Pack:
+    """The pack of some members.
+
+    Raises:
+        ValueError: there are none, or they don't share one program.
+    """
+    if not members:
+        raise ValueError("a pack needs at least one member")
+    keys = {pack_key(m.config) for m in members}
+    if len(keys) > 1:
+        ids = ", ".join(m.run_id for m in members)
+        raise ValueError(f"these members don't share one program: {ids}")
+    return Pack(static_part(members[0].config), tuple(members))
+
+
+def stack(pack: Pack) -> dict[str, np.ndarray]:
+    """What differs between members, as arrays with the leading axis M.
+
+    Returns:
+        Config path -> float32[M]; `seed` is uint32[M].
+    """
+    paths = varying_paths(pack.members[0].config)
+    columns = {path: [_get(m.config, path) for m in pack.members] for path in paths}
+    return {
+        path: np.asarray(values, np.uint32 if path == "seed" else np.float32)
+        for path, values in columns.items()
+    }
+
+
+def _get(run: RunConfig, path: str) -> Any:
+    node: Any = run
+    for key in path.split("."):
+        node = node[key] if isinstance(node, dict) else getattr(node, key)
+    return node
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

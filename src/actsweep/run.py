@@ -1,0 +1,258 @@
+"""Runs one pack from resolved configs to finished run folders: everything around the loop."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from actsweep import callbacks as observers
+from actsweep import checkpoint, config, data, ledger, loop, members
+from actsweep.config import RunConfig
+from actsweep.data import Dataset
+from actsweep.errors import bad_value
+from actsweep.ledger import RunDir
+from actsweep.loop import Finished
+from actsweep.members import Member, Pack
+from actsweep.population import Population, set_up_devices
+from actsweep.step import Task
+from actsweep.writers import Console, MemberInfo, MetricsFile, WandbWriter, Writer, Writers
+
+log = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pack stands in its sweep: the sweep's name, runs before this pack, runs in all."""
+
+    sweep: str
+    offset: int = 0
+    total: int | None = None
+
+
+def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
+    """Train the members that aren't complete yet; record and return the summaries of all.
+
+    Args:
+        runs: resolved configs of one program (`members.pack_key`).
+        place: for the progress display and for W&B's group.
+
+    Returns:
+        A summary for each run, in order, with `state` and `reused`.
+
+    Raises:
+        UserError: bad input that only shows once data and devices are there.
+    """
+    everyone = [members.member(run) for run in runs]
+    reused = {m.run_id: done for m in everyone if (done := reusable(m)) is not None}
+    due = {m.run_id: m for m in everyone if m.run_id not in reused}
+    fresh = _train(members.expand(tuple(due.values())), place) if due else {}
+    for run_id in reused:
+        log.info("%s: complete already; rerun=all trains it again", run_id)
+    return [
+        {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused}
+        for m in everyone
+    ]
+
+
+def reusable(member: Member) -> Result | None:
+    """The summary of a run that `rerun` says not to train again, if it is on disk."""
+    folder = RunDir(Path(member.config.paths.outputs), member.run_id)
+    status, summary = ledger.read_status(folder), ledger.read_summary(folder)
+    if status is None or summary is None or member.config.rerun == "all":
+        return None
+    again = {"failed": (), "none": (), "diverged": ("diverged",)}[member.config.rerun]
+    state = status["state"]
+    return summary if state in ("complete", "diverged") and state not in again else None
+
+
+def _train(pack: Pack, place: Place) -> dict[str, Result]:
+    set_up_devices()
+    shared = pack.static
+    began = time.monotonic()
+    examples = data.load(shared.data, log.info)
+    _check_batch(shared, len(examples.train_x))
+    looks = observers.build(shared.callbacks)
+    task = task_of(shared, examples)
+    population = Population(shared, task, members.stack(pack), looks)
+    folders = [RunDir(Path(shared.paths.outputs), m.run_id) for m in pack.members]
+    for member, folder in zip(pack.members, folders, strict=True):
+        ledger.prepare(folder, config.to_dict(member.config))
+    writers = Writers(_writers(shared, place))
+    try:
+        writers.open([_info(m, f, place) for m, f in zip(pack.members, folders, strict=True)])
+        finished = loop.train(
+            population,
+            examples,
+            shared.trainer,
+            pack.seeds,
+            looks,
+            writers,
+            stream=shared.data.stream,
+        )
+        seconds = (time.monotonic() - began) / population.size
+        results = [
+            _close(i, member, folder, finished, task, seconds, writers)
+            for i, (member, folder) in enumerate(zip(pack.members, folders, strict=True))
+        ]
+    except BaseException as error:
+        _record_failure(folders, error)
+        raise
+    finally:
+        writers.close()
+    return {m.run_id: result for m, result in zip(pack.members, results, strict=True)}
+
+
+def task_of(run: RunConfig, examples: Dataset) -> Task:
+    """What the network has to do on this data for so many steps."""
+    outputs = examples.train_y.shape[-1] if examples.classes is None else examples.classes
+    steps = len(examples.train_x) // run.trainer.batch_size
+    return Task(
+        input_shape=examples.train_x.shape[1:],
+        classes=examples.classes,
+        outputs=outputs,
+        scale=examples.scale,
+        offset=examples.offset,
+        total_steps=steps * run.trainer.epochs,
+    )
+
+
+def _check_batch(run: RunConfig, examples: int) -> None:
+    if run.trainer.batch_size > examples:
+        raise bad_value(
+            "trainer.batch_size",
+            run.trainer.batch_size,
+            f"at most {examples}, the number of training examples of data={run.data.name}",
+            f"trainer.batch_size={min(256, max(1, examples // 10))}",
+        )
+
+
+def _writers(run: RunConfig, place: Place) -> list[Writer]:
+    found: list[Writer] = [MetricsFile()]
+    if run.logger.mode != "disabled":
+        found.append(
+            WandbWriter(
+                mode=run.logger.mode,
+                project=run.logger.project,
+                entity=run.logger.entity,
+                tags=run.logger.tags,
+                require_online=run.logger.require_online,
+            )
+        )
+    if run.logger.console:
+        found.append(Console(run_offset=place.offset, total_runs=place.total))
+    return found
+
+
+def _info(member: Member, folder: RunDir, place: Place) -> MemberInfo:
+    run = member.config
+    return MemberInfo(
+        run_id=member.run_id,
+        run_dir=folder.path,
+        config=config.to_dict(run),
+        act=run.act["name"],
+        depth=len(run.widths),
+        init=run.init.name,
+        seed=run.seed,
+        model=run.model.name,
+        data=run.data.name,
+        lr=run.optim.lr,
+        sweep=place.sweep,
+        total_epochs=run.trainer.epochs,
+    )
+
+
+def _close(
+    index: int,
+    member: Member,
+    folder: RunDir,
+    finished: Finished,
+    task: Task,
+    seconds: float,
+    writers: Writers,
+) -> Result:
+    """Save one member's checkpoints, then its summary, then its status: complete comes last."""
+    failure = finished.failures.get(index)
+    state = "failed" if failure else "diverged" if finished.diverged[index] else "complete"
+    cause = failure or ("the loss is not finite" if state == "diverged" else None)
+    summary = _summary(index, member, state, finished, task, seconds)
+    try:
+        own = jax.tree.map(lambda leaf: leaf[index], finished.state)
+        about = {"task": asdict(task), "epoch": finished.epochs[index]}
+        best = {"params": own.best, "hypers": own.hypers}
+        best_epoch = finished.best_epoch[index]
+        checkpoint.save(
+            folder.checkpoints / "best", checkpoint.flatten(best), about | {"epoch": best_epoch}
+        )
+        checkpoint.save(folder.checkpoints / "last", checkpoint.flatten(own), about)
+        ledger.write_json(folder.summary, summary)
+        writers.finish(index, state, summary)
+    except Exception as error:
+        log.error("%s: %s", member.run_id, error)
+        state, cause = "failed", f"{type(error).__name__}: {error}"
+        summary["state"] = state
+    _write_status(folder, state, finished.steps[index], finished.epochs[index], cause)
+    return summary
+
+
+def _summary(
+    index: int, member: Member, state: str, finished: Finished, task: Task, seconds: float
+) -> Result:
+    run, numbers = member.config, finished.final[index]
+    score = finished.best_score[index] if finished.best_epoch[index] else None
+    classify = task.classes is not None
+    return {
+        "run_id": member.run_id,
+        "act": run.act["name"],
+        "depth": len(run.widths),
+        "init": run.init.name,
+        "seed": run.seed,
+        "lr": run.optim.lr,
+        "state": state,
+        "epochs": finished.epochs[index],
+        "best_epoch": finished.best_epoch[index],
+        "best_val_accuracy": score if classify else None,
+        "best_val_loss": None if classify or score is None else -score,
+        "test_accuracy": numbers.get("test/accuracy"),
+        "test_loss": numbers.get("test/loss"),
+        "train_loss": numbers.get("train/loss"),
+        "dead_frac": numbers.get("exact_dead_frac/all"),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _record_failure(folders: Sequence[RunDir], error: BaseException) -> None:
+    """Say in each unfinished run's status what ended it."""
+    interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+    state = "preempted" if interrupted else "failed"
+    cause = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+    for folder in folders:
+        if (ledger.read_status(folder) or {}).get("state") == "running":
+            _write_status(folder, state, 0, 0.0, cause)
+
+
+def _write_status(folder: RunDir, state: str, step: int, epoch: float, cause: str | None) -> None:
+    try:
+        ledger.write_status(folder, state, step=step, epoch=epoch, cause=cause)
+    except OSError as error:
+        log.error("%s: can't write its status: %s", folder.run_id, error)
+
+
+def failed(run: RunConfig, error: BaseException) -> Result:
+    """The result of a run whose pack broke."""
+    known: Mapping[str, Any] = {
+        "run_id": members.run_id(run),
+        "act": run.act["name"],
+        "depth": len(run.widths),
+        "init": run.init.name,
+        "seed": run.seed,
+        "lr": run.optim.lr,
+    }
+    return {**known, "state": "failed", "cause": f"{type(error).__name__}: {error}", "reused": False}
+
+

@@ -1,0 +1,390 @@
+"""What is done to ONE member: init, train_chunk, evaluate, probe, count. Pure; no member axis.
+
+Static values come by closure from a config whose varying fields are None; a member's numbers come by
+argument. `population` lifts these functions over members.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from actsweep import models, optim
+from actsweep.callbacks.base import Callback, CountView, ProbeView, Readings, StepView
+from actsweep.config import RunConfig
+from actsweep.models.layers import Hyper, Make, Recorder, Tap, apply
+
+ACTIVE, STOPPED, DIVERGED = 0, 1, 2  # State.outcome
+EVAL_SLICE = 2_000
+
+Params = Any
+HParams = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the network is asked to do, and for how long.
+
+    Attributes:
+        input_shape: of one example.
+        classes: number of classes, or None for regression.
+        outputs: width of the head.
+        scale, offset: the network reads x * scale + offset.
+        total_steps: optimiser steps of the whole training, for the schedule.
+    """
+
+    input_shape: tuple[int, ...]
+    classes: int | None
+    outputs: int
+    scale: float
+    offset: float
+    total_steps: int
+
+
+class Examples(NamedTuple):
+    """Examples as they are stored: x [n, ...] uint8 or float32, y [n] int32 or [n, outputs]."""
+
+    x: Array
+    y: Array
+
+
+class State(NamedTuple):
+    """Everything that training changes, and what the best epoch left behind."""
+
+    params: Params
+    hypers: Params
+    opt_state: optax.OptState
+    best: Params
+    best_score: Float[Array, ""]
+    best_epoch: Int[Array, ""]
+    bad_epochs: Int[Array, ""]
+    outcome: Int[Array, ""]
+
+
+class Functions(NamedTuple):
+    """The functions of one member, as `population` lifts them."""
+
+    init: Callable[..., State]
+    train_chunk: Callable[..., tuple[State, Readings]]
+    evaluate: Callable[..., tuple[State, Readings]]
+    score: Callable[..., Readings]
+    probe: Callable[..., Readings]
+    count: Callable[..., Mapping[str, Array]]
+    conclude: Callable[..., Readings]
+
+
+class Network:
+    """The model as pure functions of params: forward pass, loss, layer names."""
+
+    def __init__(self, config: RunConfig, task: Task, hparams: HParams) -> None:
+        self.config, self.task = config, task
+        abstract = nnx.eval_shape(lambda h: self.draw(h), dict(hparams))
+        self.layers: tuple[str, ...] = tuple(abstract.layers)
+        self.graph, *_ = nnx.split(abstract, nnx.Param, Hyper)
+
+    def draw(self, hparams: HParams) -> nnx.Module:
+        """A freshly drawn model."""
+        return models.build(Make(self.config, hparams), self.task.input_shape, self.task.outputs)
+
+    def kernels(self, tree: Params) -> dict[str, Array]:
+        """Of params, or of anything shaped like them: each layer's kernel, input to output."""
+        return {name: tree["layers"][name]["kernel"][...] for name in self.layers}
+
+    def forward(
+        self, params: Params, hypers: Params, x: Array, tap: Tap = apply
+    ) -> Float[Array, "batch outputs"]:
+        """Logits (float32) of stored examples; arithmetic in the configured precision."""
+        dtype = jnp.dtype(self.config.trainer.precision)
+        cast = lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)  # noqa: E731
+        model = nnx.merge(self.graph, cast(params), cast(hypers))
+        x = x.astype(jnp.float32) * self.task.scale + self.task.offset
+        return model(x.astype(dtype), tap).astype(jnp.float32)
+
+    def losses(self, logits: Array, y: Array) -> tuple[Float[Array, "batch"], Bool[Array, "batch"]]:
+        """Each example's loss (cross-entropy in nats, or squared error) and whether it is right."""
+        if self.task.classes is None:
+            return jnp.mean(jnp.square(logits - y), axis=-1), jnp.zeros(len(y), bool)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return loss, jnp.argmax(logits, axis=-1) == y
+
+    def scores(self, prefix: str, loss: Array, right: Array) -> dict[str, Array]:
+        """Mean loss and, for classes, accuracy, by their metric names."""
+        readings = {f"{prefix}/loss": loss}
+        if self.task.classes is not None:
+            readings[f"{prefix}/accuracy"] = right
+        return readings
+
+
+def build(
+    config: RunConfig,
+    task: Task,
+    hparams: HParams,
+    callbacks: Mapping[str, Callback],
+    batch_axis: str | None = None,
+) -> Functions:
+    """The functions of one member.
+
+    Args:
+        config: `members.static_part` of the pack's config.
+        task: shapes and length.
+        hparams: one member's numbers, for their shapes and names only.
+        callbacks: the observers; they read and never change what is trained.
+        batch_axis: name of the mesh axis that shares this member's batch, if there is one.
+    """
+    net = Network(config, task, hparams)
+    on_step = tuple(c.on_step for c in callbacks.values() if c.on_step)
+    score = _score(net)
+    return Functions(
+        init=_init(net),
+        train_chunk=_train_chunk(net, on_step, batch_axis),
+        evaluate=_evaluate(net, score),
+        score=score,
+        probe=_probe(net, callbacks),
+        count=_count(net, callbacks),
+        conclude=_conclude(callbacks),
+    )
+
+
+def _init(net: Network) -> Callable[..., State]:
+    def init(hparams: HParams, real: Bool[Array, ""]) -> State:
+        """Draw a member. One that isn't real (it pads the pack) is born stopped."""
+        _, params, hypers = nnx.split(net.draw(hparams), nnx.Param, Hyper)
+        rule = optim.transform(net.config.optim, hparams, jnp.float32(1.0))
+        return State(
+            params=params,
+            hypers=hypers,
+            opt_state=rule.init(params),
+            best=params,
+            best_score=jnp.float32(-jnp.inf),
+            best_epoch=jnp.int32(0),
+            bad_epochs=jnp.int32(0),
+            outcome=jnp.where(real, ACTIVE, STOPPED).astype(jnp.int32),
+        )
+
+    return init
+
+
+def _train_chunk(net: Network, on_step: tuple, batch_axis: str | None) -> Callable:
+    optimiser, total = net.config.optim, net.task.total_steps
+
+    def mean_loss(params: Params, hypers: Params, x: Array, y: Array) -> tuple[Array, Array]:
+        loss, right = net.losses(net.forward(params, hypers, x), y)
+        return jnp.mean(loss), jnp.mean(right, dtype=jnp.float32)
+
+    def one_step(
+        state: State, hparams: HParams, x: Array, y: Array, step: Array
+    ) -> tuple[State, dict]:
+        (loss, right), grads = jax.value_and_grad(mean_loss, has_aux=True)(
+            state.params, state.hypers, x, y
+        )
+        if batch_axis is not None:
+            loss, right, grads = lax.pmean((loss, right, grads), batch_axis)
+        rule = optim.transform(optimiser, hparams, optim.schedule_factor(optimiser, step, total))
+        updates, opt_state = rule.update(grads, state.opt_state, state.params)
+        view = StepView(net.kernels(state.params), net.kernels(grads))
+        readings = net.scores("train", loss, right)
+        for look in on_step:
+            readings |= look(view)
+        params = optax.apply_updates(state.params, updates)
+        return state._replace(params=params, opt_state=opt_state), readings
+
+    def train_chunk(
+        state: State, hparams: HParams, batches: Any, train: Examples | None, first: Array, n: Array
+    ) -> tuple[State, Readings]:
+        """Take n optimiser steps; a member that isn't active any more stays as it is.
+
+        Args:
+            batches: int32[K, B] ids into `train`, or `Examples` with x [K, B, ...], y [K, B].
+            first: number of the first step. n: how many of the K batches count.
+
+        Returns:
+            The state, and each reading's mean over the steps; of `family/layer` also the maximum.
+        """
+
+        def advance(i: Array, carry: tuple) -> tuple:
+            state, total_, most = carry
+            batch = jax.tree.map(lambda leaf: leaf[i], batches)
+            x, y = batch if train is None else (train.x[batch], train.y[batch])
+            state, now = one_step(state, hparams, x, y, first + i)
+            return state, jax.tree.map(jnp.add, total_, now), jax.tree.map(jnp.maximum, most, now)
+
+        def run(state: State) -> tuple[State, dict]:
+            zeros = {key: jnp.float32(0.0) for key in shapes}
+            least = {key: jnp.float32(-jnp.inf) for key in shapes}
+            state, sums, most = lax.fori_loop(0, n, advance, (state, zeros, least))
+            means = jax.tree.map(lambda leaf: leaf / n.astype(jnp.float32), sums)
+            finite = jnp.isfinite(sums["train/loss"])
+            outcome = jnp.where(finite, state.outcome, DIVERGED)
+            readings = means | {
+                key.replace("/", "_max/", 1): value
+                for key, value in most.items()
+                if not key.startswith("train/")
+            }
+            return state._replace(outcome=outcome), readings
+
+        example = jax.tree.map(lambda leaf: leaf[0], batches)
+        x, y = example if train is None else (train.x[example], train.y[example])
+        shapes = jax.eval_shape(one_step, state, hparams, x, y, first)[1]
+        return when_active(run, state)
+
+    return train_chunk
+
+
+def _score(net: Network) -> Callable[..., Readings]:
+    def score(params: Params, hypers: Params, examples: Examples) -> Readings:
+        """Mean loss and accuracy over a whole set."""
+
+        def sums(x: Array, y: Array) -> tuple[Array, Array]:
+            loss, right = net.losses(net.forward(params, hypers, x), y)
+            return jnp.sum(loss), jnp.sum(right, dtype=jnp.int32)
+
+        n = len(examples.y)
+        size = min(EVAL_SLICE, n)
+        whole = n - n % size
+        slices = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), examples)
+        loss, right = lax.map(lambda part: sums(*part), slices)
+        loss, right = jnp.sum(loss), jnp.sum(right)
+        if whole < n:
+            rest = sums(examples.x[whole:], examples.y[whole:])
+            loss, right = loss + rest[0], right + rest[1]
+        return {"loss": loss / n, "accuracy": right.astype(jnp.float32) / n}
+
+    return score
+
+
+def _evaluate(net: Network, score: Callable) -> Callable:
+    patience = net.config.trainer.patience
+
+    def evaluate(state: State, val: Examples, epoch: Array) -> tuple[State, Readings]:
+        """Validate after an epoch; keep the best parameters; stop when patience has run out.
+
+        The score is the accuracy, or minus the loss for regression; only a strictly better one
+        replaces the best, so that the earliest of equals is kept.
+        """
+
+        def run(state: State) -> tuple[State, dict]:
+            found = score(state.params, state.hypers, val)
+            goal = -found["loss"] if net.task.classes is None else found["accuracy"]
+            finite = jnp.isfinite(found["loss"])
+            better = finite & (goal > state.best_score)
+            keep = lambda new, old: jnp.where(better, new, old)  # noqa: E731
+            bad_epochs = keep(jnp.int32(0), state.bad_epochs + 1)
+            outcome = jnp.where(finite, state.outcome, DIVERGED)
+            if patience is not None:
+                spent = (bad_epochs >= patience) & (outcome == ACTIVE)
+                outcome = jnp.where(spent, STOPPED, outcome)
+            new = state._replace(
+                best=jax.tree.map(keep, state.params, state.best),
+                best_score=keep(goal, state.best_score),
+                best_epoch=keep(epoch, state.best_epoch),
+                bad_epochs=bad_epochs,
+                outcome=outcome,
+            )
+            return new, net.scores("val", found["loss"], found["accuracy"])
+
+        return when_active(run, state)
+
+    return evaluate
+
+
+def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Readings]:
+    def view_of(state: State, hparams: HParams, batch: Examples, step: Array) -> ProbeView:
+        n = len(batch.y)
+
+        def mean_loss(params: Params, nudge: dict) -> tuple[Array, tuple[Array, Recorder]]:
+            taps = Recorder(nudge)
+            logits = net.forward(params, state.hypers, batch.x, taps)
+            loss, _ = net.losses(logits, batch.y)
+            return jnp.mean(loss), (logits, _taken(taps))
+
+        shapes = jax.eval_shape(lambda p: mean_loss(p, {})[1][1]["preact"], state.params)
+        nudge = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (grads, by_preact), (logits, taken) = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(
+            state.params, nudge
+        )
+        optimiser = net.config.optim
+        factor = optim.schedule_factor(optimiser, step, net.task.total_steps)
+        rule = optim.transform(optimiser, hparams, factor)
+        updates, _ = rule.update(grads, state.opt_state, state.params)
+        return ProbeView(
+            **taken,
+            logits=logits,
+            weights=net.kernels(state.params),
+            grads=net.kernels(grads),
+            preact_grads={k: v.astype(jnp.float32) * n for k, v in by_preact.items()},
+            updates=net.kernels(updates),
+        )
+
+    def probe(
+        state: State, hparams: HParams, batch: Examples, step: Array, due: tuple[str, ...]
+    ) -> Readings:
+        """Readings of the callbacks named in `due` (static) on the probe batch."""
+
+        def run(state: State) -> tuple[State, dict]:
+            view = view_of(state, hparams, batch, step)
+            readings: dict[str, Any] = {}
+            for name in due:
+                look = callbacks[name].probe
+                if look is not None:
+                    readings |= look(view)
+            return state, readings
+
+        return when_active(run, state)[1]
+
+    return probe
+
+
+def _count(net: Network, callbacks: Mapping[str, Callback]) -> Callable:
+    def count(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
+        """Integer counts of a slice of the training set, to be summed; keys `callback|count`."""
+        taps = Recorder()
+        net.forward(params, hypers, x, taps)
+        view = CountView(**_taken(taps))
+        return {
+            f"{name}|{key}": value
+            for name, callback in callbacks.items()
+            if callback.count is not None
+            for key, value in callback.count(view).items()
+        }
+
+    return count
+
+
+def _conclude(callbacks: Mapping[str, Callback]) -> Callable:
+    def conclude(sums: Mapping[str, Array], examples: int) -> Readings:
+        """Readings from the counts over `examples` examples."""
+        readings: dict[str, Any] = {}
+        for name, callback in callbacks.items():
+            if callback.conclude is not None:
+                own = {k.partition("|")[2]: v for k, v in sums.items() if k.startswith(f"{name}|")}
+                readings |= callback.conclude(own, examples)
+        return readings
+
+    return conclude
+
+
+def when_active(run: Callable, state: State) -> tuple[State, Readings]:
+    """Run, if the member is active; else leave the state alone, with readings of zero.
+
+    Two readings come on top: `active`, whether it ran, and `outcome`, the state's own afterwards.
+    """
+
+    def skip(state: State) -> tuple[State, Readings]:
+        shapes = jax.eval_shape(run, state)[1]
+        return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    active = state.outcome == ACTIVE
+    state, readings = lax.cond(active, run, skip, state)
+    return state, dict(readings) | {"active": active, "outcome": state.outcome}
+
+
+def _taken(taps: Recorder) -> dict[str, dict[str, Array]]:
+    """What a recorder kept, in float32."""
+    kept = {"preact": taps.preact, "act": taps.act, "slope": taps.slope, "drive": taps.drive}
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), kept)

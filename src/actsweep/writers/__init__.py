@@ -1,0 +1,33 @@
+"""Where measurements go: the metrics file (the truth), W&B, the console. IO, no arithmetic."""
+
+from actsweep.writers.base import (
+    Histogram,
+    MemberInfo,
+    MetricsError,
+    Row,
+    Writer,
+    Writers,
+)
+from actsweep.writers.console import Console
+from actsweep.writers.metrics_file import (
+    HistogramSeries,
+    MetricsFile,
+    read_histograms,
+    read_metrics,
+)
+from actsweep.writers.wandb_writer import WandbWriter
+
+__all__ = [
+    "Console",
+    "Histogram",
+    "HistogramSeries",
+    "MemberInfo",
+    "MetricsError",
+    "MetricsFile",
+    "Row",
+    "WandbWriter",
+    "Writer",
+    "Writers",
+    "read_histograms",
+    "read_metrics",
+]

@@ -1,0 +1,283 @@
+"""Weights & Biases, at arm's length: one side thread makes every call, and none can stop training.
+
+`metrics.jsonl` is the truth. What W&B can't take is counted, reported once and left out.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from actsweep.errors import UserError
+from actsweep.ledger import finite
+from actsweep.writers import wandb_support as support
+from actsweep.writers.base import MemberInfo, Row, numbers
+
+log = logging.getLogger(__name__)
+
+ONLINE_THREADS = 16
+
+
+class WandbWriter:
+    """One W&B run a member.
+
+    Args:
+        mode: `offline` (files in the run's folder) or `online`.
+        project: the W&B project.
+        entity: the W&B user or team; None for the account's default.
+        tags: for every run.
+        require_online: raise rather than go offline when the server can't be reached.
+        queue_rows: rows that may wait for W&B; further ones are left out and counted.
+        close_seconds: how long `close` waits for W&B before it gives up.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        project: str,
+        entity: str | None = None,
+        tags: Sequence[str] = (),
+        require_online: bool = False,
+        queue_rows: int = 10_000,
+        close_seconds: float = 60.0,
+    ) -> None:
+        self.mode = mode
+        self._init = {"project": project, "entity": entity, "tags": list(tags)}
+        self._require_online = require_online
+        self._queue_rows = queue_rows
+        self._close_seconds = close_seconds
+        self._queue: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None]
+        self._queue = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._members: list[MemberInfo] = []
+        self._runs: dict[int, Any] = {}
+        self._ids: dict[int, str] = {}
+        self._defined: dict[int, set[str]] = {}
+        self._warnings: dict[int, list[str]] = {}
+        self._ended: set[int] = set()
+        self._finishing: list[Future[None]] = []
+        self._said = False
+        self._broken = False
+        self._counting = threading.Lock()
+        self.lost_rows = 0
+
+    def open(self, members: Sequence[MemberInfo]) -> None:
+        """Check what can be checked, then start the side thread; it opens the runs.
+
+        Raises:
+            UserError: several members under a W&B sweep agent, or no server where one is required.
+        """
+        if os.environ.get("WANDB_SWEEP_ID") and len(members) > 1:
+            raise UserError(
+                f"WANDB_SWEEP_ID is set and the pack has {len(members)} members: an agent's job is "
+                "one W&B run, so they would overwrite each other; type pack.size=1"
+            )
+        if self.mode == "online":
+            self._check_online(members)
+        fit = support.runs_that_fit(len(members))
+        if fit < len(members):
+            log.warning(
+                "W&B takes the first %d of %d runs, as the limit on open files is too low; "
+                "raise it (ulimit -n) or type pack.size=%d",
+                *(fit, len(members), max(fit, 1)),
+            )
+        self._members = list(members)[:fit]
+        self._thread = threading.Thread(target=self._work, name="wandb-writer", daemon=True)
+        self._put(self._open_runs)
+        self._thread.start()
+
+    def row(self, member: int, row: Row) -> None:
+        """Queue one row; returns at once, whatever W&B does."""
+        if self._queue.qsize() < self._queue_rows:
+            self._put(self._log, member, row)
+        elif member < len(self._members):
+            self._lose(f"it is too slow: {self._queue_rows} rows wait for it")
+
+    def message(self, member: int, text: str) -> None:
+        """Keep a line for the run's summary, under `warnings`."""
+        self._warnings.setdefault(member, []).append(text)
+
+    def finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
+        """Queue the end of one run, with its final numbers as the W&B summary."""
+        self._ended.add(member)
+        warnings = self._warnings.pop(member, [])
+        final = finite({**summary, "state": state, **({"warnings": warnings} if warnings else {})})
+        self._put(self._finish, member, state, final)
+
+    def close(self) -> None:
+        """Wait for the queue, up to `close_seconds`, and check that every run is on disk."""
+        if self._thread is None:
+            return
+        for member in range(len(self._members)):
+            if member not in self._ended:  # interrupted: W&B must not show it as finished
+                self._put(self._finish, member, "failed", {})
+        self._put(self._end)
+        self._queue.put(None)
+        self._thread.join(self._close_seconds)
+        if self._thread.is_alive():
+            self._broken = True
+            self._say(f"it did not finish within {self._close_seconds:.0f} s")
+            with contextlib.suppress(Exception):
+                support.stop_service()
+            self._thread.join(5.0)  # its call has failed by now
+        self._thread = None
+        self._check_files()
+
+    def hint_lines(self) -> list[str]:
+        """What to type to look at these runs and to upload them, one a line."""
+        return support.hint_lines(self._members, self.mode)
+
+    def _check_online(self, members: Sequence[MemberInfo]) -> None:
+        reason = support.preflight()
+        if reason is None:
+            return
+        if self._require_online:
+            raise UserError(
+                f"logger.require_online=true, but W&B is out of reach: {reason}; "
+                "type logger.mode=offline, or logger.require_online=false to fall back by itself"
+            )
+        self.mode = "offline"
+        log.warning(
+            "W&B is OFFLINE: %s. Nothing is lost; upload later with: %s",
+            *(reason, support.sync_command(members)),
+        )
+
+    # From here on: the side thread.
+
+    def _put(self, job: Callable[..., None], *args: Any) -> None:
+        self._queue.put((job, args))
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            job, args = item
+            try:
+                job(*args)
+            except Exception as error:
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._broken = self._broken or isinstance(error, OSError)  # wandb-core is gone
+        self._say(f"{type(error).__name__}: {error}")
+
+    def _open_runs(self) -> None:
+        settings = support.fast_settings(self.mode)
+        if self.mode == "online":
+            self._pool = ThreadPoolExecutor(ONLINE_THREADS, thread_name_prefix="wandb-online")
+            opened = [
+                self._pool.submit(self._open_run, member, settings)
+                for member in range(len(self._members))
+            ]
+            for future in opened:
+                future.result()
+        else:
+            for member in range(len(self._members)):
+                self._open_run(member, settings)
+
+    def _open_run(self, member: int, settings: Any) -> None:
+        info = self._members[member]
+        try:
+            run = support.import_wandb().init(
+                **self._init,
+                id=info.run_id,
+                name=info.run_id,
+                group=info.sweep,
+                dir=str(info.run_dir),
+                config=support.run_config(info),
+                reinit="create_new",
+                settings=settings,
+            )
+            run.define_metric("epoch", summary="none")
+        except Exception as error:
+            self._failed(error)
+        else:
+            self._runs[member], self._ids[member] = run, run.id
+            self._defined[member] = {"epoch"}
+
+    def _log(self, member: int, row: Row) -> None:
+        if member >= len(self._members):
+            return
+        run = self._runs.get(member)
+        if run is None or self._broken:
+            self._lose("the run is not open")
+            return
+        try:
+            data: dict[str, Any] = dict(numbers(row))
+            for name, histogram in row.histograms.items():
+                bins = support.wandb_bins(histogram)
+                data[name] = support.import_wandb().Histogram(np_histogram=bins)
+                self._define(member, name, summary="none")
+            for name in row.scalars:
+                self._define(member, name)
+            run.log(data, step=row.step)
+        except Exception as error:
+            self._failed(error)
+            self._lose(f"{type(error).__name__}: {error}")
+
+    def _define(self, member: int, name: str, **options: Any) -> None:
+        """Set a metric's x axis: one glob a first part, since W&B picks among overlapping globs
+        by chance and would then store pieces of histograms as summaries."""
+        pattern = f"{name.split('/')[0]}/*" if "/" in name else name
+        if pattern not in self._defined[member]:
+            self._defined[member].add(pattern)
+            self._runs[member].define_metric(pattern, step_metric="epoch", **options)
+
+    def _finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
+        run = self._runs.pop(member, None)
+        if run is None or self._broken:
+            return
+
+        def end() -> None:
+            try:
+                run.summary.update(summary)
+                if state == "preempted":
+                    run.mark_preempting()
+                run.finish(exit_code=0 if state == "complete" else 1)
+            except Exception as error:
+                self._failed(error)
+
+        if self._pool:
+            self._finishing.append(self._pool.submit(end))
+        else:
+            end()
+
+    def _end(self) -> None:
+        for future in self._finishing:
+            future.result()
+        if self._pool:
+            self._pool.shutdown()
+        if self._broken:  # so that the next pack of this process gets a new wandb-core
+            with contextlib.suppress(Exception):
+                support.stop_service()
+                support.import_wandb().teardown()
+
+    # Counting and reporting, from either thread.
+
+    def _lose(self, reason: str) -> None:
+        with self._counting:
+            self.lost_rows += 1
+        self._say(reason)
+
+    def _say(self, reason: str) -> None:
+        if self._said:
+            return
+        self._said = True
+        log.warning(
+            "W&B: %s. Training goes on and metrics.jsonl has every row; for what W&B did take: %s",
+            *(reason, support.sync_command(self._members)),
+        )
+
+    def _check_files(self) -> None:
+        missing = [
+            info.run_id
+            for member, info in enumerate(self._members)
+            if not list(info.run_dir.glob(f"wandb/*/run-{self._ids.get(member, '')}.wandb"))
+        ]
+        if missing:
+            log.warning("W&B left no file for %d runs, such as %s", len(missing), missing[0])
+        if self.lost_rows:
+            log.warning("W&B lacks %d rows; metrics.jsonl has them", self.lost_rows)

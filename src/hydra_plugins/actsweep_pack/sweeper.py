@@ -1,0 +1,95 @@
+"""Hydra's sweeper for actsweep: checks every run before any starts, merges runs into packs.
+
+Hydra imports this at every start: nothing here may import jax.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from actsweep import app, config, ledger, members
+from actsweep.config import RunConfig
+
+AUTO_SIZE = 64
+
+
+@dataclass
+class PackSweeperConf:
+    """`params` holds further sweeps, as one types them: `{seed: "0,1,2"}`."""
+
+    _target_: str = "hydra_plugins.actsweep_pack.sweeper.PackSweeper"
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="pack", node=PackSweeperConf, provider="actsweep"
+)
+
+
+class PackSweeper(BasicSweeper):
+    """The Cartesian product of all overrides, as packs; works with any launcher."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        super().__init__(max_batch_size=None, params=params)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Compose, check and freeze every run; launch the packs; finish the sweep.
+
+        Raises:
+            UserError: some run's config is bad; nothing has started.
+            SystemExit: with the sweep's exit code.
+        """
+        assert self.config is not None
+        assert self.launcher is not None
+        overrides = self._product(arguments)
+        runs = [self._compose(given) for given in overrides]
+        given_by_id = {members.run_id(r): o for r, o in zip(runs, overrides, strict=True)}
+        packs = list(merge(runs))
+        folder = Path(self.config.hydra.sweep.dir)
+        ledger.check_writable(runs[0].paths.outputs)
+        texts = [[given_by_id[members.run_id(one)] for one in pack] for pack in packs]
+        if runs[0].pack.plan:
+            app.show_plan(packs)
+            raise SystemExit(app.OK)
+        app.write_plan(folder, packs, texts)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        jobs = [
+            [*given[0], f"pack.members=[{','.join(map(members.run_id, pack))}]"]
+            for pack, given in zip(packs, texts, strict=True)
+        ]
+        returns = self.launcher.launch(jobs, initial_job_idx=0)
+        results = [result for job in returns for result in job.return_value]
+        order = {run_id: i for i, run_id in enumerate(given_by_id)}
+        raise SystemExit(app.finish(folder, sorted(results, key=lambda r: order[r["run_id"]])))
+
+    def _product(self, arguments: list[str]) -> list[list[str]]:
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
+        (jobs,) = self.split_arguments(parsed, None)
+        return [[word for given in job for word in config.expand_depth(given)] for job in jobs]
+
+    def _compose(self, overrides: Sequence[str]) -> RunConfig:
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        composed = loader.load_sweep_config(self.config, list(overrides))
+        app.choices(composed.hydra.runtime.choices)
+        return config.resolve(composed)
+
+
+def merge(runs: Sequence[RunConfig]) -> Iterator[list[RunConfig]]:
+    """Packs of runs that one program can train, each run once, in the order they came."""
+    groups: dict[str, dict[str, RunConfig]] = {}
+    for run in runs:
+        groups.setdefault(members.pack_key(run), {}).setdefault(members.run_id(run), run)
+    for group in groups.values():
+        alike = list(group.values())
+        size = AUTO_SIZE if alike[0].pack.size == "auto" else alike[0].pack.size
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]

@@ -1,0 +1,47 @@
+"""Small image sets in the real format: four gzipped IDX files, known to TFDS by their checksums."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from actsweep.data import tfds as our_tfds
+
+Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def draw(n_train: int = 40, n_test: int = 12, seed: int = 0) -> Arrays:
+    """Random images and labels: split -> uint8 [n, 28, 28], uint8 [n]."""
+    rng = np.random.default_rng(seed)
+    return {
+        split: (
+            rng.integers(0, 256, (n, 28, 28), dtype=np.uint8),
+            rng.integers(0, 10, n, dtype=np.uint8),
+        )
+        for split, n in (("train", n_train), ("test", n_test))
+    }
+
+
+def encode(values: np.ndarray) -> bytes:
+    """IDX as LeCun's page describes it: two zeros, type 8, rank, big-endian sizes, bytes."""
+    head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    return gzip.compress(head + values.tobytes(), mtime=0)
+
+
+def write(folder: Path, arrays: Arrays) -> Path:
+    """The four files, under the names that they are published by."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, names in our_tfds.FILES.items():
+        for name, values in zip(names, arrays[split], strict=True):
+            (folder / name).write_bytes(encode(values))
+    return folder
+
+
+def register(name: str, folder: Path) -> None:
+    """Make TFDS expect the checksums of the files in `folder`; lasts as long as the process."""
+    from tensorflow_datasets.core.download import checksums
+
+    infos = checksums.get_all_url_infos()  # memoised: one dict for the whole process
+    for file, url in our_tfds.urls(name).items():
+        infos[url] = checksums.compute_url_info(folder / file)

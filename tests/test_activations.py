@@ -1,0 +1,483 @@
+"""Activations against mpmath, JAX's dense Jacobians and the files in conf/act/."""
+
+import functools
+import inspect
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+import yaml
+
+from actsweep import activations
+from actsweep.activations import ACTIVATIONS, Activation, smooth
+from actsweep.errors import UserError
+
+CONF = Path(__file__).parents[1] / "conf" / "act"
+TINY = np.float32(np.finfo(np.float32).tiny)
+MAX = np.finfo(np.float32).max
+C = mp.sqrt(2 / mp.pi)
+
+
+def _logistic(z):
+    return 1 / (1 + mp.exp(-z)) if z > 0 else mp.exp(z) / (1 + mp.exp(z))
+
+
+def _softplus(z):
+    return z + mp.log1p(mp.exp(-z)) if z > 0 else mp.log1p(mp.exp(z))
+
+
+def _sech2(z):
+    return mp.mpf(0) if abs(z) > 1e4 else mp.sech(z) ** 2
+
+
+def _tanh(z):
+    return mp.sign(z) if abs(z) > 1e4 else -mp.expm1(-2 * z) / (1 + mp.exp(-2 * z))
+
+
+def _phi(z):
+    return mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi) if abs(z) < 1e4 else mp.mpf(0)
+
+
+def _cdf(z):
+    if abs(z) > 1e4:
+        return mp.mpf(int(z > 0))
+    return mp.erfc(-z / mp.sqrt(2)) / 2
+
+
+def _swish_slope(z, u, du):
+    return _logistic(u) + z * du * _logistic(u) * _logistic(-u)
+
+
+def _gelu_tanh(z):
+    z = max(z, mp.mpf(-100))
+    return z * _logistic(2 * C * (z + mp.mpf("0.044715") * z**3))
+
+
+def _gelu_tanh_slope(z):
+    z = max(min(z, mp.mpf(100)), mp.mpf(-100))
+    cubic = mp.mpf("0.044715") * z**3
+    return _swish_slope(z, 2 * C * (z + cubic), 2 * C * (1 + 3 * mp.mpf("0.044715") * z**2))
+
+
+def _mish_slope(z):
+    return _tanh(_softplus(z)) + z * _logistic(z) * _sech2(_softplus(z))
+
+
+def _elu(z, scale=1, alpha=1):
+    return scale * (z if z > 0 else alpha * mp.expm1(z))
+
+
+def _elu_slope(z, scale=1, alpha=1):
+    return scale * (1 if z > 0 else alpha * mp.exp(z))
+
+
+def _hard_sigmoid(z):
+    return min(max((z + 3) / 6, 0), 1)
+
+
+def _hard_swish_slope(z):
+    return 1 if z > 3 else (2 * z + 3) / 6 if z > -3 else 0
+
+
+SELU = {"scale": mp.mpf(smooth.SELU_SCALE), "alpha": mp.mpf(smooth.SELU_ALPHA)}
+LEAK, PRELU = mp.mpf(float(np.float32(0.01))), mp.mpf("0.25")
+SWISH = (lambda z: z * _logistic(z), lambda z: _swish_slope(z, z, 1))
+# f and f' of one unit; at kinks the side that the entry's `zero` documents.
+REFERENCE = {
+    "identity": (lambda z: z, lambda z: 1),
+    "sigmoid": (_logistic, lambda z: _logistic(z) * _logistic(-z)),
+    "hard_sigmoid": (_hard_sigmoid, lambda z: mp.mpf(int(abs(z) < 3)) / 6),
+    "log_sigmoid": (lambda z: -_softplus(-z), lambda z: _logistic(-z)),
+    "tanh": (_tanh, _sech2),
+    "hard_tanh": (lambda z: min(max(z, -1), 1), lambda z: int(abs(z) < 1)),
+    "softsign": (lambda z: z / (1 + abs(z)), lambda z: 1 / (1 + abs(z)) ** 2),
+    "softplus": (_softplus, _logistic),
+    "relu": (lambda z: max(z, 0), lambda z: int(z > 0)),
+    "relu6": (lambda z: min(max(z, 0), 6), lambda z: int(0 < z < 6)),
+    "squared_relu": (lambda z: max(z, 0) ** 2, lambda z: 2 * max(z, 0)),
+    "leaky_relu": (lambda z: max(z, z * LEAK), lambda z: 1 if z > 0 else LEAK),
+    "prelu": (lambda z: max(z, z * PRELU), lambda z: 1 if z > 0 else PRELU),
+    "elu": (_elu, _elu_slope),
+    "celu": (_elu, _elu_slope),
+    "selu": (lambda z: _elu(z, **SELU), lambda z: _elu_slope(z, **SELU)),
+    "gelu": (lambda z: z * _cdf(z), lambda z: _cdf(z) + z * _phi(z)),
+    "swish": SWISH,
+    "silu": SWISH,
+    "hard_swish": (lambda z: z * _hard_sigmoid(z), _hard_swish_slope),
+    "mish": (lambda z: z * _tanh(_softplus(z)), _mish_slope),
+}
+# Of a vector z, in float64.
+ACROSS_REFERENCE = {
+    "softmax": lambda z: np.exp(z) / np.exp(z).sum(),
+    "log_softmax": lambda z: z - np.log(np.exp(z).sum()),
+    "maxout": lambda z: np.max(np.split(z, 2), axis=0),
+    "glu": lambda z: np.split(z, 2)[0] / (1 + np.exp(-np.split(z, 2)[1])),
+    "swiglu": lambda z: np.prod(np.split(z, 2), axis=0) / (1 + np.exp(-np.split(z, 2)[1])),
+    "geglu": lambda z: np.split(z, 2)[0] * [float(t * _cdf(t)) for t in np.split(z, 2)[1]],
+    "reglu": lambda z: np.split(z, 2)[0] * np.maximum(np.split(z, 2)[1], 0),
+}
+# Units in the last place allowed in value and derivative, 4 unless listed: measured, then rounded up.
+ULPS = {"swish": 5, "silu": 5, "mish": 6}
+VARIANTS = {
+    **{name: (name, {}) for name in REFERENCE},
+    "gelu_tanh": ("gelu", {"approximate": True}),
+}
+ULPS["gelu_tanh"] = 8
+VARIANT_REFERENCE = {**REFERENCE, "gelu_tanh": (_gelu_tanh, _gelu_tanh_slope)}
+
+
+def _inputs() -> np.ndarray:
+    """Every exponent, the edges of the range, kinks and roots with neighbours, random points."""
+    rng = np.random.default_rng(0)
+    powers = 2.0 ** np.arange(-126, 128)
+    edges = [0, 1e-38 * 2, 0.7, 1, 2.5, 3, 6, 11, 13.1, 15, 44, 64, 87.3, 88, 88.7, 104, 3e38, MAX]
+    edges += [1.2784645, 1.1924312, 0.75179154, 0.75246143]
+    edges = np.float32(edges)
+    around = [np.nextafter(edges, np.float32(0)), np.nextafter(edges, MAX)]
+    draws = [rng.uniform(0, w, 250) for w in (2, 12, 110)]
+    x = np.concatenate([powers, 1.37 * powers[:-1], edges, *around, *draws]).astype(np.float32)
+    x = x[np.isfinite(x) & ((x == 0) | (x >= TINY))]
+    return np.unique(np.concatenate([x, -x]))
+
+
+INPUTS = _inputs()
+
+
+def _derivative(fn, z):
+    return jax.jvp(fn, (z,), (jnp.ones_like(z),))[1]
+
+
+def _worst_ulp(got: np.ndarray, reference, inputs: np.ndarray) -> float:
+    """Largest error in units in the last place; subnormal results count as 0, overflow as inf."""
+    worst = 0.0
+    for z, value in zip(inputs, got.astype(np.float64), strict=True):
+        # 1 - tanh(z)^2 and the like need digits as the exponential tail is long
+        with mp.workdps(80):
+            exact = mp.mpf(reference(mp.mpf(float(z))))
+            if abs(exact) > MAX:
+                assert value == np.inf, (z, value)
+            elif abs(exact) < TINY:
+                assert abs(value) <= TINY, (z, value)
+            else:
+                assert np.isfinite(value), (z, value)
+                error = abs(mp.mpf(value) - exact)
+                worst = max(worst, float(error / float(np.spacing(np.float32(abs(float(exact)))))))
+    return worst
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("order", [0, 1])
+def test_float32_is_exact_to_a_few_ulps_everywhere(variant, order):
+    name, params = VARIANTS[variant]
+    fn = lambda z: ACTIVATIONS[name].fn(z, **params)  # noqa: E731
+    run = fn if order == 0 else lambda z: _derivative(fn, z)
+    got = np.asarray(jax.jit(run)(jnp.asarray(INPUTS)))
+    worst = _worst_ulp(got, VARIANT_REFERENCE[variant][order], INPUTS)
+    assert worst <= ULPS.get(variant, 4), worst
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("order", [0, 1])
+def test_bfloat16_is_the_rounded_exact_value(variant, order):
+    name, params = VARIANTS[variant]
+    fn = lambda z: ACTIVATIONS[name].fn(z, **params)  # noqa: E731
+    run = fn if order == 0 else lambda z: _derivative(fn, z)
+    z = jnp.asarray(INPUTS[::3]).astype(jnp.bfloat16)
+    z = z[jnp.isfinite(z)]
+    got = jax.jit(run)(z)
+    assert got.dtype == jnp.bfloat16
+    exact32 = run(z.astype(jnp.float32))
+    top = float(jnp.finfo(jnp.bfloat16).max)
+    expected = np.asarray(exact32, np.float64)
+    expected = np.where(np.abs(expected) > top, np.inf, expected)
+    np.testing.assert_allclose(np.asarray(got, np.float64), expected, rtol=2**-8, atol=2e-38)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_second_derivative_is_finite_and_matches_differences_of_the_first(variant):
+    name, params = VARIANTS[variant]
+    activation = ACTIVATIONS[name]
+    fn = lambda z: activation.fn(z, **params)  # noqa: E731
+    second = jax.vmap(jax.grad(jax.grad(fn)))
+    assert np.isfinite(second(jnp.asarray(INPUTS))).all()
+    z = np.linspace(-12, 12, 241) + 0.013
+    z = np.array([0.0, *z]) if not _bends_at_zero(variant) else z
+    with mp.workdps(40):
+        h, slope = mp.mpf("1e-12"), VARIANT_REFERENCE[variant][1]
+        exact = [
+            float(
+                (slope(mp.mpf(float(np.float32(t))) + h) - slope(mp.mpf(float(np.float32(t))) - h))
+                / (2 * h)
+            )
+            for t in z
+        ]
+    np.testing.assert_allclose(second(jnp.asarray(z, jnp.float32)), exact, rtol=1e-4, atol=1e-6)
+
+
+def _bends_at_zero(variant: str) -> bool:
+    return 0.0 in ACTIVATIONS[VARIANTS[variant][0]].kinks or variant in (
+        "softsign", "elu", "celu", "squared_relu",
+    )  # fmt: skip
+
+
+def _wide(name: str, seed: int = 0, batch: int = 5, units: int = 3) -> jax.Array:
+    k = activations.inputs_per_unit(ACTIVATIONS[name], ACTIVATIONS[name].params)
+    return 2 * jax.random.normal(jax.random.key(seed), (batch, k * units), jnp.float32)
+
+
+@pytest.mark.parametrize("name", ACROSS_REFERENCE)
+def test_across_units_matches_numpy(name):
+    z = np.concatenate([_wide(name), np.zeros_like(_wide(name)), 10 * np.asarray(_wide(name, 1))])
+    expected = np.stack([ACROSS_REFERENCE[name](row.astype(np.float64)) for row in z])
+    got = np.asarray(ACTIVATIONS[name].fn(jnp.asarray(z)), np.float64)
+    np.testing.assert_allclose(got, expected, rtol=5e-6, atol=1e-38)
+    half = jnp.asarray(z, jnp.bfloat16)
+    assert ACTIVATIONS[name].fn(half).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("name", ACROSS_REFERENCE)
+def test_across_units_is_finite_at_the_extremes(name):
+    z = jnp.asarray([[1.0, -104.0, 1.6e38, -1.6e38], [-1.6e38, 1.0, -88.0, 0.0], [0.0] * 4])
+    for dtype in (jnp.float32, jnp.bfloat16):
+        jacobian = jax.vmap(jax.jacrev(ACTIVATIONS[name].fn))(z.astype(dtype))
+        assert np.isfinite(np.asarray(ACTIVATIONS[name].fn(z.astype(dtype)), np.float32)).all()
+        assert np.isfinite(np.asarray(jacobian, np.float32)).all()
+
+
+def test_log_softmax_keeps_the_digits_of_the_dominant_unit():
+    got = ACTIVATIONS["log_softmax"].fn(jnp.asarray([0.0, -30.0, -31.0]))
+    assert float(got[0]) == pytest.approx(-(np.exp(-30) + np.exp(-31)), rel=1e-6)
+    ties = jax.jacrev(ACTIVATIONS["log_softmax"].fn)(jnp.asarray([1.0, 1.0, 1.0]))
+    np.testing.assert_allclose(ties, np.eye(3) - 1 / 3, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_slope_is_the_norm_of_the_jacobian_row(name):
+    activation = ACTIVATIONS[name]
+    z = _wide(name, batch=7)
+    rows = np.asarray(jax.vmap(jax.jacrev(activation.fn))(z), np.float64)
+    expected = np.sqrt(np.square(rows).sum(-1))
+    got = activations.slope(activation, z, **activation.params)
+    np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-7)
+    mapped = jax.vmap(lambda row: activations.slope(activation, row, **activation.params))(z)
+    np.testing.assert_allclose(mapped, got, rtol=1e-6)
+    if activation.units == "elementwise":
+        np.testing.assert_array_equal(got, np.abs(_derivative(activation.fn, z)))
+    if name == "maxout":
+        np.testing.assert_array_equal(got, np.ones_like(got))
+
+
+def test_slope_shares_ties_and_survives_saturation_and_large_numbers():
+    maxout, softmax, swiglu = (ACTIVATIONS[n] for n in ("maxout", "softmax", "swiglu"))
+    tied = activations.slope(maxout, jnp.ones((6,)), pieces=3)
+    np.testing.assert_allclose(tied, [3**-0.5] * 2, rtol=1e-6)
+    saturated = activations.slope(softmax, jnp.asarray([0.0, -30.0]))
+    np.testing.assert_allclose(saturated, np.exp(-30) * np.sqrt(2) * np.ones(2), rtol=1e-5)
+    large = activations.slope(swiglu, jnp.asarray([1e25, 1e25]))
+    np.testing.assert_allclose(large, [np.sqrt(2) * 1e25], rtol=1e-6)
+
+
+def test_slope_of_a_users_vector_activation_uses_the_dense_jacobian():
+    fn = lambda z: z * jnp.sum(z, axis=-1, keepdims=True)  # noqa: E731
+    activation = Activation("square", fn, "", "", "", "", units="vector")
+    z = _wide("relu")
+    expected = jnp.linalg.norm(jax.vmap(jax.jacrev(fn))(z), axis=-1)
+    np.testing.assert_allclose(activations.slope(activation, z), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_drive_is_what_the_unit_fires_on(name):
+    activation, z = ACTIVATIONS[name], np.asarray(_wide(name))
+    got = activations.drive(activation, jnp.asarray(z), **activation.params)
+    expected = {
+        "gated": lambda: z[:, z.shape[1] // 2 :],
+        "maxout": lambda: np.maximum(z[:, :3], z[:, 3:]),
+    }.get(activation.units, lambda: z)()
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_blocks_are_contiguous_value_first():
+    z = jnp.asarray([1.0, 2.0, -1.0, 5.0, 4.0, 0.0])
+    np.testing.assert_array_equal(ACTIVATIONS["maxout"].fn(z, pieces=3), [4.0, 5.0])
+    np.testing.assert_array_equal(ACTIVATIONS["reglu"].fn(z[:4]), [-0.0, 10.0])
+    assert activations.inputs_per_unit(ACTIVATIONS["maxout"], {"pieces": 3}) == 3
+    assert activations.inputs_per_unit(ACTIVATIONS["glu"], {}) == 2
+    assert activations.inputs_per_unit(ACTIVATIONS["relu"], {}) == 1
+
+
+@pytest.mark.parametrize("name", [n for n in ACTIVATIONS if ACTIVATIONS[n].units != "maxout"])
+def test_float_parameters_may_be_traced_batched_or_one_a_unit(name):
+    activation = ACTIVATIONS[name]
+    z = _wide(name)
+    static, numeric = activations.split(activation, activation.params)
+    run = lambda z, numbers: activation.fn(z, **static, **numbers)  # noqa: E731
+    plain = run(z, numeric)
+    scalars = jax.tree.map(jnp.float32, numeric)
+    np.testing.assert_allclose(jax.jit(run)(z, scalars), plain, rtol=1e-6)
+    members = jax.tree.map(lambda v: jnp.asarray([v, 2 * v], jnp.float32), scalars)
+    if numeric:
+        both = jax.vmap(run, in_axes=(None, 0))(z, members)
+        np.testing.assert_allclose(
+            both[1], run(z, {k: 2 * v for k, v in numeric.items()}), rtol=1e-6
+        )
+        channels = {k: v * jnp.asarray([1.0, 2.0, 3.0]) for k, v in numeric.items()}
+        third = run(z[:, 2:], {k: 3 * v for k, v in numeric.items()})
+        np.testing.assert_allclose(run(z, channels)[:, 2:], third, rtol=1e-6)
+        assert run(z.astype(jnp.bfloat16), channels).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "prelu", "elu", "celu", "swish"])
+@pytest.mark.parametrize("value", [0.3, 1.0, 1.7])
+def test_derivative_in_a_float_parameter(name, value):
+    activation = ACTIVATIONS[name]
+    (key,) = activations.split(activation, activation.params)[1]
+    fn = lambda z, p: activation.fn(z, **{key: p})  # noqa: E731
+    grad = jax.vmap(jax.grad(fn, argnums=1), in_axes=(0, None))
+    finite = INPUTS[np.abs(INPUTS) < 1e18]
+    assert np.isfinite(grad(jnp.asarray(finite), jnp.float32(value))).all()
+    z = jnp.linspace(-9, 9, 61)
+    with mp.workdps(40):
+        p, h = mp.mpf(float(np.float32(value))), mp.mpf("1e-12")
+        exact = {
+            "elu": lambda z, p: _elu(z, alpha=p),
+            "celu": lambda z, p: z if z > 0 else p * mp.expm1(z / p),
+            "swish": lambda z, p: z * _logistic(p * z),
+        }.get(name, lambda z, p: z if z > 0 else p * z)
+        slopes = [
+            float((exact(mp.mpf(float(t)), p + h) - exact(mp.mpf(float(t)), p - h)) / (2 * h))
+            for t in z
+        ]
+    np.testing.assert_allclose(grad(z, jnp.float32(value)), slopes, rtol=1e-5, atol=1e-6)
+    values = [float(exact(mp.mpf(float(t)), p)) for t in z]
+    np.testing.assert_allclose(activation.fn(z, **{key: value}), values, rtol=2e-6)
+
+
+def test_parameters_survive_every_finite_input():
+    for name, value in (
+        ("celu", 0.1),
+        ("celu", 9.0),
+        ("swish", 1e-3),
+        ("swish", 50.0),
+        ("elu", 3.0),
+    ):
+        (key,) = activations.split(ACTIVATIONS[name], ACTIVATIONS[name].params)[1]
+        fn = functools.partial(ACTIVATIONS[name].fn, **{key: value})
+        z = jnp.asarray(INPUTS)
+        assert np.isfinite(fn(z)).all(), name
+        assert np.isfinite(_derivative(fn, z)).all(), name
+
+
+def test_the_sources_traps():
+    grad = lambda name, z: float(jax.grad(ACTIVATIONS[name].fn)(jnp.float32(z)))  # noqa: E731
+    assert grad("tanh", 44) == pytest.approx(float(mp.sech(44) ** 2), rel=1e-6)
+    assert grad("tanh", 88.8) == 0
+    assert grad("elu", 100) == 1
+    assert grad("sigmoid", -100) == 0
+    assert grad("relu", 0) == 0
+    assert grad("leaky_relu", 0) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_monotone_and_kinks_say_the_truth(name):
+    activation = ACTIVATIONS[name]
+    z = jnp.linspace(-8, 8, 20_001)
+    rising = np.diff(np.asarray(activation.fn(z), np.float64)) >= -1e-6
+    assert rising.all() == activation.monotone
+    slope = REFERENCE[name][1]
+    with mp.workdps(30):
+        step = mp.mpf("1e-9")
+        jumps = [
+            k / 2 for k in range(-16, 17) if abs(slope(k / 2 + step) - slope(k / 2 - step)) > 1e-3
+        ]
+    assert tuple(jumps) == activation.kinks
+
+
+def test_every_activation_has_a_reference_and_a_file():
+    assert set(REFERENCE) | set(ACROSS_REFERENCE) == set(ACTIVATIONS)
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(ACTIVATIONS)
+    for name, activation in ACTIVATIONS.items():
+        written = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+        assert written == {"name": name, **activation.params}, name
+        assert {k: type(v) for k, v in written.items() if k != "name"} == {
+            k: type(v) for k, v in activation.params.items()
+        }
+        signature = inspect.signature(activation.fn).parameters
+        assert {k: signature[k].default for k in activation.params} == dict(activation.params)
+        assert (name in REFERENCE) == (activation.units == "elementwise")
+        assert all((activation.formula, activation.paper, activation.range, activation.zero))
+
+
+def test_learnable_parameters():
+    learned = {n: a.learnable(a.params) for n, a in ACTIVATIONS.items() if a.learnable(a.params)}
+    assert learned == {"prelu": ("slope",)}
+    assert ACTIVATIONS["swish"].learnable({"beta": 1.0, "learnable": True}) == ("beta",)
+
+
+def test_unknown_names_and_values_are_refused_with_a_hint():
+    with pytest.raises(UserError, match="did you mean act=relu"):
+        activations.get("rellu")
+    with pytest.raises(UserError, match=r"act.slop=0.1: leaky_relu has no such.*Known: slope"):
+        activations.bind({"name": "leaky_relu", "slop": 0.1})
+    with pytest.raises(UserError, match=r"act.slope=steep: must be a number"):
+        activations.bind({"name": "leaky_relu", "slope": "steep"})
+    with pytest.raises(UserError, match=r"act.approximate=3: must be true or false"):
+        activations.bind({"name": "gelu", "approximate": 3})
+
+
+def test_bind_fills_in_defaults_and_split_goes_by_their_types():
+    activation, params = activations.bind({"name": "prelu", "slope": 1})
+    assert params == {"slope": 1, "per_channel": False}
+    assert activations.split(activation, params) == ({"per_channel": False}, {"slope": 1})
+    assert activations.split(ACTIVATIONS["maxout"], {"pieces": 3}) == ({"pieces": 3}, {})
+
+
+@pytest.fixture
+def users_module(tmp_path, monkeypatch):
+    (tmp_path / "users_acts.py").write_text(
+        "import jax.numpy as jnp\n"
+        "from actsweep.activations import ACTIVATIONS\n"
+        "def cubic(z, power=1.0, odd=True):\n    return z * z * z * power\n"
+        "def gate(z):\n    return z\n"
+        "gate.activation = ACTIVATIONS['glu']\n"
+        "ready = ACTIVATIONS['relu']\n"
+        "number = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("users_acts", None)
+
+
+@pytest.mark.usefixtures("users_module")
+def test_custom_activation_from_a_dotted_path():
+    act = {"name": "mine", "_target_": "users_acts.cubic", "power": 2.0}
+    activation, params = activations.bind(act)
+    assert params == {"power": 2.0, "odd": True}
+    assert activations.split(activation, params) == ({"odd": True}, {"power": 2.0})
+    z = jnp.asarray([[1.0, -2.0]], jnp.bfloat16)
+    got = activation.fn(z, power=jnp.float32(2.0))
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(got.astype(jnp.float32), [[2.0, -16.0]])
+    np.testing.assert_array_equal(activations.slope(activation, jnp.ones(2), **params), [6.0, 6.0])
+    assert activations.custom("users_acts.gate", {}) is ACTIVATIONS["glu"]
+    assert activations.custom("users_acts.ready", {}) is ACTIVATIONS["relu"]
+
+
+@pytest.mark.usefixtures("users_module")
+@pytest.mark.parametrize(
+    ("target", "params", "message"),
+    [
+        ("users_acts.none", {}, "act._target_=users_acts.none: can't be imported"),
+        ("no_such_module.f", {}, "can't be imported"),
+        ("undotted", {}, "can't be imported"),
+        ("users_acts.number", {}, "must be a function"),
+        ("users_acts.cubic", {"powr": 1.0}, "powr"),
+        ("users_acts.ready", {"slope": 1.0}, "no such parameter"),
+    ],
+)
+def test_custom_activation_errors_name_the_target(target, params, message):
+    with pytest.raises(UserError, match=message):
+        activations.custom(target, params)

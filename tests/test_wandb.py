@@ -1,0 +1,481 @@
+"""W&B for real: offline runs read back, and every way in which W&B can fail under a training."""
+
+import base64
+import json
+import os
+import resource
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_writers import make_histogram, make_members, make_rows
+from wandb.util import get_core_path
+
+from actsweep.errors import UserError
+from actsweep.writers import MetricsFile, Row, WandbWriter, Writers, read_metrics
+from actsweep.writers import wandb_support as support
+
+KEY = "0" * 40
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith("WANDB_") and name not in ("WANDB_SILENT", "WANDB_SERVICE"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def inspect(info: Any, *options: str) -> str:
+    """What wandb's own reader says of a run's file, as `wandb leet inspect` calls it."""
+    (file,) = info.run_dir.glob("wandb/offline-run-*/*.wandb")
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", *options]
+    command += ["-run-file", str(file), str(file.parent)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def records(info: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in inspect(info).splitlines()]
+
+
+def history(info: Any) -> list[dict[str, Any]]:
+    return [record["history"]["item"] for record in records(info) if record["type"] == "history"]
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.name.startswith("actsweep")]
+
+
+def offline(**options: Any) -> WandbWriter:
+    return WandbWriter("offline", "actsweep-tests", tags=["a"], **options)
+
+
+def test_every_value_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    members = make_members(tmp_path, 3)
+    writer = offline()
+    writer.open(members)
+    rows = [make_rows(seed) for seed in range(3)]
+    rows[0].append(Row(50, 2.0, {"train/loss": float("nan"), "train/x": float("inf")}))
+    for index in range(6):
+        for member in range(3):
+            if index < len(rows[member]):
+                writer.row(member, rows[member][index])
+    writer.message(1, "hidden_3 is dead")
+    states = ("complete", "diverged", "preempted")
+    for member, state in enumerate(states):
+        writer.finish(member, state, {"test_accuracy": 0.5 + member, "test_loss": np.float32(0.25)})
+    writer.close()
+    assert not said(caplog)
+    assert writer.lost_rows == 0
+    for member, info in enumerate(members):
+        items = history(info)
+        assert [item["_step"] for item in items] == [row.step for row in rows[member]]
+        for item, row in zip(items, rows[member], strict=True):
+            assert np.float32(item["epoch"]) == np.float32(row.epoch)
+            for name, value in row.scalars.items():
+                np.testing.assert_equal(np.float32(item[name]), np.float32(value))
+            for name, histogram in row.histograms.items():
+                assert item[f"{name}.values"] == histogram.counts.tolist()
+                assert item[f"{name}.bins"] == [-3, -2, -1, 0, 1, 2, 3]
+    check_head(members, states)
+
+
+def check_head(members: list[Any], states: tuple[str, ...]) -> None:
+    for member, info in enumerate(members):
+        head = json.loads(inspect(info, "--summary"))
+        assert (head["run_id"], head["name"]) == (info.run_id, info.run_id)
+        assert (head["project"], head["tags"]) == ("actsweep-tests", ["a"])
+        config = head["config"]
+        top = {key: config[key] for key in ("act", "depth", "init", "seed", "model", "data", "lr")}
+        assert top == {
+            "act": "relu",
+            "depth": 4,
+            "init": "torch_uniform",
+            "seed": member,
+            "model": "mlp",
+            "data": "digits",
+            "lr": 0.01,
+        }
+        assert config["config"] == info.config
+        assert head["exit_code"] == (0 if states[member] == "complete" else 1)
+        summary = head["summary"]
+        assert (summary["test_accuracy"], summary["test_loss"]) == (0.5 + member, 0.25)
+        assert summary["state"] == states[member]
+        assert ("warnings" in summary) == (member == 1)
+        assert not [key for key in summary if key.startswith("hist")]
+        (run,) = (record["run"] for record in records(info) if record["type"] == "run")
+        assert run["run_group"] == "test-sweep"
+
+
+def test_axes_are_epochs_and_globs_never_overlap(tmp_path: Path) -> None:
+    """W&B picks among overlapping globs by chance: a histogram's pieces became summaries."""
+    (info,) = make_members(tmp_path, 1)
+    writer = offline()
+    writer.open([info])
+    writer.row(0, Row(0, 0.0, {"train/loss": 1.0, "lr": 0.1}, {"hist/a": make_histogram(0)}))
+    writer.finish(0, "complete", {})
+    writer.close()
+    metrics = [record["metric"] for record in records(info) if record["type"] == "metric"]
+    axes = {one.get("glob_name") or one["name"]: one.get("step_metric") for one in metrics}
+    assert axes == {"epoch": None, "hist/*": "epoch", "train/*": "epoch", "lr": "epoch"}
+
+
+def test_underflow_and_overflow_are_end_bins() -> None:
+    counts, edges = support.wandb_bins(make_histogram(7))
+    assert counts == [7, 8, 9, 10, 11, 12]
+    assert edges == [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]
+
+
+def test_interrupted_run_is_not_shown_as_finished(tmp_path: Path) -> None:
+    (info,) = make_members(tmp_path, 1)
+    writer = offline()
+    writer.open([info])
+    writer.row(0, make_rows()[0])
+    writer.close()
+    assert json.loads(inspect(info, "--summary"))["exit_code"] == 1
+
+
+# W&B fails
+
+
+def core_pid() -> int:
+    wandb = support.import_wandb()
+    return wandb.setup()._connection._proc._process.pid
+
+
+def wait_open(writer: WandbWriter, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while len(writer._runs) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(writer._runs) == count
+
+
+def test_killed_core_loses_no_metrics(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    members = make_members(tmp_path / "a", 2)
+    wandb = offline()
+    writers = Writers([MetricsFile(), wandb])
+    writers.open(members)
+    wait_open(wandb, 2)
+    for step in range(60):
+        if step == 20:
+            os.kill(core_pid(), signal.SIGKILL)
+        for member in range(2):
+            writers.row(member, Row(step, step / 10, {"train/loss": 1.0 / (step + 1)}))
+        time.sleep(0.005)
+    for member in range(2):
+        writers.finish(member, "complete", {"test_loss": 0.1})
+    writers.close()
+    for info in members:
+        assert read_metrics(info.run_dir / "metrics.jsonl")["step"].tolist() == list(range(60))
+        assert (info.run_dir / "summary.json").exists()
+    assert wandb.lost_rows > 0
+    first, last = said(caplog)
+    assert "Training goes on" in first
+    assert "wandb sync" in first
+    assert last == f"W&B lacks {wandb.lost_rows} rows; metrics.jsonl has them"
+    after = make_members(tmp_path / "b", 1)  # the next pack gets a new wandb-core
+    writer = offline()
+    writer.open(after)
+    writer.row(0, make_rows()[0])
+    writer.finish(0, "complete", {})
+    writer.close()
+    assert len(history(after[0])) == 1
+
+
+HANG = """
+import os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_writers import MetricsFile, Row, Writers, make_members
+from test_wandb import core_pid, offline, wait_open
+writer = offline(queue_rows=100, close_seconds=1.0)
+writers = Writers([MetricsFile(), writer])
+writers.open(make_members(Path(sys.argv[2]), 2))
+wait_open(writer, 2)
+os.kill(core_pid(), signal.SIGSTOP)
+slowest = 0.0
+for step in range(2000):
+    start = time.perf_counter()
+    writers.row(step % 2, Row(step, 0.0, {f"m/{i}": float(i) for i in range(400)}))
+    slowest = max(slowest, time.perf_counter() - start)
+for member in range(2):
+    writers.finish(member, "complete", {})
+writers.close()
+print(slowest, writer.lost_rows)
+"""
+
+
+def test_hung_core_blocks_neither_rows_nor_the_exit(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HANG, str(Path(__file__).parent), str(tmp_path)]
+    start = time.monotonic()
+    own = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=own, check=False)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - start < 30
+    slowest, lost = map(float, done.stdout.split())
+    assert slowest < 0.05
+    assert lost > 0
+    assert "W&B" in done.stderr
+
+
+class SlowRun:
+    id = "slow"
+
+    def __init__(self) -> None:
+        self.logged: list[int] = []
+        self.exit_code: int | None = None
+        self.summary: dict[str, Any] = {}
+
+    def define_metric(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def log(self, data: dict[str, Any], step: int) -> None:
+        time.sleep(0.05)
+        self.logged.append(step)
+
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+def test_slow_wandb_never_blocks_and_the_end_still_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = SlowRun()
+    monkeypatch.setattr(support.import_wandb(), "init", lambda **_: run)
+    writer = offline(queue_rows=10)
+    writer.open(make_members(tmp_path, 1))
+    slowest = 0.0
+    for step in range(200):
+        start = time.perf_counter()
+        writer.row(0, Row(step, 0.0, {"a": 1.0}))
+        slowest = max(slowest, time.perf_counter() - start)
+    writer.finish(0, "complete", {"x": 1})
+    writer.close()
+    assert slowest < 0.05
+    assert writer.lost_rows == 200 - len(run.logged) > 100
+    assert run.logged == sorted(run.logged)
+    assert (run.exit_code, run.summary) == (0, {"x": 1, "state": "complete"})
+    assert "too slow: 10 rows wait" in caplog.text
+    assert "left no file for 1 runs" in caplog.text
+
+
+def test_one_failed_init_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wandb = support.import_wandb()
+    real = wandb.init
+
+    def init(**options: Any) -> Any:
+        if options["id"].startswith("relu-mlp4-torch-s1"):
+            raise ValueError("no such luck")
+        return real(**options)
+
+    monkeypatch.setattr(wandb, "init", init)
+    members = make_members(tmp_path, 3)
+    writer = offline()
+    writer.open(members)
+    for member in range(3):
+        writer.row(member, make_rows()[0])
+        writer.finish(member, "complete", {})
+    writer.close()
+    assert [len(history(members[member])) for member in (0, 2)] == [1, 1]
+    assert writer.lost_rows == 1
+    assert "ValueError: no such luck" in caplog.text
+    assert members[1].run_id in caplog.text
+
+
+# Open files
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "fit", "soft"),
+    [
+        ((1024, 1024), 400, (1024 - 64 - 20) // 3, None),
+        ((1024, 4096), 400, 400, 400 * 3 + 64 + 20),
+        ((1024, 1200), 400, (1200 - 64 - 20) // 3, 1200),
+        ((1024, resource.RLIM_INFINITY), 400, 400, 400 * 3 + 64 + 20),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 10**6, 10**6, None),
+        ((1024, 1024), 3, 3, None),
+        ((64, 64), 3, 0, None),
+    ],
+)
+def test_runs_fit_in_the_limit_on_open_files(
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[int, int],
+    wanted: int,
+    fit: int,
+    soft: int | None,
+) -> None:
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(support, "_open_files", lambda: 20)
+    monkeypatch.setattr(support.resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(support.resource, "setrlimit", lambda _, both: raised.append(both))
+    assert support.runs_that_fit(wanted) == fit
+    assert raised == ([] if soft is None else [(soft, limits[1])])
+
+
+def test_runs_beyond_the_limit_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(support, "runs_that_fit", lambda wanted: 1)
+    members = make_members(tmp_path, 2)
+    writer = offline()
+    writer.open(members)
+    for member in range(2):
+        writer.row(member, make_rows()[0])
+        writer.finish(member, "complete", {})
+    writer.close()
+    assert len(history(members[0])) == 1
+    assert not (members[1].run_dir / "wandb").exists()
+    assert "first 1 of 2 runs" in caplog.text
+    assert "pack.size=1" in caplog.text
+    assert writer.lost_rows == 0
+
+
+# Online
+
+
+def answer_with(status: int, body: bytes) -> tuple[HTTPServer, list[dict[str, Any]]]:
+    """A loopback test double of W&B's GraphQL address."""
+    asked: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append({"path": self.path, **self.headers, **json.loads(content)})
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, asked
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(8)
+        yield sock.getsockname()[1]
+
+
+def use_server(monkeypatch: pytest.MonkeyPatch, port: int, key: str = KEY) -> None:
+    settings = support.import_wandb().setup().settings
+    monkeypatch.setattr(settings, "base_url", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(settings, "api_key", None)
+    monkeypatch.setenv("WANDB_API_KEY", key)
+
+
+def test_closed_port_falls_back_to_offline(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    closed_port: int,
+) -> None:
+    use_server(monkeypatch, closed_port)
+    members = make_members(tmp_path, 2)
+    writer = WandbWriter("online", "actsweep-tests")
+    start = time.monotonic()
+    writer.open(members)
+    assert time.monotonic() - start < 2
+    for member in range(2):
+        writer.row(member, make_rows()[0])
+        writer.finish(member, "complete", {})
+    writer.close()
+    (text,) = said(caplog)
+    assert text.startswith(f"W&B is OFFLINE: http://127.0.0.1:{closed_port} can't be reached")
+    assert f"wandb sync {members[0].run_dir}/wandb/offline-run-*" in text
+    assert [len(history(info)) for info in members] == [1, 1]
+    assert writer.mode == "offline"
+
+
+def test_require_online_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
+    use_server(monkeypatch, closed_port)
+    writers = Writers([WandbWriter("online", "p", require_online=True)])
+    with pytest.raises(UserError, match=r"logger\.require_online=true.*can't be reached"):
+        writers.open(make_members(tmp_path, 1))
+
+
+def test_preflight_without_a_key(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
+    use_server(monkeypatch, closed_port)
+    monkeypatch.delenv("WANDB_API_KEY")
+    assert "wandb login" in (support.preflight() or "")
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    assert "no usable API key" in (support.preflight() or "")
+
+
+def test_preflight_gives_up_on_silence(monkeypatch: pytest.MonkeyPatch, silent_port: int) -> None:
+    use_server(monkeypatch, silent_port)
+    monkeypatch.setattr(support, "PREFLIGHT_SECONDS", 0.3)
+    start = time.monotonic()
+    assert support.preflight() is not None
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, b'{"data": {"viewer": {"id": "1", "entity": "e"}}}', None),
+        (200, b'{"data": {"viewer": null}}', "does not know this API key"),
+        (401, b"", "401"),
+        (500, b"", "500"),
+        (200, b"<html>", "can't be reached"),
+    ],
+)
+def test_preflight_reads_the_answer(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, reason: str | None
+) -> None:
+    server, asked = answer_with(status, body)
+    try:
+        use_server(monkeypatch, server.server_port)
+        answer = support.preflight()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert answer is None if reason is None else reason in (answer or "")
+    assert asked[0]["path"] == "/graphql"
+    assert asked[0]["Authorization"] == "Basic " + base64.b64encode(f"api:{KEY}".encode()).decode()
+    assert KEY not in (answer or "")
+
+
+def test_sweep_agent_takes_one_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    with pytest.raises(UserError, match=r"pack\.size=1"):
+        offline().open(make_members(tmp_path, 2))
+
+
+def test_hints(tmp_path: Path) -> None:
+    members = make_members(tmp_path / "with space", 5)
+    look, upload = support.hint_lines(members[:1], "offline")
+    assert shlex.split(look)[1:] == ["wandb", "leet", str(members[0].run_dir / "wandb")]
+    words = shlex.split(upload)[1:]
+    assert words == ["wandb", "sync", f"{members[0].run_dir}/wandb/offline-run-*"]
+    look, upload = support.hint_lines(members, "offline")
+    assert look.endswith("(and 4 more)")
+    assert shlex.split(upload)[-1] == f"{tmp_path}/with space/*/wandb/offline-run-*"
+    assert len(support.hint_lines(members, "online")) == 1
+    assert support.hint_lines([], "offline") == []

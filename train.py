@@ -1,0 +1,20 @@
+"""Train one network, or with -m a sweep of them: python train.py -m act=relu,elu,swish seed=0,1,2"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from actsweep import app, config
+
+config.register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> object:
+    """Hydra's task."""
+    return app.run(cfg)
+
+
+if __name__ == "__main__":
+    sys.exit(app.guard(main))
