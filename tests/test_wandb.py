@@ -1,6 +1,7 @@
 """W&B for real: offline runs read back, and every way in which W&B can fail under a training."""
 
 import base64
+import dataclasses
 import json
 import os
 import resource
@@ -16,11 +17,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from test_writers import make_histogram, make_members, make_rows
 from wandb.util import get_core_path
 
+from actsweep.config import LoggerConfig
 from actsweep.errors import UserError
 from actsweep.writers import MetricsFile, Row, WandbWriter, Writers, read_metrics
 from actsweep.writers import wandb_support as support
@@ -204,15 +208,16 @@ writers = Writers([MetricsFile(), writer])
 writers.open(make_members(Path(sys.argv[2]), 2))
 wait_open(writer, 2)
 os.kill(core_pid(), signal.SIGSTOP)
-slowest = 0.0
+took = []
 for step in range(2000):
     start = time.perf_counter()
     writers.row(step % 2, Row(step, 0.0, {f"m/{i}": float(i) for i in range(400)}))
-    slowest = max(slowest, time.perf_counter() - start)
+    took.append(time.perf_counter() - start)
 for member in range(2):
     writers.finish(member, "complete", {})
 writers.close()
-print(slowest, writer.lost_rows)
+took.sort()
+print(took[-20], took[-1], writer.lost_rows)
 """
 
 
@@ -223,8 +228,9 @@ def test_hung_core_blocks_neither_rows_nor_the_exit(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=own, check=False)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 30
-    slowest, lost = map(float, done.stdout.split())
-    assert slowest < 0.05
+    nearly_all, slowest, lost = map(float, done.stdout.split())
+    assert nearly_all < 0.05
+    assert slowest < 1.0  # a busy machine may stall once; a hung W&B would stall for ever
     assert lost > 0
     assert "W&B" in done.stderr
 
@@ -232,7 +238,8 @@ def test_hung_core_blocks_neither_rows_nor_the_exit(tmp_path: Path) -> None:
 class SlowRun:
     id = "slow"
 
-    def __init__(self) -> None:
+    def __init__(self, finish_seconds: float = 0.0) -> None:
+        self._finish_seconds = finish_seconds
         self.logged: list[int] = []
         self.exit_code: int | None = None
         self.summary: dict[str, Any] = {}
@@ -245,6 +252,7 @@ class SlowRun:
         self.logged.append(step)
 
     def finish(self, exit_code: int) -> None:
+        time.sleep(self._finish_seconds)
         self.exit_code = exit_code
 
 
@@ -255,14 +263,12 @@ def test_slow_wandb_never_blocks_and_the_end_still_arrives(
     monkeypatch.setattr(support.import_wandb(), "init", lambda **_: run)
     writer = offline(queue_rows=10)
     writer.open(make_members(tmp_path, 1))
-    slowest = 0.0
+    start = time.perf_counter()
     for step in range(200):
-        start = time.perf_counter()
         writer.row(0, Row(step, 0.0, {"a": 1.0}))
-        slowest = max(slowest, time.perf_counter() - start)
+    assert time.perf_counter() - start < 0.2  # 10 s if it waited for W&B
     writer.finish(0, "complete", {"x": 1})
     writer.close()
-    assert slowest < 0.05
     assert writer.lost_rows == 200 - len(run.logged) > 100
     assert run.logged == sorted(run.logged)
     assert (run.exit_code, run.summary) == (0, {"x": 1, "state": "complete"})
@@ -460,6 +466,41 @@ def test_preflight_reads_the_answer(
     assert asked[0]["path"] == "/graphql"
     assert asked[0]["Authorization"] == "Basic " + base64.b64encode(f"api:{KEY}".encode()).decode()
     assert KEY not in (answer or "")
+
+
+def test_online_runs_open_and_finish_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 runs in a row would wait 16 times for the network, at the start and at the end."""
+    runs: dict[str, SlowRun] = {}
+
+    def init(**options: Any) -> SlowRun:
+        assert options["settings"].mode == "online"
+        time.sleep(0.3)
+        return runs.setdefault(options["id"], SlowRun(finish_seconds=0.3))
+
+    monkeypatch.setattr(support, "preflight", lambda: None)
+    monkeypatch.setattr(support.import_wandb(), "init", init)
+    members = make_members(tmp_path, 8)
+    writer = WandbWriter("online", "actsweep-tests")
+    start = time.monotonic()
+    writer.open(members)
+    for member in range(8):
+        writer.row(member, Row(member, 0.0, {"a": 1.0}))
+        writer.finish(member, "complete" if member else "diverged", {})
+    writer.close()
+    assert time.monotonic() - start < 2.4  # 4.8 s one after another, without the rows
+    assert [runs[info.run_id].logged for info in members] == [[member] for member in range(8)]
+    assert [runs[info.run_id].exit_code for info in members] == [1] + [0] * 7
+
+
+@pytest.mark.parametrize("mode", ["offline", "online", "disabled"])
+def test_config_group_is_the_schema(mode: str) -> None:
+    folder = Path(__file__).parents[1] / "conf"
+    with hydra.initialize_config_dir(str(folder), version_base="1.3"):
+        composed = hydra.compose(overrides=[f"+logger={mode}"])
+    expected = {**dataclasses.asdict(LoggerConfig()), "mode": mode}
+    assert OmegaConf.to_container(composed.logger) == expected
 
 
 def test_sweep_agent_takes_one_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,10 @@ def choices(chosen: Mapping[str, Any]) -> None:
         if not isinstance(choice, str | None) and not group.startswith("hydra"):
             names = ",".join(map(str, choice))
             raise bad_value(
-                group, list(choice), "one name", f"{group}={names}, with -m for a sweep over several"
+                group,
+                list(choice),
+                "one name",
+                f"{group}={names}, with -m for a sweep over several",
             )
 
 
@@ -169,7 +172,10 @@ def _hints(plan: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> lis
     first = next(iter(plan.values()))["config"]
     if first["logger"]["mode"] == "disabled":
         return []
-    return hint_lines([SimpleNamespace(run_dir=_runs_folder(plan) / r["run_id"]) for r in results], first["logger"]["mode"])
+    return hint_lines(
+        [SimpleNamespace(run_dir=_runs_folder(plan) / r["run_id"]) for r in results],
+        first["logger"]["mode"],
+    )
 
 
 def _explain_value(error: OmegaConfBaseException) -> str:
@@ -177,7 +183,7 @@ def _explain_value(error: OmegaConfBaseException) -> str:
     text = str(error.msg or error).splitlines()[0]
     if (match := re.match(r"Key '(.*)' (is not in struct|not in)", text)) is not None:
         return _explain_key(path, match[1], error)
-    if (match := re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text)):
+    if match := re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
         kinds = {"Integer": ("an integer", "1"), "Float": ("a number", "0.1")}
         allowed, example = kinds.get(match[2], (f"a {match[2]}", "…"))
         return str(bad_value(path, match[1], allowed, f"{path}={example}"))

@@ -19,7 +19,7 @@ class CheckpointError(Exception):
 def flatten(tree: Any) -> Flat:
     """Arrays of a tree by their path, on the host; the form in which checkpoints are stored."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def unflatten(like: Any, flat: Flat) -> Any:
@@ -30,7 +30,7 @@ def unflatten(like: Any, flat: Flat) -> Any:
     """
 
     def leaf(path: Any, expected: Any) -> np.ndarray:
-        name = jax.tree_util.keystr(path)
+        name = _name(path)
         value = flat.get(name)
         if value is None or value.shape != expected.shape or value.dtype != expected.dtype:
             found = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
@@ -86,7 +86,9 @@ def load(folder: Path) -> tuple[Flat, dict[str, Any]]:
         flat = {name: np.asarray(leaf) for name, leaf in ocp.load_pytree(folder).items()}
     except Exception as error:
         cause = error.__cause__ or error
-        raise CheckpointError(f"{folder}: can't be read ({type(cause).__name__}: {cause})") from error
+        raise CheckpointError(
+            f"{folder}: can't be read ({type(cause).__name__}: {cause})"
+        ) from error
     if metadata.pop("sha256", None) != digest(flat):
         raise CheckpointError(f"{folder}: has been altered since it was saved (digest differs)")
     return flat, metadata
@@ -100,3 +102,7 @@ def digest(flat: Flat) -> str:
         total.update(f"{name}:{value.dtype}:{value.shape};".encode())
         total.update(value.tobytes())
     return total.hexdigest()
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -341,7 +341,9 @@ def _check_rest(run: RunConfig) -> None:
     if run.pack.lift not in LIFTS:
         raise unknown_name("pack.lift", run.pack.lift, LIFTS)
     if run.pack.size != "auto" and not (_is_int(run.pack.size) and run.pack.size >= 1):
-        raise bad_value("pack.size", run.pack.size, "auto or an integer of at least 1", "pack.size=auto")
+        raise bad_value(
+            "pack.size", run.pack.size, "auto or an integer of at least 1", "pack.size=auto"
+        )
 
 
 def _at_least(path: str, value: float, low: float, fix: str, strict: bool = False) -> None:

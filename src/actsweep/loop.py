@@ -110,7 +110,12 @@ def train(
             batches = population.place_batches(_as_examples(feed.chunk(chunk.first, chunk.n)))
             end = np.int32(chunk.first + chunk.n)
             state, readings = population.train_chunk(
-                state, population.hparams, batches, train_set, np.int32(chunk.first), np.int32(chunk.n)
+                state,
+                population.hparams,
+                batches,
+                train_set,
+                np.int32(chunk.first),
+                np.int32(chunk.n),
             )
             parts = [readings]
             if chunk.ends_epoch:
@@ -316,5 +321,3 @@ def _row(member: int, step: int, epoch: float, parts: Sequence[Mapping[str, Any]
             elif name not in NOT_LOGGED:
                 row.scalars[name] = float(value[member])
     return row
-
-

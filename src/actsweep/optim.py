@@ -38,9 +38,7 @@ def transform(
     return optax.chain(*clip, *rules[optim.name], optax.scale(-hparams["optim.lr"] * schedule))
 
 
-def schedule_factor(
-    optim: OptimConfig, step: Int[Array, ""], total_steps: int
-) -> Float[Array, ""]:
+def schedule_factor(optim: OptimConfig, step: Int[Array, ""], total_steps: int) -> Float[Array, ""]:
     """The factor on the learning rate at a step.
 
     constant: 1. cosine: (1 + cos(pi t)) / 2 with t = step / total_steps. warmup_cosine: linear from

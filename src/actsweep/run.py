@@ -189,7 +189,7 @@ def _close(
         checkpoint.save(
             folder.checkpoints / "best", checkpoint.flatten(best), about | {"epoch": best_epoch}
         )
-        checkpoint.save(folder.checkpoints / "last", checkpoint.flatten(own), about)
+        checkpoint.save(folder.checkpoints / "last", checkpoint.flatten(own._asdict()), about)
         ledger.write_json(folder.summary, summary)
         writers.finish(index, state, summary)
     except Exception as error:
@@ -253,6 +253,9 @@ def failed(run: RunConfig, error: BaseException) -> Result:
         "seed": run.seed,
         "lr": run.optim.lr,
     }
-    return {**known, "state": "failed", "cause": f"{type(error).__name__}: {error}", "reused": False}
-
-
+    return {
+        **known,
+        "state": "failed",
+        "cause": f"{type(error).__name__}: {error}",
+        "reused": False,
+    }

@@ -65,7 +65,7 @@ def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
 
     @functools.wraps(fn)
     def lifted(z: Array, **params: Any) -> Array:
-        dtype = jnp.promote_types(z.dtype, jnp.float32)
+        dtype = jnp.float32 if jnp.finfo(z.dtype).bits < 32 else z.dtype
         numbers = {
             name: jnp.broadcast_to(jnp.asarray(value, dtype), z.shape)
             for name, value in (defaults | params).items()

@@ -20,6 +20,7 @@ tanh = in_float32(smooth.tanh)
 softsign = in_float32(smooth.softsign)
 softplus = in_float32(smooth.softplus)
 mish = in_float32(smooth.mish)
+selu = in_float32(smooth.selu)
 hard_swish = in_float32(smooth.hard_swish)
 
 
@@ -80,13 +81,6 @@ def celu(z: Array, alpha: float | Array = 1.0) -> Array:
     floor = -110 * alpha
     x = jnp.where(z > 0, 0, jnp.where(z < floor, floor, z))
     return jnp.where(z > 0, z, alpha * smooth.expm1(x / alpha))
-
-
-@in_float32
-def selu(z: Array) -> Array:
-    """1.0507 * z where z > 0, 1.0507 * 1.6733 * expm1(z) elsewhere"""
-    below = smooth.expm1(jnp.where(z > 0, 0, z)) * (smooth.SELU_SCALE * smooth.SELU_ALPHA)
-    return jnp.where(z > 0, z * smooth.SELU_SCALE, below)
 
 
 @in_float32

@@ -65,6 +65,19 @@ def _expm1(z: Array) -> Array:
 expm1 = _with_slope(_expm1, jnp.exp)
 
 
+def _selu(z: Array) -> Array:
+    below = expm1(jnp.where(z > 0, 0, z)) * (SELU_SCALE * SELU_ALPHA)
+    return jnp.where(z > 0, z * SELU_SCALE, below)
+
+
+def _selu_slope(z: Array) -> Array:
+    m, c = _exp(jnp.where(z > 0, 0, z))
+    return jnp.where(z > 0, SELU_SCALE, (c * (SELU_SCALE * SELU_ALPHA)) * m)
+
+
+selu = _with_slope(_selu, _selu_slope)
+
+
 def _sigmoid(z: Array) -> Array:
     e = jnp.exp(-jnp.abs(z))
     return jnp.where(z >= 0, 1.0, e) / (1 + e)

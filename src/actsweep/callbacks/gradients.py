@@ -7,13 +7,14 @@ from actsweep.callbacks.base import Callback, ProbeView, Readings, StepView
 
 
 def gradients(every: int = 1) -> Callback:
-    """L2 norms of weight gradients at every step; the rest on the probe batch.
+    """Norms of weight gradients at every step; the rest on the probe batch.
 
-    `grad_norm/<layer>`: ||dL/dW||, mean over the chunk's steps, and `grad_norm_max/<layer>`.
-    `grad_rms/<layer>`: ||dL/dW|| / sqrt(size of W).
-    `preact_grad_rms/<layer>`: root mean square over examples and units of an example's own
-    dl/dz. `update_ratio/<layer>`: ||update|| / ||W||, of the update that the optimiser would make.
-    Before training, the first two are of the probe batch: there are no steps yet.
+    `grad_norm/<layer>`: ||dL/dW||, mean over the chunk's steps, and `grad_norm_max/<layer>`, the
+    largest; in the row of step 0, where there are no steps yet, that of the probe batch.
+    `grad_rms/<layer>`: ||dL/dW|| / sqrt(size of W), of the probe batch.
+    `preact_grad_rms/<layer>`: root mean square over examples and units of an example's own dl/dz.
+    `update_ratio/<layer>`: ||update|| / ||W||, of the update that the optimiser would make if the
+    probe batch came next.
     """
     return Callback(on_step=_step, probe=_probe, every=every)
 
@@ -29,16 +30,14 @@ def rms(x: Float[Array, "..."]) -> Float[Array, ""]:
 
 
 def _step(view: StepView) -> Readings:
-    readings = {}
-    for name, grad in view.grads.items():
-        size = norm(grad)
-        readings[f"grad_norm/{name}"] = size
-        readings[f"grad_rms/{name}"] = size / grad.size**0.5
-    return readings
+    return {f"grad_norm/{name}": norm(grad) for name, grad in view.grads.items()}
 
 
 def _probe(view: ProbeView) -> Readings:
-    readings = dict(_step(StepView(view.weights, view.grads)))
+    readings: dict[str, Array] = {}
+    for name, grad in view.grads.items():
+        readings[f"grad_norm/{name}"] = norm(grad)
+        readings[f"grad_rms/{name}"] = rms(grad)
     for name, grad in view.preact_grads.items():
         readings[f"preact_grad_rms/{name}"] = rms(grad)
     for name, update in view.updates.items():

@@ -16,10 +16,11 @@ def health(
     high: float = 100.0,
     every: int = 1,
 ) -> Callback:
-    """Warn, once a layer and kind, from `grad_rms/<layer>`, which the `gradients` callback gives.
+    """Warn, once a layer and kind, from what the `gradients` callback measures.
 
-    Scale-free: a layer vanishes when its gradient RMS is `ratio` times below the median of the
-    other layers, and explodes when it is `ratio` times above it. NaN or infinity always warns.
+    Scale-free: a layer vanishes when its `grad_rms` is `ratio` times below the median of the other
+    layers, and explodes when it is `ratio` times above it. A gradient that isn't finite at some
+    step always warns.
     With `absolute`, the textbook's thresholds come on top: mean |dL/dw| (`grad_abs/<layer>`, on
     the probe batch) under `low` or over `high`; these depend on the loss's and the layers' scale.
     """
@@ -40,7 +41,8 @@ def _monitor(ratio: float, bounds: tuple[float, float] | None) -> Hook:
 
     def look(step: int, epoch: float, readings: Mapping[str, float]) -> Say | None:
         del step
-        found = [*_relative(_family(readings, "grad_rms/"), ratio)]
+        steps = _family(readings, "grad_norm_max/")
+        found = _broken(steps) + _relative(_family(readings, "grad_rms/"), ratio)
         if bounds is not None:
             found += _absolute(_family(readings, "grad_abs/"), *bounds)
         new = [(layer, kind, why) for layer, kind, why in found if (layer, kind) not in said]
@@ -57,12 +59,16 @@ def _family(readings: Mapping[str, float], prefix: str) -> dict[str, float]:
     return {k.removeprefix(prefix): v for k, v in readings.items() if k.startswith(prefix)}
 
 
-def _relative(rms: Mapping[str, float], ratio: float) -> list[tuple[str, str, str]]:
-    found = [
-        (layer, "is not finite", f"RMS {value}")
-        for layer, value in rms.items()
+def _broken(norms: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    return [
+        (layer, "is not finite", f"L2 norm {value}")
+        for layer, value in norms.items()
         if not math.isfinite(value)
     ]
+
+
+def _relative(rms: Mapping[str, float], ratio: float) -> list[tuple[str, str, str]]:
+    found = []
     finite = {layer: value for layer, value in rms.items() if math.isfinite(value)}
     for layer, value in finite.items():
         others = [v for name, v in finite.items() if name != layer]

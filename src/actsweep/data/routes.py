@@ -145,6 +145,8 @@ def _open(url: str) -> Any:
         answer = answers.get(timeout=CONNECT_SECONDS)
     except queue.Empty:
         raise TimeoutError(f"no answer within {CONNECT_SECONDS:.0f} s") from None
+    if isinstance(answer, HTTPError):
+        answer.close()  # it holds the connection
     if isinstance(answer, Exception):
         raise answer
     return answer
