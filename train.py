@@ -1,4 +1,4 @@
-"""Train one network, or with -m a sweep of them: python train.py -m act=relu,elu,swish seed=0,1,2"""
+"""Train one network, or with -m a sweep: python train.py -m act=relu,elu,swish seed=0,1,2"""
 
 import sys
 

@@ -120,9 +120,6 @@ def test_traced_and_batched_numbers_give_bitwise_the_same(name):
     for i in range(3):
         alone = jitted(keys[i], scales[i], sigmas[i])
         jax.tree.map(np.testing.assert_array_equal, (batched[0][i], batched[1][i]), alone)
-    # outside jit, XLA may associate the scalar factors differently
-    eager = draw(keys[2], 0.3, 0.7)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-7), eager, alone)
 
 
 def test_unknown_init_is_refused():

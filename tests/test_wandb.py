@@ -510,13 +510,13 @@ def test_sweep_agent_takes_one_member(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_hints(tmp_path: Path) -> None:
-    members = make_members(tmp_path / "with space", 5)
-    look, upload = support.hint_lines(members[:1], "offline")
-    assert shlex.split(look)[1:] == ["wandb", "leet", str(members[0].run_dir / "wandb")]
+    folders = [info.run_dir for info in make_members(tmp_path / "with space", 5)]
+    look, upload = support.hint_lines(folders[:1], "offline")
+    assert shlex.split(look)[1:] == ["wandb", "leet", str(folders[0] / "wandb")]
     words = shlex.split(upload)[1:]
-    assert words == ["wandb", "sync", f"{members[0].run_dir}/wandb/offline-run-*"]
-    look, upload = support.hint_lines(members, "offline")
+    assert words == ["wandb", "sync", f"{folders[0]}/wandb/offline-run-*"]
+    look, upload = support.hint_lines(folders, "offline")
     assert look.endswith("(and 4 more)")
     assert shlex.split(upload)[-1] == f"{tmp_path}/with space/*/wandb/offline-run-*"
-    assert len(support.hint_lines(members, "online")) == 1
+    assert len(support.hint_lines(folders, "online")) == 1
     assert support.hint_lines([], "offline") == []

@@ -165,15 +165,13 @@ def _runs_folder(plan: Mapping[str, Any]) -> Path:
 
 
 def _hints(plan: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[str]:
-    from types import SimpleNamespace
-
     from actsweep.writers.wandb_support import hint_lines
 
     first = next(iter(plan.values()))["config"]
     if first["logger"]["mode"] == "disabled":
         return []
     return hint_lines(
-        [SimpleNamespace(run_dir=_runs_folder(plan) / r["run_id"]) for r in results],
+        [_runs_folder(plan) / r["run_id"] for r in results],
         first["logger"]["mode"],
     )
 

@@ -1,4 +1,4 @@
-"""Checkpoints of one member: Orbax folders whose content is verified by a digest when it is loaded."""
+"""Checkpoints of one member: Orbax folders, verified by a digest when they are loaded."""
 
 import hashlib
 import os

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from actsweep import checkpoint, config, ledger, members
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.ledger import RunDir
-from actsweep.models.layers import Hyper
 from actsweep.step import Network, Task
 from actsweep.writers import HistogramSeries, read_histograms, read_metrics
 
@@ -73,10 +72,7 @@ class Run:
             pack = members.expand([members.member(self.config)])
             hparams = {k: jnp.asarray(v[0]) for k, v in members.stack(pack).items()}
             network = Network(pack.static, task, hparams)
-            _, params, hypers = nnx.split(
-                nnx.eval_shape(lambda h: network.draw(h), hparams), nnx.Param, Hyper
-            )
-            like = {"params": params, "hypers": hypers}
+            like = {"params": network.params, "hypers": network.hypers}
             found = checkpoint.unflatten(like, flat)
         except checkpoint.CheckpointError as error:
             raise UserError(
@@ -99,4 +95,5 @@ def load_run(path: str | Path) -> Run:
     if not file.is_file():
         raise UserError(f"{path}: no run here; a run's folder holds config.yaml")
     plain = OmegaConf.load(file)
+    assert isinstance(plain, DictConfig)
     return Run(RunDir(path.parent.parent, path.name), config.resolve(plain))

@@ -1,8 +1,9 @@
-"""The only training loop: chunks on the device, and between them the host looks, writes and decides.
+"""The only training loop: chunks on the device; between them the host looks, writes, decides.
 
 Readings are fetched one chunk late, so that the host never makes the device wait.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def plan(trainer: TrainerConfig, examples: int) -> list[Chunk]:
     return [
         Chunk(epoch * steps + low, high - low, epoch + 1, high == steps)
         for epoch in range(trainer.epochs)
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        for low, high in itertools.pairwise(edges)
     ]
 
 
@@ -95,6 +96,7 @@ def train(
         diverged, one whose hook or metrics file raises has failed; the others go on.
     """
     chunks = plan(trainer, len(data.train_x))
+    steps_per_epoch = len(data.train_x) // trainer.batch_size
     longest = max(chunk.n for chunk in chunks)
     kind = StreamingFeed if stream else ResidentFeed
     feed: Feed = kind(data, seeds, trainer.batch_size, longest)
@@ -108,7 +110,7 @@ def train(
     try:
         for chunk in chunks:
             batches = population.place_batches(_as_examples(feed.chunk(chunk.first, chunk.n)))
-            end = np.int32(chunk.first + chunk.n)
+            end = chunk.first + chunk.n
             state, readings = population.train_chunk(
                 state,
                 population.hparams,
@@ -123,8 +125,8 @@ def train(
                 parts.append(readings)
                 due = due_at(callbacks, chunk.epoch)
                 if due:
-                    parts.append(population.probe(state, probed, end, due))
-            log.put(int(end), int(end) * trainer.epochs / (chunks[-1].first + chunks[-1].n), parts)
+                    parts.append(population.probe(state, probed, np.int32(end), due))
+            log.put(end, end / steps_per_epoch, parts)
             if log.stopping:
                 state = population.stop(state, log.stopping)
             if log.all_done:
@@ -294,7 +296,7 @@ def _exact(
     return population.conclude(sums, len(data.train_x))
 
 
-def _examples(population: Population, x: np.ndarray, y: np.ndarray) -> Examples:
+def _examples(population: Population, x: Any, y: Any) -> Examples:
     return population.place(Examples(x, y), SHARED)
 
 

@@ -1,4 +1,4 @@
-"""Optimisers: an optax chain whose learning rate, momentum and weight decay are a member's numbers."""
+"""Optimisers: optax chains whose learning rate, momentum and decay are a member's numbers."""
 
 import math
 from collections.abc import Mapping

@@ -68,7 +68,9 @@ class Population:
         rows = self.mesh.shape["member"]
         self.padded = -(-self.size // rows) * rows
         self.how = choose_lift(config.pack.lift)
-        one = {key: jax.ShapeDtypeStruct((), value.dtype) for key, value in hparams.items()}
+        one: dict[str, Any] = {
+            key: jax.ShapeDtypeStruct((), value.dtype) for key, value in hparams.items()
+        }
         axis = "data" if self.mesh.shape["data"] > 1 else None
         self.one = step.build(config, task, one, callbacks, axis)
         self._compile()
@@ -80,7 +82,7 @@ class Population:
         self.train_chunk = self._lift(f.train_chunk, m, m, BATCHES, s, s, s, donate=True)
         self.evaluate = self._lift(f.evaluate, m, s, s, donate=True)
         self.score = self._lift(f.score, m, m, s)
-        self.count = self._lift(f.count, m, m, s)
+        self.count = self._lift(f.counts, m, m, s)
         self.add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
         self._probes: dict[tuple[str, ...], Callable] = {}
         self._conclude: dict[int, Callable] = {}

@@ -190,7 +190,6 @@ def _close(
             folder.checkpoints / "best", checkpoint.flatten(best), about | {"epoch": best_epoch}
         )
         checkpoint.save(folder.checkpoints / "last", checkpoint.flatten(own._asdict()), about)
-        ledger.write_json(folder.summary, summary)
         writers.finish(index, state, summary)
     except Exception as error:
         log.error("%s: %s", member.run_id, error)

@@ -1,7 +1,7 @@
 """What is done to ONE member: init, train_chunk, evaluate, probe, count. Pure; no member axis.
 
-Static values come by closure from a config whose varying fields are None; a member's numbers come by
-argument. `population` lifts these functions over members.
+Static values come by closure from a config whose varying fields are None; a member's numbers come
+by argument. `population` lifts these functions over members.
 """
 
 from collections.abc import Callable, Mapping
@@ -75,20 +75,23 @@ class Functions(NamedTuple):
     evaluate: Callable[..., tuple[State, Readings]]
     score: Callable[..., Readings]
     probe: Callable[..., Readings]
-    count: Callable[..., Mapping[str, Array]]
+    counts: Callable[..., Mapping[str, Array]]
     conclude: Callable[..., Readings]
 
 
 class Network:
-    """The model as pure functions of params: forward pass, loss, layer names."""
+    """The model as pure functions of params: forward pass, loss, layer names.
+
+    `params` and `hypers` are the abstract trees (shapes and types) of what `forward` takes.
+    """
 
     def __init__(self, config: RunConfig, task: Task, hparams: HParams) -> None:
         self.config, self.task = config, task
         abstract = nnx.eval_shape(lambda h: self.draw(h), dict(hparams))
-        self.layers: tuple[str, ...] = tuple(abstract.layers)
-        self.graph, *_ = nnx.split(abstract, nnx.Param, Hyper)
+        self.layers: tuple[str, ...] = tuple(abstract.layers)  # from input to output
+        self.graph, self.params, self.hypers = split(abstract)
 
-    def draw(self, hparams: HParams) -> nnx.Module:
+    def draw(self, hparams: HParams) -> Any:
         """A freshly drawn model."""
         return models.build(Make(self.config, hparams), self.task.input_shape, self.task.outputs)
 
@@ -121,6 +124,12 @@ class Network:
         return readings
 
 
+def split(model: nnx.Module) -> tuple[Any, Params, Params]:
+    """A model as (graph, trained parameters, untrained numbers)."""
+    graph, params, hypers = nnx.split(model, nnx.Param, Hyper)  # type: ignore[misc]
+    return graph, params, hypers
+
+
 def build(
     config: RunConfig,
     task: Task,
@@ -146,7 +155,7 @@ def build(
         evaluate=_evaluate(net, score),
         score=score,
         probe=_probe(net, callbacks),
-        count=_count(net, callbacks),
+        counts=_counts(net, callbacks),
         conclude=_conclude(callbacks),
     )
 
@@ -154,7 +163,7 @@ def build(
 def _init(net: Network) -> Callable[..., State]:
     def init(hparams: HParams, real: Bool[Array, ""]) -> State:
         """Draw a member. One that isn't real (it pads the pack) is born stopped."""
-        _, params, hypers = nnx.split(net.draw(hparams), nnx.Param, Hyper)
+        _, params, hypers = split(net.draw(hparams))
         rule = optim.transform(net.config.optim, hparams, jnp.float32(1.0))
         return State(
             params=params,
@@ -297,7 +306,7 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
     def view_of(state: State, hparams: HParams, batch: Examples, step: Array) -> ProbeView:
         n = len(batch.y)
 
-        def mean_loss(params: Params, nudge: dict) -> tuple[Array, tuple[Array, Recorder]]:
+        def mean_loss(params: Params, nudge: dict) -> tuple[Array, tuple[Array, dict]]:
             taps = Recorder(nudge)
             logits = net.forward(params, state.hypers, batch.x, taps)
             loss, _ = net.losses(logits, batch.y)
@@ -340,8 +349,8 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
     return probe
 
 
-def _count(net: Network, callbacks: Mapping[str, Callback]) -> Callable:
-    def count(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
+def _counts(net: Network, callbacks: Mapping[str, Callback]) -> Callable:
+    def counts(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
         """Integer counts of a slice of the training set, to be summed; keys `callback|count`."""
         taps = Recorder()
         net.forward(params, hypers, x, taps)
@@ -353,7 +362,7 @@ def _count(net: Network, callbacks: Mapping[str, Callback]) -> Callable:
             for key, value in callback.count(view).items()
         }
 
-    return count
+    return counts
 
 
 def _conclude(callbacks: Mapping[str, Callback]) -> Callable:

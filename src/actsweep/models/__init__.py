@@ -1,7 +1,7 @@
 """Networks that expose every pre- and post-activation.
 
-A model is an NNX module with two things: `layers`, an `nnx.Dict` of its weighted layers by name, each
-with a `kernel`; and `__call__(x, tap)`, which sends every pre-activation through
+A model is an NNX module with two things: `layers`, an `nnx.Dict` of its weighted layers by name,
+each with a `kernel`; and `__call__(x, tap)`, which sends every pre-activation through
 `tap(name, z, act)` and returns the logits.
 """
 

@@ -1,4 +1,4 @@
-"""The small convolutional network of the Flax tutorials: (conv, act, pool) x n, dense layers, head."""
+"""The small convolutional network of the Flax tutorials: (conv, act, pool) x n, dense, head."""
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -18,7 +18,8 @@ class CNN(nnx.Module):
     def __init__(self, make: Make, input_shape: tuple[int, ...], outputs: int) -> None:
         channels = make.config.model.channels or [32, 64]
         height, width, depth = _image(input_shape, len(channels))
-        self.layers, self.acts = nnx.Dict(), nnx.Dict()
+        self.layers: nnx.Dict = nnx.Dict()
+        self.acts: nnx.Dict = nnx.Dict()
         for i, units in enumerate(channels, 1):
             name = f"conv_{i}"
             self.layers[name] = make.conv(name, depth, make.inputs(units), raw=i == 1)

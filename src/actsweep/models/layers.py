@@ -168,7 +168,8 @@ class Make:
         Returns:
             The layers and the activations by layer name, and the width of the last.
         """
-        layers, acts = nnx.Dict(), nnx.Dict()
+        layers: nnx.Dict = nnx.Dict()
+        acts: nnx.Dict = nnx.Dict()
         for i, units in enumerate(self.config.widths, 1):
             name = f"hidden_{i}"
             layers[name] = self.dense(name, inputs, self.inputs(units), raw=raw and i == 1)

@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from actsweep.writers.base import Histogram, MemberInfo
@@ -103,24 +104,24 @@ def preflight() -> str | None:
     return answer[0] if answer else f"{url} did not answer within {PREFLIGHT_SECONDS:.0f} s"
 
 
-def hint_lines(members: Sequence[MemberInfo], mode: str) -> list[str]:
+def hint_lines(run_dirs: Sequence[Path], mode: str) -> list[str]:
     """What to type to look at the runs and, when they are offline, to upload them."""
-    if not members:
+    if not run_dirs:
         return []
-    folders = [info.run_dir / "wandb" for info in members]
+    folders = [run_dir / "wandb" for run_dir in run_dirs]
     lines = [f"look:   wandb leet {shlex.quote(str(folders[0]))}"]
     if len(folders) > 1:
         lines[0] += f"   (and {len(folders) - 1} more)"
     if mode == "offline":
-        lines.append(f"upload: {sync_command(members)}")
+        lines.append(f"upload: {sync_command(run_dirs)}")
     return lines
 
 
-def sync_command(members: Sequence[MemberInfo]) -> str:
+def sync_command(run_dirs: Sequence[Path]) -> str:
     """The `wandb sync` line for these runs; past four of them, for all in their folder."""
-    if len(members) > 4:
-        return f"wandb sync {shlex.quote(str(members[0].run_dir.parent))}/*/wandb/offline-run-*"
-    folders = [f"{shlex.quote(str(info.run_dir))}/wandb/offline-run-*" for info in members]
+    if len(run_dirs) > 4:
+        return f"wandb sync {shlex.quote(str(run_dirs[0].parent))}/*/wandb/offline-run-*"
+    folders = [f"{shlex.quote(str(run_dir))}/wandb/offline-run-*" for run_dir in run_dirs]
     return " ".join(["wandb sync", *folders])
 
 

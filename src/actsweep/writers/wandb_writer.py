@@ -128,10 +128,6 @@ class WandbWriter:
         self._thread = None
         self._check_files()
 
-    def hint_lines(self) -> list[str]:
-        """What to type to look at these runs and to upload them, one a line."""
-        return support.hint_lines(self._members, self.mode)
-
     def _check_online(self, members: Sequence[MemberInfo]) -> None:
         reason = support.preflight()
         if reason is None:
@@ -144,7 +140,7 @@ class WandbWriter:
         self.mode = "offline"
         log.warning(
             "W&B is OFFLINE: %s. Nothing is lost; upload later with: %s",
-            *(reason, support.sync_command(members)),
+            *(reason, support.sync_command([info.run_dir for info in members])),
         )
 
     # From here on: the side thread.
@@ -268,7 +264,7 @@ class WandbWriter:
         self._said = True
         log.warning(
             "W&B: %s. Training goes on and metrics.jsonl has every row; for what W&B did take: %s",
-            *(reason, support.sync_command(self._members)),
+            *(reason, support.sync_command([info.run_dir for info in self._members])),
         )
 
     def _check_files(self) -> None:
