@@ -260,16 +260,18 @@ def test_log_softmax_keeps_the_digits_of_the_dominant_unit():
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_slope_is_the_norm_of_the_jacobian_row(name):
     activation = ACTIVATIONS[name]
-    z = _wide(name, batch=7)
-    rows = np.asarray(jax.jit(jax.vmap(jax.jacrev(activation.fn)))(z), np.float64)
-    expected = np.sqrt(np.square(rows).sum(-1))
-    slope = lambda z: activations.slope(activation, z, **activation.params)  # noqa: E731
-    got = jax.jit(slope)(z)
+    slope = functools.partial(activations.slope, activation, **activation.params)
+
+    @jax.jit
+    def measure(z):
+        rows = jax.vmap(jax.jacrev(activation.fn))(z)
+        return rows, slope(z), jax.vmap(slope)(z), jnp.abs(_derivative(activation.fn, z))
+
+    rows, got, mapped, derivative = measure(_wide(name, batch=7))
+    expected = np.sqrt(np.square(np.asarray(rows, np.float64)).sum(-1))
     np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-7)
-    mapped = jax.jit(jax.vmap(slope))(z)
     np.testing.assert_allclose(mapped, got, rtol=1e-6)
     if activation.units == "elementwise":
-        derivative = jax.jit(lambda z: jnp.abs(_derivative(activation.fn, z)))(z)
         np.testing.assert_array_equal(got, derivative)
     if name == "maxout":
         np.testing.assert_array_equal(got, np.ones_like(got))

@@ -100,8 +100,8 @@ def test_both_feeds_give_bitwise_the_same_examples(regression):
     data, seeds = dataset(regression=regression), [3, 0, 3]
     resident = ResidentFeed(data, seeds, 8, chunk_steps=5)
     streaming = StreamingFeed(data, seeds, 8, chunk_steps=5)
-    # In sequence with a short chunk, then a resume in mid-epoch, then back to the start.
-    for start, n in [(0, 5), (5, 5), (10, 2), (12, 5), (101, 5), (106, 5), (0, 5)]:
+    # In sequence, on and past short chunks, a resume in mid-epoch, back to the start.
+    for start, n in [(0, 5), (5, 5), (10, 2), (15, 2), (17, 5), (101, 5), (106, 5), (0, 5)]:
         ids = resident.chunk(start, n)
         x, y = streaming.chunk(start, n)
         assert (x.dtype, y.dtype) == (data.train_x.dtype, data.train_y.dtype)

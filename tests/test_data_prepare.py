@@ -1,15 +1,9 @@
-"""Preparing image sets: real formats, real processes, damaged files, closed networks."""
+"""Preparing image sets: real formats, real processes, damaged files, read-only folders."""
 
-import functools
-import gzip
-import http.server
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -29,17 +23,8 @@ CACHE = "actsweep-cache-v1"
 
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path, monkeypatch):
-    """No test sees the machine's own data, cache or network."""
-    from tensorflow_datasets.core.download import checksums
-
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "default"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    monkeypatch.setattr(prepare, "ROUTES", (("fixture", routes.local_files),))
-    infos = checksums.get_all_url_infos()
-    before = dict(infos)
-    yield
-    infos.clear()
-    infos.update(before)
+    with idx.isolated(tmp_path, monkeypatch):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +51,6 @@ def copy(whole, tmp_path):
     return root, root / "mnist" / IMAGES["mnist"].version
 
 
-def flip(path, place=-20):
-    raw = bytearray(path.read_bytes())
-    raw[place] ^= 1
-    path.write_bytes(raw)
-
-
-def as_rows(images, labels):
-    return sorted(
-        (int(label), image.tobytes()) for image, label in zip(images, labels, strict=True)
-    )
-
-
 def said(lines, words):
     return [line for line in lines if words in line]
 
@@ -102,12 +75,12 @@ def test_pixels_and_labels_survive_the_round_trip(name, tmp_path, arrays):
     decoded = prepare.arrays(name, tmp_path)
     for split, (images, labels) in arrays.items():
         assert decoded[f"{split}_images"].shape == (len(images), 28, 28, 1)
-        ours = as_rows(decoded[f"{split}_images"], decoded[f"{split}_labels"])
-        assert ours == as_rows(images, labels)
+        ours = idx.as_rows(decoded[f"{split}_images"], decoded[f"{split}_labels"])
+        assert ours == idx.as_rows(images, labels)
     data = load(DataConfig(name=name, dir=str(tmp_path), val_size=10))
     assert [len(data.train_x), len(data.val_x), len(data.test_x)] == [30, 10, 12]
     both = np.concatenate([data.train_x, data.val_x]), np.concatenate([data.train_y, data.val_y])
-    assert as_rows(*both) == as_rows(*arrays["train"])
+    assert idx.as_rows(*both) == idx.as_rows(*arrays["train"])
     assert (0 * data.scale + data.offset, 255 * data.scale + data.offset) == (-1.0, 1.0)
     assert {path.name for path in tmp_path.glob(".actsweep*")} <= {f".actsweep-{name}.lock"}
 
@@ -148,7 +121,7 @@ def test_a_damaged_cache_is_rebuilt_and_never_believed(copy, file, damage):
     root, folder = copy
     expected, path, lines = prepare.arrays("mnist", root), folder / CACHE / file, []
     if damage == "flip":
-        flip(path)
+        idx.flip(path)
     elif damage == "remove":
         path.unlink()
     else:
@@ -173,7 +146,7 @@ def test_damaged_records_are_named_and_force_repairs_them(copy, damage, kind, st
     if damage == "remove":
         path.unlink()
     elif damage == "flip":
-        flip(
+        idx.flip(
             path, 0 if path.suffix == ".json" else 20_000
         )  # in the pixels; the end of the file is padding
     else:
@@ -204,7 +177,7 @@ def test_damaged_digests_are_named(copy):
 def test_a_failed_force_leaves_the_old_set(copy):
     root, _ = copy
     expected = prepare.arrays("mnist", root)
-    flip(routes.manual_dir("mnist", root) / our_tfds.FILE_NAMES[0])
+    idx.flip(routes.manual_dir("mnist", root) / our_tfds.FILE_NAMES[0])
     with pytest.raises(UserError, match="checksum"):
         prepare.prepare("mnist", root, force=True)
     for key, value in prepare.arrays("mnist", root).items():
@@ -235,7 +208,7 @@ def test_a_read_only_folder_is_read_and_cached_elsewhere(copy, monkeypatch, tmp_
         np.testing.assert_array_equal(found["train_images"], expected["train_images"])
     assert list((tmp_path / "user-cache").rglob("train_images.npy"))
     assert not (folder / CACHE).exists()
-    flip(next(folder.glob("*train.array_record*")))
+    idx.flip(next(folder.glob("*train.array_record*")))
     with pytest.raises(UserError, match="not the file that was recorded"):
         prepare.arrays("mnist", root)
 
@@ -303,171 +276,3 @@ def test_processes_that_start_at_once_prepare_once(tmp_path, arrays):
     labels = {line for out in outs for line in out.splitlines() if line.startswith("LABELS")}
     assert len(labels) == 1
     assert sum("decoding" in out for out in outs) == 1
-
-
-def test_every_route_that_failed_is_listed_with_what_to_type(tmp_path, monkeypatch):
-    def closed(name, root, work, log):
-        raise routes.RouteFailed("the network is unreachable")
-
-    monkeypatch.setattr(
-        prepare,
-        "ROUTES",
-        (("files", routes.local_files), ("download", closed), ("Debian package", routes.debian)),
-    )
-    monkeypatch.setattr(routes.shutil, "which", lambda tool: None)
-    with pytest.raises(UserError) as error:
-        load(DataConfig(dir=str(tmp_path)))
-    text = str(error.value)
-    for words in (
-        f"prepared folder: no {tmp_path / 'fashion_mnist' / '3.0.1'}",
-        f"files: no {routes.manual_dir('fashion_mnist', tmp_path)}",
-        "download: the network is unreachable",
-        "Debian package: no apt-get on this machine",
-        "data.dir=",
-        "data=digits",
-    ):
-        assert words in text
-    assert not (tmp_path / "fashion_mnist" / "3.0.1").exists()
-    assert not list(tmp_path.glob(".actsweep-fashion_mnist-*"))
-
-
-@pytest.mark.parametrize("damage", ["checksum", "gzip", "idx", "short"])
-def test_a_bad_source_file_is_refused(tmp_path, arrays, damage):
-    files = idx.write(routes.manual_dir("mnist", tmp_path), arrays)
-    path = files / our_tfds.FILE_NAMES[0]
-    raw = path.read_bytes()
-    idx.register("mnist", files)
-    if damage == "checksum":
-        flip(path)
-    elif damage == "gzip":
-        path.write_bytes(raw[:-30])
-    else:
-        plain = gzip.decompress(raw)
-        path.write_bytes(gzip.compress(b"x" + plain[1:] if damage == "idx" else plain[:-1]))
-    if damage != "checksum":
-        idx.register("mnist", files)
-    words = {"checksum": "checksum", "gzip": "gzip", "idx": "not an IDX", "short": "header says"}
-    with pytest.raises(UserError, match=words[damage]):
-        prepare.prepare("mnist", tmp_path)
-    assert not prepare.is_prepared(tmp_path / "mnist" / "3.0.1")
-
-
-def test_unknown_names():
-    with pytest.raises(UserError, match="did you mean data=kmnist"):
-        prepare.prepare("kmnst")
-
-
-@pytest.fixture
-def server(tmp_path, arrays, monkeypatch):
-    """mnist's files on a local web server, where TFDS now expects them."""
-    import tensorflow_datasets as tfds
-
-    files = idx.write(tmp_path / "www", arrays)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(files))
-    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *args: None)
-    for key in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(key, raising=False)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{web.server_address[1]}/"
-        monkeypatch.setattr(tfds.image_classification.MNIST, "URL", url)
-        idx.register("mnist", files)
-        yield files
-        web.shutdown()
-
-
-def test_download(server, tmp_path, arrays, monkeypatch):
-    monkeypatch.setattr(prepare, "ROUTES", (("download", routes.download),))
-    decoded = prepare.arrays("mnist", tmp_path / "root")
-    ours = as_rows(decoded["test_images"], decoded["test_labels"])
-    assert ours == as_rows(*arrays["test"])
-
-
-def test_a_download_that_fails_says_why(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "ROUTES", (("download", routes.download),))
-    (server / our_tfds.FILE_NAMES[2]).unlink()
-    with pytest.raises(UserError, match=r"download: http://127.*t10k-images.*404"):
-        prepare.prepare("mnist", tmp_path / "root")
-
-
-def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(routes, "STALL_SECONDS", 60.0)
-    monkeypatch.setattr(routes, "CONNECT_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
-        monkeypatch.setattr(our_tfds, "urls", lambda name: {"file": url})
-        start = time.monotonic()
-        with pytest.raises(routes.RouteFailed, match="no answer within"):
-            routes.download("mnist", tmp_path, tmp_path, print)
-        assert time.monotonic() - start < 5
-
-
-def published(plain, file):
-    """A gzip file as the authors of Fashion-MNIST published it: with time stamp and name."""
-    stamp = 0x59A7E9DE if file.startswith("train") else 0x59A7E9F3
-    name = file.removesuffix(".gz").encode()
-    body = gzip.compress(plain, mtime=0)
-    return body[:3] + b"\x08" + stamp.to_bytes(4, "little") + body[8:10] + name + b"\0" + body[10:]
-
-
-@pytest.mark.parametrize("file", our_tfds.FILE_NAMES)
-def test_the_published_gzip_header_comes_back(file):
-    raw = published(b"some bytes", file)
-    stripped = gzip.compress(b"some bytes", mtime=0)
-    assert stripped != raw
-    assert routes.restore_gzip_header(stripped, file) == raw
-    assert routes.restore_gzip_header(raw, file) == raw
-    assert gzip.decompress(raw) == b"some bytes"
-
-
-APT = """#!/bin/sh
-echo "$@" >> {log}
-for word in "$@"; do last=$word; done
-case "$*" in
-  *" update") echo "E: some other list is closed" >&2; exit 100 ;;
-  *" download "*) {download} ;;
-esac
-"""
-DPKG = """#!/bin/sh
-mkdir -p "$3/{inside}" && cp {files}/*.gz "$3/{inside}"
-"""
-
-
-def fake_debian(tmp_path, monkeypatch, files, download):
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    inside = routes.DEBIAN_PACKAGES["fashion_mnist"][1]
-    apt = APT.format(log=tools / "log", download=download)
-    for tool, text in (("apt-get", apt), ("dpkg", DPKG.format(inside=inside, files=files))):
-        (tools / tool).write_text(text)
-        (tools / tool).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(prepare, "ROUTES", (("Debian package", routes.debian),))
-    return tools / "log"
-
-
-def test_the_debian_package_needs_no_root_and_its_headers_are_mended(tmp_path, arrays, monkeypatch):
-    """With stand-ins for apt-get and dpkg; one closed package list does not stop it."""
-    stripped, original = tmp_path / "stripped", tmp_path / "original"
-    idx.write(stripped, arrays)
-    original.mkdir()
-    for file in our_tfds.FILE_NAMES:
-        plain = gzip.decompress((stripped / file).read_bytes())
-        (original / file).write_bytes(published(plain, file))
-    idx.register("fashion_mnist", original)
-    log = fake_debian(tmp_path, monkeypatch, stripped, "echo deb > ${last}_0.0_all.deb")
-    decoded = prepare.arrays("fashion_mnist", tmp_path / "root")
-    ours = as_rows(decoded["train_images"], decoded["train_labels"])
-    assert ours == as_rows(*arrays["train"])
-    for line in log.read_text().splitlines():
-        assert f"Dir::State::Lists={tmp_path / 'root'}" in line
-        assert f"Dir::Cache={tmp_path / 'root'}" in line
-
-
-def test_a_debian_package_that_can_not_be_had(tmp_path, monkeypatch):
-    download = 'echo "E: Unable to locate package" >&2; exit 100'
-    fake_debian(tmp_path, monkeypatch, tmp_path, download)
-    with pytest.raises(UserError, match="Debian package: apt-get ended with 100: Unable to locate"):
-        prepare.prepare("fashion_mnist", tmp_path / "root")
-    with pytest.raises(routes.RouteFailed, match="no package of mnist"):
-        routes.debian("mnist", tmp_path, tmp_path, print)

@@ -108,7 +108,7 @@ def test_bias_moments():
     assert uniform.std() == pytest.approx(1 / math.sqrt(27), rel=0.02)
 
 
-@pytest.mark.parametrize("name", INITS)
+@pytest.mark.parametrize("name", ["torch_uniform", "he_normal", "orthogonal", "normal"])
 def test_traced_and_batched_numbers_give_bitwise_the_same(name):
     def draw(key, scale, sigma):
         w = inits.weight(name, key, (8, 6), fan_in=8, fan_out=6, scale=scale, sigma_w=sigma)

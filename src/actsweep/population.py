@@ -1,8 +1,10 @@
 """Lifts the functions of one member over a pack, places them on devices and compiles them."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,14 +19,26 @@ from actsweep.config import RunConfig
 from actsweep.errors import bad_value
 from actsweep.step import Examples, State, Task
 
+CACHE_BYTES = 2**30
+ONCE = {"xla_backend_optimization_level": 0}  # runs once: compile it fast rather than well
 MEMBER, SHARED, BATCHES = P("member"), P(), P("member", None, "data")
 
 
 def set_up_devices() -> None:
-    """One JAX device a CPU core, before the backend starts; GPUs are left as they are."""
-    if "XLA_FLAGS" not in os.environ or "device_count" not in os.environ["XLA_FLAGS"]:
+    """One JAX device a CPU core, and compiled programs kept in the user's cache folder.
+
+    Must come before anything else touches jax; where the backend has started already, its devices
+    stay as they are. `XLA_FLAGS` and `JAX_COMPILATION_CACHE_DIR` of the environment win.
+    """
+    if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", cores or 1)
+        with contextlib.suppress(RuntimeError):  # the backend has started
+            jax.config.update("jax_num_cpu_devices", cores or 1)
+    if jax.config.jax_compilation_cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "actsweep" / "xla"))
+        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def make_mesh(members: int, data: int) -> Mesh:
@@ -78,7 +92,7 @@ class Population:
 
     def _compile(self) -> None:
         f, m, s = self.one, MEMBER, SHARED
-        self._init = self._lift(f.init, m, m)
+        self._init = self._lift(f.init, m, m, options=ONCE)
         self.train_chunk = self._lift(f.train_chunk, m, m, BATCHES, s, s, s, donate=True)
         self.evaluate = self._lift(f.evaluate, m, s, s, donate=True)
         self.score = self._lift(f.score, m, m, s)
@@ -102,7 +116,7 @@ class Population:
         """Readings from counts that were summed over `examples` examples."""
         if examples not in self._conclude:
             end = functools.partial(self.one.conclude, examples=examples)
-            self._conclude[examples] = self._lift(end, MEMBER)
+            self._conclude[examples] = self._lift(end, MEMBER, options=ONCE)
         return self._conclude[examples](sums)
 
     def stop(self, state: State, members: set[int]) -> State:
@@ -126,7 +140,13 @@ class Population:
         """Put a chunk's batches [M, K, B, ...] on the devices of their members."""
         return self.place(jax.tree.map(self.pad, batches), BATCHES)
 
-    def _lift(self, function: Callable, *specs: P, donate: bool = False) -> Callable:
+    def _lift(
+        self,
+        function: Callable,
+        *specs: P,
+        donate: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> Callable:
         """`function` of one member, over arguments of which those not SHARED have an axis M."""
         own = [i for i, spec in enumerate(specs) if spec != SHARED]
 
@@ -143,7 +163,8 @@ class Population:
         mapped = jax.shard_map(
             local, mesh=self.mesh, in_specs=specs, out_specs=MEMBER, check_vma=False
         )
-        return jax.jit(mapped, donate_argnums=0 if donate else ())
+        donated = 0 if donate else ()
+        return jax.jit(mapped, donate_argnums=donated, compiler_options=dict(options or {}))
 
 
 def choose_lift(how: str) -> str:

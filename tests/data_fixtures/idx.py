@@ -1,11 +1,15 @@
 """Small image sets in the real format: four gzipped IDX files, known to TFDS by their checksums."""
 
+import contextlib
 import gzip
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from actsweep.data import prepare, routes
 from actsweep.data import tfds as our_tfds
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -45,3 +49,31 @@ def register(name: str, folder: Path) -> None:
     infos = checksums.get_all_url_infos()  # memoised: one dict for the whole process
     for file, url in our_tfds.urls(name).items():
         infos[url] = checksums.compute_url_info(folder / file)
+
+
+@contextlib.contextmanager
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees the machine's own data, cache or network; registered checksums come back."""
+    from tensorflow_datasets.core.download import checksums
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "default"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.setattr(prepare, "ROUTES", (("fixture", routes.local_files),))
+    infos = checksums.get_all_url_infos()
+    before = dict(infos)
+    yield
+    infos.clear()
+    infos.update(before)
+
+
+def flip(path: Path, place: int = -20) -> None:
+    """Alter one bit of a file."""
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 1
+    path.write_bytes(raw)
+
+
+def as_rows(images: np.ndarray, labels: np.ndarray) -> list[tuple[int, bytes]]:
+    """Examples in an order that doesn't depend on the one they came in."""
+    pairs = zip(images, labels, strict=True)
+    return sorted((int(label), image.tobytes()) for image, label in pairs)
