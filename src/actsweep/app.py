@@ -3,10 +3,10 @@
 Nothing here imports jax before training starts.
 """
 
+import contextlib
 import json
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -16,50 +16,50 @@ from typing import Any
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from actsweep import config, ledger, members
+from actsweep import command, config, ledger, members
 from actsweep.config import RunConfig
-from actsweep.errors import UserError, bad_value, unknown_name
+from actsweep.errors import UserError
+from actsweep.explain import explain
 
 log = logging.getLogger(__name__)
+details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 PLAN_FILE = "plan.json"
 
 
-def guard(main: Callable[[], None]) -> int:
-    """Run the Hydra application; turn what it raises into one line and an exit code."""
-    from hydra.errors import HydraException
+class Refused(BaseException):
+    """Takes a UserError (its cause) past Hydra, which would report any `Exception` of a job."""
 
-    full = os.environ.setdefault("HYDRA_FULL_ERROR", "1") == "1" and "-v" in sys.argv
-    sys.argv[1:] = [word for given in sys.argv[1:] for word in config.expand_depth(given)]
+
+def guard(main: Callable[[], None]) -> int:
+    """Run the Hydra application; turn what it raises into one line and an exit code.
+
+    HYDRA_FULL_ERROR=1 shows the traceback as well.
+    """
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves the telling to us
     try:
+        sys.argv[1:] = command.for_hydra(sys.argv[1:])
         main()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if full:
-            traceback.print_exc()
-        print(f"error: {explain(error)}", file=sys.stderr)
-        return BAD_INPUT
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted; the same command goes on from the complete runs", file=sys.stderr)
         return INTERRUPTED
+    except (Exception, Refused) as raised:
+        error = raised.__cause__ if isinstance(raised, Refused) else raised
+        assert error is not None
+        if full:
+            traceback.print_exception(error)
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return BAD_INPUT if _is_input(error) else SOME_FAILED
     return OK
 
 
-def explain(error: BaseException) -> str:
-    """One line: what is wrong, where, what is allowed, what to type."""
-    from hydra.errors import MissingConfigException, OverrideParseException
+def _is_input(error: BaseException) -> bool:
+    from hydra.errors import HydraException
 
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return str(unknown_name(group, name, error.options))
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: can't be read as an override; type for example optim.lr=0.1"
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    if isinstance(cause, OmegaConfBaseException):
-        return _explain_value(cause)
-    return " ".join(str(error).split())
+    kinds = (UserError, HydraException, OmegaConfBaseException, OSError, ValueError)
+    return isinstance(error, kinds)
 
 
 def run(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -68,32 +68,54 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
-        return _job(Path(hydra.sweep.dir), list(cfg.pack.members))
-    choices(hydra.runtime.choices)
-    only = config.resolve(cfg)
+    try:
+        if hydra.mode != RunMode.MULTIRUN:
+            raise SystemExit(_alone(cfg, hydra))
+        if cfg.pack.members is None:
+            sweeper = hydra.runtime.choices["hydra/sweeper"]
+            raise UserError(f"hydra/sweeper={sweeper}: must be pack; leave it out")
+        return train(Path(hydra.sweep.dir), list(cfg.pack.members))
+    except UserError as error:
+        raise Refused from error
+
+
+def _alone(cfg: DictConfig, hydra: DictConfig) -> int:
+    """Check, plan and train one run; the exit code."""
     folder = Path(hydra.runtime.output_dir)
     overrides = [text for text in hydra.overrides.task]
-    write_plan(folder, [[only]], [[overrides]])
-    ledger.check_writable(only.paths.outputs)
+    try:
+        only = resolve(cfg, overrides)
+        ledger.check_writable(only.paths.outputs)
+    except UserError:
+        discard(folder)
+        raise
     if only.pack.plan:
+        discard(folder)
         show_plan([[only]])
-        raise SystemExit(OK)
-    results = _job(folder, [members.run_id(only)])
-    raise SystemExit(finish(folder, results))
+        return OK
+    write_plan(folder, [[only]], [[overrides]])
+    return finish(folder, train(folder, [members.run_id(only)]))
 
 
-def choices(chosen: Mapping[str, Any]) -> None:
-    """Refuse a list where one choice is wanted, such as `act=[relu]`."""
-    for group, choice in chosen.items():
-        if not isinstance(choice, str | None) and not group.startswith("hydra"):
-            names = ",".join(map(str, choice))
-            raise bad_value(
-                group,
-                list(choice),
-                "one name",
-                f"{group}={names}, with -m for a sweep over several",
-            )
+def resolve(cfg: DictConfig, overrides: Sequence[str]) -> RunConfig:
+    """The checked run that Hydra composed from these overrides.
+
+    Raises:
+        UserError: as `config.resolve`; or a parameter that the activation doesn't have.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    one = config.resolve(cfg)
+    mentioned = any(text.lstrip("+").startswith("act.") for text in overrides)
+    if mentioned and not one.act.get("_target_"):
+        loader = GlobalHydra.instance().config_loader()
+        option = cfg.hydra.runtime.choices.get("act") if "hydra" in cfg else None
+        option = option or one.act["name"]
+        plain = loader.load_configuration(f"act/{option}", [], RunMode.RUN)
+        defaults = {str(k): v for k, v in plain.act.items() if k != "name"}
+        config.check_act_params(one, defaults)
+    return one
 
 
 def write_plan(
@@ -104,14 +126,14 @@ def write_plan(
     plan = {
         members.run_id(one): {
             "pack": index,
-            "overrides": list(given),
+            "overrides": command.as_typed(given),
             "config": config.to_dict(one),
         }
         for index, (pack, texts) in enumerate(zip(packs, overrides, strict=True))
         for one, given in zip(pack, texts, strict=True)
     }
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    ledger.write_json(folder / PLAN_FILE, {"command": command, "members": plan})
+    typed = [Path(sys.argv[0]).name, *command.as_typed(sys.argv[1:])]
+    ledger.write_json(folder / PLAN_FILE, {"command": typed, "members": plan})
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -122,28 +144,22 @@ def read_plan(folder: Path) -> dict[str, Any]:
 def show_plan(packs: Sequence[Sequence[RunConfig]]) -> None:
     """Print which runs would share a program."""
     for index, pack in enumerate(packs):
-        print(f"pack {index}: {len(pack)} runs")
+        print(f"pack {index}: {_count(len(pack), 'run')}")
         for one in pack:
             print(f"  {members.run_id(one)}")
-    print(f"{sum(map(len, packs))} runs in {len(packs)} packs")
+    print(f"{_count(sum(map(len, packs)), 'run')} in {_count(len(packs), 'pack')}")
 
 
-def finish(folder: Path, results: Sequence[Mapping[str, Any]]) -> int:
-    """Write `members.csv`, print the table and how to look further; the sweep's exit code."""
-    from actsweep import table
-
-    plan = read_plan(folder)["members"]
-    rows = [{**r, "overrides": " ".join(plan[r["run_id"]]["overrides"])} for r in results]
-    ledger.write_members_csv(folder, rows)
-    table.show(results)
-    print(f"\neach run: {_runs_folder(plan)}/<run_id>/   this sweep: {folder}/members.csv")
-    for line in _hints(plan, results):
-        print(line)
-    return OK if all(r["state"] == "complete" for r in results) else SOME_FAILED
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _job(folder: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Train the frozen members that this job holds."""
+def train(folder: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Train the frozen members that one job holds; nothing that goes wrong is raised.
+
+    Returns:
+        A result for each run. Bad input that only shows here leaves `refused` in it.
+    """
     from actsweep.run import Place, failed, run_pack
 
     plan = read_plan(folder)["members"]
@@ -152,11 +168,45 @@ def _job(folder: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
     offset = sum(member["pack"] < pack for member in plan.values())
     try:
         return run_pack(own, Place(folder.name, offset, len(plan)))
-    except UserError:
-        raise
+    except UserError as error:
+        return [{**failed(one, error), "refused": str(error)} for one in own]
     except Exception as error:
-        log.error("%s", traceback.format_exc())
+        details.error("%s", traceback.format_exc())
+        log.error("%d runs failed: %s", len(own), explain(error))
         return [failed(one, error) for one in own]
+
+
+def finish(folder: Path, results: Sequence[Mapping[str, Any]]) -> int:
+    """Write `members.csv`, print the table and how to look further; the sweep's exit code.
+
+    Raises:
+        UserError: every run was refused: nothing has started, and the sweep leaves nothing.
+    """
+    from actsweep import table
+
+    if all("refused" in r for r in results):
+        discard(folder)
+        raise UserError(results[0]["refused"])
+    plan = read_plan(folder)["members"]
+    rows = [
+        {k: v for k, v in r.items() if k != "refused"}
+        | {"overrides": " ".join(plan[r["run_id"]]["overrides"])}
+        for r in results
+    ]
+    ledger.write_members_csv(folder, rows)
+    table.show(results, {run_id: one["config"] for run_id, one in plan.items()})
+    print(f"\neach run: {_runs_folder(plan)}/<run_id>/   this sweep: {folder}/members.csv")
+    for line in _hints(plan, results):
+        print(line)
+    return OK if all(r["state"] == "complete" for r in results) else SOME_FAILED
+
+
+def discard(folder: Path) -> None:
+    """Take back what a sweep that never started has left: its plan and empty folders."""
+    (folder / PLAN_FILE).unlink(missing_ok=True)
+    for path in [*folder.glob("*/"), folder]:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def _runs_folder(plan: Mapping[str, Any]) -> Path:
@@ -174,27 +224,3 @@ def _hints(plan: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> lis
         [_runs_folder(plan) / r["run_id"] for r in results],
         first["logger"]["mode"],
     )
-
-
-def _explain_value(error: OmegaConfBaseException) -> str:
-    path = error.full_key or "?"
-    text = str(error.msg or error).splitlines()[0]
-    if (match := re.match(r"Key '(.*)' (is not in struct|not in)", text)) is not None:
-        return _explain_key(path, match[1], error)
-    if match := re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
-        kinds = {"Integer": ("an integer", "1"), "Float": ("a number", "0.1")}
-        allowed, example = kinds.get(match[2], (f"a {match[2]}", "…"))
-        return str(bad_value(path, match[1], allowed, f"{path}={example}"))
-    return f"{path}: {text}"
-
-
-def _explain_key(path: str, key: str, error: OmegaConfBaseException) -> str:
-    parent = error.parent_node
-    known = [str(k) for k in parent] if isinstance(parent, DictConfig) else []
-    prefix = path.rpartition(".")[0]
-    full = [f"{prefix}.{k}" if prefix else k for k in known]
-    import difflib
-
-    near = difflib.get_close_matches(path, full, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{path}: no such key; {hint}Known here: {', '.join(full)}"

@@ -59,7 +59,7 @@ def save(folder: Path, flat: Flat, metadata: dict[str, Any]) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.parent.mkdir(parents=True, exist_ok=True)
     try:
-        ocp.save_pytree(fresh, flat, custom_metadata={**metadata, "sha256": digest(flat)})
+        ocp.save(fresh, flat, custom_metadata={**metadata, "sha256": digest(flat)})
     except OSError:
         raise
     except Exception as error:  # Orbax hides the cause
@@ -82,8 +82,8 @@ def load(folder: Path) -> tuple[Flat, dict[str, Any]]:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no checkpoint")
     try:
-        metadata = dict(ocp.pytree_metadata(folder).custom_metadata or {})
-        flat = {name: np.asarray(leaf) for name, leaf in ocp.load_pytree(folder).items()}
+        metadata = dict(ocp.metadata(folder).custom_metadata or {})
+        flat = {name: np.asarray(leaf) for name, leaf in ocp.load(folder).items()}
     except Exception as error:
         cause = error.__cause__ or error
         raise CheckpointError(

@@ -5,14 +5,15 @@ from collections.abc import Iterable
 
 from actsweep.errors import UserError, bad_value
 
-# Groups of which a run has one option, each with an option that exists.
-ONE_OF = {
+# The groups, each with an option that exists.
+GROUPS = {
     "act": "relu",
     "depth": "4",
     "init": "he_normal",
     "model": "mlp",
     "optim": "sgd",
     "data": "fashion_mnist",
+    "callbacks": "default",
     "logger": "offline",
     "experiment": "tutorial3",
     "debug": "default",
@@ -41,7 +42,8 @@ def expand(override: str) -> list[str]:
     group, _, value = override.partition("=")
     if group == "depth" and re.fullmatch(r"[+-]?\d+", value):
         return ["depth=uniform", f"depth.layers={int(value)}"]
-    if group in ONE_OF and _NOT_A_NAME.fullmatch(value):
+    several = group == "callbacks" and value.startswith("[")
+    if group in GROUPS and _NOT_A_NAME.fullmatch(value) and not several:
         raise _not_one_name(group, value)
     return [override]
 
@@ -67,5 +69,5 @@ def _not_one_name(group: str, value: str) -> UserError:
         return UserError(f"{group}=null: must be a name; leave it out for none")
     names = value.strip("[]").replace(" ", "")
     listed = value.startswith("[") and names
-    fix = f"{group}={names if listed else ONE_OF[group]}"
+    fix = f"{group}={names if listed else GROUPS[group]}"
     return bad_value(group, value, "one name", f"-m {fix}" if "," in fix else fix)

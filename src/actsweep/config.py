@@ -6,6 +6,7 @@ that `--help` and a config error answer at once and login nodes can plan sweeps.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from actsweep.errors import UserError, bad_value, unknown_name
+from actsweep.explain import explain_value
 
 INITS = (
     "torch_uniform",
@@ -33,6 +35,10 @@ RERUNS = ("none", "failed", "diverged", "all")
 MODELS = ("mlp", "cnn")
 DATASETS = ("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "quadratic")
 MAX_SEED = 2**32 - 1
+
+# What the checks need to know of the data before it is there.
+EXAMPLES = {"fashion_mnist": 60_000, "mnist": 60_000, "kmnist": 60_000, "digits": 1_500}
+IMAGE_SIDE = {"fashion_mnist": 28, "mnist": 28, "kmnist": 28, "digits": 8}
 
 
 @dataclass
@@ -196,16 +202,27 @@ def resolve(cfg: DictConfig | dict[str, Any]) -> RunConfig:
     Raises:
         UserError: a value is out of bounds, a name is unknown, or two fields contradict.
     """
-    own = [key for key in cfg if key != "hydra"]
-    plain = OmegaConf.masked_copy(cfg, own) if isinstance(cfg, DictConfig) else cfg
     try:
+        if isinstance(cfg, DictConfig):  # as plain values, so that the schema meets every key again
+            own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+            plain = OmegaConf.to_container(own, resolve=True)
+        else:
+            plain = cfg
         run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), plain))
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+        raise UserError(explain_value(error)) from error
     assert isinstance(run, RunConfig)
     run.depth.widths = _widths(run.depth)
     run.depth.layers, run.depth.width = len(run.depth.widths), None
-    for check in (_check_act, _check_init, _check_optim, _check_trainer, _check_data, _check_rest):
+    for check in (
+        _check_act,
+        _check_init,
+        _check_optim,
+        _check_trainer,
+        _check_data,
+        _check_model,
+        _check_rest,
+    ):
         check(run)
     return run
 
@@ -215,14 +232,28 @@ def to_dict(run: RunConfig) -> dict[str, Any]:
     return asdict(run)
 
 
-def expand_depth(override: str) -> list[str]:
-    """`depth=7` as Hydra takes it: a number picks the group `uniform` with so many layers.
+def check_act_params(run: RunConfig, known: Mapping[str, Any]) -> None:
+    """Refuse parameters that the activation doesn't have, or of another kind than its defaults.
 
     Args:
-        override: one command-line override; anything but `depth=<integer>` comes back as it is.
+        run: a resolved run.
+        known: the activation's parameters with their defaults.
+
+    Raises:
+        UserError: names the parameter.
     """
-    match = re.fullmatch(r"depth=([+-]?\d+)", override)
-    return ["depth=uniform", f"depth.layers={int(match[1])}"] if match else [override]
+    for key, value in run.act_params.items():
+        path = f"act.{key}"
+        if key not in known:
+            raise UserError(
+                f"{path}={value}: act={run.act['name']} has no such parameter; leave it out. "
+                f"Known here: {', '.join(f'act.{k}' for k in known) or 'none'}"
+            )
+        if isinstance(known[key], bool):
+            if not isinstance(value, bool):
+                raise bad_value(path, value, "true or false", f"{path}={str(known[key]).lower()}")
+        elif isinstance(known[key], int | float) and not _is_number(value):
+            raise bad_value(path, value, "a number", f"{path}={known[key]}")
 
 
 def _widths(depth: DepthConfig) -> list[int]:
@@ -242,6 +273,8 @@ def _widths(depth: DepthConfig) -> list[int]:
                 f"depth={len(depth.widths)} depth.width={depth.width}",
             )
         widths = list(depth.widths)
+        if not widths:
+            raise bad_value("depth.widths", "[]", "at least one width", "depth=4")
     else:
         layers = 4 if depth.layers is None else depth.layers
         if layers < 1:
@@ -253,13 +286,20 @@ def _widths(depth: DepthConfig) -> list[int]:
     return widths
 
 
+def _check_name(path: str, name: object) -> None:
+    """A name that becomes part of a run's folder."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+        raise bad_value(path, name, "letters, digits, '_', '-' and '.'", f"{path}=my_own")
+
+
 def _check_act(run: RunConfig) -> None:
     name = run.act.get("name")
     if not isinstance(name, str):
         raise bad_value("act", name, "one activation's name", "act=relu")
+    _check_name("act.name", name)
     for key, value in run.act_params.items():
         path = f"act.{key}"
-        if _is_int(value) and key != "pieces":
+        if _is_int(value) and key != "pieces" and "_target_" not in run.act:
             run.act[key] = value = float(value)  # alpha=1 and alpha=1.0 are the same run
         if isinstance(value, float) and not math.isfinite(value):
             raise bad_value(path, value, "a finite number", f"{path}=1.0")
@@ -320,15 +360,52 @@ def _check_trainer(run: RunConfig) -> None:
 
 
 def _check_data(run: RunConfig) -> None:
-    data = run.data
+    data, batch = run.data, run.trainer.batch_size
     if data._target_ is None and data.name not in DATASETS:
         raise unknown_name("data", data.name, DATASETS)
-    if run.model._target_ is None and run.model.name not in MODELS:
-        raise unknown_name("model", run.model.name, MODELS)
     _at_least("data.val_size", data.val_size, 1, "data.val_size=10000")
     _at_least("data.split_seed", data.split_seed, 0, "data.split_seed=0")
     _at_least("data.examples", data.examples, 1, "data.examples=1000")
     _at_least("data.noise", data.noise, 0, "data.noise=0.0")
+    if data._target_ is not None:
+        return
+    whole = EXAMPLES.get(data.name)
+    if whole is not None and data.val_size >= whole:
+        fix = f"data.val_size={whole // 6}"
+        raise bad_value("data.val_size", data.val_size, f"below {whole} for data={data.name}", fix)
+    train = data.examples if whole is None else whole - data.val_size
+    if batch > train:
+        allowed = f"at most {train}, the number of training examples of data={data.name}"
+        fix = f"trainer.batch_size={min(256, max(1, train // 10))}"
+        raise bad_value("trainer.batch_size", batch, allowed, fix)
+
+
+def _check_model(run: RunConfig) -> None:
+    model, data = run.model, run.data
+    if model._target_ is not None:
+        _check_name("model.name", model.name)
+        return
+    if model.name not in MODELS:
+        raise unknown_name("model", model.name, MODELS)
+    for units in model.channels:
+        if units < 1:
+            raise bad_value("model.channels", model.channels, "at least 1 each", "model=cnn")
+    if model.name != "cnn" or data._target_ is not None:
+        return
+    side, pools = IMAGE_SIDE.get(data.name), len(model.channels or [32, 64])
+    if side is None:
+        fitting = ", ".join(sorted(IMAGE_SIDE))
+        raise UserError(
+            f"model=cnn: needs images, and data={data.name} has none; type for example "
+            f"data=fashion_mnist, or model=mlp. Images: {fitting}"
+        )
+    if side < 2**pools:
+        most = int(math.log2(side))
+        raise UserError(
+            f"model.channels={model.channels}: {pools} poolings need images of at least "
+            f"{2**pools}x{2**pools}, and those of data={data.name} are {side}x{side}: at most "
+            f"{most}; type for example 'model.channels=[32]'"
+        )
 
 
 def _check_rest(run: RunConfig) -> None:
@@ -348,7 +425,7 @@ def _check_rest(run: RunConfig) -> None:
 
 def _at_least(path: str, value: float, low: float, fix: str, strict: bool = False) -> None:
     if not math.isfinite(value) or value < low or (strict and value == low):
-        raise bad_value(path, value, f"{'above' if strict else 'at least'} {low}", fix)
+        raise bad_value(path, value, f"a number {'above' if strict else 'of at least'} {low}", fix)
 
 
 def _is_int(value: object) -> bool:

@@ -31,8 +31,9 @@ def unknown_name(path: str, name: object, known: Iterable[str], fix: str = "") -
     """
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    near = near or [k for k in known if name and k.startswith(str(name))]
     fix = (
         f"{path}={near[0]}" if near else fix or (f"{path}={known[0]}" if known else "another name")
     )
-    hint = f"did you mean {fix}?" if near else f"type for example {fix}"
+    hint = f"did you mean {fix}?" if near else f"type for example {fix}."
     return UserError(f"{path}={name}: no such name; {hint} Known: {', '.join(known)}")

@@ -3,14 +3,15 @@
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from actsweep import config
 from actsweep.config import RunConfig
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ID_VERSION = 1
 NOT_IN_ID = ("logger", "paths", "pack", "rerun")
@@ -64,13 +65,16 @@ def run_id(run: RunConfig) -> str:
 
 def identity(run: RunConfig) -> dict[str, Any]:
     """All that can change the result, as nested plain values."""
-    plain = config.to_dict(run)
-    for key in NOT_IN_ID:
-        del plain[key]
-    del plain["data"]["dir"], plain["data"]["stream"]
-    del plain["trainer"]["mesh"]
-    plain["id_version"] = ID_VERSION
-    return plain
+    return {**what_counts(config.to_dict(run)), "id_version": ID_VERSION}
+
+
+def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved config, as nested plain values, without what can't change the result."""
+    left_out = {"data": ("dir", "stream"), "trainer": ("mesh",)}
+    kept = {key: value for key, value in plain.items() if key not in NOT_IN_ID}
+    for group, keys in left_out.items():
+        kept[group] = {key: value for key, value in plain[group].items() if key not in keys}
+    return kept
 
 
 def static_part(run: RunConfig) -> RunConfig:
@@ -116,12 +120,14 @@ def expand(members: Sequence[Member]) -> Pack:
     return Pack(static_part(members[0].config), tuple(members))
 
 
-def stack(pack: Pack) -> dict[str, np.ndarray]:
+def stack(pack: Pack) -> "dict[str, np.ndarray]":
     """What differs between members, as arrays with the leading axis M.
 
     Returns:
         Config path -> float32[M]; `seed` is uint32[M].
     """
+    import numpy as np  # here, so that a config error needn't wait for it
+
     paths = varying_paths(pack.members[0].config)
     columns = {path: [_get(m.config, path) for m in pack.members] for path in paths}
     return {

@@ -1,0 +1,205 @@
+"""Packs from config to finished folders: what is on disk, what is reused, what fails alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import actsweep
+from actsweep import callbacks, checkpoint, config, data, ledger, members, run
+from actsweep.callbacks.base import Callback, Hook, Say, Stop
+from actsweep.config import RunConfig
+from actsweep.errors import UserError
+from actsweep.run import Place
+from actsweep.writers import metrics_file
+
+LIGHT = {"gradients": {}, "units": {}}
+
+
+def make(outputs: Path, **changes: Any) -> RunConfig:
+    """A run of a second on the digits."""
+    plain: dict[str, Any] = {
+        "act": {"name": "relu"},
+        "depth": {"widths": [16, 12]},
+        "data": {"name": "digits", "val_size": 300},
+        "trainer": {"epochs": 2, "batch_size": 64, "probe_examples": 128},
+        "callbacks": LIGHT,
+        "logger": {"mode": "disabled", "console": False},
+        "paths": {"outputs": str(outputs)},
+    }
+    return config.resolve({**plain, **changes})
+
+
+def seeds(outputs: Path, *numbers: int, **changes: Any) -> list[RunConfig]:
+    return [make(outputs, seed=seed, **changes) for seed in numbers]
+
+
+def folder_of(result: run.Result, outputs: Path) -> ledger.RunDir:
+    return ledger.RunDir(outputs, result["run_id"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[run.Result]]:
+    outputs = tmp_path_factory.mktemp("outputs")
+    return outputs, run.run_pack(seeds(outputs, 0, 1), Place("sweep"))
+
+
+def test_what_a_run_leaves(finished: tuple[Path, list[run.Result]]) -> None:
+    outputs, results = finished
+    for result in results:
+        folder = folder_of(result, outputs)
+        assert ledger.read_status(folder)["state"] == "complete"  # type: ignore[index]
+        assert {**json.loads(folder.summary.read_text()), "reused": False} == result
+        steps = actsweep.load_run(folder.path).metrics()["step"]
+        assert list(steps) == [0, 18, 36]  # every step once, from the untrained network on
+        assert not list(folder.path.rglob("*.tmp"))
+
+
+def test_load_run_restores_the_best_network(finished: tuple[Path, list[run.Result]]) -> None:
+    outputs, results = finished
+    loaded = actsweep.load_run(folder_of(results[1], outputs).path)
+    digits = data.load(loaded.config.data)
+    right = np.argmax(loaded.logits(digits.test_x), axis=-1) == digits.test_y
+    assert right.mean() == pytest.approx(results[1]["test_accuracy"], abs=1e-6)
+    x = digits.test_x[:5].astype(np.float32) * digits.scale + digits.offset
+    by_model = loaded.model()(jax.numpy.asarray(x))  # type: ignore[operator]
+    np.testing.assert_allclose(by_model, loaded.logits(digits.test_x[:5]), rtol=1e-5, atol=1e-6)
+    assert members.run_id(loaded.config) == results[1]["run_id"]
+    with pytest.raises(UserError, match="best or last"):
+        loaded.model("first")
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (result,) = run.run_pack(seeds(tmp_path, 0), Place("sweep"))
+    folder = folder_of(result, tmp_path)
+    flat, about = checkpoint.load(folder.checkpoints / "best")
+    del flat["params/layers/head/bias/value"]
+    checkpoint.save(folder.checkpoints / "best", flat, about)
+    with pytest.raises(UserError, match="rerun=all"):
+        actsweep.load_run(folder.path).model()
+
+
+def test_complete_runs_are_not_trained_again(finished: tuple[Path, list[run.Result]]) -> None:
+    outputs, results = finished
+    before = folder_of(results[0], outputs).metrics.stat().st_mtime_ns
+    again = run.run_pack(seeds(outputs, 0, 1), Place("sweep"))
+    assert [r["reused"] for r in again] == [True, True]
+    assert folder_of(results[0], outputs).metrics.stat().st_mtime_ns == before
+    assert [{**r, "reused": False} for r in again] == results
+
+
+def test_extended_and_repeated(tmp_path: Path) -> None:
+    (first,) = run.run_pack(seeds(tmp_path, 0), Place("sweep"))
+    text = folder_of(first, tmp_path).metrics.read_bytes()
+    more = run.run_pack(seeds(tmp_path, 0, 1), Place("sweep"))
+    assert [r["reused"] for r in more] == [True, False]
+    repeated = run.run_pack(seeds(tmp_path, 0, rerun="all"), Place("sweep"))
+    assert not repeated[0]["reused"]
+    assert folder_of(first, tmp_path).metrics.read_bytes() == text  # bitwise equal metrics
+
+
+def test_an_interrupted_run_is_trained_again(tmp_path: Path) -> None:
+    only = make(tmp_path)
+    folder = ledger.RunDir(tmp_path, members.run_id(only))
+    ledger.prepare(folder, config.to_dict(only))
+    folder.metrics.write_text('{"step":0,"epoch":0.0,"val/loss":1.0}\n')
+    (result,) = run.run_pack([only], Place("sweep"))
+    assert not result["reused"]
+    assert list(actsweep.load_run(folder.path).metrics()["step"]) == [0, 18, 36]
+
+
+def test_divergence_is_recorded_and_alone(tmp_path: Path) -> None:
+    lrs = [make(tmp_path, optim={"lr": lr}) for lr in (0.01, 1e8)]
+    good, bad = run.run_pack(lrs, Place("sweep"))
+    assert (good["state"], bad["state"]) == ("complete", "diverged")
+    (alone,) = run.run_pack([make(tmp_path / "alone", optim={"lr": 0.01})], Place("sweep"))
+    same = ("test_loss", "test_accuracy", "train_loss", "best_epoch", "dead_frac")
+    assert [good[key] for key in same] == [alone[key] for key in same]
+    status = ledger.read_status(folder_of(bad, tmp_path))
+    assert status is not None
+    assert status["cause"] == "the loss is not finite"
+
+
+def stopping(at: int) -> Callback:
+    """A user's hook: says something at every row, stops at a step, breaks for nobody."""
+
+    def hook() -> Hook:
+        def look(step: int, epoch: float, readings: Any) -> Say | Stop | None:
+            return Stop("enough") if step >= at else Say(f"step {step}")
+
+        return look
+
+    return Callback(hook=hook)
+
+
+def breaking() -> Callback:
+    def hook() -> Hook:
+        def look(step: int, epoch: float, readings: Any) -> None:
+            if step:
+                raise RuntimeError("my hook is broken")
+
+        return look
+
+    return Callback(hook=hook)
+
+
+def test_a_hook_can_stop_its_member(tmp_path: Path) -> None:
+    own = {"mine": {"_target_": f"{__name__}.stopping", "at": 18}}
+    trainer = {"epochs": 6, "batch_size": 64}
+    (result,) = run.run_pack([make(tmp_path, callbacks=own, trainer=trainer)], Place("sweep"))
+    assert result["state"] == "complete"
+    assert result["epochs"] == 2.0  # the host sees epoch 1 while epoch 2 is on the device
+    said = folder_of(result, tmp_path).messages.read_text()
+    assert "step 0" in said
+    assert "enough" in said
+
+
+def test_a_broken_hook_fails_its_run(tmp_path: Path) -> None:
+    own = {"mine": {"_target_": f"{__name__}.breaking"}}
+    (result,) = run.run_pack([make(tmp_path, callbacks=own)], Place("sweep"))
+    status = ledger.read_status(folder_of(result, tmp_path))
+    assert status is not None
+    assert status["state"] == "failed"
+    assert "callbacks.mine: RuntimeError: my hook is broken" in status["cause"]
+
+
+def test_a_full_disk_fails_one_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = metrics_file.MetricsFile.row
+
+    def row(self: Any, member: int, what: Any) -> None:
+        if member == 1 and what.step:
+            raise metrics_file.MetricsError(member, "id", Path("metrics.jsonl"), "No space left")
+        whole(self, member, what)
+
+    monkeypatch.setattr(metrics_file.MetricsFile, "row", row)
+    good, bad = run.run_pack(seeds(tmp_path, 0, 1), Place("sweep"))
+    assert (good["state"], bad["state"]) == ("complete", "failed")
+    status = ledger.read_status(folder_of(bad, tmp_path))
+    assert status is not None
+    assert "No space left" in status["cause"]
+
+
+def test_batch_larger_than_the_data(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"trainer.batch_size=5000: must be at most 1200"):
+        run.run_pack([make(tmp_path, trainer={"batch_size": 5000})], Place("sweep"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_regression_has_no_accuracy(tmp_path: Path) -> None:
+    toy = {"name": "quadratic", "val_size": 200, "noise": 0.25}
+    (result,) = run.run_pack([make(tmp_path, data=toy)], Place("sweep"))
+    assert result["test_accuracy"] is None
+    assert result["best_val_accuracy"] is None
+    assert result["best_val_loss"] > 0
+    assert "val/accuracy" not in actsweep.load_run(folder_of(result, tmp_path).path).metrics()
+
+
+def test_every_callback_of_the_dictionary_builds() -> None:
+    known = callbacks.CALLBACKS
+    assert callbacks.build({name: {} for name in known}).keys() == known.keys()
+    with pytest.raises(UserError, match="did you mean callbacks=health"):
+        callbacks.build({"healht": {}})
+    assert callbacks.build({"health": None}) == {}
