@@ -111,13 +111,6 @@ def populate(*runs, devices=4):
     with mock.patch("actsweep.population.make_mesh", make_mesh):
         task = task_of(pack.static, examples)
         population = Population(pack.static, task, members.stack(pack), looks)
-    draw = population.init
-
-    def init():  # drawing is exact however it is compiled
-        with compiled_fast():
-            return draw()
-
-    population.init = init
     return population, examples, looks
 
 
@@ -334,8 +327,7 @@ STACK = (
     "trainer.epochs=20",
     "trainer.chunk_steps=5",
 )
-FATES = ("seed=0 optim.lr=0.05", "seed=1 optim.lr=0.02", "seed=2 optim.lr=1e9")
-STOPPING = "seed=3 optim.lr=1e-9"
+FATES = ("seed=0 optim.lr=0.02", "seed=1 optim.lr=0.005", "seed=2 optim.lr=1e9")
 
 
 @pytest.fixture(scope="module")
@@ -365,9 +357,8 @@ def test_a_diverging_member_is_marked_and_frozen(alone):
     assert not any(math.isnan(v) for row in writer.rows[0][:-1] for v in row.scalars.values())
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_a_pack_is_bitwise_its_members_alone(fates, alone, devices):
-    together, writer = train(*fates, devices=devices)  # 2 devices: 3 members and a padding one
+def test_a_pack_is_bitwise_its_members_alone(fates, alone):
+    together, writer = train(*fates, devices=1)
     for member, (single, rows) in enumerate(alone):
         state = leaves(together.state, member)
         assert same_bits(state, leaves(single.state))

@@ -7,16 +7,19 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from actsweep import command, config, ledger, members
+from actsweep import checks, command, config, ledger, members
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.explain import explain
@@ -39,6 +42,8 @@ def guard(main: Callable[[], None]) -> int:
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves the telling to us
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         sys.argv[1:] = command.for_hydra(sys.argv[1:])
         main()
@@ -53,6 +58,19 @@ def guard(main: Callable[[], None]) -> int:
         print(f"error: {explain(error)}", file=sys.stderr)
         return BAD_INPUT if _is_input(error) else SOME_FAILED
     return OK
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not inside JAX's garbage-collection callback.
+
+    That is where Python often first looks at signals after a long compilation, and what is raised
+    there is printed and forgotten.
+    """
+    if frame is None or frame.f_code.co_name != "_xla_gc_callback":
+        raise KeyboardInterrupt
+    again = threading.Timer(0.01, signal.raise_signal, [number])
+    again.daemon = True
+    again.start()
 
 
 def _is_input(error: BaseException) -> bool:
@@ -79,12 +97,12 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
         raise Refused from error
 
 
-def _alone(cfg: DictConfig, hydra: DictConfig) -> int:
+def _alone(cfg: DictConfig, hydra: Any) -> int:
     """Check, plan and train one run; the exit code."""
     folder = Path(hydra.runtime.output_dir)
-    overrides = [text for text in hydra.overrides.task]
+    overrides = list(hydra.overrides.task)
     try:
-        only = resolve(cfg, overrides)
+        only = resolve(cfg, overrides, hydra.runtime.choices)
         ledger.check_writable(only.paths.outputs)
     except UserError:
         discard(folder)
@@ -97,8 +115,8 @@ def _alone(cfg: DictConfig, hydra: DictConfig) -> int:
     return finish(folder, train(folder, [members.run_id(only)]))
 
 
-def resolve(cfg: DictConfig, overrides: Sequence[str]) -> RunConfig:
-    """The checked run that Hydra composed from these overrides.
+def resolve(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any]) -> RunConfig:
+    """The checked run that Hydra composed from these overrides and choices of options.
 
     Raises:
         UserError: as `config.resolve`; or a parameter that the activation doesn't have.
@@ -108,20 +126,17 @@ def resolve(cfg: DictConfig, overrides: Sequence[str]) -> RunConfig:
 
     one = config.resolve(cfg)
     mentioned = any(text.lstrip("+").startswith("act.") for text in overrides)
-    if mentioned and not one.act.get("_target_"):
+    if mentioned and "act" in choices and not one.act.get("_target_"):
         loader = GlobalHydra.instance().config_loader()
-        option = cfg.hydra.runtime.choices.get("act") if "hydra" in cfg else None
-        option = option or one.act["name"]
-        plain = loader.load_configuration(f"act/{option}", [], RunMode.RUN)
-        defaults = {str(k): v for k, v in plain.act.items() if k != "name"}
-        config.check_act_params(one, defaults)
+        plain = loader.load_configuration(f"act/{choices['act']}", [], RunMode.RUN)
+        checks.check_act_params(one, {str(k): v for k, v in plain.act.items() if k != "name"})
     return one
 
 
 def write_plan(
     folder: Path, packs: Sequence[Sequence[RunConfig]], overrides: Sequence[Sequence[Sequence[str]]]
 ) -> None:
-    """Freeze a sweep: every member's resolved config, its overrides and its pack, in `plan.json`."""
+    """Freeze a sweep in `plan.json`: every member's resolved config, overrides and pack."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = {
         members.run_id(one): {
@@ -172,7 +187,7 @@ def train(folder: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
         return [{**failed(one, error), "refused": str(error)} for one in own]
     except Exception as error:
         details.error("%s", traceback.format_exc())
-        log.error("%d runs failed: %s", len(own), explain(error))
+        log.error("%s: %s: %s", ", ".join(run_ids), type(error).__name__, error)
         return [failed(one, error) for one in own]
 
 
@@ -188,6 +203,7 @@ def finish(folder: Path, results: Sequence[Mapping[str, Any]]) -> int:
         discard(folder)
         raise UserError(results[0]["refused"])
     plan = read_plan(folder)["members"]
+    results = [_with_cause(r, plan[r["run_id"]]["config"]) for r in results]
     rows = [
         {k: v for k, v in r.items() if k != "refused"}
         | {"overrides": " ".join(plan[r["run_id"]]["overrides"])}
@@ -199,6 +215,14 @@ def finish(folder: Path, results: Sequence[Mapping[str, Any]]) -> int:
     for line in _hints(plan, results):
         print(line)
     return OK if all(r["state"] == "complete" for r in results) else SOME_FAILED
+
+
+def _with_cause(result: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A result that isn't complete also says why, as its run's status does."""
+    if result["state"] == "complete" or "cause" in result:
+        return dict(result)
+    folder = ledger.RunDir(Path(plain["paths"]["outputs"]), result["run_id"])
+    return {**result, "cause": (ledger.read_status(folder) or {}).get("cause")}
 
 
 def discard(folder: Path) -> None:

@@ -28,14 +28,18 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}; type for example paths.outputs=/some/folder"
+    if isinstance(error, ValueError) and str(error).startswith("Only one of --run"):
+        return "-m, --cfg and --info: one of them at a time"
     text = " ".join(str(error).split())
-    return f"{text or type(error).__name__} (HYDRA_FULL_ERROR=1 shows where)"
+    return f"{type(error).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
 
 
 def explain_value(error: OmegaConfBaseException) -> str:
     """A value or a key that the schema refuses."""
-    path = error.full_key or "?"
+    path = error.full_key
     text = str(error.msg or error).splitlines()[0]
+    if not path:
+        return f"config: {text}"
     if match := re.match(r"Key '(.*)' (?:is not in struct|not in)", text):
         return _explain_key(path, match[1], error)
     if match := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", text):
@@ -45,10 +49,10 @@ def explain_value(error: OmegaConfBaseException) -> str:
         return str(bad_value(path, match[1], "true or false", f"{path}=true"))
     if "is not Optional" in text or "Incompatible value 'None'" in text:
         return f"{path}=null: must have a value; type {path}=<value>, or leave it out"
-    if match := re.search(r"(?:assigned: |')(\w+)'? is not a (ListConfig|DictConfig|subclass)", text):
-        kind = "a list" if match[2] == "ListConfig" else "a group of keys"
-        fix = f"'{path}=[1,2]'" if match[2] == "ListConfig" else f"{path}.<key>=<value>"
-        return f"{path}: must be {kind}; type for example {fix}"
+    if "is not a ListConfig" in text:
+        return f"{path}: must be a list; type for example '{path}=[1,2]'"
+    if "is not a DictConfig" in text or "is not a subclass" in text:
+        return f"{path}: must be a group of keys; type for example {path}.<key>=<value>"
     return f"{path}: {text}"
 
 

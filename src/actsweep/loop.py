@@ -207,6 +207,8 @@ class RowLog:
             self.fail(error.member, str(error))
 
     def _look(self, member: int, row: Row) -> None:
+        if member in self.stopping:
+            return  # its last row was on its way when it was told to stop
         for name, hook in self.hooks[member]:
             try:
                 said = hook(row.step, row.epoch, row.scalars)

@@ -202,6 +202,7 @@ def _close(
 def _summary(
     index: int, member: Member, state: str, finished: Finished, task: Task, seconds: float
 ) -> Result:
+    """The final numbers; `seconds` is the member's equal share of its pack's wall-clock time."""
     run, numbers = member.config, finished.final[index]
     score = finished.best_score[index] if finished.best_epoch[index] else None
     classify = task.classes is not None

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from actsweep import models, optim
 from actsweep.callbacks.base import Callback, CountView, ProbeView, Readings, StepView
 from actsweep.config import RunConfig
+from actsweep.errors import UserError
 from actsweep.models.layers import Hyper, Make, Recorder, Tap, apply
 
 ACTIVE, STOPPED, DIVERGED = 0, 1, 2  # State.outcome
@@ -147,7 +148,7 @@ def build(
         batch_axis: name of the mesh axis that shares this member's batch, if there is one.
     """
     net = Network(config, task, hparams)
-    on_step = tuple(c.on_step for c in callbacks.values() if c.on_step)
+    on_step = {name: c.on_step for name, c in callbacks.items() if c.on_step}
     score = _score(net)
     return Functions(
         init=_init(net),
@@ -179,7 +180,9 @@ def _init(net: Network) -> Callable[..., State]:
     return init
 
 
-def _train_chunk(net: Network, on_step: tuple, batch_axis: str | None) -> Callable:
+def _train_chunk(
+    net: Network, on_step: Mapping[str, Callable], batch_axis: str | None
+) -> Callable:
     optimiser, total = net.config.optim, net.task.total_steps
 
     def mean_loss(params: Params, hypers: Params, x: Array, y: Array) -> tuple[Array, Array]:
@@ -198,8 +201,8 @@ def _train_chunk(net: Network, on_step: tuple, batch_axis: str | None) -> Callab
         updates, opt_state = rule.update(grads, state.opt_state, state.params)
         view = StepView(net.kernels(state.params), net.kernels(grads))
         readings = net.scores("train", loss, right)
-        for look in on_step:
-            readings |= look(view)
+        for name, look in on_step.items():
+            add_readings(readings, look(view), name)
         params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, opt_state=opt_state), readings
 
@@ -341,7 +344,7 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
             for name in due:
                 look = callbacks[name].probe
                 if look is not None:
-                    readings |= look(view)
+                    add_readings(readings, look(view), name)
             return state, readings
 
         return when_active(run, state)[1]
@@ -372,10 +375,23 @@ def _conclude(callbacks: Mapping[str, Callback]) -> Callable:
         for name, callback in callbacks.items():
             if callback.conclude is not None:
                 own = {k.partition("|")[2]: v for k, v in sums.items() if k.startswith(f"{name}|")}
-                readings |= callback.conclude(own, examples)
+                add_readings(readings, callback.conclude(own, examples), name)
         return readings
 
     return conclude
+
+
+def add_readings(readings: dict[str, Any], new: Readings, callback: str) -> None:
+    """Add a callback's readings to those there are.
+
+    Raises:
+        UserError: a name is taken, or isn't `family/layer`.
+    """
+    for name in new:
+        if "/" not in name or name in readings:
+            why = "is measured already" if name in readings else "must be family/layer"
+            raise UserError(f"callbacks.{callback}: the metric {name} {why}; give it another name")
+    readings.update(new)
 
 
 def when_active(run: Callable, state: State) -> tuple[State, Readings]:

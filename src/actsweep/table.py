@@ -1,93 +1,177 @@
-"""The table at the end of a sweep: one line an activation (and whatever else was swept)."""
+"""The table at the end of a sweep: one line for all that was swept but the seed."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from actsweep.members import what_counts
 from actsweep.stats import mean_interval
 
-GROUPS = ("act", "depth", "init", "lr")
+Result = Mapping[str, Any]
+
+# What tells groups apart, best known first; whatever else differs follows by its config path.
+KNOWN = {
+    "act.name": "act",
+    "model.name": "model",
+    "data.name": "data",
+    "depth.layers": "depth",
+    "init.name": "init",
+    "optim.name": "optim",
+    "optim.lr": "lr",
+}
+UNLIMITED = 10_000
 
 
-def show(results: Sequence[Mapping[str, Any]], stream: TextIO | None = None) -> None:
-    """Print the groups' means with 95 % intervals (Student t), best first, and what failed."""
+def show(
+    results: Sequence[Result],
+    configs: Mapping[str, Mapping[str, Any]],
+    stream: TextIO | None = None,
+    width: int | None = None,
+) -> None:
+    """Print the groups' means with 95 % intervals (Student t), best first, and what failed.
+
+    Args:
+        results: the summaries, with `run_id` and `state`.
+        configs: run id -> resolved config as nested plain values. Runs whose configs differ in
+            anything but the seed are never averaged.
+        stream: where to; standard output by default.
+        width: columns of text; by default those of the terminal, without limit where it is none.
+    """
     from rich.console import Console
     from rich.table import Table
 
     stream = stream or sys.stdout
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 110)
-    keys = [k for k in GROUPS if k == "act" or len({r.get(k) for r in results}) > 1]
-    classify = any(r.get("test_accuracy") is not None for r in results)
-    score = "test accuracy, %" if classify else "test loss"
+    if width is None and not stream.isatty():
+        width = UNLIMITED
+    console = Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
+    swept = columns([configs[r["run_id"]] for r in results])
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for key in keys:
-        table.add_column(key)
-    for title in ("seeds", score, "best epoch", "dead units, %", "seconds"):
-        table.add_column(title, justify="right")
-    for row in sorted(_rows(results, keys, classify), key=lambda row: row[0], reverse=classify):
-        table.add_row(*row[1])
+    for title in swept.values():
+        table.add_column(title, overflow="fold")
+    scores = _scores(results)
+    for title in ("seeds", *scores.values(), "best\nepoch", "dead\nunits, %", "seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    groups = _groups(results, configs, tuple(swept))
+    for group, members in sorted(groups.items(), key=lambda item: _rank(item[1], scores)):
+        table.add_row(*map(_name, group), *_cells(members, scores))
     console.print(table)
     for line in _remarks(results):
         console.print(line, style="yellow")
 
 
-def _rows(
-    results: Sequence[Mapping[str, Any]], keys: Sequence[str], classify: bool
-) -> list[tuple[float, list[str]]]:
-    groups: dict[tuple, list[Mapping[str, Any]]] = {}
+def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The fewest config paths that tell all groups apart, with their titles.
+
+    A field that another one decides, such as the learning rate that comes with `optim=adam`, is no
+    column. The activation always is.
+    """
+    flat = [_flatten(what_counts(config)) for config in configs]
+    paths = sorted({path for one in flat for path in one} - {"seed"})
+    differ = [p for p in paths if len({_key(one.get(p)) for one in flat}) > 1]
+    order = {path: place for place, path in enumerate(KNOWN)}
+    kept = sorted(differ, key=lambda path: (order.get(path, len(order)), path))
+    count = lambda chosen: len({tuple(_key(one.get(p)) for p in chosen) for one in flat})  # noqa: E731
+    for path in reversed(kept):
+        without = [p for p in kept if p != path]
+        if path != "act.name" and count(without) == count(kept):
+            kept = without
+    return {p: KNOWN.get(p, p) for p in dict.fromkeys(["act.name", *kept])}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted path -> leaf. An empty group is a leaf: `callbacks.units: {}` is there, or not."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _key(value: Any) -> Any:
+    """Something hashable in the place of a leaf."""
+    return repr(value) if isinstance(value, list | Mapping) else value
+
+
+def _groups(
+    results: Sequence[Result], configs: Mapping[str, Mapping[str, Any]], paths: tuple[str, ...]
+) -> dict[tuple, list[Result]]:
+    groups: dict[tuple, list[Result]] = {}
     for result in results:
-        groups.setdefault(tuple(result.get(key) for key in keys), []).append(result)
-    rows = []
-    for group, members in groups.items():
-        values = _column(members, "test_accuracy" if classify else "test_loss")
-        scale = 100.0 if classify else 1.0
-        mean, width = mean_interval(values) if values else (float("nan"), None)
-        digits = 2 if classify else 5
-        cell = f"{scale * mean:.{digits}f}" if values else "–"
-        if width is not None:
-            cell += f" ± {scale * width:.{digits}f}"
-        rank = mean if values else (-1.0 if classify else float("inf"))
-        done = sum(member["state"] == "complete" for member in members)
-        seeds = str(done) if done == len(members) else f"{done} of {len(members)}"
-        dead = _mean(members, "dead_frac")
-        rows.append(
-            (
-                rank,
-                [
-                    *map(str, group),
-                    seeds,
-                    cell,
-                    _text(_mean(members, "best_epoch"), 1),
-                    _text(None if dead is None else 100 * dead, 2),
-                    _text(_mean(members, "seconds"), 1),
-                ],
-            )
-        )
-    return rows
+        flat = _flatten(configs[result["run_id"]])
+        groups.setdefault(tuple(_key(flat.get(path)) for path in paths), []).append(result)
+    return groups
 
 
-def _remarks(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def _scores(results: Sequence[Result]) -> dict[str, str]:
+    """Accuracy for classes, loss for regression, both for a sweep over both."""
+    done = [result for result in results if result["state"] == "complete"]
+    found = {}
+    if any(result.get("test_accuracy") is not None for result in done):
+        found["test_accuracy"] = "test\naccuracy, %"
+    if not found or any(result.get("test_accuracy") is None for result in done):
+        found["test_loss"] = "test\nloss"
+    return found
+
+
+def _rank(members: Sequence[Result], scores: Mapping[str, str]) -> tuple[float, ...]:
+    """Best first; groups without a score last."""
+    means = {key: _mean(members, key) for key in scores}
+    signs = {"test_accuracy": -1.0, "test_loss": 1.0}
+    return tuple(math.inf if m is None else signs[key] * m for key, m in means.items())
+
+
+def _cells(members: Sequence[Result], scores: Mapping[str, str]) -> list[str]:
+    done = sum(member["state"] == "complete" for member in members)
+    dead = _mean(members, "dead_frac")
+    return [
+        str(done) if done == len(members) else f"{done} of {len(members)}",
+        *(_score(members, key) for key in scores),
+        _text(_mean(members, "best_epoch"), 1),
+        _text(None if dead is None else 100 * dead, 2),
+        _text(_mean(members, "seconds"), 1),
+    ]
+
+
+def _score(members: Sequence[Result], key: str) -> str:
+    values = _column(members, key)
+    if not values:
+        return "–"
+    scale, digits = (100.0, 2) if key == "test_accuracy" else (1.0, 5)
+    mean, half = mean_interval(values)
+    cell = f"{scale * mean:.{digits}f}"
+    return cell if half is None else f"{cell} ± {scale * half:.{digits}f}"
+
+
+def _remarks(results: Sequence[Result]) -> list[str]:
     lines = []
     reused = sum(bool(result.get("reused")) for result in results)
     if reused:
         lines.append(f"{reused} of {len(results)} runs were complete already (rerun=all repeats)")
     for result in results:
         if result["state"] != "complete":
-            cause = f": {result['cause']}" if result.get("cause") else ""
-            lines.append(f"{result['run_id']} {result['state']}{cause}")
+            why = " ".join(str(result.get("cause") or "").split())
+            lines.append(f"{result['run_id']} {result['state']}{': ' + why if why else ''}")
     return lines
 
 
-def _column(members: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+def _column(members: Sequence[Result], key: str) -> list[float]:
     """Values of the complete members; one that diverged has no final score."""
     complete = [member for member in members if member["state"] == "complete"]
-    return [float(m[key]) for m in complete if m.get(key) is not None]
+    values = [float(m[key]) for m in complete if m.get(key) is not None]
+    return [value for value in values if not math.isnan(value)]
 
 
-def _mean(members: Sequence[Mapping[str, Any]], key: str) -> float | None:
+def _mean(members: Sequence[Result], key: str) -> float | None:
     values = _column(members, key)
     return sum(values) / len(values) if values else None
 
 
 def _text(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _name(value: Any) -> str:
+    return "–" if value is None else str(value)

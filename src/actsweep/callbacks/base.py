@@ -53,7 +53,7 @@ class CountView:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Binned:
-    """A histogram as the device returns it: below the first edge, the bins, from the last edge on."""
+    """A histogram from the device: below the first edge, the bins, from the last edge on."""
 
     counts: Int[Array, "bins+2"]
     edges: tuple[float, ...] = field(metadata={"static": True})
@@ -82,11 +82,11 @@ class Hook(Protocol):
 
 @dataclass(frozen=True)
 class Callback:
-    """One observer of training. It never changes the parameters: with or without it, bitwise the same.
+    """One observer of training. With or without it, the parameters are bitwise the same.
 
     Attributes:
-        on_step: device, at every optimiser step. A reading `family/layer` is logged as its mean over
-            the chunk, and as `family_max/layer`, its maximum.
+        on_step: device, at every optimiser step. A reading `family/layer` is logged as its mean
+            over the chunk, and as `family_max/layer`, its maximum.
         probe: device, on the probe batch, before training and after every `every`-th epoch.
         count: device, on slices of the whole training set, before training and at the end (best
             parameters); returns integer counts, which are summed over the slices.

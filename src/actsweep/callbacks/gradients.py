@@ -1,4 +1,4 @@
-"""How gradients flow: norms of every layer at every step, pre-activation gradients, update ratios."""
+"""How gradients flow: norms at every step, pre-activation gradients, update ratios."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float

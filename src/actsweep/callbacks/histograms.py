@@ -1,5 +1,7 @@
 """Histograms of pre-activations, activations and gradients on fixed edges."""
 
+import math
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -34,15 +36,24 @@ def binned(x: Float[Array, "..."], edges: tuple[float, ...]) -> Binned:
     """Count entries between equally spaced edges.
 
     Bin i of `counts` holds edges[i-1] <= x < edges[i]; the first holds x < edges[0], the last
-    x >= edges[-1]. NaN counts as overflow.
+    x >= edges[-1]. NaN counts as overflow. The edges are multiples of their distance, a power of
+    two, so that no rounding moves an entry across one.
+
+    Raises:
+        ValueError: they aren't.
     """
-    return Binned(_count(jnp.ravel(x), edges), edges)
-
-
-def _count(x: Float[Array, "n"], edges: tuple[float, ...]) -> Int[Array, "bins+2"]:
     bins = len(edges) - 1
     width = (edges[-1] - edges[0]) / bins
-    place = jnp.floor((x - edges[0]) / width)
+    if math.frexp(width)[0] != 0.5 or edges != tuple(edges[0] + i * width for i in range(bins + 1)):
+        raise ValueError(f"edges {edges} must be equally spaced, by a power of two")
+    first = edges[0] / width
+    if not first.is_integer():
+        raise ValueError(f"edges[0]={edges[0]} must be a multiple of the bins' width {width}")
+    return Binned(_count(jnp.ravel(x), int(first), bins, width), edges)
+
+
+def _count(x: Float[Array, "n"], first: int, bins: int, width: float) -> Int[Array, "bins+2"]:
+    place = jnp.floor(x / width) - first
     place = jnp.where(jnp.isnan(place), bins, place)
     index = jnp.clip(place, -1, bins).astype(jnp.int32) + 1
     return jnp.zeros(bins + 2, jnp.int32).at[index].add(1)

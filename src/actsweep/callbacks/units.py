@@ -1,4 +1,4 @@
-"""Units that have stopped working: dead, silent, weak, saturated; and layers that forget their input."""
+"""Units that stopped working: dead, silent, weak, saturated; layers that forget their input."""
 
 from collections.abc import Mapping
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt
 from actsweep import activations, inits
 from actsweep.activations import Activation
 from actsweep.config import RunConfig
+from actsweep.errors import UserError
 
 
 class Hyper(nnx.Variable):
@@ -153,6 +154,8 @@ class Make:
         """The activation of one layer, with its own numbers where they are trained."""
         static = self.static
         learnable = self.spec.learnable(static)
+        for key in set(learnable) - self.numbers.keys():
+            raise UserError(f"act.{key}: is trained, so it needs a start; type act.{key}=0.25")
         numbers: dict[str, nnx.Variable] = {}
         for key, value in self.numbers.items():
             if key not in learnable:

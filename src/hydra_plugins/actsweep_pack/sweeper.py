@@ -11,9 +11,8 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
-from actsweep import app, config, ledger, members
+from actsweep import app, command, ledger, members
 from actsweep.config import RunConfig
 
 AUTO_SIZE = 64
@@ -51,14 +50,13 @@ class PackSweeper(BasicSweeper):
         runs = [self._compose(given) for given in overrides]
         given_by_id = {members.run_id(r): o for r, o in zip(runs, overrides, strict=True)}
         packs = list(merge(runs))
-        folder = Path(self.config.hydra.sweep.dir)
-        ledger.check_writable(runs[0].paths.outputs)
-        texts = [[given_by_id[members.run_id(one)] for one in pack] for pack in packs]
         if runs[0].pack.plan:
             app.show_plan(packs)
             raise SystemExit(app.OK)
+        folder = Path(self.config.hydra.sweep.dir)
+        texts = [[given_by_id[members.run_id(one)] for one in pack] for pack in packs]
+        ledger.check_writable(runs[0].paths.outputs)
         app.write_plan(folder, packs, texts)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
         jobs = [
             [*given[0], f"pack.members=[{','.join(map(members.run_id, pack))}]"]
             for pack, given in zip(packs, texts, strict=True)
@@ -73,14 +71,13 @@ class PackSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         (jobs,) = self.split_arguments(parsed, None)
-        return [[word for given in job for word in config.expand_depth(given)] for job in jobs]
+        return [[word for given in job for word in command.expand(given)] for job in jobs]
 
     def _compose(self, overrides: Sequence[str]) -> RunConfig:
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
         composed = loader.load_sweep_config(self.config, list(overrides))
-        app.choices(composed.hydra.runtime.choices)
-        return config.resolve(composed)
+        return app.resolve(composed, overrides, composed.hydra.runtime.choices)
 
 
 def merge(runs: Sequence[RunConfig]) -> Iterator[list[RunConfig]]:

@@ -1,0 +1,165 @@
+"""The typed schema of `conf/`: what a run may say, and the names that it may use. No jax."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+INITS = (
+    "torch_uniform",
+    "lecun_normal",
+    "he_normal",
+    "he_uniform",
+    "glorot_normal",
+    "glorot_uniform",
+    "orthogonal",
+    "normal",
+)
+OPTIMISERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "cosine", "warmup_cosine")
+PRECISIONS = ("float32", "bfloat16")
+LIFTS = ("auto", "map", "vmap")
+LOGGER_MODES = ("offline", "online", "disabled")
+RERUNS = ("none", "failed", "diverged", "all")
+MODELS = ("mlp", "cnn")
+DATASETS = ("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "quadratic")
+MAX_SEED = 2**32 - 1
+
+
+@dataclass
+class DepthConfig:
+    """Hidden dense layers: `layers` of equal `width`, or the list `widths`."""
+
+    layers: int | None = None
+    width: int | None = None
+    widths: list[int] | None = None
+
+
+@dataclass
+class InitConfig:
+    """How weights and biases are drawn; `gain` is a number or `auto`."""
+
+    name: str = "torch_uniform"
+    scale: float = 1.0
+    gain: Any = 1.0
+    sigma_w: float = 1.0
+    sigma_b: float = 0.0
+
+
+@dataclass
+class ModelConfig:
+    """The network around the activation; `channels` are the CNN's convolutions."""
+
+    name: str = "mlp"
+    channels: list[int] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    _target_: str | None = None
+
+
+@dataclass
+class DataConfig:
+    """The examples. `dir` holds prepared TFDS folders; `stream` leaves the examples on the host."""
+
+    name: str = "fashion_mnist"
+    dir: str | None = None
+    val_size: int = 10_000
+    split_seed: int = 0
+    examples: int = 1_000
+    noise: float = 0.0
+    stream: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    _target_: str | None = None
+
+
+@dataclass
+class OptimConfig:
+    """The optimiser, its schedule and its clipping."""
+
+    name: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.1
+    clip_norm: float | None = None
+
+
+@dataclass
+class MeshConfig:
+    """How many devices share one member's batch."""
+
+    data: int = 1
+
+
+@dataclass
+class TrainerConfig:
+    """Length, batches, stopping and arithmetic of the training."""
+
+    epochs: int = 20
+    batch_size: int = 256
+    patience: int | None = 7
+    precision: str = "float32"
+    chunk_steps: int = 100
+    probe_examples: int = 2_048
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+
+@dataclass
+class LoggerConfig:
+    """Weights & Biases: offline by default."""
+
+    mode: str = "offline"
+    project: str = "actsweep"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    require_online: bool = False
+    console: bool = True
+
+
+@dataclass
+class PathsConfig:
+    """Where everything is written."""
+
+    outputs: str = "outputs"
+
+
+@dataclass
+class PackConfig:
+    """How the members of a sweep share compiled programs. `members` is filled in by the sweeper."""
+
+    size: Any = "auto"
+    lift: str = "auto"
+    plan: bool = False
+    members: list[str] | None = None
+
+
+@dataclass
+class RunConfig:
+    """One fully resolved run. Fields are named as one types them on the command line."""
+
+    act: dict[str, Any] = field(default_factory=dict)
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    pack: PackConfig = field(default_factory=PackConfig)
+    seed: int = 0
+    rerun: str = "none"
+
+    @property
+    def act_params(self) -> dict[str, Any]:
+        """The activation's own parameters, without its name and target."""
+        return {k: v for k, v in self.act.items() if k not in ("name", "_target_")}
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the hidden dense layers, from input to output."""
+        assert self.depth.widths is not None
+        return tuple(self.depth.widths)

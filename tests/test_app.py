@@ -1,0 +1,253 @@
+"""train.py as people type it: one line for every mistake, exit codes, what a sweep leaves."""
+
+import csv
+import json
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from actsweep import app
+from actsweep.explain import explain
+
+ROOT = Path(__file__).parents[1]
+QUICK = ("debug=default", "depth=2", "depth.width=8", "callbacks=light", "logger.console=false")
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Train = Callable[..., Answer]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Hydra configures logging for the whole process."""
+    loggers = [logging.getLogger(name) for name in (None, "actsweep", "actsweep.traceback", "absl")]
+    before = [(one.level, one.handlers[:], one.propagate) for one in loggers]
+    yield
+    for one, (level, handlers, propagate) in zip(loggers, before, strict=True):
+        one.setLevel(level)
+        one.handlers[:], one.propagate = handlers, propagate
+
+
+@pytest.fixture
+def train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Train:
+    """Run train.py in this process, writing to `tmp_path/outputs`."""
+
+    def run(*words: str, full: str = "") -> Answer:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", full)
+        given = ["train.py", *QUICK, f"paths.outputs={tmp_path / 'outputs'}", *words]
+        monkeypatch.setattr(sys, "argv", given)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+
+
+MISTAKES = [
+    ("act=rleu", "act=rleu: no such name; did you mean act=relu? Known: celu, elu"),
+    ("act=", "act=: no such name; type for example act=celu."),
+    ("act=[relu]", "act=[relu]: must be one name; type for example act=relu"),
+    ("act=[relu", "act=[relu: must be one name"),
+    ("model.channels=[1", "model.channels=[1: can't be read; type key=value"),
+    ("relu", "relu: can't be read; type key=value"),
+    ("depth=tutoriall", "did you mean depth=tutorial?"),
+    ("init=he", "did you mean init=he_normal?"),
+    ("model=cn", "did you mean model=cnn?"),
+    ("optim=sdg", "did you mean optim=sgd?"),
+    ("data=mnits", "did you mean data=mnist?"),
+    ("callbacks=fulll", "did you mean callbacks=full?"),
+    ("logger=offlin", "did you mean logger=offline?"),
+    ("experiment=tut", "did you mean experiment=tutorial3?"),
+    ("debug=x", "debug=x: no such name; type for example debug=default."),
+    ("hydra/launcher=slrm", "hydra/launcher=slrm: no such name"),
+    ("trainr.epochs=1", "trainr: no such key; did you mean trainer?"),
+    ("trainer.epoch=1", "trainer.epoch: no such key; did you mean trainer.epochs?"),
+    ("callbacks.healht={}", "callbacks.healht: no such key; did you mean callbacks.health?"),
+    ("act.slope=0.2", "act.slope: no such key; Known here: none"),
+    ("+act.slope=0.2", "act.slope=0.2: act=relu has no such parameter; leave it out."),
+    ("+optim.lrr=1", "optim.lrr: no such key; did you mean optim.lr?"),
+    ("+seed=1", "+seed: is there already; type seed=<value>, without the +"),
+    ("seed=-1", "seed=-1: must be an integer from 0 to 4294967295; type for example seed=0"),
+    ("seed=", "seed=: must be an integer; type for example seed=1"),
+    ("optim.lr=fast", "optim.lr=fast: must be a number; type for example optim.lr=0.1"),
+    ("depth.widths=5", "depth.widths: must be a list; type for example 'depth.widths=[1,2]'"),
+    ("trainer=5", "trainer: must be a group of keys; type for example trainer.<key>=<value>"),
+    (
+        "trainer.batch_size=1201",
+        "must be at most 1200, the number of training examples of data=dig",
+    ),
+    ("act=relu,elu", "act=relu,elu: several values make a sweep; type python train.py -m act=relu"),
+    (
+        "seed=range(3)",
+        "seed=range(3): several values make a sweep; type python train.py -m seed=ra",
+    ),
+    ("--cfg=job -m", "-m, --cfg and --info: one of them at a time"),
+    ("act=relu,rleu -m", "act=rleu: no such name; did you mean act=relu?"),
+    ("seed=0,-1 -m", "seed=-1: must be an integer from 0"),
+    ("-m act=relu,leaky_relu ++act.slope=0.2", "act=relu has no such parameter"),
+    ("trainer.batch_size=64,5000 -m", "trainer.batch_size=5000: must be at most 1200"),
+    ("hydra/sweeper=basic -m", "hydra/sweeper=basic: must be pack; leave it out"),
+    ("act=rleu --cfg=job", "did you mean act=relu?"),
+]
+
+
+@pytest.mark.parametrize(("words", "line"), MISTAKES, ids=[words for words, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_starts_nothing(
+    words: str, line: str, train: Train, tmp_path: Path
+) -> None:
+    code, out, err = train(*words.split())
+    assert (code, out) == (app.BAD_INPUT, "")
+    assert err.startswith("error: ")
+    assert line in err
+    assert err.count("\n") == 1
+    assert not [name for name in files(tmp_path) if not name.endswith("multirun.yaml")]
+
+
+@pytest.mark.parametrize("words", [(), ("-m",)])
+def test_outputs_that_cannot_be_written(words: tuple[str, ...], train: Train) -> None:
+    Path("blocked").write_text("")
+    code, _, err = train("paths.outputs=blocked", *words)
+    assert code == app.BAD_INPUT
+    assert "blocked" in err
+    assert "paths.outputs=/some/folder" in err
+    assert err.count("\n") == 1
+
+
+def test_a_full_error_has_its_traceback(train: Train) -> None:
+    _, _, err = train("seed=-1", full="1")
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("error: seed=-1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("+callbacks.x._target_=nope.nope",), ("act=softmax", "init.gain=auto", "seed=0,1", "-m")],
+)
+def test_what_only_shows_in_the_job_is_one_line_too(
+    words: tuple[str, ...], train: Train, tmp_path: Path
+) -> None:
+    code, out, err = train(*words)
+    assert (code, out) == (app.BAD_INPUT, "")
+    assert err.startswith(("error: callbacks.x._target_=nope.nope", "error: init.gain=auto"))
+    assert err.count("\n") == 1
+    assert not files(tmp_path)
+
+
+def test_a_plan_is_shown_and_nothing_is_written(train: Train, tmp_path: Path) -> None:
+    code, out, err = train("pack.plan=true", "act=relu,elu", "-m", "seed=0,0,1")
+    assert (code, err) == (app.OK, "")
+    assert out.splitlines()[-1] == "4 runs in 2 packs"
+    code, out, err = train("pack.plan=true")
+    assert (code, err) == (app.OK, "")
+    assert out.splitlines()[-1] == "1 run in 1 pack"
+    assert not files(tmp_path)
+    assert not list(tmp_path.glob("outputs/sweeps/*"))
+
+
+def test_help_says_what_to_type(train: Train) -> None:
+    code, out, err = train("--help")
+    assert (code, err) == (app.OK, "")
+    for part in (
+        "python train.py -m act=relu,elu,swish seed=0,1,2",
+        "init: glorot_normal, ",
+        "Exit",
+    ):
+        assert part in out
+
+
+def test_errors_that_nobody_expected() -> None:
+    assert explain(KeyError("x")) == "KeyError: 'x' (HYDRA_FULL_ERROR=1 shows where)"
+    full = OSError(28, "No space left on device", "/x/plan.json")
+    assert explain(full).startswith("/x/plan.json: No space left on device; type for example")
+
+
+def test_one_bad_member_does_not_end_the_sweep(train: Train, tmp_path: Path) -> None:
+    code, out, err = train("-m", "optim.lr=0.05,1e30", "seed=0,0")
+    assert code == app.SOME_FAILED
+    assert "Traceback" not in err
+    (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    rows = {row["lr"]: row for row in csv.DictReader((folder / "members.csv").open())}
+    assert {lr: row["state"] for lr, row in rows.items()} == {
+        "0.05": "complete",
+        "1e+30": "diverged",
+    }
+    assert "depth=2" in rows["0.05"]["overrides"]
+    assert "pack.members" not in rows["0.05"]["overrides"]
+    plan = json.loads((folder / app.PLAN_FILE).read_text())
+    assert "depth=2" in plan["command"]
+    assert set(plan["members"]) == {row["run_id"] for row in rows.values()}
+    assert "0 of 1" in out
+    assert f"{rows['1e+30']['run_id']} diverged: the loss is not finite" in out
+    code, out, _ = train("optim.lr=0.05")
+    assert code == app.OK
+    assert "1 of 1 runs were complete already" in out
+
+
+def clean() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k not in ("JAX_PLATFORMS", "HYDRA_FULL_ERROR")}
+
+
+@pytest.mark.parametrize("words", ["--help", "--cfg job", "seed=-1", "-m act=relu,rleu"])
+def test_answers_do_not_wait_for_jax(words: str, tmp_path: Path) -> None:
+    code = (
+        "import atexit, runpy, sys\n"
+        f"sys.argv = ['train.py', 'paths.outputs={tmp_path}', *{words.split()}]\n"
+        "heavy = {'jax', 'numpy', 'wandb', 'submitit'}\n"
+        "atexit.register(lambda: print('HEAVY', sorted(heavy & set(sys.modules))))\n"
+        "runpy.run_path('train.py', run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == (app.OK if words.startswith("--") else app.BAD_INPUT)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_an_interrupt_is_recorded_and_ends_with_130(tmp_path: Path) -> None:
+    words = [*QUICK, f"paths.outputs={tmp_path}", "trainer.epochs=100000", "trainer.patience=null"]
+    with subprocess.Popen(
+        [sys.executable, "train.py", "-m", "seed=0,1", *words],
+        cwd=ROOT,
+        env=clean(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        try:
+            end = time.monotonic() + 90
+            while len(list(tmp_path.glob("runs/*/metrics.jsonl"))) < 2 and time.monotonic() < end:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)  # as a rule while the program is compiled
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == app.INTERRUPTED
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("interrupted")
+    states = [json.loads(f.read_text())["state"] for f in tmp_path.glob("runs/*/status.json")]
+    assert states == ["preempted", "preempted"]

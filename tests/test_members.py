@@ -1,0 +1,147 @@
+"""Run ids and packs: what is the same run, and which runs share one program."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actsweep import config, members
+from actsweep.config import RunConfig
+
+
+def make(**groups: Any) -> RunConfig:
+    """A run with overrides by path: act__alpha=2 is act.alpha=2."""
+    plain: dict[str, Any] = {"act": {"name": "elu", "alpha": 1.0}}
+    for path, value in groups.items():
+        *parents, leaf = path.split("__")
+        node = plain
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[leaf] = value
+    return config.resolve(plain)
+
+
+# Folders on disk are found by these: they change only together with members.ID_VERSION.
+FROZEN = {
+    "elu-mlp4-torch-s0-2af24f4a": {},
+    "elu-mlp4-torch-s7-5f03dc6a": {"seed": 7},
+    "relu-mlp2-he_normal-s0-b393711d": {
+        "act": {"name": "relu"},
+        "depth__widths": [16, 8],
+        "init__name": "he_normal",
+        "data__name": "digits",
+        "data__val_size": 300,
+    },
+}
+
+
+@pytest.mark.parametrize("run_id", FROZEN)
+def test_ids_are_the_same_in_every_process(run_id: str) -> None:
+    assert members.run_id(make(**FROZEN[run_id])) == run_id
+
+
+COUNTS = {
+    "seed": 1,
+    "act__alpha": 2.0,
+    "act__name": "celu",
+    "depth__widths": [512, 256],
+    "init__name": "he_normal",
+    "init__scale": 2.0,
+    "init__gain": "auto",
+    "init__sigma_w": 2.0,
+    "init__sigma_b": 1.0,
+    "model__name": "cnn",
+    "model__channels": [8],
+    "model__options": {"a": 1},
+    "optim__name": "adam",
+    "optim__lr": 0.1,
+    "optim__momentum": 0.5,
+    "optim__nesterov": True,
+    "optim__weight_decay": 0.1,
+    "optim__schedule": "cosine",
+    "optim__clip_norm": 1.0,
+    "data__name": "mnist",
+    "data__val_size": 100,
+    "data__split_seed": 1,
+    "data__examples": 10,
+    "data__noise": 0.1,
+    "trainer__epochs": 3,
+    "trainer__batch_size": 64,
+    "trainer__patience": None,
+    "trainer__precision": "bfloat16",
+    "trainer__chunk_steps": 10,
+    "trainer__probe_examples": 100,
+    "callbacks__units": {},
+}
+COUNTS_NOT = {
+    "act__alpha": 1,
+    "logger__mode": "online",
+    "logger__tags": ["x"],
+    "paths__outputs": "elsewhere",
+    "pack__size": 3,
+    "pack__lift": "vmap",
+    "pack__members": ["x"],
+    "data__dir": "elsewhere",
+    "data__stream": True,
+    "trainer__mesh": {"data": 2},
+    "rerun": "all",
+}
+VARIES = {"seed", "act__alpha", "optim__lr", "optim__momentum", "optim__weight_decay"} | {
+    f"init__{key}" for key in ("scale", "sigma_w", "sigma_b")
+}
+
+
+@pytest.mark.parametrize("path", COUNTS)
+def test_what_can_change_the_result_changes_the_id(path: str) -> None:
+    before, after = make(), make(**{path: COUNTS[path]})
+    assert members.run_id(before) != members.run_id(after)
+
+
+@pytest.mark.parametrize("path", COUNTS_NOT)
+def test_what_cannot_change_the_result_does_not(path: str) -> None:
+    before, after = make(), make(**{path: COUNTS_NOT[path]})
+    assert members.run_id(before) == members.run_id(after)
+
+
+def test_the_two_lists_hold_every_field() -> None:
+    known = {path.partition("__")[0] for path in (*COUNTS, *COUNTS_NOT)}
+    assert known == {field.name for field in dataclasses.fields(RunConfig)}
+
+
+@pytest.mark.parametrize("path", COUNTS)
+def test_a_pack_holds_one_program(path: str) -> None:
+    before, after = make(), make(**{path: COUNTS[path]})
+    assert (members.pack_key(before) == members.pack_key(after)) == (path in VARIES)
+    both = [members.member(before), members.member(after)]
+    if path not in VARIES:
+        with pytest.raises(ValueError, match="don't share one program"):
+            members.expand(both)
+        return
+    pack = members.expand(both)
+    column = members.stack(pack)[path.replace("__", ".")]
+    assert column.shape == (2,)
+    assert column[1] == np.asarray(COUNTS[path], column.dtype)
+
+
+def test_the_static_part_holds_no_members_number() -> None:
+    runs = [make(seed=s, optim__lr=0.1 * (s + 1)) for s in range(3)]
+    pack = members.expand([members.member(run) for run in runs])
+    assert pack.seeds == (0, 1, 2)
+    assert pack.static.seed is None
+    assert pack.static.optim.lr is None
+    assert pack.static.act["alpha"] is None
+    assert runs[0].seed == 0  # untouched
+    stacked = members.stack(pack)
+    assert stacked["seed"].dtype == np.uint32
+    assert {v.dtype for k, v in stacked.items() if k != "seed"} == {np.dtype(np.float32)}
+
+
+def test_the_largest_seed_survives() -> None:
+    pack = members.expand([members.member(make(seed=2**32 - 1))])
+    assert members.stack(pack)["seed"].tolist() == [2**32 - 1]
+
+
+def test_a_pack_needs_a_member() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        members.expand([])

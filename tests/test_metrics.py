@@ -1,0 +1,557 @@
+"""Every metric of a real training against its NumPy twin; the pure functions at their edges."""
+
+import functools
+import math
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy_reference as ref
+import pytest
+from test_training import by_layer, compiled_fast, composed, plain, populate, train
+
+from actsweep import loop, step
+from actsweep.callbacks import Say
+from actsweep.callbacks.gradients import gradients
+from actsweep.callbacks.health import health
+from actsweep.callbacks.histograms import GRAD_EDGES, VALUE_EDGES, binned
+from actsweep.callbacks.moments import quantiles
+from actsweep.callbacks.units import mean_cosine
+from actsweep.data.order import BatchOrder
+
+PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
+PROBED, QUANTILE, HISTOGRAM = 64, 40, 50
+OPTIONS = (
+    f"trainer.probe_examples={PROBED}",
+    f"+callbacks.moments.quantile_examples={QUANTILE}",
+    f"+callbacks.histograms.examples={HISTOGRAM}",
+    "trainer.patience=null",
+)
+PER_LAYER = (
+    *("grad_norm", "grad_norm_max", "grad_rms", "preact_grad_rms", "update_ratio"),
+    *("preact_mean", "preact_std", "act_mean", "act_std", "act_q05", "act_q50", "act_q95"),
+    *("dead", "dead_frac", "silent_frac", "weak_frac", "saturated_frac", "cos_sim"),
+    *("hist/preact", "hist/act", "hist/grad"),
+    *("exact_dead", "exact_dead_frac", "exact_silent_frac", "exact_weak_frac"),
+    "exact_saturated_frac",
+)
+WHOLE = {f"{split}/{what}" for split in ("train", "val", "test") for what in ("loss", "accuracy")}
+
+RELU = {"hidden_1": ref.relu, "hidden_2": ref.relu, "head": None}
+MIXED = {
+    "hidden_1": ref.gelu,
+    "hidden_2": ref.leaky_relu(0.005),
+    "hidden_3": ref.glu,
+    "hidden_4": ref.swish(1.5),
+    "hidden_5": ref.maxout(3),
+    "hidden_6": ref.elu(0.7),
+    "hidden_7": ref.tanh,
+    "hidden_8": ref.sigmoid,
+    "hidden_9": ref.softmax,
+    "head": None,
+}
+CNN = {"conv_1": ref.relu, "conv_2": ref.relu, "hidden_1": ref.relu, "head": None}
+
+
+class Trained:
+    """A finished training, with the parameters at the start of every chunk and at the end."""
+
+    def __init__(self, net, runs, push=None):
+        self.net, self.runs = net, runs
+        self.snapshots = {}
+        with compiled_fast():
+            made = populate(*runs, devices=2)
+            population, self.examples, _ = made
+            draw, advance = population.init, population.train_chunk
+
+            def init():
+                state = draw()
+                return push(self, state) if push else state
+
+            def train_chunk(state, hparams, batches, train_set, first, n):
+                self._keep(int(first), int(n), state)
+                return advance(state, hparams, batches, train_set, first, n)
+
+            population.init, population.train_chunk = init, train_chunk
+            self.finished, writer = train(*runs, population=made)
+            self._keep(max(self.finished.steps), 0, self.finished.state)
+        self.rows = writer.rows
+
+    def _keep(self, first, n, state):
+        members = range(len(self.runs))
+        kept = [(by_layer(state.params, m), by_layer(state.opt_state[1].trace, m)) for m in members]
+        self.snapshots[first] = (n, kept)
+
+    @functools.cached_property
+    def chunks(self):
+        """The step at a chunk's end -> its first step and how many there are."""
+        return {first + n: (first, n) for first, (n, _) in self.snapshots.items() if n}
+
+    def params(self, at, member):
+        return self.snapshots[at][1][member][0]
+
+    def rule(self, member):
+        optim = self.runs[member].optim
+        return ref.Rule(
+            lr=optim.lr,
+            momentum=optim.momentum,
+            nesterov=optim.nesterov,
+            weight_decay=optim.weight_decay,
+        )
+
+    def factor(self, at):
+        last = max(self.finished.steps)
+        return ref.schedule(self.runs[0].optim.schedule, at, last)
+
+    def expected(self, row, member):
+        """What NumPy finds for a row: scalars, and the values behind histograms."""
+        scalars, values, data = {}, {}, self.examples
+        at = row.step
+        params, trace = self.snapshots[at][1][member]
+        if at % 10 == 0:  # the end of an epoch, or the start
+            x, y = plain(data, data.train_x[:PROBED]), data.train_y[:PROBED]
+
+            def update(grads):
+                memory = {"v": trace}
+                return self.rule(member).update(params, grads, memory, at, self.factor(at))[0]
+
+            probed = ref.probe(self.net, params, x, y, update, QUANTILE, HISTOGRAM)
+            scalars, values = probed.scalars, probed.values
+            scalars |= self.scored("val", params, data.val_x, data.val_y)
+        if at in self.chunks:
+            scalars |= self.chunk(*self.chunks[at], member)
+        if at == 0:
+            scalars |= self.exact(params)
+        if at == self.finished.steps[member]:
+            best = by_layer(self.finished.state.best, member)
+            scalars |= self.exact(best) | self.scored("test", best, data.test_x, data.test_y)
+        return scalars, values
+
+    def scored(self, prefix, params, x, y):
+        x = plain(self.examples, x)
+        logits = ref.forward(self.net, params, x).logits
+        return {
+            f"{prefix}/loss": ref.cross_entropy(logits, y)[0].mean(),
+            f"{prefix}/accuracy": ref.accuracy(self.net, params, x, y),
+        }
+
+    def exact(self, params):
+        run = ref.forward(self.net, params, plain(self.examples, self.examples.train_x))
+        return {f"exact_{k}": v for k, v in ref.counted(self.net, run).items()}
+
+    def chunk(self, first, n, member):
+        """The chunk's steps again, from the parameters at its start."""
+        params, trace = self.snapshots[first][1][member]
+        memory, run = {"v": trace}, self.runs[member]
+        order = BatchOrder(len(self.examples.train_x), run.trainer.batch_size, run.seed)
+        losses, rights, norms = [], [], {name: [] for name in self.net}
+        for at in range(first, first + n):
+            x, y = plain(self.examples, self.examples.train_x[order[at]]), order[at]
+            y = self.examples.train_y[y]
+            loss, grads = ref.loss_and_grads(self.net, params, x, y)
+            losses.append(loss)
+            rights.append(ref.accuracy(self.net, params, x, y))
+            for name in self.net:
+                norms[name].append(ref.l2(grads[f"{name}/kernel"]))
+            rule = self.rule(member)
+            updates, memory = rule.update(params, grads, memory, at, self.factor(at))
+            params = {k: v + updates[k] for k, v in params.items()}
+        return (
+            {"train/loss": np.mean(losses), "train/accuracy": np.mean(rights)}
+            | {f"grad_norm/{name}": np.mean(norm) for name, norm in norms.items()}
+            | {f"grad_norm_max/{name}": max(norm) for name, norm in norms.items()}
+        )
+
+
+def spoil(trained, state):
+    """Biases that leave the second layer (or channels) with dead, silent, weak and busy units."""
+    name = "conv_1" if "conv_1" in trained.net else "hidden_2"
+    x = plain(trained.examples, trained.examples.train_x[:PROBED])
+    for member in range(len(trained.runs)):
+        run = ref.forward(trained.net, by_layer(state.params, member), x)
+        z = run.preact[name].reshape(-1, run.preact[name].shape[-1])
+        leaf = state.params["layers"][name]["bias"]
+        bias = np.array(leaf[...])
+        bias[member, 0] -= 50.0  # silent and dead
+        bias[member, 1] -= np.quantile(z[:, 1], 0.975)  # weak: fires for 2.5 %
+        leaf[...] = jax.device_put(bias, leaf[...].sharding)
+    return state
+
+
+@pytest.fixture(scope="module")
+def relu():
+    """Two members of one pack, counted and scored in slices that don't divide the sets."""
+    options = (*OPTIONS, "depth.widths=[14,10]", "act=relu", "trainer.epochs=3")
+    runs = [
+        composed(*options, "seed=0", "optim.lr=0.02", "optim.momentum=0.5"),
+        composed(*options, "seed=7", "optim.lr=0.005", "optim.momentum=0.9"),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "COUNT_SLICE", 150)
+        patch.setattr(step, "EVAL_SLICE", 70)
+        return Trained(RELU, runs, spoil)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Nine activations in one network, with a schedule, Nesterov's momentum and weight decay."""
+    run = composed(
+        *OPTIONS,
+        "act=identity",
+        "model._target_=test_training.Stack",
+        "+model.options.acts=["
+        "{name:gelu,units:16},"
+        "{name:leaky_relu,units:14,slope:0.005},"
+        "{name:glu,units:12},"
+        "{name:swish,units:12,beta:1.5},"
+        "{name:maxout,units:12,pieces:3},"
+        "{name:elu,units:10,alpha:0.7},"
+        "{name:tanh,units:10},"
+        "{name:sigmoid,units:9},"
+        "{name:softmax,units:8}]",
+        "init=normal",
+        "init.sigma_w=1.7",
+        "optim.lr=0.003",
+        "optim.nesterov=true",
+        "optim.weight_decay=0.01",
+        "optim.schedule=cosine",
+        "trainer.epochs=1",
+    )
+    return Trained(MIXED, [run])
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    options = ("model=cnn", "model.channels=[6,5]", "depth.widths=[8]", "act=relu")
+    with jax.numpy_dtype_promotion("standard"):  # flax's average pool divides by an int
+        return Trained(CNN, [composed(*OPTIONS, *options, "trainer.epochs=1")], spoil)
+
+
+TRAINED = ("relu", "mixed", "cnn")
+
+
+def assert_histogram(name, found, values):
+    """Equal, but for values that float32 may have rounded across an edge."""
+    edges = np.asarray(found.edges)
+    wide = 1e-5 * np.abs(values) + 3e-6 * (values != 0) * np.abs(values).max()
+    low, high = values - wide, values + wide
+    if name.startswith("hist/grad"):
+        with np.errstate(divide="ignore"):
+            low, high = np.log10(np.maximum(low, 0)), np.log10(high)
+    assert found.counts.sum() == values.size
+    below = np.cumsum(found.counts)[:-1]  # how many lie below each edge
+    most = np.cumsum(ref.histogram(low, edges))[:-1]
+    least = np.cumsum(ref.histogram(high, edges))[:-1]
+    assert np.all((least <= below) & (below <= most)), name
+    if name.startswith("hist/preact"):  # the others may crowd at 0
+        assert np.max(most - least) <= 0.01 * values.size + 2, name  # little room is left
+
+
+@pytest.mark.parametrize("which", TRAINED)
+def test_every_number_of_every_row_is_the_definitions(which, request):
+    trained = request.getfixturevalue(which)
+    for member, rows in trained.rows.items():
+        assert [row.step for row in rows] == sorted(trained.snapshots)
+        for row in rows:
+            scalars, values = trained.expected(row, member)
+            assert row.scalars.keys() == scalars.keys(), row.step
+            assert row.histograms.keys() == values.keys()
+            for name, value in scalars.items():
+                where = f"{name} at step {row.step} of member {member}"
+                if re.match(r"(exact_)?(dead|silent_frac|weak_frac|saturated_frac)", name):
+                    # counts: one unit or pair more would be 1e-4 or more
+                    assert row.scalars[name] == pytest.approx(value, rel=1e-6), where
+                else:
+                    close = pytest.approx(value, rel=1e-4, abs=2e-6, nan_ok=True)
+                    assert row.scalars[name] == close, where
+            for name, value in values.items():
+                assert_histogram(name, row.histograms[name], value)
+
+
+@pytest.mark.parametrize("which", TRAINED)
+def test_every_layer_has_every_metric(which, request):
+    trained = request.getfixturevalue(which)
+    rows = trained.rows[0]
+    found = {name for row in rows for name in (*row.scalars, *row.histograms)}
+    wanted = {*WHOLE, "dead_frac/all", "exact_dead_frac/all"}
+    for family in PER_LAYER:
+        linear = family in ("grad_norm", "grad_norm_max", "grad_rms", "update_ratio", "hist/grad")
+        linear |= family.startswith("preact_") and family != "preact_grad_rms"
+        wanted |= {f"{family}/{n}" for n, act in trained.net.items() if act or linear}
+    assert found == wanted
+
+
+@pytest.mark.parametrize("which", ["relu", "cnn"])
+def test_the_training_had_dead_silent_and_weak_units(which, request):
+    trained = request.getfixturevalue(which)
+    layer = "conv_1" if which == "cnn" else "hidden_2"
+    first = trained.rows[0][0].scalars
+    for family in ("dead_frac", "silent_frac", "weak_frac"):
+        assert first[f"{family}/{layer}"] > 0
+        assert first[f"exact_{family}/{layer}"] >= 0
+    assert 0 < first["dead_frac/all"] < 1
+
+
+def test_the_mixed_training_tells_its_layers_apart(mixed):
+    first = mixed.rows[0][0].scalars
+    assert first["saturated_frac/hidden_2"] > 0.1  # leaky, slope 0.005: saturated, never dead
+    assert first["dead_frac/hidden_2"] == 0
+    assert 0 < first["saturated_frac/hidden_7"] < 1
+    assert first["saturated_frac/hidden_5"] == 0  # maxout always lets one piece through
+
+
+@pytest.mark.parametrize("which", TRAINED)
+def test_the_last_row_counts_with_the_best_parameters(which, request):
+    trained = request.getfixturevalue(which)
+    last = trained.rows[0][-1]
+    assert last.scalars["val/accuracy"] <= trained.finished.best_score[0]
+    assert trained.finished.final[0] == last.scalars
+
+
+# Quantiles
+
+SHARES = (0.05, 0.5, 0.95)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [3.0],
+        [1.0, 2.0],
+        [2.0, 2.0, 2.0, 1.0, 1.0, 5.0, 5.0],
+        [0.0] * 19 + [1.0],
+        [0.0] * 20 + [1.0],
+        [-1.0, -0.0, 0.0, 1.0],
+        [-math.inf, -1.0, 0.5, math.inf],
+        list(range(-50, 51)),
+        [-3e38, 3e38, 1e-38, -1e-38],
+    ],
+)
+def test_quantiles_are_numpys_inverted_cdf(values):
+    x = np.asarray(values, np.float32)
+    expected = [np.quantile(x, q, method="inverted_cdf") for q in SHARES]
+    np.testing.assert_array_equal(quantiles(jnp.asarray(x), SHARES), expected)
+
+
+@pytest.mark.parametrize("n", [2, 19, 20, 21, 97, 1000])
+def test_quantiles_of_random_numbers_of_any_shape(n):
+    x = np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32)
+    x[: n // 2] = x[: n // 2].round(1)  # ties
+    expected = [np.quantile(x, q, method="inverted_cdf") for q in SHARES]
+    np.testing.assert_array_equal(quantiles(jnp.asarray(x), SHARES), expected)
+
+
+@pytest.mark.parametrize("nan", [np.nan, -np.nan])
+def test_quantiles_of_a_nan_are_nan(nan):
+    assert np.all(np.isnan(quantiles(jnp.asarray([1.0, nan, 2.0], jnp.float32), SHARES)))
+
+
+# Histograms
+
+
+@pytest.mark.parametrize("edges", [VALUE_EDGES, GRAD_EDGES])
+def test_binned_on_every_edge_and_beside_it(edges):
+    on = np.asarray(edges, np.float32)
+    beside = [np.nextafter(on, -np.inf), np.nextafter(on, np.inf)]
+    x = np.concatenate([on, *beside, [-0.0, 1e30, -1e-30, 1e-30]])
+    x = x[(x == 0) | (np.abs(x) > 1.2e-38)]  # XLA flushes subnormal numbers on CPUs
+    found = binned(jnp.asarray(x, jnp.float32), edges)
+    np.testing.assert_array_equal(found.counts, ref.histogram(x, np.asarray(edges)))
+    assert found.counts.dtype == jnp.int32
+
+
+def test_binned_keeps_what_is_no_number_or_outside():
+    edges = (0.0, 1.0, 2.0)
+    x = jnp.asarray([-math.inf, math.inf, math.nan, -5.0, 5.0, 0.0, 1.0, 2.0], jnp.float32)
+    assert list(binned(x, edges).counts) == [2, 1, 1, 4]
+    assert list(binned(jnp.zeros((0,), jnp.float32), edges).counts) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("edges", [(0.0, 0.1, 0.2), (0.5, 1.5, 2.5), (0.0, 1.0, 3.0)])
+def test_binned_refuses_edges_that_rounding_could_cross(edges):
+    with pytest.raises(ValueError, match="edges"):
+        binned(jnp.zeros(3), edges)
+
+
+def test_exact_zeros_of_a_gradient_are_underflow():
+    size = jnp.log10(jnp.abs(jnp.asarray([0.0, -0.0, 1e-12, 0.5, -100.0], jnp.float32)))
+    counts = binned(size, GRAD_EDGES).counts
+    assert (counts[0], counts[-1], counts.sum()) == (2, 1, 5)
+
+
+# Similarity
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[1.0, 2.0], [1.0, 2.0], [2.0, 4.0]], 1.0),
+        ([[1.0, 0.0], [0.0, 1.0]], 0.0),
+        ([[1.0, 0.0], [-3.0, 0.0]], -1.0),
+        ([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]], math.sqrt(0.5)),
+        ([[1e-30, 0.0], [1e30, 1e30]], math.sqrt(0.5)),
+        ([[1.0, 2.0]], math.nan),
+        ([[1.0, 2.0], [0.0, 0.0]], math.nan),
+        ([[0.0, 0.0], [0.0, 0.0]], math.nan),
+        ([[math.nan, 1.0], [1.0, 1.0]], math.nan),
+    ],
+)
+def test_mean_cosine_by_hand(rows, expected):
+    found = float(mean_cosine(jnp.asarray(rows, jnp.float32)))
+    assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    if not math.isnan(sum(map(sum, rows))):
+        twin = ref.cos_sim(np.asarray(rows))
+        assert found == pytest.approx(twin, abs=1e-6, nan_ok=True)
+
+
+def test_mean_cosine_of_many_nearly_equal_rows():
+    a = np.random.default_rng(0).normal(size=(300, 4, 3)).astype(np.float32) * 1e-3 + 1
+    assert float(mean_cosine(jnp.asarray(a))) == pytest.approx(ref.cos_sim(a), abs=1e-6)
+
+
+# Dead units and zero gradients
+
+
+def units_of(z, act):
+    """Readings of the `units` callback for one layer `a` in ReLU-like terms."""
+    from actsweep.callbacks.base import CountView
+    from actsweep.callbacks.units import units
+
+    views = [{"a": jnp.asarray(v, jnp.float32)} for v in (z, act.f(z), act.slope(z), act.drive(z))]
+    view = CountView(*views)
+    callback = units()
+    return callback.conclude(callback.count(view), len(z))
+
+
+@pytest.mark.parametrize("n", [1, 49, 50, 51, 100, 120])
+def test_units_by_hand_for_any_number_of_rows(n):
+    z = np.full((n, 5), -1.0)
+    z[:, 1] = 2.0
+    z[:, 4] = -0.0
+    z[-1, 2] = 1.0  # fires once: weak where that is less than 5 % of the rows
+    z[: math.ceil(0.05 * n), 3] = 1.0  # at least 5 %: not weak
+    found = {k: float(v) for k, v in units_of(z, ref.relu).items()}
+    twin = ref.units(ref.relu.slope(z), ref.relu.f(z), z)
+    for key, value in twin.items():
+        assert found[f"exact_{key}/a"] == pytest.approx(value, rel=1e-6), key
+    assert found["exact_dead/a"] == 2
+    assert found["exact_weak_frac/a"] == np.float32(0.2 if n > 20 else 0)
+
+
+def test_a_layer_may_be_all_dead_and_not_silent():
+    found = units_of(np.full((7, 3), 20.0), ref.tanh)
+    assert found["exact_dead/a"] == 3
+    assert found["exact_dead_frac/a"] == found["exact_dead_frac/all"] == 1
+    assert found["exact_saturated_frac/a"] == 1
+    assert found["exact_silent_frac/a"] == found["exact_weak_frac/a"] == 0
+
+
+def test_a_slope_that_is_no_number_is_not_dead():
+    found = units_of(np.full((7, 2), math.nan), ref.tanh)
+    assert found["exact_dead/a"] == found["exact_saturated_frac/a"] == 0
+
+
+def test_gradients_of_zero():
+    from actsweep.callbacks.base import ProbeView, StepView
+
+    zero, one = {"a": jnp.zeros((3, 2))}, {"a": jnp.ones((3, 2))}
+    assert gradients().on_step(StepView(one, zero)) == {"grad_norm/a": 0}
+    view = ProbeView(zero, zero, zero, zero, jnp.zeros((3, 2)), one, zero, zero, zero)
+    assert all(value == 0 for value in gradients().probe(view).values())
+    lost = ProbeView(zero, zero, zero, zero, jnp.zeros((3, 2)), zero, zero, zero, zero)
+    assert math.isnan(gradients().probe(lost)["update_ratio/a"])  # 0 / 0
+
+
+# The health monitor
+
+
+def rms(**layers):
+    return {f"grad_rms/{k}": v for k, v in layers.items()}
+
+
+def said(*rows, **options):
+    """What a fresh monitor says to each row."""
+    look = health(**options).hook()
+    return [told and told.text for told in (look(i, float(i), row) for i, row in enumerate(rows))]
+
+
+def test_health_is_silent_about_a_healthy_network():
+    fine = rms(a=1.0, b=0.05, c=4.0) | {"grad_norm_max/a": 3.0}
+    assert said(fine, fine, {}, {"train/loss": 1.0}) == [None] * 4
+
+
+def test_health_reports_a_vanishing_layer_once():
+    row = rms(a=1e-3, b=1.0, c=1.2, d=0.9)
+    first, second = said(row, row)
+    assert "epoch 0: gradient of a vanishes" in first
+    assert second is None
+
+
+def test_health_reports_an_exploding_layer_once_and_each_kind_apart():
+    exploding, vanishing = rms(a=200.0, b=1.0, c=1.0), rms(a=0.005, b=1.0, c=1.0)
+    first, second, third = said(exploding, vanishing, exploding)
+    assert "gradient of a explodes" in first
+    assert "gradient of a vanishes" in second
+    assert third is None
+
+
+def test_health_ratio_decides():
+    row = rms(a=1.0, b=15.0, c=1.0)
+    assert said(row) == [None]
+    assert "b explodes" in said(row, ratio=10.0)[0]
+    with pytest.raises(ValueError, match="ratio"):
+        health(ratio=1.0)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_health_is_scale_free(scale):
+    rows = [rms(a=1e-3, b=1.0, c=1.2), rms(a=1.0, b=1.0, c=150.0), rms(a=1.0, b=0.5, c=0.2)]
+    kinds = [told and re.findall(r"of (\w+ \w+)", told) for told in said(*rows)]
+    scaled = [{k: v * scale for k, v in row.items()} for row in rows]
+    assert [told and re.findall(r"of (\w+ \w+)", told) for told in said(*scaled)] == kinds
+    assert kinds == [["a vanishes"], ["c explodes"], None]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_health_reports_a_gradient_that_is_not_finite(value):
+    row = {"grad_norm_max/a": value, "grad_norm_max/b": 1.0}
+    first, second = said(row, row)
+    assert "gradient of a is not finite" in first
+    assert " b " not in first
+    assert second is None
+
+
+def test_health_of_one_layer_or_of_zeros():
+    assert said(rms(a=1e-9)) == [None]
+    assert said(rms(a=0.0, b=0.0, c=0.0)) == [None]
+    assert "a vanishes" in said(rms(a=0.0, b=1.0, c=1.0))[0]
+    assert said(rms(a=math.nan, b=1.0, c=1.0)) == [None]  # the norms of the steps tell of NaN
+
+
+def test_health_absolute_thresholds():
+    row = {"grad_abs/a": 5e-4, "grad_abs/b": 0.5, "grad_abs/c": 200.0}
+    assert said(row) == [None]
+    first, second = said(row, row, absolute=True)
+    assert "gradient of a is small" in first
+    assert "gradient of c is large" in first
+    assert "of b" not in first
+    assert second is None
+    assert said(row, absolute=True, low=1e-5, high=1e3) == [None]
+    assert health().probe is None
+    assert isinstance(health(absolute=True).hook()(0, 0.0, row), Say)
+
+
+# The page
+
+
+def test_the_page_names_every_metric_and_no_other(relu):
+    """In the tables, the first column's `code` names metrics; `<layer>` stands for every layer."""
+    cells = re.findall(r"^\| (`[^|]+) \|", PAGE.read_text(), re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    rows = relu.rows[0]
+    logged = {name for row in rows for name in (*row.scalars, *row.histograms)}
+    layers = "|".join(relu.net)
+    families = {re.sub(rf"/({layers})$", "/<layer>", name) for name in logged}
+    assert named == families | {"epoch", "step"}
