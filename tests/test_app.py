@@ -1,6 +1,7 @@
 """train.py as people type it: one line for every mistake, exit codes, what a sweep leaves."""
 
 import csv
+import io
 import json
 import logging
 import os
@@ -188,7 +189,9 @@ def test_one_bad_member_does_not_end_the_sweep(train: Train, tmp_path: Path) -> 
     assert code == app.SOME_FAILED
     assert "Traceback" not in err
     (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    rows = {row["lr"]: row for row in csv.DictReader((folder / "members.csv").open())}
+    rows = {
+        row["lr"]: row for row in csv.DictReader(io.StringIO((folder / "members.csv").read_text()))
+    }
     assert {lr: row["state"] for lr, row in rows.items()} == {
         "0.05": "complete",
         "1e+30": "diverged",
@@ -228,14 +231,19 @@ def test_answers_do_not_wait_for_jax(words: str, tmp_path: Path) -> None:
 
 def test_an_interrupt_is_recorded_and_ends_with_130(tmp_path: Path) -> None:
     words = [*QUICK, f"paths.outputs={tmp_path}", "trainer.epochs=100000", "trainer.patience=null"]
+    code = (
+        "import runpy, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background\n"
+        f"sys.argv = ['train.py', '-m', 'seed=0,1', *{words}]\n"
+        "runpy.run_path('train.py', run_name='__main__')\n"
+    )
     with subprocess.Popen(
-        [sys.executable, "train.py", "-m", "seed=0,1", *words],
+        [sys.executable, "-c", code],
         cwd=ROOT,
         env=clean(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         try:
             end = time.monotonic() + 90

@@ -1,10 +1,13 @@
 """Members and packs: which run is which, and which runs may share one compiled program. No jax."""
 
 import copy
+import functools
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actsweep import config
@@ -65,7 +68,9 @@ def run_id(run: RunConfig) -> str:
 
 def identity(run: RunConfig) -> dict[str, Any]:
     """All that can change the result, as nested plain values."""
-    return {**what_counts(config.to_dict(run)), "id_version": ID_VERSION}
+    own = {**what_counts(config.to_dict(run)), "id_version": ID_VERSION}
+    code = {target: _source_digest(target) for target in _targets(config.to_dict(run))}
+    return own | ({"code": code} if code else {})
 
 
 def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +146,25 @@ def _get(run: RunConfig, path: str) -> Any:
     for key in path.split("."):
         node = node[key] if isinstance(node, dict) else getattr(node, key)
     return node
+
+
+def _targets(plain: Any) -> list[str]:
+    """Every `_target_` in a config: the user's own code, which counts like a setting."""
+    if not isinstance(plain, Mapping):
+        return []
+    own = plain.get("_target_")
+    return [str(own)] * bool(own) + [t for value in plain.values() for t in _targets(value)]
+
+
+@functools.cache
+def _source_digest(target: str) -> str | None:
+    """Hash of the file that a dotted path points into; None if it can't be found."""
+    try:
+        spec = importlib.util.find_spec(target.rpartition(".")[0])
+        source = Path(str(spec and spec.origin)).read_bytes()
+    except (ImportError, ValueError, OSError):
+        return None
+    return hashlib.sha256(source).hexdigest()
 
 
 def _digest(plain: dict[str, Any]) -> str:

@@ -61,14 +61,21 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
 
 
 def reusable(member: Member) -> Result | None:
-    """The summary of a run that `rerun` says not to train again, if it is on disk."""
+    """The summary of a run that is on disk and that `rerun` doesn't ask to train again.
+
+    failed: what failed or was cut short (the default). none: what was cut short. diverged: also
+    what diverged. all: everything.
+    """
     folder = RunDir(Path(member.config.paths.outputs), member.run_id)
     status, summary = ledger.read_status(folder), ledger.read_summary(folder)
     if status is None or summary is None or member.config.rerun == "all":
         return None
-    again = {"failed": (), "none": (), "diverged": ("diverged",)}[member.config.rerun]
-    state = status["state"]
-    return summary if state in ("complete", "diverged") and state not in again else None
+    kept = {
+        "none": ("complete", "diverged", "failed"),
+        "failed": ("complete", "diverged"),
+        "diverged": ("complete",),
+    }
+    return summary if status["state"] in kept[member.config.rerun] else None
 
 
 def _train(pack: Pack, place: Place) -> dict[str, Result]:

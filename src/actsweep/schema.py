@@ -100,6 +100,7 @@ class TrainerConfig:
     epochs: int = 20
     batch_size: int = 256
     patience: int | None = 7
+    min_epochs: int = 0
     precision: str = "float32"
     chunk_steps: int = 100
     probe_examples: int = 2_048
@@ -151,7 +152,7 @@ class RunConfig:
     paths: PathsConfig = field(default_factory=PathsConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     seed: int = 0
-    rerun: str = "none"
+    rerun: str = "failed"
 
     @property
     def act_params(self) -> dict[str, Any]:

@@ -271,10 +271,11 @@ def _score(net: Network) -> Callable[..., Readings]:
 
 
 def _evaluate(net: Network, score: Callable) -> Callable:
-    patience = net.config.trainer.patience
+    patience, least = net.config.trainer.patience, net.config.trainer.min_epochs
 
     def evaluate(state: State, val: Examples, epoch: Array) -> tuple[State, Readings]:
-        """Validate after an epoch; keep the best parameters; stop when patience has run out.
+        """Validate after an epoch; keep the best parameters; stop when patience has run out (but
+        not before `min_epochs`).
 
         The score is the accuracy, or minus the loss for regression; only a strictly better one
         replaces the best, so that the earliest of equals is kept.
@@ -289,7 +290,7 @@ def _evaluate(net: Network, score: Callable) -> Callable:
             bad_epochs = keep(jnp.int32(0), state.bad_epochs + 1)
             outcome = jnp.where(finite, state.outcome, DIVERGED)
             if patience is not None:
-                spent = (bad_epochs >= patience) & (outcome == ACTIVE)
+                spent = (bad_epochs >= patience) & (epoch >= least) & (outcome == ACTIVE)
                 outcome = jnp.where(spent, STOPPED, outcome)
             new = state._replace(
                 best=jax.tree.map(keep, state.params, state.best),
