@@ -1,7 +1,12 @@
 """Strict JAX for the whole suite: several CPU devices, no silent promotion, warnings are errors."""
 
 import os
+from pathlib import Path
 
+# Many tests compile the same program: keep it, also for the processes that tests start.
+COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "xla"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["WANDB_ERROR_REPORTING"] = "false"
 os.environ["WANDB_SILENT"] = "true"

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from actsweep.errors import bad_value
 from actsweep.step import Examples, State, Task
 
 CACHE_BYTES = 2**30
-ONCE = {"xla_backend_optimization_level": 0}  # runs once: compile it fast rather than well
+# For what runs once: compile fast rather than well. (Level 0 isn't bitwise the same in any pack.)
+ONCE = {"xla_backend_optimization_level": 1}
 MEMBER, SHARED, BATCHES = P("member"), P(), P("member", None, "data")
 
 
@@ -43,17 +44,20 @@ def set_up_devices() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def make_mesh(members: int, data: int) -> Mesh:
+def make_mesh(members: int, data: int, how: str, devices: Sequence[jax.Device]) -> Mesh:
     """The devices as a grid: members first (they never talk to each other), then `data`.
 
     Args:
         members: size of the pack.
         data: devices that share one member's batch (`trainer.mesh.data`).
+        how: `map` or `vmap`. Under `map` even a single member gets a grid of two rows where there
+            are two devices: XLA compiles programs for one device otherwise, by an ulp, and a
+            member's numbers must not depend on its company.
+        devices: those to use.
 
     Raises:
         UserError: there are fewer than `data` devices.
     """
-    devices = jax.devices()
     if data > len(devices):
         raise bad_value(
             "trainer.mesh.data",
@@ -61,7 +65,7 @@ def make_mesh(members: int, data: int) -> Mesh:
             f"at most {len(devices)}, the number of devices",
             "trainer.mesh.data=1",
         )
-    rows = min(members, len(devices) // data)
+    rows = min(max(members, 2) if how == "map" else members, len(devices) // data)
     return Mesh(np.asarray(devices[: rows * data]).reshape(rows, data), ("member", "data"))
 
 
@@ -78,12 +82,14 @@ class Population:
         task: Task,
         hparams: Mapping[str, np.ndarray],
         callbacks: Mapping[str, Callback],
+        devices: Sequence[jax.Device] | None = None,
     ) -> None:
         self.size = len(hparams["seed"])
-        self.mesh = make_mesh(self.size, config.trainer.mesh.data)
+        self.how = choose_lift(config.pack.lift)
+        grid = devices or jax.devices()
+        self.mesh = make_mesh(self.size, config.trainer.mesh.data, self.how, grid)
         rows = self.mesh.shape["member"]
         self.padded = -(-self.size // rows) * rows
-        self.how = choose_lift(config.pack.lift)
         one: dict[str, Any] = {
             key: jax.ShapeDtypeStruct((), value.dtype) for key, value in hparams.items()
         }

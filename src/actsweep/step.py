@@ -180,9 +180,7 @@ def _init(net: Network) -> Callable[..., State]:
     return init
 
 
-def _train_chunk(
-    net: Network, on_step: Mapping[str, Callable], batch_axis: str | None
-) -> Callable:
+def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
     optimiser, total = net.config.optim, net.task.total_steps
 
     def mean_loss(params: Params, hypers: Params, x: Array, y: Array) -> tuple[Array, Array]:
