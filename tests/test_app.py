@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import absl.logging
 import pytest
 
 from actsweep import app
@@ -36,9 +37,12 @@ Train = Callable[..., Answer]
 def logging_as_before() -> Iterator[None]:
     """Hydra configures logging for the whole process."""
     loggers = [logging.getLogger(name) for name in (None, "actsweep", "actsweep.traceback", "absl")]
+    absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__  # else closed, pytest's
     before = [(one.level, one.handlers[:], one.propagate) for one in loggers]
     yield
     for one, (level, handlers, propagate) in zip(loggers, before, strict=True):
+        for opened in set(one.handlers) - set(handlers):
+            opened.close()
         one.setLevel(level)
         one.handlers[:], one.propagate = handlers, propagate
 
