@@ -203,3 +203,33 @@ def test_every_callback_of_the_dictionary_builds() -> None:
     with pytest.raises(UserError, match="did you mean callbacks=health"):
         callbacks.build({"healht": {}})
     assert callbacks.build({"health": None}) == {}
+
+
+def interrupting() -> Callback:
+    def hook() -> Hook:
+        def look(step: int, epoch: float, readings: Any) -> None:
+            if step == 36:
+                raise KeyboardInterrupt
+
+        return look
+
+    return Callback(hook=hook)
+
+
+def test_an_interrupt_says_how_far_it_came(tmp_path: Path) -> None:
+    own = {"mine": {"_target_": f"{__name__}.interrupting"}}
+    only = make(tmp_path, callbacks=own, trainer={"epochs": 4, "batch_size": 64})
+    with pytest.raises(KeyboardInterrupt):
+        run.run_pack([only], Place("sweep"))
+    status = ledger.read_status(ledger.RunDir(tmp_path, members.run_id(only)))
+    assert status is not None
+    assert (status["state"], status["step"], status["epoch"]) == ("preempted", 18, 1.0)
+
+
+def test_a_refused_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    logger = {"mode": "online", "require_online": True, "console": False}
+    with pytest.raises(UserError, match="require_online"):
+        run.run_pack([make(tmp_path, logger=logger)], Place("sweep"))
+    assert not list((tmp_path / "runs").iterdir())

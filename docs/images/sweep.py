@@ -53,9 +53,7 @@ def _accuracy(axis: plt.Axes, place: int, runs: list[actsweep.Run], colour: str)
     axis.plot([place + 0.12] * len(values), values, "o", color=colour, alpha=0.5, markersize=5)
 
 
-def _by_layer(
-    axis: plt.Axes, act: str, runs: list[actsweep.Run], family: str, colour: str
-) -> None:
+def _by_layer(axis: plt.Axes, act: str, runs: list[actsweep.Run], family: str, colour: str) -> None:
     columns = [run.metrics() for run in runs]
     layers = [key.split("/")[1] for key in columns[0] if key.startswith(f"{family}/")]
     layers = sorted((x for x in layers if x != "all"), key=lambda x: (x == "head", len(x), x))

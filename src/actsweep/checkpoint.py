@@ -56,14 +56,13 @@ def save(folder: Path, flat: Flat, metadata: dict[str, Any]) -> None:
     from orbax.checkpoint import v1 as ocp
 
     fresh = folder.with_name(f".{folder.name}-{os.getpid()}.tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
     fresh.parent.mkdir(parents=True, exist_ok=True)
     try:
         ocp.save(fresh, flat, custom_metadata={**metadata, "sha256": digest(flat)})
-    except OSError:
-        raise
-    except Exception as error:  # Orbax hides the cause
-        raise error.__cause__ or error from None
+    except Exception as error:
+        for leftover in fresh.parent.glob(f"{fresh.name}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        raise error.__cause__ or error from None  # Orbax hides the cause
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(fresh, folder)
 

@@ -1,6 +1,7 @@
 """Runs one pack from resolved configs to finished run folders: everything around the loop."""
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,13 +14,21 @@ from actsweep import callbacks as observers
 from actsweep import checkpoint, config, data, ledger, loop, members
 from actsweep.config import RunConfig
 from actsweep.data import Dataset
-from actsweep.errors import bad_value
+from actsweep.errors import UserError, bad_value
 from actsweep.ledger import RunDir
 from actsweep.loop import Finished
 from actsweep.members import Member, Pack
 from actsweep.population import Population, set_up_devices
 from actsweep.step import Task
-from actsweep.writers import Console, MemberInfo, MetricsFile, WandbWriter, Writer, Writers
+from actsweep.writers import (
+    Console,
+    MemberInfo,
+    MetricsFile,
+    WandbWriter,
+    Writer,
+    Writers,
+    read_metrics,
+)
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +116,10 @@ def _train(pack: Pack, place: Place) -> dict[str, Result]:
             _close(i, member, folder, finished, task, seconds, writers)
             for i, (member, folder) in enumerate(zip(pack.members, folders, strict=True))
         ]
+    except UserError:  # refused before anything was trained
+        for folder in folders:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
     except BaseException as error:
         _record_failure(folders, error)
         raise
@@ -240,7 +253,16 @@ def _record_failure(folders: Sequence[RunDir], error: BaseException) -> None:
     cause = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
     for folder in folders:
         if (ledger.read_status(folder) or {}).get("state") == "running":
-            _write_status(folder, state, 0, 0.0, cause)
+            _write_status(folder, state, *_reached(folder), cause)
+
+
+def _reached(folder: RunDir) -> tuple[int, float]:
+    """Step and epoch of the last row that is on disk."""
+    try:
+        columns = read_metrics(folder.metrics)
+        return int(columns["step"][-1]), float(columns["epoch"][-1])
+    except (OSError, KeyError, IndexError, UserError):
+        return 0, 0.0
 
 
 def _write_status(folder: RunDir, state: str, step: int, epoch: float, cause: str | None) -> None:

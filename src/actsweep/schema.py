@@ -97,7 +97,7 @@ class MeshConfig:
 class TrainerConfig:
     """Length, batches, stopping and arithmetic of the training."""
 
-    epochs: int = 20
+    epochs: int = 10
     batch_size: int = 256
     patience: int | None = 7
     min_epochs: int = 0

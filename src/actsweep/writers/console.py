@@ -108,7 +108,7 @@ class Console:
     def _head(self) -> str:
         total = self._total or len(self._members)
         done = self._offset + len(self._states)
-        epochs = f"epoch {self._epoch:g}/{self._epochs()}"
+        epochs = f"epoch {round(self._epoch, 1):g}/{self._epochs()}"
         return f"[{done}/{total} runs] {self._title()}  {epochs}"
 
     def _title(self) -> str:
