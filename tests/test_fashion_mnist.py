@@ -55,7 +55,7 @@ def test_a_sweep_from_the_shell(tmp_path: Path) -> None:
         [sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "test accuracy" in done.stdout
+    assert "accuracy, %" in done.stdout
     assert "wandb sync" in done.stdout
     (sweep,) = (tmp_path / "sweeps").iterdir()
     rows = ledger.read_members_csv(sweep)
