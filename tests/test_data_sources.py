@@ -156,7 +156,7 @@ def test_a_users_own_function(own):
     [
         ("nowhere.at.all", {}, "can't be imported"),
         ("own_data_module.missing", {}, "can't be imported"),
-        (".make", {}, "not a function"),
+        (".make", {}, "can't be imported"),
         ("own_data_module.value", {}, "not a function"),
         ("own_data_module.wrong", {}, "returned int"),
         ("own_data_module.make", {"size": 6}, r"data\.options"),

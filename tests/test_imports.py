@@ -13,7 +13,7 @@ SRC = Path(__file__).parents[1] / "src"
 PARTS = "activations inits models optim data callbacks writers checkpoint ledger stats table"
 LAYERS = (
     ("errors",),
-    ("explain", "schema"),
+    ("explain", "schema", "target"),
     ("checks", "command"),
     ("config",),
     ("members",),

@@ -1,7 +1,6 @@
 """What an activation is, and what the model and the probes ask of any of them."""
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from jax import Array
 from jaxtyping import Float
 
 from actsweep.errors import UserError, bad_value
+from actsweep.target import find
 
 Params = Mapping[str, Any]
 Units = Literal["elementwise", "gated", "maxout", "vector"]
@@ -170,7 +170,7 @@ def custom(target: str, params: Params) -> Activation:
     Raises:
         UserError: the path can't be imported, isn't callable, or doesn't take a parameter.
     """
-    found = _import(target)
+    found = find("act", target)
     found = getattr(found, "activation", found)
     if isinstance(found, Activation):
         check_names(found.name, params, found.params)
@@ -197,17 +197,6 @@ def custom(target: str, params: Params) -> Activation:
         monotone=False,
         params={**defaults, **params},
     )
-
-
-def _import(target: str) -> Any:
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"act._target_={target}: can't be imported ({error}); type the dotted path of a "
-            f"function on PYTHONPATH, for example act._target_=my_module.my_function"
-        ) from error
 
 
 def check_names(name: str, params: Params, known: Params) -> None:

@@ -1,9 +1,9 @@
 """Observers of training, by name. A user's own comes in by `_target_`."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from actsweep import target
 from actsweep.callbacks.base import Binned, Callback, ProbeView, Say, StepView, Stop
 from actsweep.callbacks.gradients import gradients
 from actsweep.callbacks.health import health
@@ -41,16 +41,9 @@ def build(entries: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Callback
 
 def _one(name: str, options: dict[str, Any]) -> Callback:
     path = f"callbacks.{name}"
-    target = options.pop("_target_", None)
-    if target is not None:
-        module, _, attribute = str(target).rpartition(".")
-        try:
-            factory = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(
-                f"{path}._target_={target}: cannot be imported ({error}); "
-                "type the dotted path of a function that returns an actsweep Callback"
-            ) from error
+    own = options.pop("_target_", None)
+    if own is not None:
+        factory = target.find(path, str(own))
     elif name in CALLBACKS:
         factory = CALLBACKS[name]
     else:
@@ -60,7 +53,7 @@ def _one(name: str, options: dict[str, Any]) -> Callback:
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}={options}: {error}") from error
     if not isinstance(callback, Callback):
-        raise UserError(f"{path}: {target} returned {type(callback).__name__}, not a Callback")
+        raise UserError(f"{path}: {own or name} returned {type(callback).__name__}, not a Callback")
     if callback.every < 1:
         raise UserError(f"{path}.every={callback.every}: must be at least 1; type {path}.every=1")
     return callback

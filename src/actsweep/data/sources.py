@@ -1,6 +1,5 @@
 """From a `data` config to a `Dataset`: a dictionary of sources, and the user's own."""
 
-import importlib
 import inspect
 import logging
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from actsweep.data import toys
 from actsweep.data.dataset import Dataset, validate
 from actsweep.data.images import IMAGES
 from actsweep.errors import UserError, bad_value, unknown_name
+from actsweep.target import find
 
 SPLIT_STREAM = 4
 DIGITS_TEST = 297
@@ -115,14 +115,7 @@ def _own(cfg: DataConfig) -> Dataset:
     """Call the user's function `_target_(**options)`."""
     target = str(cfg._target_)
     where = f"data._target_={target}"
-    module, _, name = target.rpartition(".")
-    try:
-        function = getattr(importlib.import_module(module), name) if module else None
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{where}: can't be imported ({error}); must be package.module.function; "
-            "check its spelling, and that its folder is in PYTHONPATH"
-        ) from error
+    function = find("data", target)
     if not callable(function):
         raise UserError(f"{where}: not a function; must be package.module.function")
     try:

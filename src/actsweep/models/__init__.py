@@ -5,12 +5,12 @@ each with a `kernel`; and `__call__(x, tap)`, which sends every pre-activation t
 `tap(name, z, act)` and returns the logits.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable
 
 from flax import nnx
 
+from actsweep import target
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.models.cnn import CNN
@@ -34,15 +34,8 @@ def build(make: Make, input_shape: tuple[int, ...], outputs: int) -> nnx.Module:
 
 
 def _custom(config: RunConfig) -> Callable[..., nnx.Module]:
-    target = str(config.model._target_)
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"model._target_={target}: cannot be imported ({error}); "
-            "type the dotted path of an NNX module class, such as model._target_=my_models.Mixer"
-        ) from error
+    own = str(config.model._target_)
+    found = target.find("model", own)
     if not inspect.isclass(found) or not issubclass(found, nnx.Module):
-        raise UserError(f"model._target_={target}: must be a subclass of flax.nnx.Module")
+        raise UserError(f"model._target_={own}: must be a subclass of flax.nnx.Module")
     return found
