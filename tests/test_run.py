@@ -233,3 +233,12 @@ def test_a_refused_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(UserError, match="require_online"):
         run.run_pack([make(tmp_path, logger=logger)], Place("sweep"))
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_relative_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `outputs`, the default, is."""
+    monkeypatch.chdir(tmp_path)
+    (result,) = run.run_pack([make(Path("outputs"))], Place("sweep"))
+    assert result["state"] == "complete"
+    loaded = actsweep.load_run(f"outputs/runs/{result['run_id']}")
+    assert loaded.logits(np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)

@@ -55,6 +55,7 @@ def save(folder: Path, flat: Flat, metadata: dict[str, Any]) -> None:
     """
     from orbax.checkpoint import v1 as ocp
 
+    folder = folder.absolute()  # Orbax wants it so
     fresh = folder.with_name(f".{folder.name}-{os.getpid()}.tmp")
     fresh.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -78,6 +79,7 @@ def load(folder: Path) -> tuple[Flat, dict[str, Any]]:
     """
     from orbax.checkpoint import v1 as ocp
 
+    folder = folder.absolute()
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no checkpoint")
     try:
