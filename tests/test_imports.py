@@ -18,6 +18,7 @@ LAYERS = (
     ("config",),
     ("members",),
     tuple(PARTS.split(" ")),
+    ("network",),
     ("step",),
     ("population",),
     ("loop",),

@@ -14,7 +14,7 @@ from actsweep import checkpoint, config, ledger, members
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.ledger import RunDir
-from actsweep.step import Network, Task
+from actsweep.network import Network, Task
 from actsweep.writers import HistogramSeries, read_histograms, read_metrics
 
 

@@ -18,7 +18,8 @@ from actsweep import step
 from actsweep.callbacks.base import Callback
 from actsweep.config import RunConfig
 from actsweep.errors import bad_value
-from actsweep.step import Examples, State, Task
+from actsweep.network import Task
+from actsweep.step import Examples, State
 
 CACHE_BYTES = 2**30
 # For what runs once: compile fast rather than well. (Level 0 isn't bitwise the same in any pack.)

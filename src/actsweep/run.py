@@ -18,8 +18,8 @@ from actsweep.errors import UserError, bad_value
 from actsweep.ledger import RunDir
 from actsweep.loop import Finished
 from actsweep.members import Member, Pack
+from actsweep.network import Task
 from actsweep.population import Population, set_up_devices
-from actsweep.step import Task
 from actsweep.writers import (
     Console,
     MemberInfo,
