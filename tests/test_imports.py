@@ -21,8 +21,10 @@ LAYERS = (
     ("network",),
     ("step",),
     ("population",),
+    ("roster", "rowlog"),
     ("loop",),
-    ("run", "load"),
+    ("fit", "load"),
+    ("run",),
     ("app",),
     ("hydra_plugins.actsweep_pack.sweeper",),
 )

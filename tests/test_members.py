@@ -24,9 +24,9 @@ def make(**groups: Any) -> RunConfig:
 
 # Folders on disk are found by these: they change only together with members.ID_VERSION.
 FROZEN = {
-    "elu-mlp4-torch-s0-0d225582": {},
-    "elu-mlp4-torch-s7-abf1370f": {"seed": 7},
-    "relu-mlp2-he_normal-s0-8fcbb703": {
+    "elu-mlp4-torch-s0-53cc1bc2": {},
+    "elu-mlp4-torch-s7-9fe583af": {"seed": 7},
+    "relu-mlp2-he_normal-s0-62bd5df9": {
         "act": {"name": "relu"},
         "depth__widths": [16, 8],
         "init__name": "he_normal",

@@ -75,9 +75,9 @@ def test_load_run_restores_the_best_network(finished: tuple[Path, list[run.Resul
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (result,) = run.run_pack(seeds(tmp_path, 0), Place("sweep"))
     folder = folder_of(result, tmp_path)
-    flat, about = checkpoint.load(folder.checkpoints / "best")
-    del flat["params/layers/head/bias/value"]
-    checkpoint.save(folder.checkpoints / "best", flat, about)
+    flat, about = checkpoint.load(folder.checkpoints / "last")
+    del flat["best/layers/head/bias/value"]
+    checkpoint.save(folder.checkpoints / "last", flat, about)
     with pytest.raises(UserError, match="rerun=all"):
         actsweep.load_run(folder.path).model()
 

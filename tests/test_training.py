@@ -109,17 +109,11 @@ def populate(*runs, devices=4):
 
 def train(*runs, population=None, devices=4):
     """Train runs as one pack through the real loop. Returns (Finished, Collect)."""
-    made = population or populate(*runs, devices=devices)
-    writer = Collect()
-    finished = loop.train(
-        made[0],
-        made[1],
-        runs[0].trainer,
-        [run.seed for run in runs],
-        made[2],
-        Writers([writer]),
-        stream=runs[0].data.stream,
-    )
+    population, examples, looks = population or populate(*runs, devices=devices)
+    trainer, writer = runs[0].trainer, Collect()
+    sets = population.place_sets(examples, trainer, stream=runs[0].data.stream)
+    seeds = [run.seed for run in runs]
+    finished = loop.train(population, sets, examples, trainer, seeds, looks, Writers([writer]))
     return finished, writer
 
 
@@ -336,8 +330,7 @@ def alone(fates):
     results = []
     for run in fates:
         column = members.stack(members.expand([members.member(run)]))
-        made[0].hparams = {key: made[0].place(made[0].pad(value)) for key, value in column.items()}
-        results.append(train(run, population=made))
+        results.append(train(run, population=(made[0].refill(column), *made[1:])))
     return results
 
 

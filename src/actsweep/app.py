@@ -5,7 +5,6 @@ Nothing here imports jax before training starts.
 
 import contextlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -23,9 +22,6 @@ from actsweep import checks, command, config, ledger, members
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.explain import explain
-
-log = logging.getLogger(__name__)
-details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 PLAN_FILE = "plan.json"
@@ -157,11 +153,19 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def show_plan(packs: Sequence[Sequence[RunConfig]]) -> None:
-    """Print which runs would share a program."""
+    """Print which runs would share a program, and the memory that each pack would need.
+
+    Raises:
+        UserError: bad input that only shows once data and devices are there.
+    """
+    from actsweep.run import foresee
+
     for index, pack in enumerate(packs):
-        print(f"pack {index}: {_count(len(pack), 'run')}")
+        says, done = foresee(pack)
+        print(f"pack {index}: {_count(len(pack), 'run')}{says}")
         for one in pack:
-            print(f"  {members.run_id(one)}")
+            run_id = members.run_id(one)
+            print(f"  {run_id}{'  (complete already)' if run_id in done else ''}")
     print(f"{_count(sum(map(len, packs)), 'run')} in {_count(len(packs), 'pack')}")
 
 
@@ -175,7 +179,7 @@ def train(folder: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
     Returns:
         A result for each run. Bad input that only shows here leaves `refused` in it.
     """
-    from actsweep.run import Place, failed, run_pack
+    from actsweep.run import Place, failed, report, run_pack
 
     plan = read_plan(folder)["members"]
     own = [config.resolve(plan[run_id]["config"]) for run_id in run_ids]
@@ -186,8 +190,7 @@ def train(folder: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
     except UserError as error:
         return [{**failed(one, error), "refused": str(error)} for one in own]
     except Exception as error:
-        details.error("%s", traceback.format_exc())
-        log.error("%s: %s: %s", ", ".join(run_ids), type(error).__name__, error)
+        report(error, run_ids)
         return [failed(one, error) for one in own]
 
 

@@ -158,7 +158,7 @@ def _check_trainer(run: RunConfig) -> None:
     trainer = run.trainer
     for key, example in (("epochs", 10), ("batch_size", 256), ("chunk_steps", 100)):
         _at_least(f"trainer.{key}", getattr(trainer, key), 1, f"trainer.{key}={example}")
-    _at_least("trainer.probe_examples", trainer.probe_examples, 2, "trainer.probe_examples=2048")
+    _at_least("trainer.probe_examples", trainer.probe_examples, 2, "trainer.probe_examples=512")
     _at_least("trainer.min_epochs", trainer.min_epochs, 0, "trainer.min_epochs=0")
     if trainer.patience is not None:
         _at_least("trainer.patience", trainer.patience, 1, "trainer.patience=7 (or null for none)")

@@ -67,18 +67,19 @@ class Run:
         if which not in ("best", "last"):
             raise UserError(f"which={which}: must be best or last")
         try:
-            flat, about = checkpoint.load(self.folder.checkpoints / which)
+            flat, about = checkpoint.load(self.folder.checkpoints / "last")
             task = Task(**{**about["task"], "input_shape": tuple(about["task"]["input_shape"])})
             pack = members.expand([members.member(self.config)])
             hparams = {k: jnp.asarray(v[0]) for k, v in members.stack(pack).items()}
             network = Network(pack.static, task, hparams)
-            like = {"params": network.params, "hypers": network.hypers}
+            params = "best" if which == "best" else "params"
+            like = {params: network.params, "hypers": network.hypers}
             found = checkpoint.unflatten(like, flat)
         except checkpoint.CheckpointError as error:
             raise UserError(
                 f"{self.folder.path}: {error}; train it again with rerun=all"
             ) from error
-        return network, found["params"], found["hypers"]
+        return network, found[params], found["hypers"]
 
 
 def load_run(path: str | Path) -> Run:

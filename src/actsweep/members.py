@@ -16,7 +16,7 @@ from actsweep.config import RunConfig
 if TYPE_CHECKING:
     import numpy as np
 
-ID_VERSION = 1
+ID_VERSION = 2
 NOT_IN_ID = ("logger", "paths", "pack", "rerun")
 SHORT_INIT = {"torch_uniform": "torch"}
 VARYING = (

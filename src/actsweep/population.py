@@ -1,12 +1,13 @@
 """Lifts the functions of one member over a pack, places them on devices and compiles them."""
 
 import contextlib
+import copy
 import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ from jax.sharding import PartitionSpec as P
 
 from actsweep import step
 from actsweep.callbacks.base import Callback
-from actsweep.config import RunConfig
+from actsweep.config import RunConfig, TrainerConfig
+from actsweep.data import Dataset
 from actsweep.errors import bad_value
 from actsweep.network import Task
 from actsweep.step import Examples, State
@@ -24,6 +26,7 @@ from actsweep.step import Examples, State
 CACHE_BYTES = 2**30
 # For what runs once: compile fast rather than well. (Level 0 isn't bitwise the same in any pack.)
 ONCE = {"xla_backend_optimization_level": 1}
+WIDE = 32
 MEMBER, SHARED, BATCHES = P("member"), P(), P("member", None, "data")
 
 
@@ -70,11 +73,26 @@ def make_mesh(members: int, data: int, how: str, devices: Sequence[jax.Device]) 
     return Mesh(np.asarray(devices[: rows * data]).reshape(rows, data), ("member", "data"))
 
 
-class Population:
-    """The functions of `step`, over a leading member axis.
+class Sets(NamedTuple):
+    """A data set on the devices. `train` is None where its batches are streamed from the host."""
 
-    A pack that doesn't divide among the devices is padded with members that are born stopped.
-    Compiled functions are kept, so that packs of the same program compile once.
+    train: Examples | None
+    val: Examples
+    test: Examples
+    probed: Examples
+
+
+class Population:
+    """The functions of `step`, over a leading axis of rows, one row a member.
+
+    Rows that hold no member (the pack doesn't divide among the devices) are padded with members
+    that are born stopped. Compiled functions are kept, also by `refill` and `narrow`.
+
+    Attributes:
+        size: members.
+        padded: rows, a multiple of the devices along `member`.
+        rows: each member's row.
+        real: bool [padded], on the devices: whether a row holds a member.
     """
 
     def __init__(
@@ -85,65 +103,140 @@ class Population:
         callbacks: Mapping[str, Callback],
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        self.size = len(hparams["seed"])
+        self._made_of = (config, task, callbacks, devices)
         self.how = choose_lift(config.pack.lift)
-        grid = devices or jax.devices()
-        self.mesh = make_mesh(self.size, config.trainer.mesh.data, self.how, grid)
-        rows = self.mesh.shape["member"]
-        self.padded = -(-self.size // rows) * rows
+        size, grid = len(hparams["seed"]), devices or jax.devices()
+        self.mesh = make_mesh(size, config.trainer.mesh.data, self.how, grid)
+        self.padded = -(-size // self.devices) * self.devices
         one: dict[str, Any] = {
             key: jax.ShapeDtypeStruct((), value.dtype) for key, value in hparams.items()
         }
         axis = "data" if self.mesh.shape["data"] > 1 else None
         self.one = step.build(config, task, one, callbacks, axis)
         self._compile()
-        self.hparams = {key: self.place(self.pad(v)) for key, v in hparams.items()}
+        self._seat(hparams, np.arange(size))
+
+    @property
+    def devices(self) -> int:
+        """Devices along the member axis."""
+        return self.mesh.shape["member"]
 
     def _compile(self) -> None:
         f, m, s = self.one, MEMBER, SHARED
         self._init = self._lift(f.init, m, m, options=ONCE)
         self.train_chunk = self._lift(f.train_chunk, m, m, BATCHES, s, s, s, donate=True)
-        self.evaluate = self._lift(f.evaluate, m, s, s, donate=True)
-        self.score = self._lift(f.score, m, m, s)
-        self.count = self._lift(f.counts, m, m, s)
-        self.add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
+        self.evaluate = self._lift(f.evaluate, m, s, s, donate=True, wide=WIDE)
+        self._score = self._lift(f.score, m, m, m, s, wide=WIDE)
+        self._count = self._lift(f.counts, m, m, m, m, s, wide=WIDE)
+        self.no_counts = self._lift(f.no_counts, m, m, s, options=ONCE)
         self._probes: dict[tuple[str, ...], Callable] = {}
         self._conclude: dict[int, Callable] = {}
 
+    def _seat(self, hparams: Mapping[str, np.ndarray], rows: np.ndarray) -> None:
+        self.size, self.rows, self._numbers = len(rows), rows, dict(hparams)
+        self.hparams = {key: self.place(self.pad(v)) for key, v in hparams.items()}
+        self.real = self.place(np.isin(np.arange(self.padded), rows))
+
+    def refill(self, hparams: Mapping[str, np.ndarray]) -> "Population":
+        """Other members, at most as many, in the same compiled functions."""
+        other = copy.copy(self)
+        other._seat(hparams, np.arange(len(hparams["seed"])))
+        return other
+
+    def narrow(self, members: Sequence[int]) -> "Population":
+        """Only some of the members; their order is the one given.
+
+        Under `map`, where a row that has stopped costs nothing, the compiled functions stay, and
+        the members are dealt out evenly to the devices. Under `vmap` every row costs the same: the
+        functions are compiled anew for as few as will do.
+        """
+        numbers = {key: value[list(members)] for key, value in self._numbers.items()}
+        if self.how == "vmap":
+            config, task, callbacks, devices = self._made_of
+            return Population(config, task, numbers, callbacks, devices)
+        other = copy.copy(self)
+        place, device = np.divmod(np.arange(len(members)), self.devices)
+        other._seat(numbers, device * (self.padded // self.devices) + place)
+        return other
+
     def init(self) -> State:
         """Draw every member."""
-        return self._init(self.hparams, self.place(np.arange(self.padded) < self.size))
+        return self._init(self.hparams, self.real)
+
+    def seat(self, states: State) -> State:
+        """Members' states on the host, [size, ...], in their rows on the devices."""
+        placed: State = self.place(jax.tree.map(self.pad, states))
+        outcome = jnp.where(self.real, placed.outcome, jnp.int32(step.STOPPED))
+        return placed._replace(outcome=outcome)
+
+    def fetch(self, tree: Any) -> Any:
+        """Members' shares of something with rows, [size, ...], on the host."""
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[self.rows], jax.device_get(tree))
+
+    def score(self, params: Any, hypers: Any, examples: Examples) -> Any:
+        """Mean loss and accuracy over a whole set, a row each."""
+        return self._score(params, hypers, self.real, examples)
+
+    def count(self, params: Any, hypers: Any, sums: Any, x: jax.Array) -> Any:
+        """Counts with a slice of the training set added, and whether they are settled."""
+        return self._count(params, hypers, self.real, sums, x)
 
     def probe(self, state: State, batch: Examples, now: Any, due: tuple[str, ...]) -> Any:
-        """Readings of the callbacks in `due`, with a leading member axis."""
+        """Readings of the callbacks in `due`, a row each."""
+        return self.probe_of(due)(state, self.hparams, batch, now)
+
+    def probe_of(self, due: tuple[str, ...]) -> Callable:
+        """The lifted probe of the callbacks in `due`."""
         if due not in self._probes:
             look = functools.partial(self.one.probe, due=due)
-            self._probes[due] = self._lift(look, MEMBER, MEMBER, SHARED, SHARED)
-        return self._probes[due](state, self.hparams, batch, now)
+            self._probes[due] = self._lift(look, MEMBER, MEMBER, SHARED, SHARED, wide=WIDE)
+        return self._probes[due]
 
     def conclude(self, sums: Any, examples: int) -> Any:
         """Readings from counts that were summed over `examples` examples."""
+        return self.conclude_of(examples)(sums)
+
+    def conclude_of(self, examples: int) -> Callable:
+        """The lifted conclusion from counts over `examples` examples."""
         if examples not in self._conclude:
             end = functools.partial(self.one.conclude, examples=examples)
             self._conclude[examples] = self._lift(end, MEMBER, options=ONCE)
-        return self._conclude[examples](sums)
+        return self._conclude[examples]
 
     def stop(self, state: State, members: set[int]) -> State:
         """End the training of some members from the host."""
-        which = self.place(np.isin(np.arange(self.padded), list(members)))
+        chosen = self.rows[[m in members for m in range(self.size)]]
+        which = self.place(np.isin(np.arange(self.padded), chosen))
         ended = jnp.where(
             which & (state.outcome == step.ACTIVE), jnp.int32(step.STOPPED), state.outcome
         )
         return state._replace(outcome=ended)
 
     def pad(self, column: np.ndarray) -> np.ndarray:
-        """Repeat the first row until the devices divide the rows."""
-        extra = self.padded - self.size
-        return np.concatenate([column, np.repeat(column[:1], extra, axis=0)]) if extra else column
+        """Members' values [size, ...] in their rows; rows without a member repeat the first."""
+        if self.size == self.padded and np.array_equal(self.rows, np.arange(self.size)):
+            return column
+        padded = np.repeat(column[:1], self.padded, axis=0)
+        padded[self.rows] = column
+        return padded
 
     def place(self, tree: Any, spec: P = MEMBER) -> Any:
         """Put host arrays where `spec` says: along members, or shared by all devices."""
         return jax.device_put(tree, NamedSharding(self.mesh, spec))
+
+    def place_sets(self, data: Dataset, trainer: TrainerConfig, *, stream: bool) -> Sets:
+        """Put a data set on every device; with `stream` all but the training set."""
+
+        def everywhere(x: Any, y: Any) -> Examples:
+            return self.place(Examples(x, y), SHARED)
+
+        size = min(trainer.probe_examples, len(data.train_x))
+        return Sets(
+            train=None if stream else everywhere(data.train_x, data.train_y),
+            val=everywhere(data.val_x, data.val_y),
+            test=everywhere(data.test_x, data.test_y),
+            probed=everywhere(data.train_x[:size], data.train_y[:size]),
+        )
 
     def place_batches(self, batches: Any) -> Any:
         """Put a chunk's batches [M, K, B, ...] on the devices of their members."""
@@ -155,8 +248,12 @@ class Population:
         *specs: P,
         donate: bool = False,
         options: Mapping[str, Any] | None = None,
+        wide: int | None = None,
     ) -> Callable:
-        """`function` of one member, over arguments of which those not SHARED have an axis M."""
+        """`function` of one member, over arguments of which those not SHARED have an axis M.
+
+        `wide`: under `vmap`, at most so many members at once on a device, which bounds memory.
+        """
         own = [i for i, spec in enumerate(specs) if spec != SHARED]
 
         def local(*arguments: Any) -> Any:
@@ -167,7 +264,11 @@ class Population:
                 return function(*filled)
 
             mine = [arguments[i] for i in own]
-            return jax.vmap(one)(mine) if self.how == "vmap" else jax.lax.map(one, mine)
+            if self.how == "map":
+                return jax.lax.map(one, mine)
+            if wide is None or self.padded // self.devices <= wide:
+                return jax.vmap(one)(mine)
+            return jax.lax.map(one, mine, batch_size=wide)
 
         mapped = jax.shard_map(
             local, mesh=self.mesh, in_specs=specs, out_specs=MEMBER, check_vma=False

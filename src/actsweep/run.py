@@ -3,23 +3,26 @@
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import traceback
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from actsweep import callbacks as observers
-from actsweep import checkpoint, config, data, ledger, loop, members
+from actsweep import checkpoint, config, data, fit, ledger, loop, members
+from actsweep.callbacks import Callback
 from actsweep.config import RunConfig
 from actsweep.data import Dataset
 from actsweep.errors import UserError, bad_value
+from actsweep.fit import GIB, Fitted
 from actsweep.ledger import RunDir
 from actsweep.loop import Finished
 from actsweep.members import Member, Pack
 from actsweep.network import Task
-from actsweep.population import Population, set_up_devices
+from actsweep.population import set_up_devices
 from actsweep.writers import (
     Console,
     MemberInfo,
@@ -29,8 +32,10 @@ from actsweep.writers import (
     Writers,
     read_metrics,
 )
+from actsweep.writers import wandb_support as support
 
 log = logging.getLogger(__name__)
+details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 Result = dict[str, Any]
 
@@ -58,15 +63,43 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
         UserError: bad input that only shows once data and devices are there.
     """
     everyone = [members.member(run) for run in runs]
-    reused = {m.run_id: done for m in everyone if (done := reusable(m)) is not None}
-    due = {m.run_id: m for m in everyone if m.run_id not in reused}
-    fresh = _train(members.expand(tuple(due.values())), place) if due else {}
+    reused, due = _sort_out(everyone)
+    fresh = _train(members.expand(due), place) if due else {}
     for run_id in reused:
         log.info("%s: complete already; rerun=all trains it again", run_id)
     return [
         {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused}
         for m in everyone
     ]
+
+
+def foresee(runs: Sequence[RunConfig]) -> tuple[str, Collection[str]]:
+    """What training a pack would take, in words, and the ids of runs that are complete already.
+
+    Raises:
+        UserError: as `run_pack`.
+    """
+    reused, due = _sort_out([members.member(run) for run in runs])
+    if not due:
+        return "", reused.keys()
+    fitted = set_up(members.expand(due)).fitted
+    turns = len(fitted.parts(len(due)))
+    how = f"{fitted.population.size} at once" + (f" in {turns} turns" if turns > 1 else "")
+    memory = f"{fitted.need / GIB:.2f} GiB of the {fitted.room / GIB:.2f} GiB that may be used"
+    return f", {how}; each of {_devices(fitted)} needs {memory}", reused.keys()
+
+
+def _devices(fitted: Fitted) -> str:
+    mesh = fitted.population.mesh
+    kind = "GPU" if mesh.devices.flat[0].platform == "gpu" else "CPU device"
+    return f"{mesh.size} {kind}{'s' if mesh.size > 1 else ''}"
+
+
+def _sort_out(everyone: Sequence[Member]) -> tuple[dict[str, Result], tuple[Member, ...]]:
+    """Summaries of the runs that are on disk, and the members that are to be trained, each once."""
+    reused = {m.run_id: done for m in everyone if (done := reusable(m)) is not None}
+    due = {m.run_id: m for m in everyone if m.run_id not in reused}
+    return reused, tuple(due.values())
 
 
 def reusable(member: Member) -> Result | None:
@@ -87,34 +120,92 @@ def reusable(member: Member) -> Result | None:
     return summary if status["state"] in kept[member.config.rerun] else None
 
 
-def _train(pack: Pack, place: Place) -> dict[str, Result]:
+@dataclass(frozen=True)
+class Job:
+    """What the members of a pack have in common, once data and devices are there."""
+
+    pack: Pack
+    task: Task
+    looks: Mapping[str, Callback]
+    data: Dataset
+    fitted: Fitted
+
+
+def set_up(pack: Pack) -> Job:
+    """Load the data; compile the pack for as many members as the memory takes.
+
+    Raises:
+        UserError: bad input that only shows once data and devices are there.
+    """
     set_up_devices()
     shared = pack.static
-    began = time.monotonic()
     examples = data.load(shared.data, log.info)
     _check_batch(shared, len(examples.train_x))
     looks = observers.build(shared.callbacks)
     task = task_of(shared, examples)
-    population = Population(shared, task, members.stack(pack), looks)
-    folders = [RunDir(Path(shared.paths.outputs), m.run_id) for m in pack.members]
-    for member, folder in zip(pack.members, folders, strict=True):
+    logged = shared.logger.mode != "disabled"
+    files = support.runs_that_fit(len(pack.members), 1 + support.FILES_A_RUN * logged)
+    fitted = fit.fit(shared, task, members.stack(pack), looks, examples, max(1, files))
+    return Job(pack, task, looks, examples, fitted)
+
+
+def _train(pack: Pack, place: Place) -> dict[str, Result]:
+    """Train a pack, in turns where it doesn't fit; a turn that breaks doesn't end the others."""
+    job = set_up(pack)
+    turns = job.fitted.parts(len(pack.members))
+    if len(turns) > 1:
+        log.info("%s", explain_turns(job))
+    results: dict[str, Result] = {}
+    for turn in turns:
+        own = pack.members[turn]
+        try:
+            results |= _train_turn(job, own, replace(place, offset=place.offset + turn.start))
+        except Exception as error:
+            if len(turns) == 1 or (isinstance(error, UserError) and not results):
+                raise
+            report(error, [m.run_id for m in own])
+            results |= {m.run_id: failed(m.config, error) for m in own}
+    return results
+
+
+def explain_turns(job: Job) -> str:
+    """Why a pack is trained in turns, in one line."""
+    fitted, members = job.fitted, len(job.pack.members)
+    most = fitted.population.size
+    return (
+        f"{job.pack.static.act['name']}: {members} runs are trained in "
+        f"{len(fitted.parts(members))} turns of at most {most}, since {fitted.limit}"
+    )
+
+
+def report(error: Exception, run_ids: Sequence[str]) -> None:
+    """What broke some runs: a line for the user, the traceback for the job's log file."""
+    details.error("%s", "".join(traceback.format_exception(error)))
+    log.error("%s: %s: %s", ", ".join(run_ids), type(error).__name__, error)
+
+
+def _train_turn(job: Job, own: Sequence[Member], place: Place) -> dict[str, Result]:
+    began = time.monotonic()
+    shared = job.pack.static
+    folders = [RunDir(Path(shared.paths.outputs), m.run_id) for m in own]
+    for member, folder in zip(own, folders, strict=True):
         ledger.prepare(folder, config.to_dict(member.config))
     writers = Writers(_writers(shared, place))
     try:
-        writers.open([_info(m, f, place) for m, f in zip(pack.members, folders, strict=True)])
+        writers.open([_info(m, f, place) for m, f in zip(own, folders, strict=True)])
         finished = loop.train(
-            population,
-            examples,
+            job.fitted.population.refill(members.stack(replace(job.pack, members=tuple(own)))),
+            job.fitted.sets,
+            job.data,
             shared.trainer,
-            pack.seeds,
-            looks,
+            [m.config.seed for m in own],
+            job.looks,
             writers,
-            stream=shared.data.stream,
         )
-        seconds = (time.monotonic() - began) / population.size
+        seconds = (time.monotonic() - began) / len(own)
         results = [
-            _close(i, member, folder, finished, task, seconds, writers)
-            for i, (member, folder) in enumerate(zip(pack.members, folders, strict=True))
+            _close(i, member, folder, finished, job.task, seconds, writers)
+            for i, (member, folder) in enumerate(zip(own, folders, strict=True))
         ]
     except UserError:  # refused before anything was trained
         for folder in folders:
@@ -125,7 +216,7 @@ def _train(pack: Pack, place: Place) -> dict[str, Result]:
         raise
     finally:
         writers.close()
-    return {m.run_id: result for m, result in zip(pack.members, results, strict=True)}
+    return {m.run_id: result for m, result in zip(own, results, strict=True)}
 
 
 def task_of(run: RunConfig, examples: Dataset) -> Task:
@@ -204,11 +295,6 @@ def _close(
     try:
         own = jax.tree.map(lambda leaf: leaf[index], finished.state)
         about = {"task": asdict(task), "epoch": finished.epochs[index]}
-        best = {"params": own.best, "hypers": own.hypers}
-        best_epoch = finished.best_epoch[index]
-        checkpoint.save(
-            folder.checkpoints / "best", checkpoint.flatten(best), about | {"epoch": best_epoch}
-        )
         checkpoint.save(folder.checkpoints / "last", checkpoint.flatten(own._asdict()), about)
         writers.finish(index, state, summary)
     except Exception as error:

@@ -103,7 +103,7 @@ class TrainerConfig:
     min_epochs: int = 0
     precision: str = "float32"
     chunk_steps: int = 100
-    probe_examples: int = 2_048
+    probe_examples: int = 512
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
 

@@ -52,7 +52,8 @@ class Functions(NamedTuple):
     evaluate: Callable[..., tuple[State, Readings]]
     score: Callable[..., Readings]
     probe: Callable[..., Readings]
-    counts: Callable[..., Mapping[str, Array]]
+    counts: Callable[..., tuple[Mapping[str, Array], Bool[Array, ""]]]
+    no_counts: Callable[..., Mapping[str, Array]]
     conclude: Callable[..., Readings]
 
 
@@ -75,13 +76,15 @@ def build(
     net = Network(config, task, hparams)
     on_step = {name: c.on_step for name, c in callbacks.items() if c.on_step}
     score = _score(net)
+    counts, no_counts = _counts(net, callbacks)
     return Functions(
         init=_init(net),
         train_chunk=_train_chunk(net, on_step, batch_axis),
         evaluate=_evaluate(net, score),
-        score=score,
+        score=_when_real(score),
         probe=_probe(net, callbacks),
-        counts=_counts(net, callbacks),
+        counts=counts,
+        no_counts=no_counts,
         conclude=_conclude(callbacks),
     )
 
@@ -193,6 +196,17 @@ def _score(net: Network) -> Callable[..., Readings]:
     return score
 
 
+def _when_real(score: Callable[..., Readings]) -> Callable[..., Readings]:
+    def real_score(params: Params, hypers: Params, real: Array, examples: Examples) -> Readings:
+        """Mean loss and accuracy over a whole set; NaN for a row that holds no member."""
+        shapes = jax.eval_shape(score, params, hypers, examples)
+        nothing = {key: jnp.full(leaf.shape, jnp.nan, leaf.dtype) for key, leaf in shapes.items()}
+        run = lambda: score(params, hypers, examples)  # noqa: E731
+        return lax.cond(real, run, lambda: nothing)
+
+    return real_score
+
+
 def _evaluate(net: Network, score: Callable) -> Callable:
     patience, least = net.config.trainer.patience, net.config.trainer.min_epochs
 
@@ -276,20 +290,43 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
     return probe
 
 
-def _counts(net: Network, callbacks: Mapping[str, Callback]) -> Callable:
-    def counts(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
-        """Integer counts of a slice of the training set, to be summed; keys `callback|count`."""
+def _counts(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable, Callable]:
+    counting = {name: c for name, c in callbacks.items() if c.count is not None}
+
+    def all_settled(sums: Mapping[str, Array]) -> Bool[Array, ""]:
+        said = [c.settled(_of(sums, n)) if c.settled else False for n, c in counting.items()]
+        return jnp.all(jnp.asarray(said))
+
+    def of_slice(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
         taps = Recorder()
         net.forward(params, hypers, x, taps)
         view = CountView(**_taken(taps))
         return {
             f"{name}|{key}": value
-            for name, callback in callbacks.items()
+            for name, callback in counting.items()
             if callback.count is not None
             for key, value in callback.count(view).items()
         }
 
-    return counts
+    def counts(
+        params: Params, hypers: Params, real: Array, sums: dict[str, Array], x: Array
+    ) -> tuple[dict[str, Array], Bool[Array, ""]]:
+        """Add a slice of the training set to the integer counts `sums` (keys `callback|count`),
+        unless they are settled. Returns them, and whether they are settled now; a row that holds
+        no member always is."""
+
+        def add(sums: dict[str, Array]) -> dict[str, Array]:
+            return jax.tree.map(jnp.add, sums, of_slice(params, hypers, x))
+
+        sums = lax.cond(all_settled(sums) | ~real, lambda sums: sums, add, sums)
+        return sums, all_settled(sums) | ~real
+
+    def no_counts(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
+        """Counts of nothing yet; the arguments give the shapes."""
+        shapes = jax.eval_shape(of_slice, params, hypers, x)
+        return {key: jnp.zeros(leaf.shape, leaf.dtype) for key, leaf in shapes.items()}
+
+    return counts, no_counts
 
 
 def _conclude(callbacks: Mapping[str, Callback]) -> Callable:
@@ -298,11 +335,15 @@ def _conclude(callbacks: Mapping[str, Callback]) -> Callable:
         readings: dict[str, Any] = {}
         for name, callback in callbacks.items():
             if callback.conclude is not None:
-                own = {k.partition("|")[2]: v for k, v in sums.items() if k.startswith(f"{name}|")}
-                add_readings(readings, callback.conclude(own, examples), name)
+                add_readings(readings, callback.conclude(_of(sums, name), examples), name)
         return readings
 
     return conclude
+
+
+def _of(sums: Mapping[str, Array], callback: str) -> dict[str, Array]:
+    """A callback's own counts."""
+    return {k.partition("|")[2]: v for k, v in sums.items() if k.startswith(f"{callback}|")}
 
 
 def add_readings(readings: dict[str, Any], new: Readings, callback: str) -> None:

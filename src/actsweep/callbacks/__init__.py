@@ -54,6 +54,4 @@ def _one(name: str, options: dict[str, Any]) -> Callback:
         raise UserError(f"{path}={options}: {error}") from error
     if not isinstance(callback, Callback):
         raise UserError(f"{path}: {own or name} returned {type(callback).__name__}, not a Callback")
-    if callback.every < 1:
-        raise UserError(f"{path}.every={callback.every}: must be at least 1; type {path}.every=1")
     return callback

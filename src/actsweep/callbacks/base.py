@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 Readings = Mapping[str, Any]  # metric name -> Float[""] or Binned
 
@@ -87,17 +87,39 @@ class Callback:
     Attributes:
         on_step: device, at every optimiser step. A reading `family/layer` is logged as its mean
             over the chunk, and as `family_max/layer`, its maximum.
-        probe: device, on the probe batch, before training and after every `every`-th epoch.
+        probe: device, on the probe batch, before training and then whenever it is due.
         count: device, on slices of the whole training set, before training and at the end (best
             parameters); returns integer counts, which are summed over the slices.
+        settled: device; whether no further slice can change what `conclude` makes of these sums:
+            the rest of the training set is then left out.
         conclude: device, turns the sums and the number of examples into readings.
         hook: host; makes the function that receives each row of one member.
         every: epochs between probes.
+        every_steps: optimiser steps between probes, instead of epochs.
+
+    Raises:
+        ValueError: a cadence below 1.
     """
 
     on_step: Callable[[StepView], Readings] | None = None
     probe: Callable[[ProbeView], Readings] | None = None
     count: Callable[[CountView], Mapping[str, Array]] | None = None
+    settled: Callable[[Mapping[str, Array]], Bool[Array, ""]] | None = None
     conclude: Callable[[Mapping[str, Array], int], Readings] | None = None
     hook: Callable[[], Hook] | None = None
     every: int = 1
+    every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every", "every_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+
+    def due(self, step: int, epoch: float) -> bool:
+        """Whether the probe is to run after so many steps and epochs, both 0 before training."""
+        if self.probe is None:
+            return False
+        if self.every_steps is not None:
+            return step % self.every_steps == 0
+        return epoch % self.every == 0

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from actsweep.callbacks.base import Callback, ProbeView, Readings, StepView
 
 
-def gradients(every: int = 1) -> Callback:
+def gradients(every: int = 1, every_steps: int | None = None) -> Callback:
     """Norms of weight gradients at every step; the rest on the probe batch.
 
     `grad_norm/<layer>`: ||dL/dW||, mean over the chunk's steps, and `grad_norm_max/<layer>`, the
@@ -16,7 +16,7 @@ def gradients(every: int = 1) -> Callback:
     `update_ratio/<layer>`: ||update|| / ||W||, of the update that the optimiser would make if the
     probe batch came next.
     """
-    return Callback(on_step=_step, probe=_probe, every=every)
+    return Callback(on_step=_step, probe=_probe, every=every, every_steps=every_steps)
 
 
 def norm(x: Float[Array, "..."]) -> Float[Array, ""]:

@@ -11,7 +11,7 @@ VALUE_EDGES = tuple(-8.0 + 0.25 * i for i in range(65))  # z and f(z)
 GRAD_EDGES = tuple(-12.0 + 0.25 * i for i in range(57))  # log10 |dL/dw|
 
 
-def histograms(every: int = 1, examples: int = 512) -> Callback:
+def histograms(every: int = 1, every_steps: int | None = None, examples: int = 512) -> Callback:
     """Counts of entries in fixed bins, those outside counted apart, so that nothing is lost.
 
     `hist/preact/<layer>` and `hist/act/<layer>`: z and f(z) of the first `examples` probed
@@ -29,7 +29,7 @@ def histograms(every: int = 1, examples: int = 512) -> Callback:
             readings[f"hist/grad/{name}"] = binned(size, GRAD_EDGES)
         return readings
 
-    return Callback(probe=probe, every=every)
+    return Callback(probe=probe, every=every, every_steps=every_steps)
 
 
 def binned(x: Float[Array, "..."], edges: tuple[float, ...]) -> Binned:

@@ -11,7 +11,9 @@ from actsweep.callbacks.base import Callback, ProbeView, Readings
 QUANTILES = {"q05": 0.05, "q50": 0.50, "q95": 0.95}
 
 
-def moments(every: int = 1, quantile_examples: int = 256) -> Callback:
+def moments(
+    every: int = 1, every_steps: int | None = None, quantile_examples: int = 128
+) -> Callback:
     """Moments over all (example, unit) pairs of the probe batch.
 
     `preact_mean|std/<layer>` of z (the head's are those of the logits), `act_mean|std/<layer>` of
@@ -31,7 +33,7 @@ def moments(every: int = 1, quantile_examples: int = 256) -> Callback:
                 readings[f"act_{key}/{name}"] = value
         return readings
 
-    return Callback(probe=probe, every=every)
+    return Callback(probe=probe, every=every, every_steps=every_steps)
 
 
 def quantiles(x: Float[Array, "..."], shares: tuple[float, ...]) -> Float[Array, "shares"]:

@@ -14,7 +14,7 @@ WEAK_SHARE = 0.05
 ROW_BLOCK = 50
 
 
-def units(every: int = 1) -> Callback:
+def units(every: int = 1, every_steps: int | None = None) -> Callback:
     """Dead, silent, weak and saturated units, on the probe batch and over the whole training set.
 
     A convolution's unit is a channel; its examples are all (image, position) pairs.
@@ -23,21 +23,39 @@ def units(every: int = 1) -> Callback:
     `silent_frac/<layer>`: units whose output is exactly 0 on every example.
     `weak_frac/<layer>`: units that fire (z > 0) on some but fewer than 5 % of the examples.
     `saturated_frac/<layer>`: (example, unit) pairs with |f'(z)| < 0.01.
-    The whole training set gives the same names behind `exact_`, before training and, for the best
-    parameters, at the end.
+    `exact_dead/<layer>`, `exact_dead_frac/<layer>`, `exact_dead_frac/all` and
+    `exact_silent_frac/<layer>` are the same over the whole training set, before training and, for
+    the best parameters, at the end. Once every unit has moved and sounded, no further example can
+    change them, and the rest of the training set isn't looked at.
     """
 
     def probe(view: ProbeView) -> Readings:
-        return _conclude(_count(view), "")
+        flags = _alive(view) | _busy(view)
+        seen = {name: a.size // a.shape[-1] for name, a in view.act.items()}
+        sums = _per_unit(flags)
+        return _dead(sums, "") | _idle(sums, seen)
+
+    def count(view: CountView) -> dict[str, Array]:
+        return _per_unit(_alive(view))
+
+    def settled(sums: Mapping[str, Array]) -> Bool[Array, ""]:
+        return jnp.all(jnp.concatenate([times > 0 for times in sums.values()]))
 
     def conclude(sums: Mapping[str, Array], examples: int) -> Readings:
         del examples
-        return _conclude(sums, "exact_")
+        return _dead(sums, "exact_")
 
-    return Callback(probe=probe, count=_count, conclude=conclude, every=every)
+    return Callback(
+        probe=probe,
+        count=count,
+        settled=settled,
+        conclude=conclude,
+        every=every,
+        every_steps=every_steps,
+    )
 
 
-def similarity(every: int = 1) -> Callback:
+def similarity(every: int = 1, every_steps: int | None = None) -> Callback:
     """`cos_sim/<layer>`: mean cosine between the activations of different probed examples.
 
     1 means that the layer has forgotten its input. With u_i = a_i / |a_i| the mean over i != j is
@@ -48,7 +66,7 @@ def similarity(every: int = 1) -> Callback:
     def probe(view: ProbeView) -> Readings:
         return {f"cos_sim/{name}": mean_cosine(a) for name, a in view.act.items()}
 
-    return Callback(probe=probe, every=every)
+    return Callback(probe=probe, every=every, every_steps=every_steps)
 
 
 def mean_cosine(a: Float[Array, "n ..."]) -> Float[Array, ""]:
@@ -63,19 +81,26 @@ def mean_cosine(a: Float[Array, "n ..."]) -> Float[Array, ""]:
     return jnp.where(n > 1, (total - n) / jnp.where(n > 1, n * (n - 1), 1.0), jnp.nan)
 
 
-def _count(view: ProbeView | CountView) -> dict[str, Array]:
-    counts: dict[str, Array] = {}
+def _alive(view: ProbeView | CountView) -> dict[str, Bool[Array, "rows units"]]:
+    """By (example, unit): does the unit move (f' isn't tiny), does it sound (output isn't 0)?"""
+    flags: dict[str, Array] = {}
     for name, a in view.act.items():
-        drive, slope = view.drive[name], view.slope[name]
-        flags = {
-            f"moving/{name}": ~(slope < DEAD_SLOPE),
-            f"sounding/{name}": a != 0,
-            f"firing/{name}": drive > 0,
-            f"saturated/{name}": slope < SATURATED_SLOPE,
-        }
-        counts |= _per_unit({k: v.reshape(-1, a.shape[-1]) for k, v in flags.items()})
-        counts[f"seen/{name}"] = jnp.full(a.shape[-1], a.size // a.shape[-1], jnp.int32)
-    return counts
+        flags[f"moving/{name}"] = _rows(~(view.slope[name] < DEAD_SLOPE))
+        flags[f"sounding/{name}"] = _rows(a != 0)
+    return flags
+
+
+def _busy(view: ProbeView) -> dict[str, Bool[Array, "rows units"]]:
+    """By (example, unit): does the unit fire, is it saturated?"""
+    flags: dict[str, Array] = {}
+    for name in view.act:
+        flags[f"firing/{name}"] = _rows(view.drive[name] > 0)
+        flags[f"saturated/{name}"] = _rows(view.slope[name] < SATURATED_SLOPE)
+    return flags
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
 
 
 def _per_unit(
@@ -83,35 +108,45 @@ def _per_unit(
 ) -> dict[str, Int[Array, "units"]]:
     """Column sums, block of rows by block: on a CPU ten times as fast as letting XLA reduce whole
     columns."""
-    rows, units = next(iter(flags.values())).shape
+    return {name: _column_sums(flag) for name, flag in flags.items()}
+
+
+def _column_sums(flag: Bool[Array, "rows units"]) -> Int[Array, "units"]:
+    rows, units = flag.shape
     whole = rows - rows % ROW_BLOCK
 
-    def total(blocks: Mapping[str, Array]) -> dict[str, Array]:
-        return {k: jnp.sum(v, axis=0, dtype=jnp.int32) for k, v in blocks.items()}
+    def add(sums: Array, block: Array) -> tuple[Array, None]:
+        return sums + jnp.sum(block, axis=0, dtype=jnp.int32), None
 
-    def add(sums: dict[str, Array], blocks: dict[str, Array]) -> tuple[dict[str, Array], None]:
-        return jax.tree.map(jnp.add, sums, total(blocks)), None
-
-    rest = total({k: v[whole:] for k, v in flags.items()})
-    blocks = {k: v[:whole].reshape(-1, ROW_BLOCK, units) for k, v in flags.items()}
-    return jax.lax.scan(add, rest, blocks)[0]
+    rest = jnp.sum(flag[whole:], axis=0, dtype=jnp.int32)
+    return jax.lax.scan(add, rest, flag[:whole].reshape(-1, ROW_BLOCK, units))[0]
 
 
-def _conclude(sums: Mapping[str, Array], prefix: str) -> Readings:
+def _dead(sums: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     readings, all_dead = {}, []
-    for name in (key.removeprefix("seen/") for key in sums if key.startswith("seen/")):
-        seen = sums[f"seen/{name}"].astype(jnp.float32)
-        firing = sums[f"firing/{name}"].astype(jnp.float32)
+    for name in _layers(sums):
         dead = sums[f"moving/{name}"] == 0
         all_dead.append(dead)
-        weak = (firing > 0) & (firing < WEAK_SHARE * seen)
-        saturated = sums[f"saturated/{name}"].astype(jnp.float32) / seen
         readings[f"{prefix}dead/{name}"] = jnp.sum(dead, dtype=jnp.float32)
         readings[f"{prefix}dead_frac/{name}"] = jnp.mean(dead, dtype=jnp.float32)
         readings[f"{prefix}silent_frac/{name}"] = jnp.mean(
             sums[f"sounding/{name}"] == 0, dtype=jnp.float32
         )
-        readings[f"{prefix}weak_frac/{name}"] = jnp.mean(weak, dtype=jnp.float32)
-        readings[f"{prefix}saturated_frac/{name}"] = jnp.mean(saturated)
     readings[f"{prefix}dead_frac/all"] = jnp.mean(jnp.concatenate(all_dead), dtype=jnp.float32)
     return readings
+
+
+def _idle(sums: Mapping[str, Array], seen: Mapping[str, int]) -> dict[str, Array]:
+    """Weak units and saturated pairs, of `seen` rows a layer."""
+    readings = {}
+    for name in _layers(sums):
+        firing = sums[f"firing/{name}"].astype(jnp.float32)
+        weak = (firing > 0) & (firing < WEAK_SHARE * seen[name])
+        readings[f"weak_frac/{name}"] = jnp.mean(weak, dtype=jnp.float32)
+        saturated = sums[f"saturated/{name}"].astype(jnp.float32) / seen[name]
+        readings[f"saturated_frac/{name}"] = jnp.mean(saturated)
+    return readings
+
+
+def _layers(sums: Mapping[str, Array]) -> list[str]:
+    return [key.partition("/")[2] for key in sums if key.startswith("moving/")]

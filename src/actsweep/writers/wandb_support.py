@@ -63,19 +63,20 @@ def wandb_bins(histogram: Histogram) -> tuple[list[int], list[float]]:
     return histogram.counts.tolist(), [low, *edges, high]
 
 
-def runs_that_fit(wanted: int) -> int:
+def runs_that_fit(wanted: int, files: int = FILES_A_RUN) -> int:
     """How many runs the limit on open files leaves room for, after raising the soft limit.
 
-    W&B holds three files a run and, when they run out, loses runs without an error.
+    W&B holds three files a run and, when they run out, loses runs without an error. `files`: how
+    many each run holds open, where it isn't W&B's alone.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = FILES_A_RUN * wanted + FILES_SPARE + _open_files()
+    need = files * wanted + FILES_SPARE + _open_files()
     if soft != resource.RLIM_INFINITY and soft < need:
         raised = need if hard == resource.RLIM_INFINITY else min(need, hard)
         if raised > soft:
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
             soft = raised
-        return max(0, min(wanted, (soft - FILES_SPARE - _open_files()) // FILES_A_RUN))
+        return max(0, min(wanted, (soft - FILES_SPARE - _open_files()) // files))
     return wanted
 
 

@@ -15,8 +15,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from actsweep import app, command, ledger, members
 from actsweep.config import RunConfig
 
-AUTO_SIZE = 64
-
 
 @dataclass
 class PackSweeperConf:
@@ -81,12 +79,16 @@ class PackSweeper(BasicSweeper):
 
 
 def merge(runs: Sequence[RunConfig]) -> Iterator[list[RunConfig]]:
-    """Packs of runs that one program can train, each run once, in the order they came."""
+    """Packs of runs that one program can train, each run once, in the order they came.
+
+    With `pack.size=auto` each holds all there are: only the job, on the machine that trains, can
+    tell how many fit at once.
+    """
     groups: dict[str, dict[str, RunConfig]] = {}
     for run in runs:
         groups.setdefault(members.pack_key(run), {}).setdefault(members.run_id(run), run)
     for group in groups.values():
         alike = list(group.values())
-        size = AUTO_SIZE if alike[0].pack.size == "auto" else alike[0].pack.size
+        size = len(alike) if alike[0].pack.size == "auto" else alike[0].pack.size
         for start in range(0, len(alike), size):
             yield alike[start : start + size]

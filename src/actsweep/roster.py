@@ -1,0 +1,168 @@
+"""Who trains in which row: the state of a pack, from which members that have ended make room."""
+
+import itertools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from actsweep.callbacks.base import Callback
+from actsweep.config import TrainerConfig
+from actsweep.data import Dataset
+from actsweep.data.feed import ResidentFeed, StreamingFeed
+from actsweep.population import Population, Sets
+from actsweep.step import Examples, State
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Steps `first … first + n - 1`; what is due after them."""
+
+    first: int
+    n: int
+    epoch: int
+    ends_epoch: bool
+    due: tuple[str, ...]
+
+    @property
+    def end(self) -> int:
+        """Steps done after this chunk."""
+        return self.first + self.n
+
+
+class Feed(Protocol):
+    """Where a chunk's batches come from."""
+
+    def chunk(self, start_step: int, n: int) -> Any:
+        """Batches of n steps from `start_step` on, [M, K, B, ...]."""
+
+    def close(self) -> None:
+        """End what reads ahead."""
+
+
+def plan(trainer: TrainerConfig, examples: int, callbacks: Mapping[str, Callback]) -> list[Chunk]:
+    """Every chunk of the training. Each ends where something is due: at a multiple of a callback's
+    `every_steps`, or of an epoch; what lies between is divided evenly, no chunk above
+    `chunk_steps`."""
+    steps = examples // trainer.batch_size
+    total = steps * trainer.epochs
+    cadences = {c.every_steps for c in callbacks.values() if c.probe and c.every_steps}
+    stops = {stop for every in (steps, *cadences) for stop in range(0, total + 1, every)}
+    edges: list[int] = []
+    for low, high in itertools.pairwise(sorted(stops)):
+        parts = math.ceil((high - low) / trainer.chunk_steps)
+        edges += [low + (high - low) * i // parts for i in range(parts)]
+    return [
+        Chunk(low, high - low, low // steps + 1, high % steps == 0, due_at(callbacks, high, steps))
+        for low, high in itertools.pairwise([*edges, total])
+    ]
+
+
+def due_at(callbacks: Mapping[str, Callback], step: int, steps_per_epoch: int) -> tuple[str, ...]:
+    """The callbacks whose probe is due after so many steps."""
+    epoch = step / steps_per_epoch
+    return tuple(name for name, callback in callbacks.items() if callback.due(step, epoch))
+
+
+class Roster:
+    """The members of a pack in the rows of a population.
+
+    Attributes:
+        whole: the population of all members.
+        population: that of those still on the roster; at first the same.
+        members: whom `population` holds, in its order.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        sets: Sets,
+        data: Dataset,
+        trainer: TrainerConfig,
+        seeds: Sequence[int],
+        longest: int,
+    ) -> None:
+        self.whole = self.population = population
+        self.sets, self.members = sets, list(range(population.size))
+        self.state = population.init()
+        self._own = (data, trainer, seeds, longest)
+        self._feed = self._open_feed()
+        self._parked: dict[int, Any] = {}
+
+    @property
+    def rows(self) -> dict[int, int]:
+        """Member -> row."""
+        return dict(zip(self.members, self.population.rows.tolist(), strict=True))
+
+    def advance(self, chunk: Chunk) -> list[Mapping[str, Any]]:
+        """Train for a chunk, validate and probe as due; the readings, still on the devices."""
+        lineup = self.population
+        batches = lineup.place_batches(_as_examples(self._feed.chunk(chunk.first, chunk.n)))
+        self.state, readings = lineup.train_chunk(
+            self.state,
+            lineup.hparams,
+            batches,
+            self.sets.train,
+            np.int32(chunk.first),
+            np.int32(chunk.n),
+        )
+        parts = [readings]
+        if chunk.ends_epoch:
+            self.state, readings = lineup.evaluate(self.state, self.sets.val, np.int32(chunk.epoch))
+            parts.append(readings)
+        if chunk.due:
+            now = np.int32(chunk.end)
+            parts.append(lineup.probe(self.state, self.sets.probed, now, chunk.due))
+        return parts
+
+    def stop(self, members: Collection[int]) -> None:
+        """End the training of some members from the host."""
+        places = {place for place, member in enumerate(self.members) if member in members}
+        if places:
+            self.state = self.population.stop(self.state, places)
+
+    def repack(self, ended: Collection[int]) -> bool:
+        """Once half of the roster has ended, go on with the others in fewer rows (see
+        `Population.narrow`); the state of those that leave waits on the host. True if it was."""
+        places = [place for place, member in enumerate(self.members) if member not in ended]
+        if not places or 2 * len(places) > len(self.members):
+            return False
+        states = self.population.fetch(self.state)
+        self._park(states)
+        narrow = self.population.narrow(places)
+        if narrow.mesh != self.population.mesh:
+            data, trainer, *_ = self._own
+            self.sets = narrow.place_sets(data, trainer, stream=self.sets.train is None)
+        self.population, self.members = narrow, [self.members[place] for place in places]
+        self.state = narrow.seat(jax.tree.map(lambda leaf: leaf[places], states))
+        self.close()
+        self._feed = self._open_feed()
+        return True
+
+    def everyone(self) -> State:
+        """The state of all members, in the rows of `whole`."""
+        if self.population is self.whole:
+            return self.state
+        self._park(self.population.fetch(self.state))
+        states = [self._parked[member] for member in sorted(self._parked)]
+        return self.whole.seat(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
+
+    def close(self) -> None:
+        """End what reads ahead."""
+        self._feed.close()
+
+    def _park(self, states: Any) -> None:
+        for place, member in enumerate(self.members):
+            self._parked[member] = jax.tree.map(lambda leaf: leaf[place], states)  # noqa: B023
+
+    def _open_feed(self) -> Feed:
+        data, trainer, seeds, longest = self._own
+        kind = StreamingFeed if self.sets.train is None else ResidentFeed
+        return kind(data, [seeds[m] for m in self.members], trainer.batch_size, longest)
+
+
+def _as_examples(batches: Any) -> Any:
+    return Examples(*batches) if isinstance(batches, tuple) else batches
