@@ -211,3 +211,8 @@ def test_errors_suggest_the_nearest_name() -> None:
     )
     assert "type for example act=x." in str(unknown_name("act", "zzz", known, "act=x"))
     assert "type for example another name." in str(unknown_name("act", "zzz", ()))
+
+
+def test_a_dict_comes_back_as_the_run_that_it_was() -> None:
+    one = config.resolve({"act": {"name": "elu", "alpha": 0.5}, "trainer": {"mesh": {"data": 2}}})
+    assert config.from_dict(config.to_dict(one)) == one

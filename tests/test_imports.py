@@ -16,7 +16,7 @@ LAYERS = (
     ("explain", "schema", "target"),
     ("checks", "command"),
     ("config",),
-    ("members",),
+    ("members", "compose"),
     tuple(PARTS.split(" ")),
     ("network",),
     ("step",),
@@ -30,6 +30,7 @@ LAYERS = (
 )
 NO_JAX = (
     *("actsweep", "actsweep.app", "actsweep.checks", "actsweep.command", "actsweep.config"),
+    "actsweep.compose",
     *("actsweep.data", "actsweep.errors", "actsweep.explain", "actsweep.ledger"),
     *("actsweep.members", "actsweep.schema", "actsweep.stats", "actsweep.table"),
     *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.sweeper"),

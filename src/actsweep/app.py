@@ -4,6 +4,7 @@ Nothing here imports jax before training starts.
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from actsweep import checks, command, config, ledger, members
+from actsweep import command, config, ledger, members
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.explain import explain
@@ -95,10 +96,16 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
 
 def _alone(cfg: DictConfig, hydra: Any) -> int:
     """Check, plan and train one run; the exit code."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from actsweep.compose import act_params, checked
+
     folder = Path(hydra.runtime.output_dir)
     overrides = list(hydra.overrides.task)
     try:
-        only = resolve(cfg, overrides, hydra.runtime.choices)
+        loader = GlobalHydra.instance().config_loader()
+        params_of = functools.partial(act_params, loader)
+        only = checked(config.typed(cfg), overrides, hydra.runtime.choices, params_of)
         ledger.check_writable(only.paths.outputs)
     except UserError:
         discard(folder)
@@ -109,24 +116,6 @@ def _alone(cfg: DictConfig, hydra: Any) -> int:
         return OK
     write_plan(folder, [[only]], [[overrides]])
     return finish(folder, train(folder, [members.run_id(only)]))
-
-
-def resolve(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any]) -> RunConfig:
-    """The checked run that Hydra composed from these overrides and choices of options.
-
-    Raises:
-        UserError: as `config.resolve`; or a parameter that the activation doesn't have.
-    """
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
-
-    one = config.resolve(cfg)
-    mentioned = any(text.lstrip("+").startswith("act.") for text in overrides)
-    if mentioned and "act" in choices and not one.act.get("_target_"):
-        loader = GlobalHydra.instance().config_loader()
-        plain = loader.load_configuration(f"act/{choices['act']}", [], RunMode.RUN)
-        checks.check_act_params(one, {str(k): v for k, v in plain.act.items() if k != "name"})
-    return one
 
 
 def write_plan(
@@ -182,7 +171,7 @@ def train(folder: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
     from actsweep.run import Place, failed, report, run_pack
 
     plan = read_plan(folder)["members"]
-    own = [config.resolve(plan[run_id]["config"]) for run_id in run_ids]
+    own = [config.from_dict(plan[run_id]["config"]) for run_id in run_ids]
     pack = plan[run_ids[0]]["pack"]
     offset = sum(member["pack"] < pack for member in plan.values())
     try:

@@ -4,7 +4,8 @@ Nothing here imports jax, so that `--help` and a config error answer at once and
 plan sweeps.
 """
 
-from dataclasses import asdict
+import functools
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -43,9 +44,12 @@ __all__ = [
     "PathsConfig",
     "RunConfig",
     "TrainerConfig",
+    "finish",
+    "from_dict",
     "register",
     "resolve",
     "to_dict",
+    "typed",
 ]
 
 
@@ -72,13 +76,17 @@ def resolve(cfg: DictConfig | dict[str, Any]) -> RunConfig:
     Raises:
         UserError: a value is out of bounds, a name is unknown, or two fields contradict.
     """
+    return finish(typed(cfg))
+
+
+def finish(cfg: DictConfig) -> RunConfig:
+    """The checked run of a `typed` config.
+
+    Raises:
+        UserError: as `resolve`.
+    """
     try:
-        if isinstance(cfg, DictConfig):  # as plain values, so that the schema meets every key again
-            own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-            plain = OmegaConf.to_container(own, resolve=True)
-        else:
-            plain = cfg
-        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), plain))
+        run = OmegaConf.to_object(cfg)
     except OmegaConfBaseException as error:
         raise UserError(explain_value(error)) from error
     assert isinstance(run, RunConfig)
@@ -86,6 +94,45 @@ def resolve(cfg: DictConfig | dict[str, Any]) -> RunConfig:
     run.depth.layers, run.depth.width = len(run.depth.widths), None
     checks.check(run)
     return run
+
+
+def typed(cfg: DictConfig | dict[str, Any]) -> DictConfig:
+    """A composed config, or plain values, under the schema's types; interpolations stay.
+
+    Raises:
+        UserError: a value of the wrong type, or a key that the schema doesn't have.
+    """
+    if isinstance(cfg, DictConfig):
+        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        plain: Any = OmegaConf.to_container(own)  # so that the schema meets every key again
+    else:
+        plain = cfg
+    try:
+        found = OmegaConf.merge(_schema(), plain)
+    except OmegaConfBaseException as error:
+        raise UserError(explain_value(error)) from error
+    assert isinstance(found, DictConfig)
+    return found
+
+
+@functools.cache
+def _schema() -> DictConfig:
+    return OmegaConf.structured(RunConfig)
+
+
+def from_dict(plain: dict[str, Any]) -> RunConfig:
+    """The run that `to_dict` took apart: for what has been checked before, as in `plan.json`."""
+    return _build(RunConfig, plain)
+
+
+def _build(kind: Any, plain: dict[str, Any]) -> Any:
+    default = vars(kind())
+    return kind(
+        **{
+            key: _build(type(default[key]), value) if is_dataclass(default[key]) else value
+            for key, value in plain.items()
+        }
+    )
 
 
 def to_dict(run: RunConfig) -> dict[str, Any]:

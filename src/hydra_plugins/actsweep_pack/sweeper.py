@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from actsweep import app, command, ledger, members
+from actsweep.compose import Composer
 from actsweep.config import RunConfig
 
 
@@ -45,7 +46,9 @@ class PackSweeper(BasicSweeper):
         assert self.config is not None
         assert self.launcher is not None
         overrides = self._product(arguments)
-        runs = [self._compose(given) for given in overrides]
+        assert self.hydra_context is not None
+        compose = Composer(self.hydra_context.config_loader, self.config)
+        runs = [compose.run(given) for given in overrides]
         given_by_id = {members.run_id(r): o for r, o in zip(runs, overrides, strict=True)}
         packs = list(merge(runs))
         if runs[0].pack.plan:
@@ -70,12 +73,6 @@ class PackSweeper(BasicSweeper):
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         (jobs,) = self.split_arguments(parsed, None)
         return [[word for given in job for word in command.expand(given)] for job in jobs]
-
-    def _compose(self, overrides: Sequence[str]) -> RunConfig:
-        assert self.hydra_context is not None
-        loader = self.hydra_context.config_loader
-        composed = loader.load_sweep_config(self.config, list(overrides))
-        return app.resolve(composed, overrides, composed.hydra.runtime.choices)
 
 
 def merge(runs: Sequence[RunConfig]) -> Iterator[list[RunConfig]]:
