@@ -24,13 +24,15 @@ LAYERS = (
     ("loop",),
     ("run", "load"),
     ("app",),
+    ("hydra_plugins.actsweep_pack.launch",),
     ("hydra_plugins.actsweep_pack.sweeper",),
 )
 NO_JAX = (
     *("actsweep", "actsweep.app", "actsweep.checks", "actsweep.command", "actsweep.config"),
     *("actsweep.data", "actsweep.errors", "actsweep.explain", "actsweep.ledger"),
     *("actsweep.members", "actsweep.schema", "actsweep.stats", "actsweep.table"),
-    *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.sweeper"),
+    *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.launch"),
+    "hydra_plugins.actsweep_pack.sweeper",
 )
 
 
