@@ -212,6 +212,62 @@ def test_one_bad_member_does_not_end_the_sweep(train: Train, tmp_path: Path) -> 
     assert "1 of 1 runs were complete already" in out
 
 
+def test_a_job_that_breaks_has_failed_members(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the first line\nthe second")
+
+    monkeypatch.setattr(app, "train", broken)
+    code, out, err = train("-m", "seed=0,1")
+    assert code == app.SOME_FAILED
+    assert err == ""
+    assert out.count("failed: RuntimeError: the first line\n") == 2
+    (log,) = tmp_path.glob("outputs/sweeps/*/0/train.log")
+    assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "states"),
+    [
+        ((), [("complete", "True"), ("complete", "False"), ("failed", "False")]),
+        (("rerun=all",), [("failed", "False"), ("complete", "False"), ("failed", "False")]),
+    ],
+)
+def test_a_job_that_breaks_keeps_what_is_on_disk(
+    words: tuple[str, ...],
+    states: list[tuple[str, str]],
+    train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Seed 0 was trained by an earlier sweep, seed 1 by the job that broke, seed 2 never."""
+    assert train("seed=0").code == app.OK
+    whole = app.train
+
+    def broken(folder: Path, run_ids: list[str]) -> None:
+        whole(folder, run_ids[1:2])
+        raise RuntimeError
+
+    monkeypatch.setattr(app, "train", broken)
+    code, _, _ = train("-m", "seed=0,1,2", *words)
+    assert code == app.SOME_FAILED
+    file = sorted(tmp_path.glob("outputs/sweeps/*/members.csv"))[-1]
+    rows = csv.DictReader(io.StringIO(file.read_text()))
+    assert [(row["state"], row["reused"]) for row in rows] == states
+
+
+def test_a_launcher_that_cannot_start_jobs(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, out, err = train("-m", "seed=0,1", "hydra/launcher=submitit_slurm")
+    assert (code, out) == (app.BAD_INPUT, "")
+    assert err.startswith('error: hydra/launcher=submitit_slurm: RuntimeError: Could not detect "s')
+    assert err.count("\n") == 1
+    assert not files(tmp_path)
+
+
 def clean() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in ("JAX_PLATFORMS", "HYDRA_FULL_ERROR")}
 

@@ -26,6 +26,7 @@ LAYERS = (
     ("fit", "load"),
     ("run",),
     ("app",),
+    ("hydra_plugins.actsweep_pack.launch",),
     ("hydra_plugins.actsweep_pack.sweeper",),
 )
 NO_JAX = (
@@ -33,7 +34,8 @@ NO_JAX = (
     "actsweep.compose",
     *("actsweep.data", "actsweep.errors", "actsweep.explain", "actsweep.ledger"),
     *("actsweep.members", "actsweep.schema", "actsweep.stats", "actsweep.table"),
-    *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.sweeper"),
+    *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.launch"),
+    "hydra_plugins.actsweep_pack.sweeper",
 )
 
 

@@ -1,13 +1,21 @@
 """Packs: which runs of a sweep share a program, each trained once, none lost."""
 
+import functools
+import os
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+import submitit
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 from actsweep import config
 from actsweep.config import RunConfig
+from hydra_plugins.actsweep_pack.launch import launch
 from hydra_plugins.actsweep_pack.sweeper import PackSweeper, merge
 
 
@@ -56,3 +64,39 @@ def test_packs_have_the_size_that_is_asked_for(size: Any, lengths: list[int]) ->
 def test_auto_leaves_the_size_to_the_job() -> None:
     """Only the machine that trains can tell how many fit."""
     assert [len(pack) for pack in merge([make(seed=s) for s in range(500)])] == [500]
+
+
+class Fake(Launcher):
+    def setup(self, **given: Any) -> None:
+        raise NotImplementedError
+
+
+def test_a_pool_that_broke_is_the_end_of_every_job() -> None:
+    class Broken(Fake):
+        def launch(self, job_overrides: Any, initial_job_idx: int) -> Any:
+            raise BrokenExecutor("one process has died")
+
+    ends = launch(Broken(), [["seed=0"], ["seed=1"]])
+    assert [str(end) for end in ends] == ["one process has died"] * 2
+
+
+def test_the_others_are_waited_for_when_one_job_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """submitit's launcher waits as the one here does, and would end at the first job."""
+    monkeypatch.setattr(submitit.Job, "_results_timeout_s", 0)  # for a slow disk to show the result
+    done = functools.partial(JobReturn, status=JobStatus.COMPLETED, _return_value=["trained"])
+
+    class Submitit(Fake):
+        __module__ = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+
+        def launch(self, job_overrides: Any, initial_job_idx: int) -> Any:
+            executor = submitit.LocalExecutor(tmp_path)
+            jobs = [executor.submit(os._exit, 3), executor.submit(done)]
+            return [job.results()[0] for job in jobs]
+
+    original = submitit.Job.results
+    died, trained = launch(Submitit(), [["seed=0"], ["seed=1"]])
+    assert "has not produced any output" in str(died)
+    assert trained == ["trained"]
+    assert submitit.Job.results is original

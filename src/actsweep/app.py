@@ -6,7 +6,9 @@ Nothing here imports jax before training starts.
 import contextlib
 import functools
 import json
+import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -23,6 +25,8 @@ from actsweep import command, config, ledger, members
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.explain import explain
+
+details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 PLAN_FILE = "plan.json"
@@ -91,7 +95,12 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
             raise UserError(f"hydra/sweeper={sweeper}: must be pack; leave it out")
         return train(Path(hydra.sweep.dir), list(cfg.pack.members))
     except UserError as error:
+        if hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] != "basic":
+            raise  # another process: only an Exception comes back from it
         raise Refused from error
+    except Exception:
+        details.error("%s", traceback.format_exc())
+        raise
 
 
 def _alone(cfg: DictConfig, hydra: Any) -> int:
@@ -183,6 +192,43 @@ def train(folder: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
         return [failed(one, error) for one in own]
 
 
+def started(folder: Path, runs: Sequence[RunConfig]) -> bool:
+    """Whether a job of this sweep has begun to train any of these runs."""
+    return any(_since(folder, _run_dir(one).status) for one in runs)
+
+
+def lost(folder: Path, pack: Sequence[RunConfig], error: BaseException) -> list[dict[str, Any]]:
+    """The results of a job that returned none: what its members left on disk, else the error."""
+    from actsweep.run import failed, reusable
+
+    results = []
+    for one in pack:
+        place = _run_dir(one)
+        state = (ledger.read_status(place) or {}).get("state")
+        summary = ledger.read_summary(place)
+        if summary and _since(folder, place.summary) and state not in ("running", "preempted"):
+            results.append({**summary, "state": state, "reused": False})
+        elif kept := reusable(members.member(one)):
+            results.append({**kept, "reused": True})
+        else:
+            results.append({**failed(one, error), "cause": first_line(error)})
+    return results
+
+
+def first_line(error: BaseException) -> str:
+    """What kind of error it is and the first line of what it says; submitit adds the job's log."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _run_dir(one: RunConfig) -> ledger.RunDir:
+    return ledger.RunDir(Path(one.paths.outputs), members.run_id(one))
+
+
+def _since(folder: Path, file: Path) -> bool:
+    """Whether a file has been written since this sweep was planned."""
+    return file.exists() and file.stat().st_mtime >= (folder / PLAN_FILE).stat().st_mtime
+
+
 def finish(folder: Path, results: Sequence[Mapping[str, Any]]) -> int:
     """Write `members.csv`, print the table and how to look further; the sweep's exit code.
 
@@ -218,8 +264,11 @@ def _with_cause(result: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str
 
 
 def discard(folder: Path) -> None:
-    """Take back what a sweep that never started has left: its plan and empty folders."""
+    """Take back what a sweep that never started has left: its plan, jobs' logs, empty folders."""
     (folder / PLAN_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / ".submitit", ignore_errors=True)
+    for file in folder.glob("[0-9]*/*.log"):
+        file.unlink()
     for path in [*folder.glob("*/"), folder]:
         with contextlib.suppress(OSError):
             path.rmdir()

@@ -15,6 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from actsweep import app, command, ledger, members
 from actsweep.compose import Composer
 from actsweep.config import RunConfig
+from actsweep.errors import UserError
+from hydra_plugins.actsweep_pack.launch import launch
 
 
 @dataclass
@@ -62,10 +64,34 @@ class PackSweeper(BasicSweeper):
             [*given[0], f"pack.members=[{','.join(map(members.run_id, pack))}]"]
             for pack, given in zip(packs, texts, strict=True)
         ]
-        returns = self.launcher.launch(jobs, initial_job_idx=0)
-        results = [result for job in returns for result in job.return_value]
+        results = self._launch(folder, packs, jobs)
         order = {run_id: i for i, run_id in enumerate(given_by_id)}
         raise SystemExit(app.finish(folder, sorted(results, key=lambda r: order[r["run_id"]])))
+
+    def _launch(
+        self, folder: Path, packs: Sequence[Sequence[RunConfig]], jobs: Sequence[Sequence[str]]
+    ) -> list[dict[str, Any]]:
+        """Train the packs, a job each; a job that died gives what its members left on disk.
+
+        Raises:
+            UserError: the launcher can't start jobs; nothing has started.
+        """
+        assert self.config is not None
+        assert self.launcher is not None
+        try:
+            ends = launch(self.launcher, jobs)
+        except Exception as error:
+            if app.started(folder, [one for pack in packs for one in pack]):
+                ends = [error] * len(jobs)
+            else:
+                app.discard(folder)
+                name = self.config.hydra.runtime.choices["hydra/launcher"]
+                raise UserError(f"hydra/launcher={name}: {app.first_line(error)}") from error
+        return [
+            result
+            for pack, end in zip(packs, ends, strict=True)
+            for result in (app.lost(folder, pack, end) if isinstance(end, Exception) else end)
+        ]
 
     def _product(self, arguments: list[str]) -> list[list[str]]:
         assert self.hydra_context is not None
