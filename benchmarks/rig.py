@@ -72,8 +72,8 @@ class Pack:
         self.epoch = 0
 
     def _writers(self, logged: bool) -> Writers:
-        self.wandb = WandbWriter("offline", "benchmark") if logged else None
-        writers = Writers([MetricsFile(), self.wandb] if self.wandb else [])
+        self.wandb = WandbWriter("offline", "benchmark") if logged is True else None
+        writers = Writers([MetricsFile(), *([self.wandb] if self.wandb else [])] if logged else [])
         self._folder = tempfile.TemporaryDirectory(prefix="actsweep-benchmark-")
         if logged:
             infos = []

@@ -110,7 +110,6 @@ def check_complete(done: Sweep) -> None:
             for path in (
                 run.config,
                 run.metrics,
-                run.checkpoints / "best",
                 run.checkpoints / "last",
             )
         )
