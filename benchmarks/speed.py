@@ -305,7 +305,7 @@ def thousand(rounds: int) -> Result:
 
 SECTIONS: dict[str, tuple[Callable[[int], Result], int]] = {
     "training": (training, 7),
-    "diagnostics": (diagnostics, 9),
+    "diagnostics": (diagnostics, 15),
     "histograms": (histograms, 15),
     "repacking": (repacking, 5),
     "packs": (packs, 5),
