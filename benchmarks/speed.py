@@ -160,7 +160,7 @@ def repacking(rounds: int) -> Result:
 def packs(rounds: int) -> Result:
     """Cost of a run-epoch against the size of the pack, and the memory that a pack needs."""
     gpu = jax.default_backend() != "cpu"
-    sizes = [2**i for i in range(11 if gpu else 6)]
+    sizes = [2**i for i in range(11 if gpu else 5)]
     data, found = fashion(), []
     precisions = ("float32", "tf32", "bfloat16") if gpu else ("float32",)
     for precision in precisions:
@@ -196,7 +196,7 @@ def packs(rounds: int) -> Result:
     else:
         per_member = np.diff([row["GiB"] for row in found[-3:]]) / np.diff(sizes[-3:])
         linear = float(per_member[1] / per_member[0])
-        result["targets"] = [target("memory a member, 16-32 / 8-16 members", linear, 1.1)]
+        result["targets"] = [target("memory a member, 8-16 / 4-8 members", linear, 1.1)]
     return result
 
 
@@ -308,8 +308,8 @@ SECTIONS: dict[str, tuple[Callable[[int], Result], int]] = {
     "diagnostics": (diagnostics, 15),
     "histograms": (histograms, 15),
     "repacking": (repacking, 5),
-    "packs": (packs, 5),
-    "start": (start, 3),
+    "packs": (packs, 3),
+    "start": (start, 2),
     "sweep": (sweep, 1),
     "memory": (memory, 1),
     "thousand": (thousand, 1),

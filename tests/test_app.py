@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -164,6 +165,11 @@ def test_a_plan_is_shown_and_nothing_is_written(train: Train, tmp_path: Path) ->
     code, out, err = train("pack.plan=true", "act=relu,elu", "-m", "seed=0,0,1")
     assert (code, err) == (app.OK, "")
     assert out.splitlines()[-1] == "4 runs in 2 packs"
+    assert re.match(
+        r"pack 0: 2 runs, 2 at once; each of \d+ CPU devices needs 0\.\d\d GiB of the [\d.]+ GiB "
+        r"that may be used\n  relu-\S+\n  relu-\S+\npack 1: ",
+        out,
+    )
     code, out, err = train("pack.plan=true")
     assert (code, err) == (app.OK, "")
     assert out.splitlines()[-1] == "1 run in 1 pack"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import actsweep
-from actsweep import callbacks, checkpoint, config, data, ledger, members, run
+from actsweep import callbacks, checkpoint, config, data, fit, ledger, loop, members, run
 from actsweep.callbacks.base import Callback, Hook, Say, Stop
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
@@ -99,6 +99,59 @@ def test_extended_and_repeated(tmp_path: Path) -> None:
     repeated = run.run_pack(seeds(tmp_path, 0, rerun="all"), Place("sweep"))
     assert not repeated[0]["reused"]
     assert folder_of(first, tmp_path).metrics.read_bytes() == text  # bitwise equal metrics
+
+
+def by_two(monkeypatch: pytest.MonkeyPatch, runs: list[RunConfig]) -> None:
+    """Let the memory take two of these runs at once, not three."""
+    two = run.set_up(members.expand([members.member(one) for one in runs[:2]]))
+    monkeypatch.setattr(fit, "_room", lambda device, devices: two.fitted.need)
+    monkeypatch.setattr("actsweep.population.make_mesh", one_row)
+
+
+def one_row(members: int, data: int, how: str, devices: Any) -> Any:
+    """One device, so that each member more needs more memory."""
+    return jax.sharding.Mesh(np.asarray(devices[:1]).reshape(1, 1), ("member", "data"))
+
+
+def test_a_pack_that_does_not_fit_is_trained_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("actsweep.population.make_mesh", one_row)
+    whole = run.run_pack(seeds(tmp_path / "whole", 0, 1, 2, 3, 4), Place("sweep"))
+    by_two(monkeypatch, seeds(tmp_path / "turns", 0, 1))
+    with caplog.at_level("INFO", "actsweep"):
+        turns = run.run_pack(seeds(tmp_path / "turns", 0, 1, 2, 3, 4), Place("sweep"))
+    (line,) = [text for text in caplog.messages if "turns" in text]
+    assert line.startswith("relu: 5 runs are trained in 3 turns of at most 2, since ")
+    assert "GiB" in line
+    assert [r["seed"] for r in turns] == [0, 1, 2, 3, 4]
+    for one, other in zip(whole, turns, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+        texts = [
+            folder_of(r, tmp_path / place).metrics.read_bytes()
+            for r, place in ((one, "whole"), (other, "turns"))
+        ]
+        assert texts[0] == texts[1]
+
+
+def test_a_turn_that_breaks_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_two(monkeypatch, seeds(tmp_path, 0, 1))
+    train, calls = loop.train, []
+
+    def breaks_once(*arguments: Any) -> loop.Finished:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("the device is gone")
+        return train(*arguments)
+
+    monkeypatch.setattr(loop, "train", breaks_once)
+    results = run.run_pack(seeds(tmp_path, 0, 1, 2, 3, 4), Place("sweep"))
+    assert [r["state"] for r in results] == ["complete", "failed", "failed", "complete", "complete"]
+    assert "the device is gone" in results[1]["cause"]
+    status = ledger.read_status(folder_of(results[1], tmp_path)) or {}
+    assert (status["state"], status["cause"]) == ("failed", "RuntimeError: the device is gone")
 
 
 def test_an_interrupted_run_is_trained_again(tmp_path: Path) -> None:

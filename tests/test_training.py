@@ -314,13 +314,18 @@ STACK = (
     "trainer.epochs=20",
     "trainer.chunk_steps=5",
 )
-FATES = ("seed=0 optim.lr=0.005", "seed=1 optim.lr=0.002", "seed=2 optim.lr=1e9")
+FATES = (
+    "seed=0 optim.lr=0.005",
+    "seed=1 optim.lr=0.002",
+    "seed=2 optim.lr=1e9",  # diverges
+    "seed=3 optim.lr=1e-12",  # never gets better: stops early
+)
 
 
 @pytest.fixture(scope="module")
 def fates():
-    """Three members without patience: the third diverges."""
-    return [composed(*STACK, "trainer.patience=null", *fate.split()) for fate in FATES]
+    """Four members: the third diverges, the fourth runs out of patience."""
+    return [composed(*STACK, "trainer.patience=12", *fate.split()) for fate in FATES]
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +340,9 @@ def alone(fates):
 
 
 def test_a_diverging_member_is_marked_and_frozen(alone):
-    assert [finished.diverged[0] for finished, _ in alone] == [False, False, True]
+    assert [finished.diverged[0] for finished, _ in alone] == [False, False, True, False]
+    assert [finished.steps[0] for finished, _ in alone][:2] == [200, 200]
+    assert alone[3][0].epochs[0] == 13
     finished, writer = alone[2]
     assert finished.best_epoch[0] == 0 or math.isfinite(finished.best_score[0])
     assert finished.steps[0] < 200
@@ -355,10 +362,10 @@ def test_a_pack_is_bitwise_its_members_alone(fates, alone):
 def test_vmap_is_within_a_hundred_thousandth(fates, alone):
     runs = [dataclasses.replace(run, pack=config.PackConfig(lift="vmap")) for run in fates]
     together, _ = train(*runs, devices=1)
-    assert together.diverged == [False, False, True]
-    for member in (0, 1):
+    assert together.diverged == [False, False, True, False]
+    assert together.epochs[3] == 13
+    for member in (0, 1, 3):
         single = alone[member][0]
-        assert single.steps[0] == 200
         found = leaves(together.state.params, member)
         assert_close(found, leaves(single.state.params), rtol=1e-5, atol=2e-6)
     frozen = by_layer(together.state.params, 2)

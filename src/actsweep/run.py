@@ -1,5 +1,7 @@
 """Runs one pack from resolved configs to finished run folders: everything around the loop."""
 
+import functools
+import json
 import logging
 import shutil
 import time
@@ -14,7 +16,7 @@ import jax
 from actsweep import callbacks as observers
 from actsweep import checkpoint, config, data, fit, ledger, loop, members
 from actsweep.callbacks import Callback
-from actsweep.config import RunConfig
+from actsweep.config import DataConfig, RunConfig
 from actsweep.data import Dataset
 from actsweep.errors import UserError, bad_value
 from actsweep.fit import GIB, Fitted
@@ -139,7 +141,7 @@ def set_up(pack: Pack) -> Job:
     """
     set_up_devices()
     shared = pack.static
-    examples = data.load(shared.data, log.info)
+    examples = _load(json.dumps(asdict(shared.data)))
     _check_batch(shared, len(examples.train_x))
     looks = observers.build(shared.callbacks)
     task = task_of(shared, examples)
@@ -149,8 +151,15 @@ def set_up(pack: Pack) -> Job:
     return Job(pack, task, looks, examples, fitted)
 
 
+@functools.lru_cache(maxsize=1)
+def _load(config: str) -> Dataset:
+    """The data of a `DataConfig` in JSON: the packs of a sweep mostly share them."""
+    return data.load(DataConfig(**json.loads(config)), log.info)
+
+
 def _train(pack: Pack, place: Place) -> dict[str, Result]:
     """Train a pack, in turns where it doesn't fit; a turn that breaks doesn't end the others."""
+    log.info("compiling %s for %d runs", pack.static.act["name"], len(pack.members))
     job = set_up(pack)
     turns = job.fitted.parts(len(pack.members))
     if len(turns) > 1:
