@@ -102,7 +102,7 @@ def executed(text):
     return count(entry)
 
 
-@pytest.mark.parametrize("members", [None, 8])
+@pytest.mark.parametrize("members", [None, 16])
 def test_no_product_of_a_step_is_left_out(members):
     x = np.random.default_rng(0).integers(0, 256, (1100, 28, 28, 1)).astype(np.uint8)
     program, arguments = baselines.products_program(x, members=members)
@@ -111,7 +111,7 @@ def test_no_product_of_a_step_is_left_out(members):
     flops = 2 * 256 * (3 * weights - 784 * 512)  # forward, by weights, by inputs but the pixels
     assert len(re.findall(r" dot\(", text)) == 14
     assert program.cost_analysis()["flops"] == pytest.approx(flops, rel=0.01)
-    on_a_device = 1 if members is None else 2  # there are four
+    on_a_device = 1 if members is None else 2  # there are eight
     assert executed(text) == 14 * 4 * on_a_device  # 1100 images are four steps
     assert not re.search(r"all-reduce|all-gather|collective|transpose\(", text)
     assert np.isfinite(program(*arguments)).all()
@@ -120,8 +120,9 @@ def test_no_product_of_a_step_is_left_out(members):
 def test_both_floors_do_the_same_products():
     x = np.random.default_rng(0).integers(0, 256, (96, 28, 28, 1)).astype(np.uint8)
     alone = baselines.matrix_products(x, batch_size=32)()
-    assert baselines.matrix_products_sharded(x, batch_size=32)() == pytest.approx(4 * alone)
-    with pytest.raises(ValueError, match="3 members don't divide among 4 devices"):
+    sharded = baselines.matrix_products_sharded(x, batch_size=32, members=8)()
+    assert sharded == pytest.approx(8 * alone)
+    with pytest.raises(ValueError, match="3 members don't divide among 8 devices"):
         baselines.matrix_products_sharded(x, members=3)
 
 

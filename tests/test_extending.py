@@ -101,7 +101,7 @@ def weights(model: nnx.Module, layer: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_parameter_of_an_activation_is_packed() -> None:
     planned = plan("An activation")
-    assert planned[0] == "pack 0: 2 runs"
+    assert planned[0].startswith("pack 0: 2 runs, 2 at once; ")
     assert all(line.startswith("  bent-mlp2-torch-s0-") for line in planned[1:3])
 
 

@@ -103,9 +103,9 @@ def test_extended_and_repeated(tmp_path: Path) -> None:
 
 def by_two(monkeypatch: pytest.MonkeyPatch, runs: list[RunConfig]) -> None:
     """Let the memory take two of these runs at once, not three."""
+    monkeypatch.setattr("actsweep.population.make_mesh", one_row)
     two = run.set_up(members.expand([members.member(one) for one in runs[:2]]))
     monkeypatch.setattr(fit, "_room", lambda device, devices: two.fitted.need)
-    monkeypatch.setattr("actsweep.population.make_mesh", one_row)
 
 
 def one_row(members: int, data: int, how: str, devices: Any) -> Any:

@@ -159,7 +159,6 @@ def _load(config: str) -> Dataset:
 
 def _train(pack: Pack, place: Place) -> dict[str, Result]:
     """Train a pack, in turns where it doesn't fit; a turn that breaks doesn't end the others."""
-    log.info("compiling %s for %d runs", pack.static.act["name"], len(pack.members))
     job = set_up(pack)
     turns = job.fitted.parts(len(pack.members))
     if len(turns) > 1:
