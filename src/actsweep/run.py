@@ -67,6 +67,7 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
     everyone = [members.member(run) for run in runs]
     reused, due = _sort_out(everyone)
     fresh = _train(members.expand(due), place) if due else {}
+    jax.clear_caches()  # a long sweep would keep the programs of every pack that has ended
     for run_id in reused:
         log.info("%s: complete already; rerun=all trains it again", run_id)
     return [
