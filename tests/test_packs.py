@@ -19,6 +19,7 @@ from test_training import (
 )
 
 from actsweep import callbacks, config, data, fit, members, roster
+from actsweep.errors import UserError
 from actsweep.run import task_of
 
 # Repacking: half of the members end early, one way or another
@@ -145,6 +146,12 @@ def test_batches_shared_by_devices(five, on_two, shared, devices):
         assert_close(found, by_layer(on_two[0].state.params, member), rtol=1e-4, atol=1e-6)
 
 
+def test_more_devices_for_a_batch_than_there_are():
+    run = composed("callbacks=none", "trainer.mesh.data=8")
+    with pytest.raises(UserError, match=r"trainer.mesh.data=8: must be at most 4, the number of"):
+        populate(run, devices=4)
+
+
 # Memory: measured, linear in the members, and never more than there is
 
 
@@ -260,8 +267,6 @@ def test_probes_run_at_multiples_of_their_steps():
 @pytest.mark.parametrize("value", ["0", "-3"])
 @pytest.mark.parametrize("key", ["every", "every_steps"])
 def test_a_cadence_below_one_is_refused(key, value):
-    from actsweep.errors import UserError
-
     run = composed("callbacks=default", f"callbacks.units.{key}={value}")
     with pytest.raises(UserError, match=rf"callbacks.units=.*{key}={value} must be at least 1"):
         callbacks.build(run.callbacks)
