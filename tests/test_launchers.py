@@ -142,7 +142,11 @@ def test_a_launcher_changes_nothing(
 def check_array(slurm: Cluster) -> None:
     """The last jobs were two tasks of one array; each got the GPU of a node of its own."""
     words = ("-X", "-n", "-P", "-o", "JobID,State,NodeList,AllocTRES")
-    *_, first, second = (line.split("|") for line in slurm.ask("sacct", *words).splitlines())
+    for _ in range(60):  # a job has given its result before its process ends and SLURM hears of it
+        *_, first, second = (line.split("|") for line in slurm.ask("sacct", *words).splitlines())
+        if "RUNNING" not in (first[1], second[1]):
+            break
+        time.sleep(1)
     array = first[0].partition("_")[0]
     assert [first[0], second[0]] == [f"{array}_0", f"{array}_1"]
     assert [first[1], second[1]] == ["COMPLETED", "COMPLETED"]
