@@ -1,5 +1,7 @@
 """Checkpoints: what is saved comes back bit by bit; what has been altered doesn't come back."""
 
+import os
+import re
 from pathlib import Path
 
 import jax
@@ -21,9 +23,14 @@ def flat() -> checkpoint.Flat:
     }
 
 
+def largest(folder: Path) -> Path:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return max(files, key=lambda file: file.stat().st_size)
+
+
 def test_round_trip_is_bitwise(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "best", flat(), {"epoch": 3})
-    found, about = checkpoint.load(tmp_path / "best")
+    checkpoint.save(tmp_path, 7, flat(), {"epoch": 3})
+    found, about = checkpoint.load(tmp_path, 7)
     assert about == {"epoch": 3}
     assert found.keys() == flat().keys()
     for name, value in flat().items():
@@ -31,35 +38,58 @@ def test_round_trip_is_bitwise(tmp_path: Path) -> None:
         assert found[name].tobytes() == value.tobytes()
 
 
-def test_a_newer_one_replaces_the_older(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "last", flat(), {"epoch": 1})
-    checkpoint.save(tmp_path / "last", {"a": np.ones(2, np.float32)}, {"epoch": 2})
-    found, about = checkpoint.load(tmp_path / "last")
-    assert list(found) == ["a"]
-    assert about == {"epoch": 2}
-    assert [p.name for p in tmp_path.iterdir()] == ["last"]
+def test_the_newest_two_stay(tmp_path: Path) -> None:
+    for step in (5, 10, 100):
+        checkpoint.save(tmp_path, step, flat(), {"epoch": step})
+        assert checkpoint.metadata(tmp_path, step)["epoch"] == step
+    assert checkpoint.steps(tmp_path) == [100, 10]
+    checkpoint.save(tmp_path, 100, {"a": np.ones(2, np.float32)}, {}, keep=1)
+    assert list(checkpoint.load(tmp_path, 100)[0]) == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-100"]
 
 
 def test_one_flipped_bit_is_detected(tmp_path: Path) -> None:
-    folder = tmp_path / "best"
-    checkpoint.save(folder, flat(), {})
-    largest = max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
-    raw = bytearray(largest.read_bytes())
+    checkpoint.save(tmp_path, 1, flat(), {})
+    file = largest(tmp_path)
+    raw = bytearray(file.read_bytes())
     raw[len(raw) // 2] ^= 1
-    largest.write_bytes(raw)
+    file.write_bytes(raw)
     with pytest.raises(CheckpointError, match=r"altered|can't be read"):
-        checkpoint.load(folder)
+        checkpoint.load(tmp_path, 1)
+
+
+def test_altered_metadata_are_detected(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, flat(), {"epoch": 3})
+    (file,) = (f for f in tmp_path.rglob("*") if f.is_file() and b'"epoch"' in f.read_bytes())
+    file.write_bytes(re.sub(rb'("epoch": *)3', rb"\g<1>4", file.read_bytes()))
+    assert checkpoint.metadata(tmp_path, 1)["epoch"] == 4
+    with pytest.raises(CheckpointError, match="altered"):
+        checkpoint.load(tmp_path, 1)
 
 
 def test_missing_and_truncated(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        checkpoint.load(tmp_path / "best")
-    folder = tmp_path / "best"
-    checkpoint.save(folder, flat(), {})
-    largest = max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:100])
+        checkpoint.load(tmp_path, 1)
+    checkpoint.save(tmp_path, 1, flat(), {})
+    file = largest(tmp_path)
+    file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="can't be read"):
-        checkpoint.load(folder)
+        checkpoint.load(tmp_path, 1)
+
+
+def test_what_is_cut_short_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, 1, flat(), {})
+
+    def killed(*names: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, 2, flat(), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+    checkpoint.load(tmp_path, 1)
 
 
 def test_trees_by_name() -> None:

@@ -10,20 +10,23 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 
 # Each layer may import those before it, and its own.
-PARTS = "activations inits models optim data callbacks writers checkpoint ledger stats table"
+PARTS = (
+    "activations inits models optim data callbacks writers checkpoint ledger signals stats table"
+)
 LAYERS = (
     ("errors",),
     ("explain", "schema", "target"),
     ("checks", "command"),
     ("config",),
     ("members", "compose"),
-    tuple(PARTS.split(" ")),
+    tuple(PARTS.split()),
     ("network",),
     ("step",),
     ("population",),
     ("roster", "rowlog"),
     ("loop",),
-    ("fit", "load"),
+    ("fit", "load", "resume"),
+    ("turn",),
     ("run",),
     ("app",),
     ("hydra_plugins.actsweep_pack.launch",),
@@ -33,7 +36,13 @@ NO_JAX = (
     *("actsweep", "actsweep.app", "actsweep.checks", "actsweep.command", "actsweep.config"),
     "actsweep.compose",
     *("actsweep.data", "actsweep.errors", "actsweep.explain", "actsweep.ledger"),
-    *("actsweep.members", "actsweep.schema", "actsweep.stats", "actsweep.table"),
+    *(
+        "actsweep.members",
+        "actsweep.schema",
+        "actsweep.signals",
+        "actsweep.stats",
+        "actsweep.table",
+    ),
     *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.launch"),
     "hydra_plugins.actsweep_pack.sweeper",
 )

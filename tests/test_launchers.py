@@ -110,7 +110,7 @@ def check_complete(done: Sweep) -> None:
             for path in (
                 run.config,
                 run.metrics,
-                run.checkpoints / "last",
+                run.checkpoints,
             )
         )
         assert len(list(run.wandb.glob("offline-run-*/*.wandb"))) == 1

@@ -75,9 +75,10 @@ def test_load_run_restores_the_best_network(finished: tuple[Path, list[run.Resul
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (result,) = run.run_pack(seeds(tmp_path, 0), Place("sweep"))
     folder = folder_of(result, tmp_path)
-    flat, about = checkpoint.load(folder.checkpoints / "last")
+    (step,) = checkpoint.steps(folder.checkpoints)
+    flat, about = checkpoint.load(folder.checkpoints, step)
     del flat["best/layers/head/bias/value"]
-    checkpoint.save(folder.checkpoints / "last", flat, about)
+    checkpoint.save(folder.checkpoints, step, flat, about)
     with pytest.raises(UserError, match="rerun=all"):
         actsweep.load_run(folder.path).model()
 
@@ -96,7 +97,7 @@ def test_extended_and_repeated(tmp_path: Path) -> None:
     text = folder_of(first, tmp_path).metrics.read_bytes()
     more = run.run_pack(seeds(tmp_path, 0, 1), Place("sweep"))
     assert [r["reused"] for r in more] == [True, False]
-    repeated = run.run_pack(seeds(tmp_path, 0, rerun="all"), Place("sweep"))
+    repeated = run.run_pack(seeds(tmp_path, 0, rerun="all"), Place("again"))
     assert not repeated[0]["reused"]
     assert folder_of(first, tmp_path).metrics.read_bytes() == text  # bitwise equal metrics
 
@@ -276,7 +277,7 @@ def test_an_interrupt_says_how_far_it_came(tmp_path: Path) -> None:
         run.run_pack([only], Place("sweep"))
     status = ledger.read_status(ledger.RunDir(tmp_path, members.run_id(only)))
     assert status is not None
-    assert (status["state"], status["step"], status["epoch"]) == ("preempted", 18, 1.0)
+    assert (status["state"], status["step"], status["epoch"]) == ("preempted", 36, 2.0)
 
 
 def test_a_refused_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,11 @@ class Collect:
         pass
 
     def row(self, member, row):
-        self.rows.setdefault(member, []).append(row)
+        known = self.rows.setdefault(member, [])
+        if known and known[-1].step == row.step:
+            before = known.pop()
+            row = dataclasses.replace(before, scalars=before.scalars | row.scalars)
+        known.append(row)
 
     def message(self, member, text):
         self.messages.setdefault(member, []).append(text)

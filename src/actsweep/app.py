@@ -199,7 +199,7 @@ def started(folder: Path, runs: Sequence[RunConfig]) -> bool:
 
 def lost(folder: Path, pack: Sequence[RunConfig], error: BaseException) -> list[dict[str, Any]]:
     """The results of a job that returned none: what its members left on disk, else the error."""
-    from actsweep.run import failed, reusable
+    from actsweep.run import Place, failed, reusable
 
     results = []
     for one in pack:
@@ -208,7 +208,7 @@ def lost(folder: Path, pack: Sequence[RunConfig], error: BaseException) -> list[
         summary = ledger.read_summary(place)
         if summary and _since(folder, place.summary) and state not in ("running", "preempted"):
             results.append({**summary, "state": state, "reused": False})
-        elif kept := reusable(members.member(one)):
+        elif kept := reusable(one, Place(folder.name)):
             results.append({**kept, "reused": True})
         else:
             results.append({**failed(one, error), "cause": first_line(error)})

@@ -1,9 +1,12 @@
 """Checkpoints of one member: Orbax folders, verified by a digest when they are loaded."""
 
+import contextlib
 import hashlib
+import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +46,15 @@ def unflatten(like: Any, flat: Flat) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, like)
 
 
-def save(folder: Path, flat: Flat, metadata: dict[str, Any]) -> None:
-    """Write a checkpoint in one step: the folder appears whole or not at all.
+def save(folder: Path, step: int, flat: Flat, metadata: dict[str, Any], keep: int = 2) -> None:
+    """Write a checkpoint in one step: it appears whole, and on the disk, or not at all.
 
     Args:
-        folder: `<run>/checkpoints/best` or `…/last`; an older one is replaced.
+        folder: `<run>/checkpoints`.
+        step: optimiser steps done; names the checkpoint.
         flat: arrays by name.
         metadata: JSON values kept beside them, such as the epoch.
+        keep: how many to leave there, this one included; the oldest go.
 
     Raises:
         OSError: no room, or no right to write.
@@ -57,24 +62,53 @@ def save(folder: Path, flat: Flat, metadata: dict[str, Any]) -> None:
     from orbax.checkpoint import v1 as ocp
 
     folder = folder.absolute()  # Orbax wants it so
-    fresh = folder.with_name(f".{folder.name}-{os.getpid()}.tmp")
-    fresh.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / f".{_folder(step)}-{os.getpid()}.tmp"
     try:
         vectors, layout = _join(flat)
-        about = {**metadata, "layout": layout, "sha256": digest(flat)}
+        about = {**metadata, "layout": layout}
+        about["sha256"] = digest(flat, about)
         context = ocp.Context()
         context.array.saving.use_compression = False  # weights are noise: it would gain little
         with context:
             ocp.save(fresh, vectors, custom_metadata=about)
-    except Exception as error:
-        for leftover in fresh.parent.glob(f"{fresh.name}*"):
+        for path in [*fresh.rglob("*"), fresh]:
+            _flush(path)
+        own = folder / _folder(step)
+        if own.exists():
+            shutil.rmtree(own)  # a damaged one, or one of a training before this
+        os.replace(fresh, own)
+        _flush(folder)
+    except BaseException as error:
+        for leftover in folder.glob(f"{fresh.name}*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        raise error.__cause__ or error from None  # Orbax hides the cause
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(fresh, folder)
+        if isinstance(error, Exception) and error.__cause__:
+            raise error.__cause__ from None  # Orbax hides the cause
+        raise
+    for old in steps(folder)[keep:]:
+        shutil.rmtree(folder / _folder(old), ignore_errors=True)
 
 
-def load(folder: Path) -> tuple[Flat, dict[str, Any]]:
+def steps(folder: Path) -> list[int]:
+    """The steps at which there are checkpoints, newest first."""
+    found = [path.name.removeprefix("step-") for path in folder.glob("step-*")]
+    return sorted((int(text) for text in found if text.isdecimal()), reverse=True)
+
+
+def metadata(folder: Path, step: int) -> dict[str, Any]:
+    """What was kept beside the arrays; nothing is verified yet.
+
+    Raises:
+        CheckpointError: it is missing or unreadable.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    own = folder.absolute() / _folder(step)
+    with _explained(own):
+        return dict(ocp.metadata(own).custom_metadata or {})
+
+
+def load(folder: Path, step: int) -> tuple[Flat, dict[str, Any]]:
     """Read a checkpoint and verify every byte of it.
 
     Returns:
@@ -85,21 +119,40 @@ def load(folder: Path) -> tuple[Flat, dict[str, Any]]:
     """
     from orbax.checkpoint import v1 as ocp
 
-    folder = folder.absolute()
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: there is no checkpoint")
+    own = folder.absolute() / _folder(step)
+    about = metadata(folder, step)
+    with _explained(own):
+        vectors = {name: np.asarray(leaf) for name, leaf in ocp.load(own).items()}
+        flat = _part(vectors, about["layout"])
+    if about.pop("sha256", None) != digest(flat, about):
+        raise CheckpointError(f"{own}: has been altered since it was saved (digest differs)")
+    about.pop("layout")
+    return flat, about
+
+
+def _folder(step: int) -> str:
+    return f"step-{step}"
+
+
+@contextlib.contextmanager
+def _explained(own: Path) -> Iterator[None]:
+    if not own.is_dir():
+        raise CheckpointError(f"{own}: there is no checkpoint")
     try:
-        metadata = dict(ocp.metadata(folder).custom_metadata or {})
-        vectors = {name: np.asarray(leaf) for name, leaf in ocp.load(folder).items()}
-        flat = _part(vectors, metadata.pop("layout"))
+        yield
     except Exception as error:
         cause = error.__cause__ or error
-        raise CheckpointError(
-            f"{folder}: can't be read ({type(cause).__name__}: {cause})"
-        ) from error
-    if metadata.pop("sha256", None) != digest(flat):
-        raise CheckpointError(f"{folder}: has been altered since it was saved (digest differs)")
-    return flat, metadata
+        text = str(cause).partition("\n")[0]
+        raise CheckpointError(f"{own}: can't be read ({type(cause).__name__}: {text})") from error
+
+
+def _flush(path: Path) -> None:
+    """Have a file, or a folder's list of names, on the disk before what comes next."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _join(flat: Flat) -> tuple[Flat, dict[str, list]]:
@@ -124,9 +177,9 @@ def _part(vectors: Flat, layout: dict[str, list]) -> Flat:
     }
 
 
-def digest(flat: Flat) -> str:
-    """SHA-256 of names, types, shapes and bytes."""
-    total = hashlib.sha256()
+def digest(flat: Flat, about: dict[str, Any]) -> str:
+    """SHA-256 of names, types, shapes and bytes, and of the metadata."""
+    total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(flat):
         value = np.ascontiguousarray(flat[name])
         total.update(f"{name}:{value.dtype}:{value.shape};".encode())

@@ -159,6 +159,8 @@ def _check_trainer(run: RunConfig) -> None:
     for key, example in (("epochs", 10), ("batch_size", 256), ("chunk_steps", 100)):
         _at_least(f"trainer.{key}", getattr(trainer, key), 1, f"trainer.{key}={example}")
     _at_least("trainer.probe_examples", trainer.probe_examples, 2, "trainer.probe_examples=512")
+    _at_least("trainer.save_every_s", trainer.save_every_s, 0, "trainer.save_every_s=60")
+    _at_least("trainer.grace_s", trainer.grace_s, 0, "trainer.grace_s=30", strict=True)
     _at_least("trainer.min_epochs", trainer.min_epochs, 0, "trainer.min_epochs=0")
     if trainer.patience is not None:
         _at_least("trainer.patience", trainer.patience, 1, "trainer.patience=7 (or null for none)")

@@ -45,6 +45,10 @@ MEMBERS_COLUMNS = ("run_id", "overrides", "state", *SUMMARY_FIELDS)
 _TEXT_COLUMNS = ("run_id", "overrides", "state", "act", "init")
 
 
+LASTING = ("sweep", "attempt", "resumed")
+"""Fields of a status that later ones of the same training keep."""
+
+
 @dataclass(frozen=True)
 class RunDir:
     """Where one run's files are: `<root>/runs/<run_id>/`; `root` is `paths.outputs`."""
@@ -152,7 +156,7 @@ def check_writable(outputs: str) -> None:
         ) from error
 
 
-def prepare(run: RunDir, config: Mapping[str, Any]) -> None:
+def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
     """Make a run's folder ready for a fresh training.
 
     What an earlier training left there is removed, its status first: a crash in the middle leaves
@@ -161,17 +165,70 @@ def prepare(run: RunDir, config: Mapping[str, Any]) -> None:
     Args:
         run: where to.
         config: the resolved configuration as nested plain dicts; written to `config.yaml`.
+        extra: further fields of the status.
     """
     run.path.mkdir(parents=True, exist_ok=True)
     for file in (run.status, run.config, run.metrics, run.histograms, run.messages, run.summary):
         file.unlink(missing_ok=True)
-    for leftover in run.path.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    _sweep_up(run)
     for folder in (run.checkpoints, run.wandb):
         if folder.exists():
             shutil.rmtree(folder)
     write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    write_status(run, "running", step=0, epoch=0)
+    write_status(run, "running", step=0, epoch=0, **extra)
+
+
+def reopen(run: RunDir, step: int, **extra: Any) -> None:
+    """Make a run's folder ready to go on from a step; what it holds up to there stays.
+
+    Args:
+        run: where.
+        step: of the checkpoint.
+        extra: further fields of the status.
+    """
+    run.summary.unlink(missing_ok=True)
+    _sweep_up(run)
+    before = (read_status(run) or {}).get("resumed", [])
+    write_status(run, "running", step=step, epoch=0, resumed=[*before, step], **extra)
+
+
+def _sweep_up(run: RunDir) -> None:
+    """Remove what a writer that was killed has left half done."""
+    for leftover in run.path.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+    for leftover in run.checkpoints.glob(".*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def reusable(run: RunDir, rerun: str, sweep: str, attempt: int) -> dict[str, Any] | None:
+    """The summary of a run that is on disk and that `rerun` doesn't ask to train again.
+
+    Args:
+        run: where.
+        rerun: failed: what failed or was cut short. none: what was cut short. diverged: also what
+            diverged. all: everything.
+        sweep: name of the sweep that asks; what it has trained itself, it doesn't train again.
+        attempt: number of times that the sweep was told to retry, from 1 on.
+    """
+    status, summary = read_status(run), read_summary(run)
+    if status is None or summary is None:
+        return None
+    own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
+    kept = {
+        "none": ("complete", "diverged", "failed"),
+        "failed": ("complete", "diverged"),
+        "diverged": ("complete", "diverged") if own else ("complete",),
+        "all": ("complete", "diverged") if own else (),
+    }
+    return summary if status["state"] in kept[rerun] else None
+
+
+def goes_on(run: RunDir, rerun: str, sweep: str, attempt: int) -> bool:
+    """Whether a run that isn't `reusable` goes on from its checkpoint, rather than begin anew."""
+    status = read_status(run) or {}
+    own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
+    cut_short = status.get("state") in ("running", "preempted", "failed")
+    return cut_short and (rerun != "all" or own)
 
 
 def write_status(
@@ -191,7 +248,7 @@ def write_status(
         step: optimiser steps done.
         epoch: epochs done.
         cause: why it diverged, failed or was preempted.
-        extra: further fields, kept as they are.
+        extra: further fields; they stay in later statuses of this training.
 
     Raises:
         ValueError: an unknown state.
@@ -206,6 +263,7 @@ def write_status(
         "epoch": epoch,
         "cause": cause,
         "started": before.get("started", now),
+        **{key: before[key] for key in LASTING if key in before},
         "updated": now,
         "host": socket.gethostname(),
         "pid": os.getpid(),

@@ -67,7 +67,8 @@ class Run:
         if which not in ("best", "last"):
             raise UserError(f"which={which}: must be best or last")
         try:
-            flat, about = checkpoint.load(self.folder.checkpoints / "last")
+            folder = self.folder.checkpoints
+            flat, about = checkpoint.load(folder, max(checkpoint.steps(folder), default=0))
             task = Task(**{**about["task"], "input_shape": tuple(about["task"]["input_shape"])})
             pack = members.expand([members.member(self.config)])
             hparams = {k: jnp.asarray(v[0]) for k, v in members.stack(pack).items()}

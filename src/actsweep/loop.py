@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -11,9 +11,9 @@ from actsweep.callbacks.base import Callback
 from actsweep.config import TrainerConfig
 from actsweep.data import Dataset
 from actsweep.population import SHARED, Population, Sets
-from actsweep.roster import Roster, due_at, plan
+from actsweep.roster import Chunk, Roster, due_at, plan
 from actsweep.rowlog import Readings, RowLog, row_of
-from actsweep.step import DIVERGED, State
+from actsweep.step import ACTIVE, DIVERGED, State
 from actsweep.writers import Row, Writers
 
 COUNT_SLICE = 2_000
@@ -28,9 +28,35 @@ class Finished:
     failures: dict[int, str]
     epochs: list[float]
     steps: list[int]
+    last_step: int
     best_epoch: list[int]
     best_score: list[float]
     final: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where members go on that have been trained before: after `step`, from `states` [M, ...] on
+    the host; `rows` are those of each member that are written already."""
+
+    step: int
+    states: State
+    rows: Sequence[Sequence[Row]]
+
+    def part(self, members: slice) -> "Start":
+        """Only some of the members."""
+        own = jax.tree.map(lambda leaf: leaf[members], self.states)
+        return Start(self.step, own, self.rows[members])
+
+
+class Keeper(Protocol):
+    """Is asked after every chunk whether the members' states are to be saved."""
+
+    def due(self) -> bool:
+        """Whether now is the time."""
+
+    def save(self, step: int, epoch: float, states: State, log: RowLog) -> None:
+        """Save the states [M, ...], on the host; may raise, to end the training here."""
 
 
 def train(
@@ -41,6 +67,8 @@ def train(
     seeds: Sequence[int],
     callbacks: Mapping[str, Callback],
     writers: Writers,
+    start: Start | None = None,
+    keeper: Keeper | None = None,
 ) -> Finished:
     """Train a pack to its end.
 
@@ -52,6 +80,8 @@ def train(
         seeds: one a member; they decide the order of examples.
         callbacks: the observers that the population was built with.
         writers: receive every member's rows.
+        start: where to go on; None to begin.
+        keeper: saves states on the way; it changes no result.
 
     Returns:
         The final state and every member's outcome. A member whose loss stops being finite is
@@ -63,19 +93,36 @@ def train(
     longest = max(chunk.n for chunk in chunks)
     roster = Roster(population, sets, data, trainer, seeds, longest)
     try:
-        before = [*_before(population, roster.state, sets, data, callbacks)]
-        log.put(Readings(0, 0.0, before, roster.rows))
+        if start is None:
+            before = [*_before(population, roster.state, sets, data, callbacks)]
+            log.put(Readings(0, 0.0, before, roster.rows))
+        else:
+            _go_on(start, chunks, roster, log)
         for chunk in chunks:
+            if start is not None and chunk.end <= start.step:
+                continue
             parts = roster.advance(chunk)
             log.put(Readings(chunk.end, chunk.end / steps_per_epoch, parts, roster.rows))
-            roster.stop(log.stopping)
-            if log.all_done:
+            roster.stop(log.stopping(chunk.end))
+            ended = log.ended(chunk.end)
+            if len(ended) == population.size:
                 break
-            roster.repack(log.ended)
+            roster.repack(ended)
+            if keeper is not None and keeper.due():
+                log.catch_up()
+                keeper.save(chunk.end, chunk.end / steps_per_epoch, roster.states(), log)
     finally:
         roster.close()
     log.catch_up()
-    return _finish(population, roster.everyone(), sets, data, callbacks, log)
+    return _finish(population, roster.everyone(), sets, data, callbacks, log, chunks[-1].end)
+
+
+def _go_on(start: Start, chunks: Sequence[Chunk], roster: Roster, log: RowLog) -> None:
+    """Seat the members as they stood after `start.step`, those who have left included."""
+    for member, rows in enumerate(start.rows):
+        log.replay(member, rows, active=bool(start.states.outcome[member] == ACTIVE))
+    past = [chunk.end for chunk in chunks if chunk.end <= start.step]
+    roster.resume(start.states, [log.ended(step) for step in past])
 
 
 def _before(
@@ -100,6 +147,7 @@ def _finish(
     data: Dataset,
     callbacks: Mapping[str, Callback],
     log: RowLog,
+    last_step: int,
 ) -> Finished:
     """Test the best parameters once, count over the whole training set, write the last rows."""
     parts = [
@@ -112,17 +160,16 @@ def _finish(
     final: list[dict[str, float]] = []
     for member in range(population.size):
         row = row_of(population.rows[member], 0, 0.0, parts)
-        last = log.held[member] or Row(0, 0.0)
         numbers = {} if row is None or not best_epoch[member] else row.scalars
         log.finish(member, numbers)
-        final.append(last.scalars | numbers)
-    held = [row or Row(0, 0.0) for row in log.held]
+        final.append(log.last[member].scalars | numbers)
     return Finished(
         state=ended,
         diverged=[bool(ended.outcome[m] == DIVERGED) for m in range(population.size)],
         failures=log.failures,
-        epochs=[row.epoch for row in held],
-        steps=[row.step for row in held],
+        epochs=[row.epoch for row in log.last],
+        steps=[row.step for row in log.last],
+        last_step=last_step,
         best_epoch=[int(best_epoch[m]) for m in range(population.size)],
         best_score=[float(ended.best_score[m]) for m in range(population.size)],
         final=final,

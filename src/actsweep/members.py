@@ -75,7 +75,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
 
 def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved config, as nested plain values, without what can't change the result."""
-    left_out = {"data": ("dir", "stream"), "trainer": ("mesh",)}
+    left_out = {"data": ("dir", "stream"), "trainer": ("mesh", "grace_s", "save_every_s")}
     kept = {key: value for key, value in plain.items() if key not in NOT_IN_ID}
     for group, keys in left_out.items():
         kept[group] = {key: value for key, value in plain[group].items() if key not in keys}

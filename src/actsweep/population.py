@@ -163,6 +163,11 @@ class Population:
         """Draw every member."""
         return self._init(self.hparams, self.real)
 
+    def one_state(self) -> State:
+        """Shapes of one member's state."""
+        shapes = jax.eval_shape(self._init, self.hparams, self.real)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), shapes)
+
     def seat(self, states: State) -> State:
         """Members' states on the host, [size, ...], in their rows on the devices."""
         placed: State = self.place(jax.tree.map(self.pad, states))

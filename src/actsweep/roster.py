@@ -127,28 +127,46 @@ class Roster:
     def repack(self, ended: Collection[int]) -> bool:
         """Once half of the roster has ended, go on with the others in fewer rows (see
         `Population.narrow`); the state of those that leave waits on the host. True if it was."""
-        places = [place for place, member in enumerate(self.members) if member not in ended]
-        if not places or 2 * len(places) > len(self.members):
+        staying = _staying(self.members, ended)
+        if staying == self.members:
             return False
+        self._narrow(staying)
+        return True
+
+    def resume(self, states: State, ended: Sequence[Collection[int]]) -> None:
+        """Take up where training stopped: everyone's state, and who had ended after each chunk."""
+        self.state = self.whole.seat(states)
+        staying = self.members
+        for gone in ended:
+            staying = _staying(staying, gone)
+        if staying != self.members:
+            self._narrow(staying)
+
+    def _narrow(self, staying: list[int]) -> None:
         states = self.population.fetch(self.state)
         self._park(states)
+        places = [self.members.index(member) for member in staying]
         narrow = self.population.narrow(places)
         if narrow.mesh != self.population.mesh:
             data, trainer, *_ = self._own
             self.sets = narrow.place_sets(data, trainer, stream=self.sets.train is None)
-        self.population, self.members = narrow, [self.members[place] for place in places]
+        self.population, self.members = narrow, staying
         self.state = narrow.seat(jax.tree.map(lambda leaf: leaf[places], states))
         self.close()
         self._feed = self._open_feed()
-        return True
+
+    def states(self) -> State:
+        """The state of all members [M, ...], on the host."""
+        now = self.population.fetch(self.state)
+        if self.population is self.whole:
+            return now
+        self._park(now)
+        states = [self._parked[member] for member in sorted(self._parked)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
 
     def everyone(self) -> State:
         """The state of all members, in the rows of `whole`."""
-        if self.population is self.whole:
-            return self.state
-        self._park(self.population.fetch(self.state))
-        states = [self._parked[member] for member in sorted(self._parked)]
-        return self.whole.seat(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
+        return self.state if self.population is self.whole else self.whole.seat(self.states())
 
     def close(self) -> None:
         """End what reads ahead."""
@@ -162,6 +180,12 @@ class Roster:
         data, trainer, seeds, longest = self._own
         kind = StreamingFeed if self.sets.train is None else ResidentFeed
         return kind(data, [seeds[m] for m in self.members], trainer.batch_size, longest)
+
+
+def _staying(members: list[int], ended: Collection[int]) -> list[int]:
+    """Who keeps a row: all, until half of them have ended."""
+    active = [member for member in members if member not in ended]
+    return active if active and 2 * len(active) <= len(members) else members
 
 
 def _as_examples(batches: Any) -> Any:

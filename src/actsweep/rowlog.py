@@ -26,10 +26,14 @@ class Readings(NamedTuple):
 
 
 class RowLog:
-    """Turns readings of the pack into rows of members, runs the hooks, and writes one row late.
+    """Turns readings of the pack into rows of members, runs the hooks, and writes one chunk late.
 
-    The last row of a member is held back until its final numbers can join it, so that its metrics
-    file has every step once.
+    What a row sets off (a hook's stop, an end) takes effect once the chunk after it is over, also
+    where it was written sooner, for a checkpoint: saving changes nothing.
+
+    Attributes:
+        last: every member's last row.
+        failures: member -> why its training can't go on.
     """
 
     def __init__(self, size: int, callbacks: Mapping[str, Callback], writers: Writers) -> None:
@@ -37,33 +41,47 @@ class RowLog:
         self.hooks: list[list[tuple[str, Hook]]] = [
             [(name, c.hook()) for name, c in callbacks.items() if c.hook] for _ in range(size)
         ]
-        self.held: list[Row | None] = [None] * size
-        self.stopping: set[int] = set()
+        self.last: list[Row] = [Row(0, 0.0)] * size
         self.failures: dict[int, str] = {}
-        self.ended: set[int] = set()
+        self._stopping: dict[int, int] = {}  # member -> step of the row that did it
+        self._ended: dict[int, int] = {}
         self._pending: Readings | None = None
 
-    @property
-    def all_done(self) -> bool:
-        """No member is active any more, as far as the host knows."""
-        return len(self.ended) == len(self.held)
+    def stopping(self, step: int) -> set[int]:
+        """Whom a row before this step told to stop."""
+        return {member for member, at in self._stopping.items() if at < step}
+
+    def ended(self, step: int) -> set[int]:
+        """Who isn't active any more, by the rows before this step."""
+        return {member for member, at in self._ended.items() if at < step}
+
+    def replay(self, member: int, rows: Sequence[Row], *, active: bool) -> None:
+        """Show a member's hooks the rows that are written already, as at the first time.
+
+        `active`: whether it trains on after the last of them.
+        """
+        for row in rows:
+            self.last[member] = row
+            self._look(member, row)
+        if not active:
+            self._ended.setdefault(member, self.last[member].step)
 
     def put(self, readings: Readings) -> None:
         """Queue this chunk's readings; handle those of the chunk before."""
-        before, self._pending = self._pending, readings
-        if before is not None:
-            self._handle(before)
+        self.catch_up()
+        self._pending = readings
 
     def catch_up(self) -> None:
         """Handle what is still queued."""
-        if self._pending is not None:
-            self._handle(self._pending)
-            self._pending = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._handle(pending)
 
     def finish(self, member: int, scalars: Mapping[str, float]) -> None:
-        """Write a member's last row, with its final numbers."""
-        row = self.held[member] or Row(0, 0.0)
-        self._write(member, Row(row.step, row.epoch, row.scalars | dict(scalars), row.histograms))
+        """Add the final numbers to a member's last row."""
+        if scalars:
+            row = self.last[member]
+            self._write(member, Row(row.step, row.epoch, dict(scalars)))
 
     def _handle(self, readings: Readings) -> None:
         parts = jax.device_get(readings.parts)
@@ -71,17 +89,13 @@ class RowLog:
             outcomes = [part["outcome"][place] for part in parts if "outcome" in part]
             row = row_of(place, readings.step, readings.epoch, parts)
             if row is None or member in self.failures:
-                self.ended.add(member)
+                self._ended.setdefault(member, readings.step)
                 continue
             if outcomes and outcomes[-1] != ACTIVE:
-                self.ended.add(member)
-            self._keep(member, row)
+                self._ended.setdefault(member, readings.step)
+            self.last[member] = row
+            self._write(member, row)
             self._look(member, row)
-
-    def _keep(self, member: int, row: Row) -> None:
-        before, self.held[member] = self.held[member], row
-        if before is not None:
-            self._write(member, before)
 
     def _write(self, member: int, row: Row) -> None:
         try:
@@ -90,8 +104,9 @@ class RowLog:
             self.fail(error.member, str(error))
 
     def _look(self, member: int, row: Row) -> None:
-        if member in self.stopping:
-            return  # its last row was on its way when it was told to stop
+        if member in self._stopping:  # its last row was on its way when it was told to stop
+            self._ended.setdefault(member, row.step)
+            return
         for name, hook in self.hooks[member]:
             try:
                 said = hook(row.step, row.epoch, row.scalars)
@@ -101,13 +116,13 @@ class RowLog:
             if isinstance(said, Say | Stop):
                 self.writers.message(member, said.text)
             if isinstance(said, Stop):
-                self.stopping.add(member)
+                self._stopping[member] = row.step
 
     def fail(self, member: int, cause: str) -> None:
         """A member's own hook or record broke: it ends here; the others go on."""
         self.failures.setdefault(member, cause)
-        self.stopping.add(member)
-        self.ended.add(member)
+        self._stopping.setdefault(member, self.last[member].step)
+        self._ended.setdefault(member, self.last[member].step)
 
 
 def row_of(place: int, step: int, epoch: float, parts: Sequence[Mapping[str, Any]]) -> Row | None:

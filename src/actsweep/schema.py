@@ -95,7 +95,8 @@ class MeshConfig:
 
 @dataclass
 class TrainerConfig:
-    """Length, batches, stopping and arithmetic of the training."""
+    """Length, batches, stopping and arithmetic of the training; how often it is saved, in seconds
+    (0: after every chunk), and within how many seconds it ends when it is told to."""
 
     epochs: int = 10
     batch_size: int = 256
@@ -104,6 +105,8 @@ class TrainerConfig:
     precision: str = "float32"
     chunk_steps: int = 100
     probe_examples: int = 512
+    save_every_s: float = 60.0
+    grace_s: float = 30.0
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
 

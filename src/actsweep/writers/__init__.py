@@ -12,8 +12,10 @@ from actsweep.writers.console import Console
 from actsweep.writers.metrics_file import (
     HistogramSeries,
     MetricsFile,
+    lacks,
     read_histograms,
     read_metrics,
+    read_rows,
 )
 from actsweep.writers.wandb_writer import WandbWriter
 
@@ -28,6 +30,8 @@ __all__ = [
     "WandbWriter",
     "Writer",
     "Writers",
+    "lacks",
     "read_histograms",
     "read_metrics",
+    "read_rows",
 ]

@@ -7,12 +7,14 @@ JSON has no NaN and no infinity: both are written as null and read as NaN.
 import io
 import json
 import math
+import os
 import time
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -41,7 +43,10 @@ class HistogramSeries:
 @dataclass
 class _Member:
     info: MemberInfo
-    file: TextIO
+    file: BinaryIO
+    rows: int = 0
+    last: dict[str, Any] = field(default_factory=dict)
+    last_at: int = 0
     histograms: dict[str, list[tuple[int, np.ndarray]]] = field(default_factory=dict)
     edges: dict[str, np.ndarray] = field(default_factory=dict)
     unsaved: bool = False
@@ -59,25 +64,38 @@ class MetricsFile:
         self._next_save = 0.0
 
     def open(self, members: Sequence[MemberInfo]) -> None:
-        """Open each member's file at its end; the folders exist (`ledger.prepare`)."""
+        """Open each member's file. The folders exist (`ledger.prepare`); of a run that goes on,
+        the rows up to there are kept and those after it are cut off."""
         for index, info in enumerate(members):
             path = info.run_dir / "metrics.jsonl"
             with _raising(index, info, path):
-                file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open until `finish`)
-                self._members.append(_Member(info, file))
+                if info.resumed_at is None:
+                    self._members.append(_Member(info, open(path, "w+b")))  # noqa: SIM115
+                else:
+                    self._members.append(_reopen(info, info.resumed_at))
         self._next_save = time.monotonic() + SAVE_EVERY
 
     def row(self, member: int, row: Row) -> None:
-        """Append one line, handed to the operating system at once; keep the histograms."""
+        """Append one line, handed to the operating system at once; keep the histograms. A row of
+        the same step as the one before joins it."""
         one = self._members[member]
         with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
-            one.file.write(_line(row))
-            one.file.flush()
+            _append(one, row)
         with _raising(member, one.info, one.info.run_dir / "histograms.npz"):
             for name, histogram in row.histograms.items():
                 _keep(one, row.step, name, histogram)
         if row.histograms and time.monotonic() >= self._next_save:
             self._save_all()
+
+    def mark(self, member: int) -> dict[str, Any]:
+        """Have all that was written on the disk; what `lacks` compares the files with later."""
+        one = self._members[member]
+        self._save(member)
+        with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
+            _check_there(one)
+            os.fsync(one.file.fileno())
+        series = {name: len(taken) for name, taken in one.histograms.items()}
+        return {"rows": one.rows, "last": one.last.get("step", 0), "histograms": series}
 
     def message(self, member: int, text: str) -> None:
         """Append one line to `messages.log`."""
@@ -91,6 +109,8 @@ class MetricsFile:
         one = self._members[member]
         self._save(member)
         with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
+            _check_there(one)
+            os.fsync(one.file.fileno())
             one.file.close()
         path = one.info.run_dir / "summary.json"
         with _raising(member, one.info, path):
@@ -148,23 +168,73 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: a line other than the last is not a row.
     """
+    rows = [plain for _, plain in _lines(path)]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    return {
+        key: np.array([math.nan if (v := row.get(key)) is None else v for row in rows], float)
+        for key in columns
+    }
+
+
+def read_rows(path: Path, step: int) -> list[Row]:
+    """The rows up to a step as they were handed to the writers, without histograms. What was NaN or
+    infinite is NaN.
+
+    Raises:
+        UserError: as `read_metrics`.
+    """
+    found = []
+    for _, plain in _lines(path):
+        if plain["step"] > step:
+            break
+        values = {k: v for k, v in plain.items() if k not in ("step", "epoch")}
+        scalars = {k: math.nan if v is None else _as_measured(v) for k, v in values.items()}
+        found.append(Row(plain["step"], plain["epoch"], scalars))
+    return found
+
+
+def lacks(run_dir: Path, step: int, mark: Mapping[str, Any]) -> str | None:
+    """What a run's files lack of the rows that they had at a step; None if all is there.
+
+    Args:
+        run_dir: the run's folder.
+        step: rows beyond it don't matter.
+        mark: what `MetricsFile.mark` returned then.
+    """
+    try:
+        steps = [plain["step"] for _, plain in _lines(run_dir / "metrics.jsonl")]
+        kept = [one for one in steps if one <= step]
+        if len(kept) != mark["rows"] or kept[-1:] != [mark["last"]][: len(kept)]:
+            return f"metrics.jsonl holds {len(kept)} rows of {mark['rows']}"
+        if mark["histograms"]:
+            series = read_histograms(run_dir / "histograms.npz")
+            for name, number in mark["histograms"].items():
+                if name not in series or np.sum(series[name].steps <= step) != number:
+                    return f"histograms.npz lacks some of {name}"
+    except (OSError, UserError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        return f"its measurements can't be read: {error}"
+    return None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Where each whole line starts, in bytes, and the row in it."""
+    place = 0
     lines = Path(path).read_bytes().split(b"\n")
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        if number == len(lines):
-            break  # empty after a whole last line, else cut short
+    for number, line in enumerate(lines[:-1], start=1):  # the last is empty, or cut short
         try:
             row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-            rows.append({key: math.nan if v is None else float(v) for key, v in row.items()})
-        except (ValueError, TypeError) as error:
+            if not isinstance(row, dict) or not all(
+                v is None or isinstance(v, int | float) for v in row.values()
+            ):
+                raise ValueError("not an object of numbers")
+            row["step"], row["epoch"]
+        except (ValueError, KeyError) as error:
             raise UserError(
                 f"{path}, line {number}: not a row of metrics ({error}); the file is damaged: "
                 "restore it, or train the run anew with rerun=all"
             ) from error
-    columns = dict.fromkeys(key for row in rows for key in row)
-    return {key: np.array([row.get(key, math.nan) for row in rows]) for key in columns}
+        yield place, row
+        place += len(line) + 1
 
 
 def read_histograms(path: Path) -> dict[str, HistogramSeries]:
@@ -179,11 +249,53 @@ def read_histograms(path: Path) -> dict[str, HistogramSeries]:
         }
 
 
-def _line(row: Row) -> str:
+def _reopen(info: MemberInfo, step: int) -> _Member:
+    """A member's files as they were at a step, ready for what follows."""
+    path = info.run_dir / "metrics.jsonl"
+    rows = [(at, plain) for at, plain in _lines(path) if plain["step"] <= step]
+    (info.run_dir / "messages.log").unlink(missing_ok=True)  # its lines are said again
+    one = _Member(info, open(path, "r+b"), rows=len(rows))  # noqa: SIM115
+    if rows:
+        one.last_at, one.last = rows[-1]
+    one.file.seek(one.last_at + len(_line(one.last) if rows else b""))
+    one.file.truncate()
+    histograms = info.run_dir / "histograms.npz"
+    for name, series in (read_histograms(histograms) if histograms.exists() else {}).items():
+        kept = zip(series.steps.tolist(), series.counts, strict=True)
+        one.histograms[name] = [(at, counts) for at, counts in kept if at <= step]
+        one.edges[name] = series.edges
+    return one
+
+
+def _append(one: _Member, row: Row) -> None:
     values = {key: v if math.isfinite(v) else None for key, v in numbers(row).items()}
     values.pop("step", None)
     plain = {"step": int(row.step), **values}
-    return json.dumps(plain, separators=(",", ":"), allow_nan=False) + "\n"
+    if one.rows and one.last["step"] == plain["step"]:
+        plain = one.last | plain  # starts as the line that it replaces: a crash leaves one of them
+    else:
+        one.last_at, one.rows = one.file.seek(0, os.SEEK_END), one.rows + 1
+    one.file.seek(one.last_at)
+    one.file.write(_line(plain))
+    one.file.flush()
+    one.last = plain
+    _check_there(one)
+
+
+def _line(plain: Mapping[str, Any]) -> bytes:
+    return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _as_measured(value: float) -> float:
+    """The float32 whose fewest digits the file has; any other number as it is."""
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    return float(single) if float(str(single)) == value else float(value)
+
+
+def _check_there(one: _Member) -> None:
+    if os.fstat(one.file.fileno()).st_nlink == 0:
+        raise FileNotFoundError("it was deleted during the training")
 
 
 def _keep(one: _Member, step: int, name: str, histogram: Histogram) -> None:

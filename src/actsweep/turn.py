@@ -1,0 +1,251 @@
+"""One turn: the members that train at once, from their folders to their results."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from actsweep import config, ledger, loop, members
+from actsweep.callbacks import Callback
+from actsweep.config import RunConfig
+from actsweep.data import Dataset
+from actsweep.errors import UserError
+from actsweep.fit import Fitted
+from actsweep.ledger import RunDir
+from actsweep.loop import Finished, Start
+from actsweep.members import Member, Pack
+from actsweep.network import Task
+from actsweep.resume import Saver
+from actsweep.signals import Interrupted, watch
+from actsweep.writers import (
+    Console,
+    MemberInfo,
+    MetricsFile,
+    WandbWriter,
+    Writer,
+    Writers,
+    read_metrics,
+)
+
+log = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+Results = dict[str, Result]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pack stands in its sweep: the sweep's name, runs before this pack, runs in all, and
+    how many times the sweep was told to retry, from 1 on."""
+
+    sweep: str
+    offset: int = 0
+    total: int | None = None
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the members of a pack have in common, once data and devices are there."""
+
+    pack: Pack
+    task: Task
+    looks: Mapping[str, Callback]
+    data: Dataset
+    fitted: Fitted
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Members that train at once; where they go on, and the seconds that each has had before."""
+
+    members: Sequence[Member]
+    start: Start | None
+    seconds: Sequence[float]
+
+
+def train(job: Job, turn: Turn, place: Place) -> Results:
+    """Train some members of a pack to their end; their summaries by run id.
+
+    Raises:
+        Interrupted: a signal asked for it; the members are saved.
+        UserError: a writer refuses to start; nothing has been trained.
+    """
+    folders = [folder_of(member.config) for member in turn.members]
+    _prepare(turn, folders, place)
+    metrics = MetricsFile()
+    writers = Writers([metrics, *_writers(job.pack.static, place)])
+    about = {"task": asdict(job.task)}
+    trainer = job.pack.static.trainer
+    saver = Saver(folders, metrics, about, turn.seconds, trainer, watch)
+    try:
+        with watch.patience():
+            writers.open([_info(m, turn, place) for m in turn.members])
+            finished = _loop(job, turn, writers, saver)
+            return _close_all(job, turn, finished, saver, writers)
+    except UserError:  # refused before anything was trained
+        for folder in folders:
+            if turn.start is None:
+                shutil.rmtree(folder.path, ignore_errors=True)
+            else:
+                _write_status(folder, "preempted", *_reached(folder), "refused")
+        raise
+    except BaseException as error:
+        record(folders, error)
+        raise
+    finally:
+        writers.close()
+
+
+def _prepare(turn: Turn, folders: Sequence[RunDir], place: Place) -> None:
+    by = {"sweep": place.sweep, "attempt": place.attempt}
+    for member, folder in zip(turn.members, folders, strict=True):
+        if turn.start is None:
+            ledger.prepare(folder, config.to_dict(member.config), **by)
+        else:
+            ledger.reopen(folder, turn.start.step, **by)
+
+
+def _loop(job: Job, turn: Turn, writers: Writers, saver: Saver) -> Finished:
+    own = Pack(job.pack.static, tuple(turn.members))
+    return loop.train(
+        job.fitted.population.refill(members.stack(own)),
+        job.fitted.sets,
+        job.data,
+        job.pack.static.trainer,
+        own.seeds,
+        job.looks,
+        writers,
+        turn.start,
+        saver,
+    )
+
+
+def folder_of(run: RunConfig) -> RunDir:
+    """A run's folder."""
+    return RunDir(Path(run.paths.outputs), members.run_id(run))
+
+
+def _writers(run: RunConfig, place: Place) -> list[Writer]:
+    found: list[Writer] = []
+    if run.logger.mode != "disabled":
+        found.append(
+            WandbWriter(
+                mode=run.logger.mode,
+                project=run.logger.project,
+                entity=run.logger.entity,
+                tags=run.logger.tags,
+                require_online=run.logger.require_online,
+            )
+        )
+    if run.logger.console:
+        found.append(Console(run_offset=place.offset, total_runs=place.total))
+    return found
+
+
+def _info(member: Member, turn: Turn, place: Place) -> MemberInfo:
+    run = member.config
+    return MemberInfo(
+        run_id=member.run_id,
+        run_dir=folder_of(run).path,
+        config=config.to_dict(run),
+        act=run.act["name"],
+        depth=len(run.widths),
+        init=run.init.name,
+        seed=run.seed,
+        model=run.model.name,
+        data=run.data.name,
+        lr=run.optim.lr,
+        sweep=place.sweep,
+        total_epochs=run.trainer.epochs,
+        resumed_at=turn.start.step if turn.start else None,
+    )
+
+
+def _close_all(job: Job, turn: Turn, finished: Finished, saver: Saver, writers: Writers) -> Results:
+    results = {}
+    for index, member in enumerate(turn.members):
+        watch.check()  # those that are left go on from their checkpoints
+        results[member.run_id] = _close(index, member, job.task, finished, saver, writers)
+    return results
+
+
+def _close(
+    index: int, member: Member, task: Task, finished: Finished, saver: Saver, writers: Writers
+) -> Result:
+    """Save one member's last state, then its summary, then its status: complete comes last."""
+    folder = folder_of(member.config)
+    failure = finished.failures.get(index)
+    state = "failed" if failure else "diverged" if finished.diverged[index] else "complete"
+    cause = failure or ("the loss is not finite" if state == "diverged" else None)
+    summary = _summary(index, member, state, finished, task, saver.seconds(index))
+    try:
+        if not failure:  # its last good checkpoint is where it can go on
+            own = jax.tree.map(lambda leaf: leaf[index], finished.state)
+            saver.save_last(index, finished.last_step, finished.epochs[index], own)
+        writers.finish(index, state, summary)
+    except Exception as error:
+        log.error("%s: %s", member.run_id, error)
+        state, cause = "failed", f"{type(error).__name__}: {error}"
+        summary["state"] = state
+    _write_status(folder, state, finished.steps[index], finished.epochs[index], cause)
+    return summary
+
+
+def _summary(
+    index: int, member: Member, state: str, finished: Finished, task: Task, seconds: float
+) -> Result:
+    """The final numbers; `seconds` is the member's equal share of its pack's wall-clock time."""
+    run, numbers = member.config, finished.final[index]
+    score = finished.best_score[index] if finished.best_epoch[index] else None
+    classify = task.classes is not None
+    return {
+        "run_id": member.run_id,
+        "act": run.act["name"],
+        "depth": len(run.widths),
+        "init": run.init.name,
+        "seed": run.seed,
+        "lr": run.optim.lr,
+        "state": state,
+        "epochs": finished.epochs[index],
+        "best_epoch": finished.best_epoch[index],
+        "best_val_accuracy": score if classify else None,
+        "best_val_loss": None if classify or score is None else -score,
+        "test_accuracy": numbers.get("test/accuracy"),
+        "test_loss": numbers.get("test/loss"),
+        "train_loss": numbers.get("train/loss"),
+        "dead_frac": numbers.get("exact_dead_frac/all"),
+        "seconds": round(seconds, 3),
+    }
+
+
+def record(folders: Sequence[RunDir], error: BaseException) -> None:
+    """Say in each unfinished run's status what ended it."""
+    interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+    cause = f"{type(error).__name__}: {error}"
+    if interrupted:
+        cause = error.signal.name if isinstance(error, Interrupted) else "interrupted"
+    for folder in folders:
+        if (ledger.read_status(folder) or {}).get("state") == "running":
+            state = "preempted" if interrupted else "failed"
+            _write_status(folder, state, *_reached(folder), cause)
+
+
+def _reached(folder: RunDir) -> tuple[int, float]:
+    """Step and epoch of the last row that is on disk."""
+    try:
+        columns = read_metrics(folder.metrics)
+        return int(columns["step"][-1]), float(columns["epoch"][-1])
+    except (OSError, KeyError, IndexError, UserError):
+        return 0, 0.0
+
+
+def _write_status(folder: RunDir, state: str, step: int, epoch: float, cause: str | None) -> None:
+    try:
+        ledger.write_status(folder, state, step=step, epoch=epoch, cause=cause)
+    except OSError as error:
+        log.error("%s: can't write its status: %s", folder.run_id, error)

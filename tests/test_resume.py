@@ -1,0 +1,117 @@
+"""Exact resume: cut short anywhere, a pack ends with the bytes of one that never was."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_run import LIGHT, make
+
+from actsweep import checkpoint, ledger, members, resume, run
+from actsweep.callbacks.base import Callback, Hook, Say, Stop
+from actsweep.config import RunConfig
+from actsweep.ledger import RunDir
+from actsweep.run import Place
+from actsweep.writers import read_histograms
+
+LOOKS: dict[str, Any] = {
+    **LIGHT,
+    "histograms": {},
+    "mine": {"_target_": f"{__name__}.counting"},
+}
+STEPS = {"epochs": 4, "batch_size": 64, "probe_examples": 128, "chunk_steps": 6, "save_every_s": 0}
+
+
+def counting() -> Callback:
+    """A hook with a memory: it speaks at every fourth row, and seed 2's stops at the eighth."""
+
+    def hook() -> Hook:
+        seen: list[float] = []
+
+        def look(step: int, epoch: float, readings: Any) -> Say | Stop | None:
+            seen.append(readings.get("train/loss", 0.0))
+            if len(seen) == 8 and sum(seen) > 15.0:
+                return Stop(f"enough after {len(seen)} rows, in all {sum(seen)!r}")
+            return Say(f"{len(seen)} rows, in all {sum(seen)!r}") if len(seen) % 4 == 0 else None
+
+        return look
+
+    return Callback(hook=hook)
+
+
+def pack(outputs: Path, *numbers: int, **changes: Any) -> list[RunConfig]:
+    """Some members; the last of several diverges at once."""
+    plain = {"callbacks": LOOKS, "trainer": STEPS, **changes}
+    runs = [make(outputs, seed=seed, **plain) for seed in numbers]
+    if len(runs) > 2:
+        runs[-1].optim.lr = 1e30
+    return runs
+
+
+class Cut:
+    """Lets `limit` chunks pass, then ends the training as a signal would, or as a kill."""
+
+    def __init__(self, limit: int, saves: bool) -> None:
+        self.limit, self.saves = limit, saves
+
+    def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        left, whole = [self.limit], resume.Saver.save
+
+        def save(self_: Any, *arguments: Any) -> None:
+            left[0] -= 1
+            if left[0] == 0 and not self.saves:
+                raise KeyboardInterrupt
+            whole(self_, *arguments)
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(resume.Saver, "save", save)
+
+
+def end_up(runs: Sequence[RunConfig], tries: Callable[[], int | None]) -> list[run.Result]:
+    """Train, cut short again and again, to the end."""
+    while (limit := tries()) is not None:
+        with pytest.MonkeyPatch.context() as patch:
+            Cut(limit, saves=limit % 2 == 0).apply(patch)
+            try:
+                return run.run_pack(runs, Place("sweep"))
+            except KeyboardInterrupt:
+                states = {(ledger.read_status(folder(one)) or {})["state"] for one in runs}
+                assert states == {"preempted"}
+    return run.run_pack(runs, Place("sweep"))
+
+
+def folder(one: RunConfig) -> RunDir:
+    return RunDir(Path(one.paths.outputs), members.run_id(one))
+
+
+def what_is_left(one: RunConfig) -> dict[str, Any]:
+    """All that must be the same whatever happened on the way."""
+    place = folder(one)
+    (step,) = checkpoint.steps(place.checkpoints)
+    flat, about = checkpoint.load(place.checkpoints, step)
+    summary = ledger.read_summary(place) or {}
+    series = read_histograms(place.histograms)
+    return {
+        "step": step,
+        "state": {name: value.tobytes() for name, value in flat.items()},
+        "about": {key: value for key, value in about.items() if key != "seconds"},
+        "summary": {key: value for key, value in summary.items() if key != "seconds"},
+        "metrics": place.metrics.read_bytes(),
+        "messages": place.messages.read_text() if place.messages.exists() else "",
+        "histograms": {name: (s.counts.tobytes(), s.steps.tobytes()) for name, s in series.items()},
+    }
+
+
+def test_cut_after_some_chunks(tmp_path: Path) -> None:
+    whole = pack(tmp_path / "whole", 0, 1, 2, 3)
+    run.run_pack(whole, Place("sweep"))
+    expected = [what_is_left(one) for one in whole]
+    assert len({one["metrics"].count(b"\n") for one in expected}) > 1  # some end early
+    assert any("enough" in one["messages"] for one in expected)
+    for limit in (1, 2, 7, 8, 11):
+        cut = pack(tmp_path / str(limit), 0, 1, 2, 3)
+        left = iter([limit])
+        end_up(cut, lambda left=left: next(left, None))  # type: ignore[misc]
+        for one, other in zip(cut, expected, strict=True):
+            assert what_is_left(one) == other, limit
