@@ -10,15 +10,14 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 
 # Each layer may import those before it, and its own.
-PARTS = (
-    "activations inits models optim data callbacks writers checkpoint ledger signals stats table"
-)
+PARTS = "activations inits models optim data callbacks writers checkpoint claims stats table"
 LAYERS = (
     ("errors",),
     ("explain", "schema", "target"),
     ("checks", "command"),
     ("config",),
     ("members", "compose"),
+    ("ledger", "signals"),
     tuple(PARTS.split()),
     ("network",),
     ("step",),
@@ -28,6 +27,7 @@ LAYERS = (
     ("fit", "load", "resume"),
     ("turn",),
     ("run",),
+    ("sweeps",),
     ("app",),
     ("hydra_plugins.actsweep_pack.launch",),
     ("hydra_plugins.actsweep_pack.sweeper",),
@@ -41,7 +41,7 @@ NO_JAX = (
         "actsweep.schema",
         "actsweep.signals",
         "actsweep.stats",
-        "actsweep.table",
+        *("actsweep.sweeps", "actsweep.table"),
     ),
     *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.launch"),
     "hydra_plugins.actsweep_pack.sweeper",

@@ -56,6 +56,18 @@ def member(run: RunConfig) -> Member:
     return Member(run, run_id(run))
 
 
+def describe(run: RunConfig) -> dict[str, Any]:
+    """What tells a run apart from others at a glance; every summary starts with it."""
+    return {
+        "run_id": run_id(run),
+        "act": run.act["name"],
+        "depth": len(run.widths),
+        "init": run.init.name,
+        "seed": run.seed,
+        "lr": run.optim.lr,
+    }
+
+
 def run_id(run: RunConfig) -> str:
     """Readable head + 8 hex digits of the hash of all that can change the result.
 

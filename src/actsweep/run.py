@@ -4,14 +4,15 @@ import functools
 import json
 import logging
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from pathlib import Path
 
 import jax
 
 from actsweep import callbacks as observers
 from actsweep import config, data, fit, ledger, members
+from actsweep.claims import Claims
 from actsweep.config import DataConfig, RunConfig
 from actsweep.data import Dataset
 from actsweep.errors import UserError, bad_value
@@ -20,7 +21,7 @@ from actsweep.members import Member, Pack
 from actsweep.network import Task
 from actsweep.population import set_up_devices
 from actsweep.resume import Point, points
-from actsweep.turn import Job, Place, Result, Results, Turn, folder_of, record, train
+from actsweep.turn import Job, Place, Result, Results, Turn, busy, folder_of, record, train
 from actsweep.writers import wandb_support as support
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
         place: for the progress display, W&B's group, and `rerun`.
 
     Returns:
-        A summary for each run, in order, with `state` and `reused`.
+        A summary for each run, in order, with `state` and `reused`; of a run that another process
+        is training, with `busy`, which says who.
 
     Raises:
         Interrupted: a signal asked for it; what was training is saved.
@@ -43,14 +45,26 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
     """
     everyone = [members.member(run) for run in runs]
     reused, due = _sort_out(everyone, place)
-    fresh = _train(due, place) if due else {}
+    fresh: Results = {}
+    if due:
+        with Claims(Path(runs[0].paths.outputs), place.sweep) as claims:
+            ours = claims.take([m.run_id for m in due])
+            fresh = {m.run_id: busy(m.config) for m in due if m.run_id not in ours}
+            late, due = _sort_out([m for m in due if m.run_id in ours], place)
+            reused |= late  # another process has completed them since
+            fresh |= _train(due, place, claims) if due else {}
     jax.clear_caches()  # a long sweep would keep the programs of every pack that has ended
-    for run_id in reused:
-        log.info("%s: complete already; rerun=all trains it again", run_id)
+    _name_reused([m for m in everyone if m.run_id in reused])
     return [
         {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused}
         for m in everyone
     ]
+
+
+def _name_reused(known: Sequence[Member]) -> None:
+    if known:
+        who = known[0].run_id if len(known) == 1 else f"{len(known)} runs"
+        log.info("%s: complete already; rerun=all trains again", who)
 
 
 def foresee(runs: Sequence[RunConfig]) -> tuple[str, Collection[str]]:
@@ -114,7 +128,7 @@ def _load(config: str) -> Dataset:
     return data.load(DataConfig(**json.loads(config)), log.info)
 
 
-def _train(due: Sequence[Member], place: Place) -> Results:
+def _train(due: Sequence[Member], place: Place, claims: Claims) -> Results:
     """Train members of one program, in turns; a turn that breaks doesn't end the others."""
     job = _set_up_recorded(members.expand(due))
     results: Results = {}
@@ -124,7 +138,7 @@ def _train(due: Sequence[Member], place: Place) -> Results:
     while waiting:
         turn = waiting.pop(0)
         try:
-            results |= train(job, turn, replace(place, offset=place.offset + len(results)))
+            results |= train(job, turn, replace(place, offset=place.offset + len(results)), claims)
         except Exception as error:
             if _out_of_memory(error) and len(turn.members) > 1:
                 job, waiting = _in_halves(job, turn, waiting, place)
@@ -234,17 +248,5 @@ def _check_batch(run: RunConfig, examples: int) -> None:
 
 def failed(run: RunConfig, error: BaseException) -> Result:
     """The result of a run whose pack broke."""
-    known: Mapping[str, Any] = {
-        "run_id": members.run_id(run),
-        "act": run.act["name"],
-        "depth": len(run.widths),
-        "init": run.init.name,
-        "seed": run.seed,
-        "lr": run.optim.lr,
-    }
-    return {
-        **known,
-        "state": "failed",
-        "cause": f"{type(error).__name__}: {error}",
-        "reused": False,
-    }
+    cause = f"{type(error).__name__}: {error}"
+    return {**members.describe(run), "state": "failed", "cause": cause, "reused": False}

@@ -150,10 +150,14 @@ def _remarks(results: Sequence[Result]) -> list[str]:
     reused = sum(bool(result.get("reused")) for result in results)
     if reused:
         lines.append(f"{reused} of {len(results)} runs were complete already (rerun=all repeats)")
+    alike: dict[tuple[str, str], list[str]] = {}
     for result in results:
         if result["state"] != "complete":
             why = " ".join(str(result.get("cause") or "").split())
-            lines.append(f"{result['run_id']} {result['state']}{': ' + why if why else ''}")
+            alike.setdefault((result["state"], why), []).append(result["run_id"])
+    for (state, why), run_ids in alike.items():
+        who = ", ".join(run_ids) if len(run_ids) < 4 else f"{run_ids[0]} and {len(run_ids) - 1} more"
+        lines.append(f"{who} {state}{': ' + why if why else ''}")
     return lines
 
 

@@ -11,6 +11,7 @@ import jax
 
 from actsweep import config, ledger, loop, members
 from actsweep.callbacks import Callback
+from actsweep.claims import Claims, holder_of
 from actsweep.config import RunConfig
 from actsweep.data import Dataset
 from actsweep.errors import UserError
@@ -68,7 +69,7 @@ class Turn:
     seconds: Sequence[float]
 
 
-def train(job: Job, turn: Turn, place: Place) -> Results:
+def train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
     """Train some members of a pack to their end; their summaries by run id.
 
     Raises:
@@ -77,7 +78,7 @@ def train(job: Job, turn: Turn, place: Place) -> Results:
     """
     folders = [folder_of(member.config) for member in turn.members]
     _prepare(turn, folders, place)
-    metrics = MetricsFile()
+    metrics = MetricsFile(claims.lost)
     writers = Writers([metrics, *_writers(job.pack.static, place)])
     about = {"task": asdict(job.task)}
     trainer = job.pack.static.trainer
@@ -86,7 +87,7 @@ def train(job: Job, turn: Turn, place: Place) -> Results:
         with watch.patience():
             writers.open([_info(m, turn, place) for m in turn.members])
             finished = _loop(job, turn, writers, saver)
-            return _close_all(job, turn, finished, saver, writers)
+            return _close_all(job, turn, finished, saver, writers, claims)
     except UserError:  # refused before anything was trained
         for folder in folders:
             if turn.start is None:
@@ -95,7 +96,8 @@ def train(job: Job, turn: Turn, place: Place) -> Results:
                 _write_status(folder, "preempted", *_reached(folder), "refused")
         raise
     except BaseException as error:
-        record(folders, error)
+        lost = claims.lost()
+        record([folder for folder in folders if folder.run_id not in lost], error)
         raise
     finally:
         writers.close()
@@ -166,12 +168,25 @@ def _info(member: Member, turn: Turn, place: Place) -> MemberInfo:
     )
 
 
-def _close_all(job: Job, turn: Turn, finished: Finished, saver: Saver, writers: Writers) -> Results:
+def _close_all(
+    job: Job, turn: Turn, finished: Finished, saver: Saver, writers: Writers, claims: Claims
+) -> Results:
     results = {}
     for index, member in enumerate(turn.members):
         watch.check()  # those that are left go on from their checkpoints
-        results[member.run_id] = _close(index, member, job.task, finished, saver, writers)
+        if member.run_id in claims.lost():
+            results[member.run_id] = busy(member.config)
+        else:
+            results[member.run_id] = _close(index, member, job.task, finished, saver, writers)
     return results
+
+
+def busy(run: RunConfig) -> Result:
+    """The result of a run that another process is training."""
+    holder = holder_of(folder_of(run))
+    who = f"{holder.host}, process {holder.pid} (sweep {holder.sweep})" if holder else "another"
+    cause = f"in training by {who}"
+    return {**members.describe(run), "state": "running", "busy": who, "cause": cause}
 
 
 def _close(
@@ -200,16 +215,11 @@ def _summary(
     index: int, member: Member, state: str, finished: Finished, task: Task, seconds: float
 ) -> Result:
     """The final numbers; `seconds` is the member's equal share of its pack's wall-clock time."""
-    run, numbers = member.config, finished.final[index]
+    numbers = finished.final[index]
     score = finished.best_score[index] if finished.best_epoch[index] else None
     classify = task.classes is not None
     return {
-        "run_id": member.run_id,
-        "act": run.act["name"],
-        "depth": len(run.widths),
-        "init": run.init.name,
-        "seed": run.seed,
-        "lr": run.optim.lr,
+        **members.describe(member.config),
         "state": state,
         "epochs": finished.epochs[index],
         "best_epoch": finished.best_epoch[index],

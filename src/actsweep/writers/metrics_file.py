@@ -10,7 +10,7 @@ import math
 import os
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,11 +55,15 @@ class _Member:
 class MetricsFile:
     """Writes `metrics.jsonl`, `histograms.npz`, `messages.log` and `summary.json` of every member.
 
+    Args:
+        taken: says which runs, by id, another process has taken over: their files are its own.
+
     Raises:
         MetricsError: from any method, with the member whose files can't be written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Callable[[], Collection[str]] = tuple) -> None:
+        self._taken = taken
         self._members: list[_Member] = []
         self._next_save = 0.0
 
@@ -78,7 +82,7 @@ class MetricsFile:
     def row(self, member: int, row: Row) -> None:
         """Append one line, handed to the operating system at once; keep the histograms. A row of
         the same step as the one before joins it."""
-        one = self._members[member]
+        one = self._ours(member)
         with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
             _append(one, row)
         with _raising(member, one.info, one.info.run_dir / "histograms.npz"):
@@ -89,7 +93,7 @@ class MetricsFile:
 
     def mark(self, member: int) -> dict[str, Any]:
         """Have all that was written on the disk; what `lacks` compares the files with later."""
-        one = self._members[member]
+        one = self._ours(member)
         self._save(member)
         with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
             _check_there(one)
@@ -99,14 +103,14 @@ class MetricsFile:
 
     def message(self, member: int, text: str) -> None:
         """Append one line to `messages.log`."""
-        info = self._members[member].info
+        info = self._ours(member).info
         path = info.run_dir / "messages.log"
         with _raising(member, info, path), open(path, "a", encoding="utf-8") as file:
             file.write(" ".join(text.splitlines()) + "\n")
 
     def finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
         """Write the last histograms and `summary.json`; the caller then writes the status."""
-        one = self._members[member]
+        one = self._ours(member)
         self._save(member)
         with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
             _check_there(one)
@@ -139,9 +143,16 @@ class MetricsFile:
             end = time.monotonic()
             self._next_save = end + max(SAVE_EVERY, SAVE_SHARE * (end - start))
 
+    def _ours(self, member: int) -> _Member:
+        one = self._members[member]
+        if one.info.run_id in self._taken():
+            why = "another process has taken the run over"
+            raise MetricsError(member, one.info.run_id, one.info.run_dir, why)
+        return one
+
     def _save(self, member: int) -> None:
         one = self._members[member]
-        if not one.unsaved:
+        if not one.unsaved or one.info.run_id in self._taken():
             return
         path = one.info.run_dir / "histograms.npz"
         with _raising(member, one.info, path):

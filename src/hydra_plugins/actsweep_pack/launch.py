@@ -1,12 +1,89 @@
-"""Starts jobs through any Hydra launcher and says how each one ended, also one that died."""
+"""Starts a sweep's jobs through any Hydra launcher, and says how each ended, also one that died."""
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from actsweep import app, sweeps
+from actsweep.app import Ends, Jobs
+from actsweep.errors import UserError
+from actsweep.sweeps import LAUNCH_FILE, Plan
+
+
+class Frozen:
+    """Stands in for Hydra's config loader in a launcher: every job gets the config that the sweep
+    had when it was submitted, and its runs. No file of `conf/` is read again, whenever it starts.
+    """
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """The job's config; its only override is `pack.members=[…]`."""
+        (override,) = sweep_overrides
+        config = copy.deepcopy(master_config)
+        with open_dict(config):
+            config.pack.members = override.partition("=")[2].strip("[]").split(",")
+            config.hydra.overrides.task = [override]
+        return config
+
+
+def train(plan: Plan, launcher: Launcher) -> int:
+    """Train a planned sweep through a launcher that is set up; the exit code.
+
+    Raises:
+        UserError: the launcher can't start jobs; nothing has started.
+    """
+    assert launcher.hydra_context is not None
+    assert launcher.config is not None
+    launcher.hydra_context = HydraContext(Frozen(), launcher.hydra_context.callbacks)  # type: ignore[arg-type]
+    name = launcher.config.hydra.runtime.choices["hydra/launcher"]
+
+    def start(jobs: Jobs) -> Ends:
+        try:
+            return launch(launcher, [[f"pack.members=[{','.join(job)}]"] for job in jobs])
+        except Exception as error:
+            if sweeps.started(plan):
+                return [error] * len(jobs)
+            sweeps.discard(plan.folder)
+            raise UserError(f"hydra/launcher={name}: {app.first_line(error)}") from error
+
+    return app.train_all(plan, start)
+
+
+def go_on(plan: Plan) -> int:
+    """Train what a sweep has left, through the launcher that it was submitted to; the exit code.
+
+    Raises:
+        UserError: the launcher can't start jobs.
+    """
+    setup_globals()
+    file = plan.folder / LAUNCH_FILE
+    config = OmegaConf.load(file)
+    assert isinstance(config, DictConfig)
+    with open_dict(config):
+        config.hydra.sweep.dir = str(plan.folder)
+    HydraConfig.instance().set_config(config)
+    configure_log(config.hydra.job_logging, config.hydra.verbose)
+    context = HydraContext(Frozen(), _no_callbacks())  # type: ignore[arg-type]
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=context, task_function=app.run, config=config
+    )
+    return train(plan, launcher)
+
+
+def _no_callbacks() -> Any:
+    from hydra._internal.callbacks import Callbacks
+
+    return Callbacks()
 
 
 def launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> list[Any]:

@@ -12,11 +12,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from actsweep import app, command, ledger, members
+from actsweep import app, command, ledger, members, sweeps
 from actsweep.compose import Composer
 from actsweep.config import RunConfig
-from actsweep.errors import UserError
-from hydra_plugins.actsweep_pack.launch import launch
+from hydra_plugins.actsweep_pack.launch import train
 
 
 @dataclass
@@ -59,39 +58,9 @@ class PackSweeper(BasicSweeper):
         folder = Path(self.config.hydra.sweep.dir)
         texts = [[given_by_id[members.run_id(one)] for one in pack] for pack in packs]
         ledger.check_writable(runs[0].paths.outputs)
-        app.write_plan(folder, packs, texts)
-        jobs = [
-            [*given[0], f"pack.members=[{','.join(map(members.run_id, pack))}]"]
-            for pack, given in zip(packs, texts, strict=True)
-        ]
-        results = self._launch(folder, packs, jobs)
-        order = {run_id: i for i, run_id in enumerate(given_by_id)}
-        raise SystemExit(app.finish(folder, sorted(results, key=lambda r: order[r["run_id"]])))
-
-    def _launch(
-        self, folder: Path, packs: Sequence[Sequence[RunConfig]], jobs: Sequence[Sequence[str]]
-    ) -> list[dict[str, Any]]:
-        """Train the packs, a job each; a job that died gives what its members left on disk.
-
-        Raises:
-            UserError: the launcher can't start jobs; nothing has started.
-        """
-        assert self.config is not None
-        assert self.launcher is not None
-        try:
-            ends = launch(self.launcher, jobs)
-        except Exception as error:
-            if app.started(folder, [one for pack in packs for one in pack]):
-                ends = [error] * len(jobs)
-            else:
-                app.discard(folder)
-                name = self.config.hydra.runtime.choices["hydra/launcher"]
-                raise UserError(f"hydra/launcher={name}: {app.first_line(error)}") from error
-        return [
-            result
-            for pack, end in zip(packs, ends, strict=True)
-            for result in (app.lost(folder, pack, end) if isinstance(end, Exception) else end)
-        ]
+        plan = sweeps.new_plan(folder, packs, texts)
+        sweeps.freeze(plan, self.config)
+        raise SystemExit(train(plan, self.launcher))
 
     def _product(self, arguments: list[str]) -> list[list[str]]:
         assert self.hydra_context is not None
