@@ -10,7 +10,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 
 # Each layer may import those before it, and its own.
-PARTS = "activations inits models optim data callbacks writers checkpoint ledger stats table"
+PARTS = "activations inits models optim data callbacks writers checkpoint ledger claims stats table"
 LAYERS = (
     ("errors",),
     ("explain", "schema", "target"),
@@ -31,7 +31,7 @@ LAYERS = (
 )
 NO_JAX = (
     *("actsweep", "actsweep.app", "actsweep.checks", "actsweep.command", "actsweep.config"),
-    "actsweep.compose",
+    *("actsweep.claims", "actsweep.compose"),
     *("actsweep.data", "actsweep.errors", "actsweep.explain", "actsweep.ledger"),
     *("actsweep.members", "actsweep.schema", "actsweep.stats", "actsweep.table"),
     *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.launch"),
