@@ -34,15 +34,10 @@ LAYERS = (
 )
 NO_JAX = (
     *("actsweep", "actsweep.app", "actsweep.checks", "actsweep.command", "actsweep.config"),
-    "actsweep.compose",
+    *("actsweep.claims", "actsweep.compose"),
     *("actsweep.data", "actsweep.errors", "actsweep.explain", "actsweep.ledger"),
-    *(
-        "actsweep.members",
-        "actsweep.schema",
-        "actsweep.signals",
-        "actsweep.stats",
-        *("actsweep.sweeps", "actsweep.table"),
-    ),
+    *("actsweep.members", "actsweep.schema", "actsweep.signals", "actsweep.stats"),
+    *("actsweep.sweeps", "actsweep.table"),
     *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.launch"),
     "hydra_plugins.actsweep_pack.sweeper",
 )

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +106,7 @@ def test_every_state_is_read_back(run: RunDir, state: str) -> None:
     assert (status["state"], status["step"], status["epoch"]) == (state, 7, 0.5)
     assert (status["cause"], status["slot"], status["pid"]) == ("loss is NaN", 3, os.getpid())
     assert set(status["versions"]) == {"actsweep", "jax"}
-    assert set(status["git"]) == {"sha", "dirty"}
+    assert set(status["git"]) == {"sha", "dirty", "diff"}
     assert status["started"].endswith("+00:00")
     assert status["started"] <= status["updated"]
 
@@ -144,22 +146,121 @@ def test_git_is_tolerant(tmp_path: Path, run: RunDir, monkeypatch: pytest.Monkey
     ledger._git.cache_clear()
     status = ledger.read_status(run)
     assert status is not None
-    assert status["git"] == {"sha": None, "dirty": None}
+    assert status["git"] == {"sha": None, "dirty": None, "diff": None}
+    assert ledger.other_code(status) is None
 
 
-def test_git_names_commit_and_dirt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A git repository with one commit of `code.py`, as the working folder."""
     monkeypatch.chdir(tmp_path)
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run(["git", "init", "-q"], check=True)
+    (tmp_path / "code.py").write_text("a = 1\n")
+    commit()
+    yield tmp_path
+    ledger._git.cache_clear()
+
+
+def commit() -> None:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", "add", "."], check=True)
     subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+
+
+def now() -> dict[str, Any]:
+    """The code as it is on disk, in this moment."""
     ledger._git.cache_clear()
-    clean = ledger._git()
-    (tmp_path / "new.py").write_text("")
-    ledger._git.cache_clear()
-    dirty = ledger._git()
-    ledger._git.cache_clear()
+    return ledger.provenance()
+
+
+def without_diff(status: dict[str, Any]) -> dict[str, Any]:
+    """As it was written before there were diffs."""
+    return {**status, "git": {k: v for k, v in status["git"].items() if k != "diff"}}
+
+
+def test_git_names_commit_and_changes(repository: Path) -> None:
+    clean = now()["git"]
     assert len(clean["sha"]) == 40
-    assert (clean["dirty"], dirty["dirty"]) == (False, True)
+    assert (clean["dirty"], clean["diff"]) == (False, None)
+    (repository / "new.py").write_text("")
+    assert now()["git"] == {**clean, "dirty": True}
+    (repository / "code.py").write_bytes(b"a = '\xe4'  # latin 1, as people have it\n")
+    first = now()["git"]
+    assert first["sha"] == clean["sha"]
+    assert len(first["diff"]) == 12
+    subprocess.run(["git", "config", "diff.noprefix", "true"], check=True)
+    subprocess.run(["git", "config", "color.ui", "always"], check=True)
+    subprocess.run(["git", "config", "diff.external", "echo"], check=True)
+    (repository / "deeper").mkdir()
+    os.chdir(repository / "deeper")
+    assert now()["git"] == first
+    (repository / "code.py").write_text("a = 3\n")
+    assert now()["git"]["diff"] not in (None, first["diff"])
+
+
+def test_the_same_code_is_no_other_code(repository: Path) -> None:
+    clean = now()
+    assert ledger.other_code(clean) is None
+    assert ledger.other_code(without_diff(clean)) is None
+    (repository / "notes.txt").write_text("not tracked")
+    now()
+    assert ledger.other_code(clean) is None
+    (repository / "code.py").write_text("a = 2\n")
+    changed = now()
+    assert ledger.other_code(changed) is None
+    (repository / "code.py").write_text("a = 3\n")
+    now()
+    (repository / "code.py").write_text("a = 2\n")
+    now()
+    assert ledger.other_code(changed) is None
+
+
+def test_other_changes_are_other_code(repository: Path) -> None:
+    clean = now()
+    git = f"git {clean['git']['sha'][:7]}"
+    (repository / "code.py").write_text("a = 2\n")
+    changed = now()
+    assert ledger.other_code(clean) == f"{git} (now with changes)"
+    assert ledger.other_code(without_diff(clean)) == f"{git} (now with changes)"
+    assert ledger.other_code(without_diff(changed)) == f"{git} with changes"
+    (repository / "code.py").write_text("a = 3\n")
+    now()
+    assert ledger.other_code(changed) == f"{git} with changes (now with others)"
+    subprocess.run(["git", "checkout", "-q", "."], check=True)
+    now()
+    assert ledger.other_code(changed) == f"{git} with changes (now without)"
+    assert ledger.other_code(without_diff(changed)) == f"{git} with changes (now without)"
+
+
+def test_another_commit_is_other_code(repository: Path) -> None:
+    clean = now()
+    old = f"git {clean['git']['sha'][:7]}"
+    (repository / "code.py").write_text("a = 2\n")
+    changed = now()
+    commit()
+    new = now()["git"]["sha"][:7]
+    assert ledger.other_code(clean) == f"{old} (now {new})"
+    assert ledger.other_code(changed) == f"{old} with changes (now {new})"
+    (repository / "code.py").write_text("a = 3\n")
+    now()
+    assert ledger.other_code(clean) == f"{old} (now {new} with changes)"
+
+
+def test_other_versions_are_other_code(repository: Path) -> None:
+    same = now()
+    jax = same["versions"]["jax"]
+    assert ledger.other_code({**same, "versions": {"jax": "0.1.2"}}) == f"jax 0.1.2 (now {jax})"
+    both = {"git": {**same["git"], "sha": "0" * 40}, "versions": {"jax": "0.1.2"}}
+    found = f"git 0000000 (now {same['git']['sha'][:7]}), jax 0.1.2 (now {jax})"
+    assert ledger.other_code(both) == found
+
+
+@pytest.mark.parametrize("status", [{}, {"git": None, "versions": None}, {"versions": {}}])
+def test_what_a_status_does_not_know_is_not_compared(status: Any, repository: Path) -> None:
+    now()
+    assert ledger.other_code(status) is None
+    unknown = {"git": {"sha": None, "dirty": None}, "versions": {"jax": None}}
+    assert ledger.other_code(unknown) is None
 
 
 def test_prepare_leaves_nothing_stale(run: RunDir) -> None:

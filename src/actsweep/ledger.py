@@ -6,6 +6,7 @@ the old file or the new one. JSON has no NaN and no infinity: both are written a
 
 import csv
 import functools
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -267,8 +268,7 @@ def write_status(
         "updated": now,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "git": _git(),
-        "versions": _versions(),
+        **provenance(),
         **extra,
     }
     write_json(run.status, status)
@@ -282,6 +282,46 @@ def read_status(run: RunDir) -> dict[str, Any] | None:
 def read_summary(run: RunDir) -> dict[str, Any] | None:
     """The run's final numbers, or None where there are none that can be read."""
     return _read_json(run.summary)
+
+
+def provenance() -> dict[str, Any]:
+    """Which code this process runs: `git` (sha, dirty, diff) and `versions` of packages."""
+    return {"git": _git(), "versions": _versions()}
+
+
+def other_code(status: Mapping[str, Any]) -> str | None:
+    """How the code that made a run differs from today's, such as `git 1a2b3c4 (now 5d6e7f8)`.
+
+    Args:
+        status: the run's `status.json`. What it doesn't know is not compared.
+
+    Returns:
+        None for the same code. Files that git doesn't track aren't seen.
+    """
+    then, now = status.get("versions") or {}, _versions()
+    found = [_other_commit(status.get("git") or {}, _git())]
+    found += [
+        f"{package} {then[package]} (now {version})"
+        for package, version in now.items()
+        if then.get(package) and version and then[package] != version
+    ]
+    return ", ".join(filter(None, found)) or None
+
+
+def _other_commit(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    if not (then.get("sha") and now["sha"]):
+        return None
+    changed = bool(then["diff"] if "diff" in then else then.get("dirty"))
+    old = f"git {then['sha'][:7]}{' with changes' if changed else ''}"
+    if then["sha"] != now["sha"]:
+        return f"{old} (now {now['sha'][:7]}{' with changes' if now['diff'] else ''})"
+    if "diff" not in then and changed and now["dirty"]:
+        return old  # written before diffs were: these may be the same changes or others
+    if then.get("diff") == now["diff"] and changed == bool(now["diff"]):
+        return None
+    if changed:
+        return f"{old} (now {'with others' if now['diff'] else 'without'})"
+    return f"{old} (now with changes)"
 
 
 def sweep_dir(outputs: str | Path, name: str) -> Path:
@@ -340,20 +380,28 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 @functools.cache
 def _git() -> dict[str, Any]:
-    """Commit and dirty flag of the repository around the working folder; nulls without one."""
+    """Commit, dirty flag and digest of the changes of the repository around the working folder.
 
-    def ask(*words: str) -> str | None:
+    Nulls without one; the digest is null as well if no tracked file has changed.
+    """
+
+    def ask(*words: str) -> bytes | None:
         try:
-            done = subprocess.run(
-                ["git", *words], capture_output=True, text=True, timeout=5, check=True
-            )
+            done = subprocess.run(["git", *words], capture_output=True, timeout=5, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()
 
     sha = ask("rev-parse", "HEAD")
     changes = ask("status", "--porcelain") if sha else None
-    return {"sha": sha, "dirty": None if changes is None else bool(changes)}
+    # `git diff HEAD` without a user's own settings, so that equal changes have equal digests.
+    plain = ("--binary", "--full-index", "--no-ext-diff", "--no-textconv")
+    diff = ask("diff-index", "-p", *plain, "HEAD") if changes else None
+    return {
+        "sha": sha.decode() if sha else None,
+        "dirty": None if changes is None else bool(changes),
+        "diff": hashlib.sha256(diff).hexdigest()[:12] if diff else None,
+    }
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,25 @@ VARYING = (
     "init.sigma_w",
     "init.sigma_b",
 )
+
+
+@dataclass(frozen=True)
+class Added:
+    """A config key that came after there were runs without it.
+
+    Attributes:
+        path: where it stands: a key, or a whole group of new ones.
+        neutral: the value under which a run is what it was before.
+        when: what else the config must say, by path, such as `{"act.name": "swish"}`.
+    """
+
+    path: str
+    neutral: Any
+    when: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Runs keep their ids when a key is added: here is what the runs from before would have said.
+ADDED: tuple[Added, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,7 @@ def run_id(run: RunConfig) -> str:
 
 def identity(run: RunConfig) -> dict[str, Any]:
     """All that can change the result, as nested plain values."""
-    own = {**what_counts(config.to_dict(run)), "id_version": ID_VERSION}
+    own = {**as_before(what_counts(config.to_dict(run))), "id_version": ID_VERSION}
     code = {target: _source_digest(target) for target in _targets(config.to_dict(run))}
     return own | ({"code": code} if code else {})
 
@@ -92,6 +111,26 @@ def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
     for group, keys in left_out.items():
         kept[group] = {key: value for key, value in plain[group].items() if key not in keys}
     return kept
+
+
+def as_before(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A config, as nested plain values, without the keys of `ADDED` that say nothing new."""
+    kept = copy.deepcopy(dict(plain))
+    for one in ADDED:
+        group, _, key = one.path.rpartition(".")
+        node = _at(kept, group) if group else kept
+        same = isinstance(node, dict) and _at(kept, one.path) == one.neutral
+        if same and all(_at(plain, path) == value for path, value in one.when.items()):
+            node.pop(key, None)
+    return kept
+
+
+def _at(plain: Mapping[str, Any], path: str) -> Any:
+    """A value of a config; None where there is none."""
+    node: Any = plain
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
 
 
 def static_part(run: RunConfig) -> RunConfig:

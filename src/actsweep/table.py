@@ -156,7 +156,9 @@ def _remarks(results: Sequence[Result]) -> list[str]:
             why = " ".join(str(result.get("cause") or "").split())
             alike.setdefault((result["state"], why), []).append(result["run_id"])
     for (state, why), run_ids in alike.items():
-        who = ", ".join(run_ids) if len(run_ids) < 4 else f"{run_ids[0]} and {len(run_ids) - 1} more"
+        who = (
+            ", ".join(run_ids) if len(run_ids) < 4 else f"{run_ids[0]} and {len(run_ids) - 1} more"
+        )
         lines.append(f"{who} {state}{': ' + why if why else ''}")
     return lines
 
