@@ -54,17 +54,19 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
             reused |= late  # another process has completed them since
             fresh |= _train(due, place, claims) if due else {}
     jax.clear_caches()  # a long sweep would keep the programs of every pack that has ended
-    _name_reused([m for m in everyone if m.run_id in reused])
     return [
-        {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused}
+        _as_found(m, reused[m.run_id])
+        if m.run_id in reused
+        else {**fresh[m.run_id], "reused": False}
         for m in everyone
     ]
 
 
-def _name_reused(known: Sequence[Member]) -> None:
-    if known:
-        who = known[0].run_id if len(known) == 1 else f"{len(known)} runs"
-        log.info("%s: complete already; rerun=all trains again", who)
+def _as_found(member: Member, summary: Result) -> Result:
+    """The result of a run that isn't trained again; `other_code` says which code made it, if it
+    wasn't this."""
+    how = ledger.other_code(ledger.read_status(folder_of(member.config)) or {})
+    return {**summary, "reused": True} | ({"other_code": how} if how else {})
 
 
 def foresee(runs: Sequence[RunConfig]) -> tuple[str, Collection[str]]:

@@ -29,7 +29,8 @@ def show(
     stream: TextIO | None = None,
     width: int | None = None,
 ) -> None:
-    """Print the groups' means with 95 % intervals (Student t), best first, and what failed.
+    """Print the groups' means with 95 % intervals (Student t), best first, and what failed. `old`
+    counts the runs that were complete before.
 
     Args:
         results: the summaries, with `run_id` and `state`.
@@ -50,11 +51,19 @@ def show(
     for title in swept.values():
         table.add_column(title, overflow="fold")
     scores = _scores(results)
-    for title in ("seeds", *scores.values(), "best\nepoch", "dead\nunits, %", "seconds"):
+    mixed = 0 < sum(bool(r.get("reused")) for r in results) < len(results)
+    for title in (
+        "seeds",
+        *["old"] * mixed,
+        *scores.values(),
+        "best\nepoch",
+        "dead\nunits, %",
+        "seconds",
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     groups = _groups(results, configs, tuple(swept))
     for group, members in sorted(groups.items(), key=lambda item: _rank(item[1], scores)):
-        table.add_row(*map(_name, group), *_cells(members, scores))
+        table.add_row(*map(_name, group), *_cells(members, scores, mixed))
     console.print(table)
     for line in _remarks(results):
         console.print(line, style="yellow")
@@ -123,11 +132,12 @@ def _rank(members: Sequence[Result], scores: Mapping[str, str]) -> tuple[float, 
     return tuple(math.inf if m is None else signs[key] * m for key, m in means.items())
 
 
-def _cells(members: Sequence[Result], scores: Mapping[str, str]) -> list[str]:
+def _cells(members: Sequence[Result], scores: Mapping[str, str], mixed: bool) -> list[str]:
     done = sum(member["state"] == "complete" for member in members)
     dead = _mean(members, "dead_frac")
     return [
         str(done) if done == len(members) else f"{done} of {len(members)}",
+        *[str(sum(bool(member.get("reused")) for member in members))] * mixed,
         *(_score(members, key) for key in scores),
         _text(_mean(members, "best_epoch"), 1),
         _text(None if dead is None else 100 * dead, 2),
@@ -150,6 +160,9 @@ def _remarks(results: Sequence[Result]) -> list[str]:
     reused = sum(bool(result.get("reused")) for result in results)
     if reused:
         lines.append(f"{reused} of {len(results)} runs were complete already (rerun=all repeats)")
+    for how in dict.fromkeys(r["other_code"] for r in results if r.get("other_code")):
+        made = [r["run_id"] for r in results if r.get("other_code") == how]
+        lines.append(f"{_who(made)} made by other code: {how}")
     alike: dict[tuple[str, str], list[str]] = {}
     for result in results:
         if result["state"] != "complete":
