@@ -169,11 +169,13 @@ def _remarks(results: Sequence[Result]) -> list[str]:
             why = " ".join(str(result.get("cause") or "").split())
             alike.setdefault((result["state"], why), []).append(result["run_id"])
     for (state, why), run_ids in alike.items():
-        who = (
-            ", ".join(run_ids) if len(run_ids) < 4 else f"{run_ids[0]} and {len(run_ids) - 1} more"
-        )
-        lines.append(f"{who} {state}{': ' + why if why else ''}")
+        lines.append(f"{_who(run_ids)} {state}{': ' + why if why else ''}")
     return lines
+
+
+def _who(run_ids: Sequence[str]) -> str:
+    few = len(run_ids) < 4
+    return ", ".join(run_ids) if few else f"{run_ids[0]} and {len(run_ids) - 1} more"
 
 
 def _column(members: Sequence[Result], key: str) -> list[float]:
