@@ -8,7 +8,7 @@ Every decision is one exclusive creation of the next number, by whoever takes ov
 a holder that isn't sure any more, and to give a run up. A symbolic link is made whole or not at
 all, and only where there is none, on every POSIX file system: of all that race for a number, on
 NFS with whatever old listing of the folder, one gets it. No claim is ever moved or pointed
-elsewhere, and only claims that a later one has replaced are removed.
+elsewhere; only those are removed that a later one has replaced, or, by hand, that are `orphans`.
 
 Time is the file server's: holders are compared with a file that was touched just now.
 """
@@ -108,9 +108,8 @@ class Claims:
             # All claims are read before the first holder is judged. The other way round, a holder
             # that comes back to life in between and renews its claim would lose it.
             newest = _newest(self._outputs, wanted)
-            paths = {path for _, path in newest.values()}
-            living = {path for path in paths if _living(path, now, self._expires)}
-            last = {run: number for run, (number, path) in newest.items() if path not in living}
+            held = _held(newest, now, self._expires)
+            last = {run: number for run, (number, _) in newest.items() if run not in held}
             ours = self._make(last | dict.fromkeys(wanted - newest.keys(), 0))
         self._lost -= ours
         return ours | (set(run_ids) & self._numbers.keys())
@@ -206,21 +205,14 @@ def holders(
     newest = _newest(outputs, run_ids)
     if not newest:
         return {}
-    now = _server_time(outputs)
-    paths = {path for _, path in newest.values()}
-    living = {path: _living(path, now, expires) for path in paths}
-    return {run: held for run, (_, path) in newest.items() if (held := living[path])}
+    return _held(newest, _server_time(outputs), expires)
 
 
 def orphans(outputs: Path, expires: float = EXPIRES) -> list[Path]:
     """What dead processes have left: claims and holder files, to be removed in this order."""
-    now = _server_time(outputs)
-    listed = _numbers(outputs)
-    dead = [
-        run
-        for run, (_, path) in _newest(outputs, listed).items()
-        if not _living(path, now, expires)
-    ]
+    now, listed = _server_time(outputs), _numbers(outputs)
+    newest = _newest(outputs, listed)
+    dead = newest.keys() - _held(newest, now, expires).keys()
     claims = [_claim(outputs, run, number) for run in sorted(dead) for number in listed[run]]
     files = sorted(_alive(outputs).iterdir()) if _alive(outputs).is_dir() else []
     return claims + [path for path in files if not _living(path, now, expires)]
@@ -289,6 +281,12 @@ def _link(target: str, link: Path) -> bool:
         # NFS asks twice where the first answer was lost on its way.
         return os.readlink(link) == target
     return True
+
+
+def _held(newest: Mapping[str, tuple[int, Path]], now: float, expires: float) -> dict[str, Holder]:
+    """The living holders of those runs that have one; each file is read once."""
+    living = {path: _living(path, now, expires) for path in {path for _, path in newest.values()}}
+    return {run: held for run, (_, path) in newest.items() if (held := living[path])}
 
 
 def _living(path: Path, now: float, expires: float) -> Holder | None:
