@@ -52,7 +52,8 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
             fresh = {m.run_id: busy(m.config) for m in due if m.run_id not in ours}
             late, due = _sort_out([m for m in due if m.run_id in ours], place)
             reused |= late  # another process has completed them since
-            fresh |= _train(due, place, claims) if due else {}
+            ahead = replace(place, offset=place.offset + len(reused))
+            fresh |= _train(due, ahead, claims) if due else {}
     jax.clear_caches()  # a long sweep would keep the programs of every pack that has ended
     return [
         _as_found(m, reused[m.run_id])

@@ -201,11 +201,8 @@ def _runs_folder(plan: Plan) -> Path:
 def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
     from actsweep.writers.wandb_support import hint_lines
 
-    lines = []
     if any(r["state"] in ("preempted", "running") for r in results):
-        lines.append(f"go on:  actsweep resume {plan.folder.name}   (or the same command again)")
-    logger = plan.packs[0][0].logger
-    begun = [folder for r in results if (folder := _runs_folder(plan) / r["run_id"]).exists()]
-    if logger.mode == "disabled" or not begun:
-        return lines
-    return lines + hint_lines(begun, logger.mode)
+        return [f"go on:  actsweep resume {plan.folder.name}   (or the same command again)"]
+    mode = plan.packs[0][0].logger.mode
+    folders = [_runs_folder(plan) / r["run_id"] for r in results]
+    return [] if mode == "disabled" else hint_lines(folders, mode)

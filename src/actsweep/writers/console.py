@@ -40,8 +40,8 @@ class Console:
         self._latest: dict[int, dict[str, float]] = {}
         self._steps: dict[int, int] = {}
         self._states: dict[int, str] = {}
-        self._epoch = 0.0
-        self._start = 0.0
+        self._epoch = self._first_epoch = 0.0
+        self._start = self._counted_from = 0.0
         self._printed_at = -math.inf
         self._printed_epoch = -1
         self._display: _Live | None = None
@@ -49,7 +49,7 @@ class Console:
     def open(self, members: Sequence[MemberInfo]) -> None:
         """Start the clock and, in a terminal, the display."""
         self._members = list(members)
-        self._start = time.monotonic()
+        self._start = self._counted_from = time.monotonic()
         if self._live:
             total = self._total or len(members)
             self._display = _Live(self._stream, self._title(), self._epochs(), total)
@@ -57,6 +57,8 @@ class Console:
 
     def row(self, member: int, row: Row) -> None:
         """Take the newest numbers; show them once every live member has sent this step."""
+        if not self._latest and row.step:  # these runs go on from somewhere
+            self._first_epoch, self._counted_from = row.epoch, time.monotonic()
         self._latest.setdefault(member, {}).update(row.scalars)
         self._steps[member] = row.step
         self._epoch = max(self._epoch, row.epoch)
@@ -139,12 +141,13 @@ class Console:
 
     def _eta(self) -> str:
         """Rough: the runs to come take as long as these, and none stops early."""
-        done = min(self._epoch / self._epochs(), 1.0) if self._epochs() else 0.0
-        if not done:
+        done = self._epoch - self._first_epoch
+        if done <= 0.0:
             return ""
-        elapsed = time.monotonic() - self._start
+        an_epoch = (time.monotonic() - self._counted_from) / done
         packs = ((self._total or len(self._members)) - self._offset) / len(self._members)
-        return f"{_clock(elapsed / done * max(packs, 1.0) - elapsed)} left"
+        left = self._epochs() * max(packs, 1.0) - self._epoch
+        return f"{_clock(an_epoch * max(left, 0.0))} left"
 
     def _print(self, line: str) -> None:
         if self._display:

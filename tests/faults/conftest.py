@@ -1,0 +1,56 @@
+"""The table of faults in docs/reliability.md: these tests write it, or compare with it.
+
+python -m pytest tests/faults --write-table
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sweeping import Outcome
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+START, END = "<!-- table -->\n", "<!-- end of table -->\n"
+WRITTEN: list[tuple[str, str]] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-table", action="store_true", help="write docs/reliability.md's table")
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    """Says at the end of a test which fault it made and what came of it: a row of the table."""
+
+    def say(fault: str, came_of_it: str) -> None:
+        if request.config.getoption("--write-table", default=False):
+            request.node.user_properties.append(("fault", (fault, came_of_it)))
+        else:
+            assert rows().get(fault) == came_of_it, "docs/reliability.md says something else"
+
+    return say
+
+
+def rows() -> dict[str, str]:
+    """The table as it stands in the page."""
+    table = PAGE.read_text().partition(START)[2].partition(END)[0]
+    cells = re.findall(r"^\| (.*?) \| (.*?) \|$", table, flags=re.MULTILINE)
+    return dict(cells[2:])  # past the head and the rule
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed:
+        WRITTEN.extend(pair for name, pair in report.user_properties if name == "fault")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    yield
+    worker = hasattr(session.config, "workerinput")
+    if worker or not session.config.getoption("--write-table", default=False) or exitstatus:
+        return
+    head, _, rest = PAGE.read_text().partition(START)
+    lines = [f"| {fault} | {came} |\n" for fault, came in dict(sorted(WRITTEN)).items()]
+    table = "| fault | what comes of it |\n|---|---|\n" + "".join(lines)
+    PAGE.write_text(head + START + table + END + rest.partition(END)[2])

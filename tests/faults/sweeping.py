@@ -1,0 +1,110 @@
+"""A small sweep in real processes, to be killed; and all that must be the same at its end."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from actsweep import checkpoint, ledger
+from actsweep.ledger import RunDir
+from actsweep.writers import read_histograms
+
+Outcome = Callable[[str, str], None]
+"""The fixture `outcome`: called with the fault that a test made and what came of it."""
+
+ROOT = Path(__file__).parents[2]
+WORDS = (
+    *("act=relu,tanh", "seed=0,1,2", "data=digits", "data.val_size=300", "depth=2"),
+    *("depth.width=16", "trainer.epochs=3", "trainer.batch_size=64", "trainer.chunk_steps=6"),
+    *("trainer.patience=null", "logger.console=false"),
+)
+RUNS = 6
+ENDINGS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+FORKS = multiprocessing.get_context("forkserver")
+# A process that has imported all this, but hasn't touched a device, is forked for every start.
+FORKS.set_forkserver_preload(["actsweep.run", "hydra.main", "wandb", "orbax.checkpoint.v1"])
+
+
+def main(folder: Path, words: tuple[str, ...], log: Path) -> None:
+    """What such a process does: `python train.py -m …`, with outputs in `folder`."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    os.chdir(ROOT)
+    sys.argv = ["train.py", "-m", *WORDS, *words, f"paths.outputs={folder}"]
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+
+@contextlib.contextmanager
+def sweep(folder: Path, *words: str) -> Iterator[BaseProcess]:
+    """A sweep that has been started; killed, at the latest, when the block is left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    process = FORKS.Process(target=main, args=(folder, words, folder / "log.txt"))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def complete(folder: Path, *words: str, seconds: float = 120.0) -> int | None:
+    """Run a sweep to its end; its exit code."""
+    with sweep(folder, *words) as process:
+        process.join(seconds)
+        return process.exitcode
+
+
+def runs(folder: Path) -> list[RunDir]:
+    """Every run in an output folder."""
+    return [RunDir(folder, path.name) for path in sorted((folder / "runs").iterdir())]
+
+
+def left(run: RunDir) -> dict[str, Any]:
+    """All that must be the same whatever happened on the way."""
+    (step,) = checkpoint.steps(run.checkpoints)
+    flat, about = checkpoint.load(run.checkpoints, step)
+    summary = ledger.read_summary(run) or {}
+    series = read_histograms(run.histograms)
+    return {
+        "run": run.run_id,
+        "step": step,
+        "parameters": {name: value.tobytes() for name, value in flat.items()},
+        "about": {key: value for key, value in about.items() if key != "seconds"},
+        "summary": {key: value for key, value in summary.items() if key != "seconds"},
+        "metrics": run.metrics.read_bytes(),
+        "histograms": {name: (s.counts.tobytes(), s.steps.tobytes()) for name, s in series.items()},
+        "status": (ledger.read_status(run) or {}).get("state"),
+    }
+
+
+def wait_for(condition: Any, seconds: float = 60.0) -> None:
+    """Until `condition()` holds.
+
+    Raises:
+        TimeoutError: it never did.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
+def last_steps(folder: Path) -> dict[str, int]:
+    """The last step on disk of every run."""
+    found = {}
+    for path in (folder / "runs").glob("*/metrics.jsonl"):
+        lines = path.read_bytes().split(b"\n")[:-1]
+        if lines:
+            found[path.parent.name] = json.loads(lines[-1])["step"]
+    return found

@@ -1,0 +1,79 @@
+"""A sweep is killed again and again; what it ends with is what it would have been."""
+
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweeping import ENDINGS, RUNS, Outcome, complete, last_steps, left, runs, sweep
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("whole")
+    assert complete(folder) == 0, (folder / "log.txt").read_text()
+    found = [left(run) for run in runs(folder)]
+    assert len(found) == RUNS
+    return found
+
+
+def kill_until_done(folder: Path, chance: random.Random, most: int) -> tuple[int, int]:
+    """Start a sweep, end it at a random moment, start it again, until it has ended by itself; how
+    many times it was killed, and how many of them while it trained."""
+    kills = training = 0
+    while kills < most:
+        number, every = chance.choice(ENDINGS), chance.choice(("0", "0", "60"))
+        before = last_steps(folder)
+        with sweep(folder, f"trainer.save_every_s={every}") as process:
+            if chance.random() < 0.3:  # any moment, also while it starts
+                process.join(chance.uniform(0.0, 4.0))
+            else:  # soon after a row
+                while process.is_alive() and last_steps(folder) == before:
+                    process.join(0.02)
+                process.join(chance.expovariate(4.0))
+            if process.exitcode is not None:
+                assert process.exitcode == 0, (folder / "log.txt").read_text()
+                return kills, training
+            os.kill(process.pid or 0, number)
+            process.join(30)
+            assert process.exitcode in expected(number), (folder / "log.txt").read_text()
+        kills, training = kills + 1, training + (last_steps(folder) != before)
+    assert complete(folder) == 0, (folder / "log.txt").read_text()
+    return kills, training
+
+
+def expected(number: int) -> tuple[int, ...]:
+    """Exit codes of a process that got a signal: also 0, if it came at the very end."""
+    if number == signal.SIGKILL:
+        return (-signal.SIGKILL, 0)
+    before_python_listens = -number
+    return (130 if number == signal.SIGINT else 75, before_python_listens, 0, 1)
+
+
+LOTS = {"once 20": [0], "5 times 40": [1, 2, 3, 4, 5]}
+EACH = [
+    pytest.param(how, lot, marks=[pytest.mark.slow] * (how != "once 20"))
+    for how, lots in LOTS.items()
+    for lot in lots
+]
+
+
+@pytest.mark.parametrize(("how", "lot"), EACH)
+def test_killed_at_random_moments(
+    how: str, lot: int, tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
+) -> None:
+    kills = int(how.split()[-1])
+    chance, done, training = random.Random(lot), 0, 0
+    while done < kills:
+        folder = tmp_path / f"after {done}"
+        more, trained = kill_until_done(folder, chance, kills - done)
+        done, training = done + more, training + trained
+        assert [left(run) for run in runs(folder)] == undisturbed
+    assert training > kills / 3
+    outcome(
+        f"SIGKILL, SIGTERM, SIGINT or SIGUSR2 at a random moment, {how} times",
+        "started again, every run ends with the bytes of an undisturbed one: parameters, metrics, "
+        "histograms; no run is lost, no step stands twice",
+    )
