@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from actsweep import command, config, ledger, members, sweeps
-from actsweep.claims import holder_of
+from actsweep.claims import holders
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.explain import explain
@@ -175,7 +175,7 @@ def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
         return []
     holders = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
     log.info("waiting for %d runs, in training by %s", len(busy), "; ".join(holders))
-    while any(holder_of(sweeps.run_dir(one)) for one in busy.values()):
+    while holders(sweeps.outputs_of(plan), busy):
         time.sleep(POLL_SECONDS)
     for run_id, one in busy.items():
         folder = sweeps.run_dir(one)

@@ -194,8 +194,13 @@ def discard(folder: Path) -> None:
             path.rmdir()
 
 
+def outputs_of(plan: Plan) -> Path:
+    """Where a sweep's runs are."""
+    return Path(plan.packs[0][0].paths.outputs)
+
+
 def _runs_folder(plan: Plan) -> Path:
-    return Path(plan.packs[0][0].paths.outputs) / "runs"
+    return outputs_of(plan) / "runs"
 
 
 def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
