@@ -173,8 +173,8 @@ def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
     busy = {run_id: plan.runs[run_id] for run_id, r in results.items() if "busy" in r}
     if not busy:
         return []
-    holders = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
-    log.info("waiting for %d runs, in training by %s", len(busy), "; ".join(holders))
+    who = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
+    log.info("waiting for %d runs, in training by %s", len(busy), "; ".join(who))
     while holders(sweeps.outputs_of(plan), busy):
         time.sleep(POLL_SECONDS)
     for run_id, one in busy.items():
