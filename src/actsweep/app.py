@@ -206,7 +206,7 @@ def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
     if not busy:
         return []
     holders = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
-    log.info("waiting for %d runs, in training by %s", len(busy), "; ".join(holders))
+    log.warning("waiting for %s, in training by %s", _count(len(busy), "run"), "; ".join(holders))
     while any(holder_of(sweeps.run_dir(one)) for one in busy.values()):
         time.sleep(POLL_SECONDS)
     results |= {run_id: done for run_id, one in busy.items() if (done := sweeps.ended(plan, one))}

@@ -95,6 +95,9 @@ def _again(plan: Plan, *, diverged: bool) -> Plan:
         print(f"{plan.folder.name}: no run has {' or '.join(wanted)}")
         return plan
     outputs = Path(plan.packs[0][0].paths.outputs)
+    if any(one.rerun == "all" and not sweeps.ended(plan, one) for one in plan.runs.values()):
+        name = sweeps.name_of(plan.folder)
+        raise UserError(f"{name}: some of its runs are left; type actsweep resume {name} first")
     if busy := [one for one in living(outputs) if one.sweep == plan.folder.name]:
         who = f"{busy[0].host}, process {busy[0].pid}"
         raise UserError(f"{plan.folder.name}: is in training, by {who}; wait for it, or stop it")

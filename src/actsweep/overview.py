@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,45 +125,51 @@ def show(
     last = manage.find_sweep(outputs, name or manage.LAST)
     if name is None:
         listed = manage.newest(outputs)
-        console.print(_list(listed[:NEWEST]))
+        console.print(_list(listed[:NEWEST], console.width))
         if len(listed) > NEWEST:
             console.print(f"and {len(listed) - NEWEST} before these, in {outputs}/sweeps")
         console.print()
     sweep = look(last)
     console.print(sweep.command, style="bold", no_wrap=True, overflow="ellipsis")
     console.print(_members(sweep))
-    for line in table.causes([_result(one) for one in sweep.runs if one.state in ENDED]):
-        console.print(line, style="yellow")
     console.print(f"\n{sweep.folder.name}: {sweep.counts()}")
+    for line in table.causes([_result(one) for one in sweep.runs if one.state in ENDED]):
+        console.print(line, style="yellow", soft_wrap=True)
     for line in _next(sweep):
-        console.print(line)
+        console.print(line, soft_wrap=True)
 
 
-def _list(folders: Sequence[Path]) -> "Table":
-    found = _table("sweep", "runs")
-    found.add_column("command", no_wrap=True, overflow="ellipsis")
+def _list(folders: Sequence[Path], width: int) -> "Table":
+    """Name, states and command of sweeps; the command is cut to what is left of the width."""
+    rows = []
     for folder in folders:
         try:
             one = look(folder)
-            found.add_row(folder.name, one.counts(), one.command)
+            rows.append((folder.name, one.counts(), one.command))
         except (UserError, KeyError) as error:
-            found.add_row(folder.name, "?", str(error))
+            rows.append((folder.name, "?", str(error)))
+    left = width - 4 - max(len(row[0]) for row in rows) - max(len(row[1]) for row in rows)
+    found = _table()
+    found.add_column("sweep", no_wrap=True)
+    found.add_column("runs", min_width=16)
+    found.add_column("command", no_wrap=True)
+    for name, counts, command in rows:
+        found.add_row(name, counts, textwrap.shorten(command, max(left, 16), placeholder=" …"))
     return found
 
 
-def _table(*titles: str) -> "Table":
+def _table() -> "Table":
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        made.add_column(title, no_wrap=True)
-    return made
+    return Table(box=None, pad_edge=False, header_style="bold")
 
 
 def _members(sweep: Sweep) -> "Table":
     from rich.text import Text
 
-    found = _table("run", "state")
+    found = _table()
+    found.add_column("run", overflow="fold")
+    found.add_column("state", no_wrap=True)
     rows = [last_values(one.run.metrics) if one.status else {} for one in sweep.runs]
     scores = _scores(rows)
     for title in ("epoch", *scores.values()):
@@ -180,7 +187,7 @@ def _members(sweep: Sweep) -> "Table":
 def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Accuracy for classes, loss for regression, both for a sweep over both."""
     shown = {
-        "val/accuracy": "val\naccuracy, %",
+        "val/accuracy": "val\nacc, %",
         "val/loss": "val\nloss",
         "train/loss": "train\nloss",
     }
@@ -201,7 +208,7 @@ def _score(value: float | None, key: str) -> str:
 
 def _epoch(one: Seen, row: Mapping[str, Any]) -> str:
     reached = row.get("epoch", 0 if one.state == "running" else None)
-    return "–" if reached is None else f"{round(reached, 1):g} of {one.epochs}"
+    return "–" if reached is None else f"{round(reached, 1):g}/{one.epochs}"
 
 
 def _where(one: Seen, now: datetime) -> str:

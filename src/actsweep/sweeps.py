@@ -152,10 +152,10 @@ def reopen(folder: Path) -> Plan:
         UserError: as `read_plan`.
     """
     plain, here = frozen(folder), Path.cwd()
-    missing = [entry for entry in plain["path"] if entry not in sys.path]
-    sys.path += missing
-    given = os.environ.get("PYTHONPATH")  # for the processes of jobs
-    os.environ["PYTHONPATH"] = os.pathsep.join([*([given] if given else []), *missing])
+    if missing := [entry for entry in plain["path"] if entry not in sys.path]:
+        sys.path += missing
+        given = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+        os.environ["PYTHONPATH"] = os.pathsep.join([*given, *missing])  # for jobs
     if (here / plain["cwd"]) != here:
         folder = folder.absolute()
         with contextlib.suppress(OSError):  # it is gone, with whatever was in it

@@ -38,15 +38,15 @@ def gc(outputs: Path, *, dry_run: bool) -> None:
     held = holders(outputs)
     free = [run for run in _runs(outputs) if run.run_id not in held]
     free = [run for run in free if any(_of_run(run).values())]
-    lines = []
+    lines = _clear({"links of dead processes": orphans(outputs)}, dry_run=dry_run)
     if dry_run:
         lines += _clear(_merge(map(_of_run, free)), dry_run=True)
     elif free:
         with Claims(outputs, "gc") as claims:
             ours = claims.take([run.run_id for run in free])
             lines += _clear(_merge(_of_run(run) for run in free if run.run_id in ours))
+        _clear({"our own": orphans(outputs)})
     lines += _clear(_of_sweeps(outputs), dry_run=dry_run)
-    lines += _clear({"links of dead processes": orphans(outputs)}, dry_run=dry_run)
     for line in lines:
         print(line)
     if not lines:
