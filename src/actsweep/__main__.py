@@ -1,4 +1,4 @@
-"""The command `actsweep`: everything that isn't training. Training is `python train.py`."""
+"""The command `actsweep`: how sweeps are, going on with them, tidying up."""
 
 import argparse
 import sys

@@ -79,10 +79,9 @@ def look(folder: Path) -> Sweep:
     plain = sweeps.frozen(folder)
     outputs = sweeps.outputs_of(folder, plain)
     held = holders(outputs, plain["members"])
+    by = (folder.name, plain["attempt"])
     runs = [
-        _see(
-            RunDir(outputs, run_id), one["config"], held.get(run_id), folder.name, plain["attempt"]
-        )
+        _see(RunDir(outputs, run_id), one["config"], held.get(run_id), *by)
         for run_id, one in plain["members"].items()
     ]
     tended = any(one.holder and one.left for one in runs)
@@ -270,6 +269,8 @@ def _newest_values(lines: Sequence[bytes]) -> dict[str, Any]:
         try:
             row = json.loads(line)
         except ValueError:
+            continue
+        if not isinstance(row, dict):
             continue
         if "val/loss" in row and "val/loss" not in found:
             found["val/accuracy"] = row.get("val/accuracy")
