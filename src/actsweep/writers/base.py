@@ -50,6 +50,9 @@ class MemberInfo:
     lr: float
     sweep: str
     total_epochs: int
+    resumed_at: int | None = None
+    """Step from which the run goes on; the rows up to it stand in its files; None for a fresh
+    one."""
 
 
 class Writer(Protocol):

@@ -1,8 +1,11 @@
 """What the W&B writer needs around `wandb.init`: settings, checks before the start, hints after."""
 
 import base64
+import contextlib
 import json
+import math
 import os
+import re
 import resource
 import shlex
 import threading
@@ -12,9 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from actsweep.writers.base import Histogram, MemberInfo
+from actsweep.writers.base import Histogram, MemberInfo, Row
+from actsweep.writers.metrics_file import read_histograms
 
 PREFLIGHT_SECONDS = 3.0
+INIT_SECONDS = 30.0
 FINISH_SECONDS = 30.0
 FILES_A_RUN = 3
 FILES_SPARE = 64
@@ -42,7 +47,7 @@ def fast_settings(mode: str) -> Any:
         disable_code=True,
         x_save_requirements=False,
         x_transaction_log_flush_interval=1.0,
-        init_timeout=30.0,
+        init_timeout=INIT_SECONDS,
         finish_timeout=FINISH_SECONDS,
     )
 
@@ -61,6 +66,33 @@ def wandb_bins(histogram: Histogram) -> tuple[list[int], list[float]]:
     edges = histogram.edges.tolist()
     low, high = 2 * edges[0] - edges[1], 2 * edges[-1] - edges[-2]
     return histogram.counts.tolist(), [low, *edges, high]
+
+
+def past_rows(info: MemberInfo) -> list[Row]:
+    """The rows up to `resumed_at`, from the run's own files."""
+    assert info.resumed_at is not None
+    histograms: dict[int, dict[str, Histogram]] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for name, series in read_histograms(info.run_dir / "histograms.npz").items():
+            for step, counts in zip(series.steps.tolist(), series.counts, strict=True):
+                histograms.setdefault(step, {})[name] = Histogram(counts, series.edges)
+    rows: list[Row] = []
+    with contextlib.suppress(FileNotFoundError), open(info.run_dir / "metrics.jsonl") as file:
+        for line in file:
+            values = {k: math.nan if v is None else v for k, v in json.loads(line).items()}
+            step, epoch = int(values.pop("step")), values.pop("epoch")
+            if step > info.resumed_at:
+                break
+            rows.append(Row(step, epoch, values, histograms.get(step, {})))
+    return rows
+
+
+def past_messages(info: MemberInfo) -> list[str]:
+    """What was said of a run before it was resumed."""
+    try:
+        return (info.run_dir / "messages.log").read_text().splitlines()
+    except FileNotFoundError:
+        return []
 
 
 def runs_that_fit(wanted: int, files: int = FILES_A_RUN) -> int:
@@ -118,12 +150,35 @@ def hint_lines(run_dirs: Sequence[Path], mode: str) -> list[str]:
     return lines
 
 
-def sync_command(run_dirs: Sequence[Path]) -> str:
-    """The `wandb sync` line for these runs; past four of them, for all in their folder."""
+def sync_command(run_dirs: Sequence[Path], mode: str = "offline") -> str:
+    """The `wandb sync` line for these runs; past four of them, for all in their folder.
+
+    Online, it takes what W&B doesn't know to have arrived (`wandb_log.mark_synced`).
+    """
+    online = mode == "online"
+    command = "wandb sync --include-online" if online else "wandb sync"
+    files = "wandb/*run-*" if online else "wandb/offline-run-*"
     if len(run_dirs) > 4:
-        return f"wandb sync {shlex.quote(str(run_dirs[0].parent))}/*/wandb/offline-run-*"
-    folders = [f"{shlex.quote(str(run_dir))}/wandb/offline-run-*" for run_dir in run_dirs]
-    return " ".join(["wandb sync", *folders])
+        return f"{command} {shlex.quote(str(run_dirs[0].parent))}/*/{files}"
+    return " ".join([command, *(f"{shlex.quote(str(run_dir))}/{files}" for run_dir in run_dirs)])
+
+
+def upload_failure(internal_log: Path) -> str | None:
+    """Why an online run that has finished isn't wholly at the server; None if it is.
+
+    wandb says it nowhere else: `finish` returns as if all were well.
+    """
+    try:
+        lines = internal_log.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    fatal = next((line for line in lines if "filestream: fatal error" in line), None)
+    if fatal is None:
+        return None
+    status = re.search(r"failed to upload: (\d{3} [A-Za-z ]+?) url", fatal)
+    if status:
+        return f"the server answered {status[1]}"
+    return f"the server did not take everything within {FINISH_SECONDS:.0f} s"
 
 
 def stop_service() -> None:

@@ -1,6 +1,12 @@
 """Weights & Biases, at arm's length: one side thread makes every call, and none can stop training.
 
 `metrics.jsonl` is the truth. What W&B can't take is counted, reported once and left out.
+
+A resumed run stays one W&B run. W&B holds some of its rows already: offline what the files of
+earlier attempts say, online what the server says. Those are left out; the others up to the step
+where training goes on are taken from the run's own files. W&B can't change a row that it has, so
+each row is passed on when the next one comes, and the last when the run has ended for good: an
+attempt that was cut short lacks its last row, which may yet have to take the final numbers.
 """
 
 import contextlib
@@ -10,16 +16,38 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from actsweep.errors import UserError
 from actsweep.ledger import finite
+from actsweep.writers import wandb_log
 from actsweep.writers import wandb_support as support
 from actsweep.writers.base import MemberInfo, Row, numbers
 
 log = logging.getLogger(__name__)
 
 ONLINE_THREADS = 16
+CUT_SHORT = ("running", "preempted")
+"""States after which a run may go on: its last row is not final."""
+
+
+@dataclass
+class _Run:
+    """An open W&B run."""
+
+    wandb: Any
+    online: bool
+    known: int = -1
+    """The last step that W&B holds from earlier attempts."""
+    held: Row | None = None
+    """The newest row, not passed on yet."""
+    defined: set[str] = field(default_factory=lambda: {"epoch"})
+
+    @property
+    def file(self) -> Path:
+        return Path(self.wandb.settings.sync_file)
 
 
 class WandbWriter:
@@ -55,12 +83,13 @@ class WandbWriter:
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._members: list[MemberInfo] = []
-        self._runs: dict[int, Any] = {}
-        self._ids: dict[int, str] = {}
-        self._defined: dict[int, set[str]] = {}
+        self._past: dict[int, list[Row]] = {}
+        self._runs: dict[int, _Run] = {}
+        self._files: dict[int, Path] = {}
         self._warnings: dict[int, list[str]] = {}
         self._ended: set[int] = set()
         self._finishing: list[Future[None]] = []
+        self._unsent: dict[int, str] = {}
         self._said = False
         self._broken = False
         self._counting = threading.Lock()
@@ -87,6 +116,10 @@ class WandbWriter:
                 *(fit, len(members), max(fit, 1)),
             )
         self._members = list(members)[:fit]
+        for member, info in enumerate(self._members):
+            if info.resumed_at is not None:  # read here: from now on the file grows
+                self._past[member] = support.past_rows(info)
+                self._warnings[member] = support.past_messages(info)
         self._thread = threading.Thread(target=self._work, name="wandb-writer", daemon=True)
         self._put(self._open_runs)
         self._thread.start()
@@ -105,7 +138,7 @@ class WandbWriter:
     def finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
         """Queue the end of one run, with its final numbers as the W&B summary."""
         self._ended.add(member)
-        warnings = self._warnings.pop(member, [])
+        warnings = list(dict.fromkeys(self._warnings.pop(member, [])))
         final = finite({**summary, "state": state, **({"warnings": warnings} if warnings else {})})
         self._put(self._finish, member, state, final)
 
@@ -115,7 +148,7 @@ class WandbWriter:
             return
         for member in range(len(self._members)):
             if member not in self._ended:  # interrupted: W&B must not show it as finished
-                self._put(self._finish, member, "failed", {})
+                self._put(self._finish, member, "running", {})
         self._put(self._end)
         self._queue.put(None)
         self._thread.join(self._close_seconds)
@@ -137,11 +170,16 @@ class WandbWriter:
                 f"logger.require_online=true, but W&B is out of reach: {reason}; "
                 "type logger.mode=offline, or logger.require_online=false to fall back by itself"
             )
-        self.mode = "offline"
-        log.warning(
-            "W&B is OFFLINE: %s. Nothing is lost; upload later with: %s",
-            *(reason, support.sync_command([info.run_dir for info in members])),
-        )
+        self._go_offline(reason, members)
+
+    def _go_offline(self, reason: str, members: Sequence[MemberInfo]) -> None:
+        with self._counting:
+            before, self.mode = self.mode, "offline"
+        if before == "online":
+            log.warning(
+                "W&B is OFFLINE: %s. Nothing is lost; upload later with: %s",
+                *(reason, support.sync_command([info.run_dir for info in members])),
+            )
 
     # From here on: the side thread.
 
@@ -161,91 +199,163 @@ class WandbWriter:
         self._say(f"{type(error).__name__}: {error}")
 
     def _open_runs(self) -> None:
-        settings = support.fast_settings(self.mode)
         if self.mode == "online":
             self._pool = ThreadPoolExecutor(ONLINE_THREADS, thread_name_prefix="wandb-online")
             opened = [
-                self._pool.submit(self._open_run, member, settings)
-                for member in range(len(self._members))
+                self._pool.submit(self._open_run, member) for member in range(len(self._members))
             ]
             for future in opened:
                 future.result()
         else:
             for member in range(len(self._members)):
-                self._open_run(member, settings)
+                self._open_run(member)
 
-    def _open_run(self, member: int, settings: Any) -> None:
-        info = self._members[member]
+    def _open_run(self, member: int) -> None:
+        info, mode = self._members[member], self.mode
         try:
-            run = support.import_wandb().init(
-                **self._init,
-                id=info.run_id,
-                name=info.run_id,
-                group=info.sweep,
-                dir=str(info.run_dir),
-                config=support.run_config(info),
-                reinit="create_new",
-                settings=settings,
-            )
-            run.define_metric("epoch", summary="none")
+            try:
+                run = self._start(info, mode)
+            except Exception as error:
+                if mode == "offline" or isinstance(error, OSError):
+                    raise
+                self._go_offline(_first_line(error), self._members)
+                run = self._start(info, "offline")
+            self._runs[member], self._files[member] = run, run.file
+            self._go_on(member, run)
         except Exception as error:
             self._failed(error)
-        else:
-            self._runs[member], self._ids[member] = run, run.id
-            self._defined[member] = {"epoch"}
+
+    def _start(self, info: MemberInfo, mode: str) -> _Run:
+        """Open one run, after what earlier attempts have left of it."""
+        resumed, online = info.resumed_at is not None, mode == "online"
+        folder = info.run_dir / "wandb"
+        known = wandb_log.settle(folder, info.run_id) if resumed else -1
+        earlier = wandb_log.fragments(folder, info.run_id)
+        run = support.import_wandb().init(
+            **self._init,
+            id=info.run_id,
+            name=info.run_id,
+            group=info.sweep,
+            dir=str(info.run_dir),
+            config=support.run_config(info),
+            reinit="create_new",
+            resume="allow" if resumed and online else None,
+            settings=support.fast_settings(mode),
+        )
+        run.define_metric("epoch", summary="none")
+        if online and resumed:  # the server knows best; all that it lacks comes with this run
+            known = run.starting_step - 1 if run.resumed else -1
+            for file in earlier:
+                wandb_log.mark_synced(file)
+        return _Run(run, online, known)
+
+    def _go_on(self, member: int, run: _Run) -> None:
+        """Tell a resumed run what W&B doesn't keep from one file to the next, and what it lacks."""
+        past = self._past.pop(member, [])
+        latest: dict[str, float] = {}
+        for row in past:
+            self._define_all(run, row)
+            latest |= {name: value for name, value in numbers(row).items() if name != "epoch"}
+        if latest:
+            run.wandb.summary.update(finite(latest))
+        for row in past:
+            self._log(member, row)
 
     def _log(self, member: int, row: Row) -> None:
+        """Hold a row back, merged with what else came of its step; pass on the one before."""
         if member >= len(self._members):
             return
         run = self._runs.get(member)
         if run is None or self._broken:
             self._lose("the run is not open")
             return
+        before, run.held = run.held, row
+        if before is None:
+            return
+        if before.step == row.step:
+            scalars, histograms = before.scalars | row.scalars, before.histograms | row.histograms
+            run.held = Row(row.step, row.epoch, scalars, histograms)
+        else:
+            self._send(run, before)
+
+    def _send(self, run: _Run, row: Row) -> None:
+        if row.step <= run.known:
+            return
         try:
+            self._define_all(run, row)
             data: dict[str, Any] = dict(numbers(row))
             for name, histogram in row.histograms.items():
                 bins = support.wandb_bins(histogram)
                 data[name] = support.import_wandb().Histogram(np_histogram=bins)
-                self._define(member, name, summary="none")
-            for name in row.scalars:
-                self._define(member, name)
-            run.log(data, step=row.step)
+            run.wandb.log(data, step=row.step, commit=True)
         except Exception as error:
             self._failed(error)
             self._lose(f"{type(error).__name__}: {error}")
 
-    def _define(self, member: int, name: str, **options: Any) -> None:
+    def _define_all(self, run: _Run, row: Row) -> None:
+        for name in row.histograms:
+            self._define(run, name, summary="none")
+        for name in row.scalars:
+            self._define(run, name)
+
+    def _define(self, run: _Run, name: str, **options: Any) -> None:
         """Set a metric's x axis: one glob a first part, since W&B picks among overlapping globs
         by chance and would then store pieces of histograms as summaries."""
         pattern = f"{name.split('/')[0]}/*" if "/" in name else name
-        if pattern not in self._defined[member]:
-            self._defined[member].add(pattern)
-            self._runs[member].define_metric(pattern, step_metric="epoch", **options)
+        if pattern not in run.defined:
+            run.defined.add(pattern)
+            run.wandb.define_metric(pattern, step_metric="epoch", **options)
 
     def _finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
         run = self._runs.pop(member, None)
-        if run is None or self._broken:
+        if run is None:
             return
-
-        def end() -> None:
-            try:
-                run.summary.update(summary)
-                if state == "preempted":
-                    run.mark_preempting()
-                run.finish(exit_code=0 if state == "complete" else 1)
-            except Exception as error:
-                self._failed(error)
-
+        if self._broken:
+            if run.held:
+                self._lose("wandb-core is gone")
+            return
+        try:
+            if run.held and state not in CUT_SHORT:
+                self._send_last(run, run.held)
+            run.wandb.summary.update(summary)
+            if state == "preempted":
+                run.wandb.mark_preempting()
+        except Exception as error:
+            self._failed(error)
         if self._pool:
-            self._finishing.append(self._pool.submit(end))
+            self._finishing.append(self._pool.submit(self._end_run, member, run, state))
         else:
-            end()
+            self._end_run(member, run, state)
+
+    def _send_last(self, run: _Run, row: Row) -> None:
+        """The last row, with the final numbers. Where W&B has its step from an attempt that was
+        thought to be the last, they reach the summary alone."""
+        self._send(run, row)
+        if row.step <= run.known:
+            self._define_all(run, row)
+            final = {name: value for name, value in numbers(row).items() if name != "epoch"}
+            run.wandb.summary.update(finite(final))
+
+    def _end_run(self, member: int, run: _Run, state: str) -> None:
+        try:
+            run.wandb.finish(exit_code=0 if state == "complete" else 1)
+            if not run.online:
+                return
+            failure = support.upload_failure(Path(run.wandb.settings.log_internal))
+            if failure:
+                self._unsent[member] = failure
+            else:
+                wandb_log.mark_synced(run.file)
+        except Exception as error:
+            self._failed(error)
 
     def _end(self) -> None:
         for future in self._finishing:
             future.result()
         if self._pool:
             self._pool.shutdown()
+        if self._unsent:
+            self._say_unsent()
         if self._broken:  # so that the next pack of this process gets a new wandb-core
             with contextlib.suppress(Exception):
                 support.stop_service()
@@ -262,18 +372,32 @@ class WandbWriter:
         if self._said:
             return
         self._said = True
+        online = any(not file.parent.name.startswith("offline") for file in self._files.values())
+        folders = [info.run_dir for info in self._members]
         log.warning(
             "W&B: %s. Training goes on and metrics.jsonl has every row; for what W&B did take: %s",
-            *(reason, support.sync_command([info.run_dir for info in self._members])),
+            *(reason, support.sync_command(folders, "online" if online else self.mode)),
+        )
+
+    def _say_unsent(self) -> None:
+        reasons = ", ".join(dict.fromkeys(self._unsent.values()))
+        folders = [self._members[member].run_dir for member in sorted(self._unsent)]
+        log.warning(
+            "W&B lacks rows of %d runs: %s. Nothing is lost; upload them with: %s",
+            *(len(folders), reasons, support.sync_command(folders, "online")),
         )
 
     def _check_files(self) -> None:
         missing = [
             info.run_id
             for member, info in enumerate(self._members)
-            if not list(info.run_dir.glob(f"wandb/*/run-{self._ids.get(member, '')}.wandb"))
+            if member not in self._files or not self._files[member].exists()
         ]
         if missing:
             log.warning("W&B left no file for %d runs, such as %s", len(missing), missing[0])
         if self.lost_rows:
             log.warning("W&B lacks %d rows; metrics.jsonl has them", self.lost_rows)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
