@@ -1,13 +1,16 @@
 """A run that was cut short and goes on is one W&B run: every step once, wherever the cut was."""
 
 import dataclasses
+import glob
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +52,20 @@ def attempt(
         writer.row(0, Row(STEPS[-1], STEPS[-1] / 40, final))
     if state != "running":
         writer.finish(0, state, {"test_accuracy": 0.75} if state == "complete" else {})
-    writer.close()
+    close(writer, info)
     return writer
+
+
+def close(writer: WandbWriter, info: MemberInfo) -> None:
+    writer.close()
+    wait_for(lambda: log.read(files(info)[-1]).finished)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Up to 5 s: wandb-core writes on for a moment after `finish`."""
+    deadline = time.monotonic() + 5
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def resume(info: MemberInfo, at: int) -> MemberInfo:
@@ -70,6 +85,10 @@ def go_on(info: MemberInfo, at: int, mode: str = "offline") -> WandbWriter:
     """Resume at a step and train to the end."""
     rest = [step for step in STEPS if step > at]
     return attempt(resume(info, at), rest, "complete", mode, FINAL)
+
+
+def log_steps(file: Path) -> list[int]:
+    return log.read(file).steps
 
 
 def files(info: MemberInfo) -> list[Path]:
@@ -122,12 +141,12 @@ def test_every_step_once_wherever_the_file_ends(
     attempt(info, STEPS[:9], "running")
     (file,) = files(info)
     os.truncate(file, int(keep * file.stat().st_size))
-    before = log.history_steps(file)
+    before = log_steps(file)
     assert keep < 1 or before == STEPS[:8]  # the last row waits for another
     writer = go_on(info, at)
     check_rows(history(info)) if keep > 0.1 else check_rows(history_of_named(info))
     check_end(info)
-    assert log.history_steps(files(info)[-1]) == STEPS[len(before) :]
+    assert log_steps(files(info)[-1]) == STEPS[len(before) :]
     assert not said(caplog)
     assert writer.lost_rows == 0
 
@@ -188,7 +207,7 @@ def test_what_was_said_before_stays_in_the_summary(tmp_path: Path) -> None:
     writer.message(0, "hidden_3 is dead")
     writer.message(0, "the loss rises")
     writer.finish(0, "complete", {})
-    writer.close()
+    close(writer, info)
     summary = json.loads(read_file(files(info)[0], "--summary"))["summary"]
     assert summary["warnings"] == ["hidden_1 is dead", "hidden_3 is dead", "the loss rises"]
 
@@ -219,11 +238,9 @@ def test_a_killed_process(tmp_path: Path, how: str) -> None:
     done = subprocess.run(command, env=own, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
     (info,) = make_members(tmp_path, 1)
-    deadline = time.monotonic() + 5  # wandb-core sees that its parent is gone
     (file,) = files(info)
-    while time.monotonic() < deadline and not log.history_steps(file):
-        time.sleep(0.05)
-    assert log.history_steps(file)  # a second's rows may be lost, not all
+    wait_for(lambda: bool(log_steps(file)))  # wandb-core sees that its parent is gone
+    assert log_steps(file)  # a second's rows may be lost, not all
     go_on(info, 50)
     check_rows(history(info))
     check_end(info)
@@ -256,12 +273,13 @@ def test_the_reader_finds_what_wandb_itself_finds(tmp_path: Path) -> None:
         count = 1500 if step % 10 == 9 else 20 + step
         writer.row(0, Row(step, 0.0, {f"m/{i}": i / 7 for i in range(count)}))
     writer.finish(0, "complete", {})
-    writer.close()
+    close(writer, info)
     (file,) = files(info)
     whole = file.read_bytes()
     assert len(whole) > 10 * log.BLOCK
-    assert log.history_steps(file) == list(range(40))
+    assert log_steps(file) == list(range(40))
     ends = [end for _, end in log.records(whole)]
+    assert log.encode(whole, [content for content, _ in log.records(whole)]) == whole
     places = [n * log.BLOCK + k for n in (1, 2, 5) for k in (-8, -7, -1, 0, 3, 7, 8)]
     for place in places:
         found = list(log.records(whole[:place]))
@@ -270,7 +288,7 @@ def test_the_reader_finds_what_wandb_itself_finds(tmp_path: Path) -> None:
         file.write_bytes(whole[:place])
         theirs = [json.loads(line) for line in read_file(file, check=False).splitlines()]
         steps = [one["history"]["item"]["_step"] for one in theirs if one["type"] == "history"]
-        assert log.history_steps(file) == steps
+        assert log_steps(file) == steps
         assert log.settle(info.run_dir / "wandb", info.run_id) == steps[-1]
         read_file(file)  # no complaint any more
 
@@ -357,13 +375,6 @@ def test_a_file_that_was_cut_short_would_end_the_sync(tmp_path: Path, server: Wa
     assert server.runs[info.run_id].steps == STEPS[:4]
 
 
-def wait_rows(server: WandbServer, run_id: str) -> None:
-    deadline = time.monotonic() + 10
-    while run_id not in server.runs or not server.runs[run_id].lines:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_online_the_server_says_what_it_has(tmp_path: Path, server: WandbServer) -> None:
     """The first attempt's connection broke: its own file has more than the server."""
     (info,) = make_members(tmp_path, 1)
@@ -371,20 +382,53 @@ def test_online_the_server_says_what_it_has(tmp_path: Path, server: WandbServer)
     writer.open([info])
     for step in STEPS[:4]:
         writer.row(0, make_row(step))
-    wait_rows(server, info.run_id)
+    wait_for(lambda: info.run_id in server.runs and bool(server.runs[info.run_id].lines))
     server.fault, server.only = 401, "file_stream"
     for step in STEPS[4:9]:
         writer.row(0, make_row(step))
     writer.finish(0, "preempted", {})
-    writer.close()
+    close(writer, info)
     server.fault = None
     run = server.runs[info.run_id]
-    assert 0 < len(run.lines) < len(log.history_steps(files(info)[0]))
+    assert 0 < len(run.lines) < len(log_steps(files(info)[0]))
     go_on(info, 50, "online")
     check_server(run, [0])
-    first, second = files(info)
-    assert all(one.with_suffix(".wandb.synced").exists() for one in (first, second))
+    assert all(log.is_synced(file) for file in files(info))
     assert "No runs to sync" in sync(server, "--include-online", str(info.run_dir / "wandb"))
+
+
+@pytest.mark.parametrize("state", ["complete", "preempted"])
+def test_what_the_server_lacks_is_uploaded_later(
+    tmp_path: Path, server: WandbServer, state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each row once, though `wandb sync` sends whole files: the rest has a file of its own."""
+    (info,) = make_members(tmp_path, 1)
+    writer = WandbWriter("online", "actsweep-tests", tags=["a"])
+    writer.open([info])
+    for step in STEPS[:4]:
+        writer.row(0, make_row(step))
+    wait_for(lambda: info.run_id in server.runs and bool(server.runs[info.run_id].lines))
+    server.fault, server.only = 401, "file_stream"
+    for step in STEPS[4:9] if state == "preempted" else STEPS[4:]:
+        writer.row(0, make_row(step))
+    if state == "complete":
+        writer.row(0, Row(STEPS[-1], STEPS[-1] / 40, FINAL))
+    writer.finish(0, state, {"test_accuracy": 0.75})
+    close(writer, info)
+    server.fault = None
+    before = server.runs[info.run_id].steps
+    (line,) = said(caplog)
+    assert "1 runs: the server answered 401 Unauthorized" in line
+    if state == "preempted":
+        server.stop()
+        go_on(info, 50, "online")  # falls back to offline
+        server.start()
+    command = shlex.split(line.partition("with: ")[2])
+    assert command[:2] == ["wandb", "sync"]
+    sync(server, *sorted(glob.glob(command[2])))
+    run = server.runs[info.run_id]
+    check_server(run, [0] if state == "complete" else [1, 0])
+    assert run.steps[: len(before)] == before != run.steps
 
 
 def test_online_preempted_twice_then_complete(tmp_path: Path, server: WandbServer) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import json
 import math
 import os
-import re
 import resource
 import shlex
 import threading
@@ -150,35 +149,12 @@ def hint_lines(run_dirs: Sequence[Path], mode: str) -> list[str]:
     return lines
 
 
-def sync_command(run_dirs: Sequence[Path], mode: str = "offline") -> str:
-    """The `wandb sync` line for these runs; past four of them, for all in their folder.
-
-    Online, it takes what W&B doesn't know to have arrived (`wandb_log.mark_synced`).
-    """
-    online = mode == "online"
-    command = "wandb sync --include-online" if online else "wandb sync"
-    files = "wandb/*run-*" if online else "wandb/offline-run-*"
+def sync_command(run_dirs: Sequence[Path]) -> str:
+    """The `wandb sync` line for these runs; past four of them, for all in their folder."""
     if len(run_dirs) > 4:
-        return f"{command} {shlex.quote(str(run_dirs[0].parent))}/*/{files}"
-    return " ".join([command, *(f"{shlex.quote(str(run_dir))}/{files}" for run_dir in run_dirs)])
-
-
-def upload_failure(internal_log: Path) -> str | None:
-    """Why an online run that has finished isn't wholly at the server; None if it is.
-
-    wandb says it nowhere else: `finish` returns as if all were well.
-    """
-    try:
-        lines = internal_log.read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    fatal = next((line for line in lines if "filestream: fatal error" in line), None)
-    if fatal is None:
-        return None
-    status = re.search(r"failed to upload: (\d{3} [A-Za-z ]+?) url", fatal)
-    if status:
-        return f"the server answered {status[1]}"
-    return f"the server did not take everything within {FINISH_SECONDS:.0f} s"
+        return f"wandb sync {shlex.quote(str(run_dirs[0].parent))}/*/wandb/offline-run-*"
+    folders = [f"{shlex.quote(str(run_dir))}/wandb/offline-run-*" for run_dir in run_dirs]
+    return " ".join(["wandb sync", *folders])
 
 
 def stop_service() -> None:

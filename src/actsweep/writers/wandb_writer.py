@@ -14,6 +14,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from actsweep.writers.base import MemberInfo, Row, numbers
 log = logging.getLogger(__name__)
 
 ONLINE_THREADS = 16
+WRITING_SECONDS = 2.0
+"""What wandb-core gets to write its files after `finish`; it takes milliseconds."""
 CUT_SHORT = ("running", "preempted")
 """States after which a run may go on: its last row is not final."""
 
@@ -38,7 +41,6 @@ class _Run:
     """An open W&B run."""
 
     wandb: Any
-    online: bool
     known: int = -1
     """The last step that W&B holds from earlier attempts."""
     held: Row | None = None
@@ -89,7 +91,6 @@ class WandbWriter:
         self._warnings: dict[int, list[str]] = {}
         self._ended: set[int] = set()
         self._finishing: list[Future[None]] = []
-        self._unsent: dict[int, str] = {}
         self._said = False
         self._broken = False
         self._counting = threading.Lock()
@@ -218,10 +219,12 @@ class WandbWriter:
             except Exception as error:
                 if mode == "offline" or isinstance(error, OSError):
                     raise
-                self._go_offline(_first_line(error), self._members)
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                self._go_offline(reason, self._members)
                 run = self._start(info, "offline")
             self._runs[member], self._files[member] = run, run.file
-            self._go_on(member, run)
+            if info.resumed_at is not None:
+                self._go_on(member, run)
         except Exception as error:
             self._failed(error)
 
@@ -247,17 +250,16 @@ class WandbWriter:
             known = run.starting_step - 1 if run.resumed else -1
             for file in earlier:
                 wandb_log.mark_synced(file)
-        return _Run(run, online, known)
+        return _Run(run, known)
 
     def _go_on(self, member: int, run: _Run) -> None:
-        """Tell a resumed run what W&B doesn't keep from one file to the next, and what it lacks."""
-        past = self._past.pop(member, [])
-        latest: dict[str, float] = {}
+        """Tell a resumed run what W&B keeps in no earlier file, and the rows that it lacks."""
+        past = self._past.pop(member)
+        latest: dict[str, Any] = {}
         for row in past:
             self._define_all(run, row)
-            latest |= {name: value for name, value in numbers(row).items() if name != "epoch"}
-        if latest:
-            run.wandb.summary.update(finite(latest))
+            latest |= _for_summary(row)
+        run.wandb.summary.update(latest)
         for row in past:
             self._log(member, row)
 
@@ -323,28 +325,21 @@ class WandbWriter:
         except Exception as error:
             self._failed(error)
         if self._pool:
-            self._finishing.append(self._pool.submit(self._end_run, member, run, state))
+            self._finishing.append(self._pool.submit(self._end_run, run, state))
         else:
-            self._end_run(member, run, state)
+            self._end_run(run, state)
 
     def _send_last(self, run: _Run, row: Row) -> None:
-        """The last row, with the final numbers. Where W&B has its step from an attempt that was
-        thought to be the last, they reach the summary alone."""
+        """The last row; where an attempt that seemed final wrote its step, the summary gets it."""
         self._send(run, row)
         if row.step <= run.known:
             self._define_all(run, row)
-            final = {name: value for name, value in numbers(row).items() if name != "epoch"}
-            run.wandb.summary.update(finite(final))
+            run.wandb.summary.update(_for_summary(row))
 
-    def _end_run(self, member: int, run: _Run, state: str) -> None:
+    def _end_run(self, run: _Run, state: str) -> None:
         try:
             run.wandb.finish(exit_code=0 if state == "complete" else 1)
-            if not run.online:
-                return
-            failure = support.upload_failure(Path(run.wandb.settings.log_internal))
-            if failure:
-                self._unsent[member] = failure
-            else:
+            if wandb_log.is_online(run.file) and wandb_log.uploaded(run.file)[1] is None:
                 wandb_log.mark_synced(run.file)
         except Exception as error:
             self._failed(error)
@@ -354,12 +349,27 @@ class WandbWriter:
             future.result()
         if self._pool:
             self._pool.shutdown()
-        if self._unsent:
-            self._say_unsent()
         if self._broken:  # so that the next pack of this process gets a new wandb-core
             with contextlib.suppress(Exception):
                 support.stop_service()
                 support.import_wandb().teardown()
+        self._keep_unsent()
+
+    def _keep_unsent(self) -> None:
+        """Make ready for `wandb sync` what the server did not take of online runs."""
+        unsent, reasons = list[Path](), dict[str, None]()
+        until = time.monotonic() + (0 if self._broken else WRITING_SECONDS)
+        for member, file in self._files.items():
+            if wandb_log.is_online(file) and not wandb_log.is_synced(file):
+                reasons[wandb_log.uploaded(file)[1] or "wandb-core ended before"] = None
+                wandb_log.salvage(file, until)
+                unsent.append(self._members[member].run_dir)
+        if unsent and not self._said:
+            self._said = True
+            log.warning(
+                "W&B lacks rows of %d runs: %s. Nothing is lost; upload them with: %s",
+                *(len(unsent), ", ".join(reasons), support.sync_command(unsent)),
+            )
 
     # Counting and reporting, from either thread.
 
@@ -372,19 +382,9 @@ class WandbWriter:
         if self._said:
             return
         self._said = True
-        online = any(not file.parent.name.startswith("offline") for file in self._files.values())
-        folders = [info.run_dir for info in self._members]
         log.warning(
             "W&B: %s. Training goes on and metrics.jsonl has every row; for what W&B did take: %s",
-            *(reason, support.sync_command(folders, "online" if online else self.mode)),
-        )
-
-    def _say_unsent(self) -> None:
-        reasons = ", ".join(dict.fromkeys(self._unsent.values()))
-        folders = [self._members[member].run_dir for member in sorted(self._unsent)]
-        log.warning(
-            "W&B lacks rows of %d runs: %s. Nothing is lost; upload them with: %s",
-            *(len(folders), reasons, support.sync_command(folders, "online")),
+            *(reason, support.sync_command([info.run_dir for info in self._members])),
         )
 
     def _check_files(self) -> None:
@@ -399,5 +399,6 @@ class WandbWriter:
             log.warning("W&B lacks %d rows; metrics.jsonl has them", self.lost_rows)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _for_summary(row: Row) -> dict[str, Any]:
+    """What W&B would take into a run's summary by itself, were the row logged."""
+    return finite({name: value for name, value in numbers(row).items() if name != "epoch"})
