@@ -72,6 +72,11 @@ class WandbServer:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody listens."""
+        return self._server is None
+
     def start(self) -> None:
         """Listen."""
         self._quiet.clear()

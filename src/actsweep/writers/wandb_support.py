@@ -167,6 +167,13 @@ def stop_service() -> None:
         process.wait()
 
 
+def restart_service() -> None:
+    """Kill wandb-core; the next run gets a new one."""
+    with contextlib.suppress(Exception):
+        stop_service()
+        import_wandb().teardown()
+
+
 def _open_files() -> int:
     try:
         return len(os.listdir("/proc/self/fd"))

@@ -4,9 +4,7 @@
 
 A resumed run stays one W&B run. W&B holds some of its rows already: offline what the files of
 earlier attempts say, online what the server says. Those are left out; the others up to the step
-where training goes on are taken from the run's own files. W&B can't change a row that it has, so
-each row is passed on when the next one comes, and the last when the run has ended for good: an
-attempt that was cut short lacks its last row, which may yet have to take the final numbers.
+where training goes on are taken from the run's own files.
 """
 
 import contextlib
@@ -17,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +22,14 @@ from actsweep.errors import UserError
 from actsweep.ledger import finite
 from actsweep.writers import wandb_log
 from actsweep.writers import wandb_support as support
-from actsweep.writers.base import MemberInfo, Row, numbers
+from actsweep.writers.base import MemberInfo, Row
+from actsweep.writers.wandb_run import WandbRun
 
 log = logging.getLogger(__name__)
 
 ONLINE_THREADS = 16
 WRITING_SECONDS = 2.0
 """What wandb-core gets to write its files after `finish`; it takes milliseconds."""
-CUT_SHORT = ("running", "preempted")
-"""States after which a run may go on: its last row is not final."""
-
-
-@dataclass
-class _Run:
-    """An open W&B run."""
-
-    wandb: Any
-    known: int = -1
-    """The last step that W&B holds from earlier attempts."""
-    held: Row | None = None
-    """The newest row, not passed on yet."""
-    defined: set[str] = field(default_factory=lambda: {"epoch"})
-
-    @property
-    def file(self) -> Path:
-        return Path(self.wandb.settings.sync_file)
 
 
 class WandbWriter:
@@ -86,7 +66,7 @@ class WandbWriter:
         self._pool: ThreadPoolExecutor | None = None
         self._members: list[MemberInfo] = []
         self._past: dict[int, list[Row]] = {}
-        self._runs: dict[int, _Run] = {}
+        self._runs: dict[int, WandbRun] = {}
         self._files: dict[int, Path] = {}
         self._warnings: dict[int, list[str]] = {}
         self._ended: set[int] = set()
@@ -174,13 +154,11 @@ class WandbWriter:
         self._go_offline(reason, members)
 
     def _go_offline(self, reason: str, members: Sequence[MemberInfo]) -> None:
-        with self._counting:
-            before, self.mode = self.mode, "offline"
-        if before == "online":
-            log.warning(
-                "W&B is OFFLINE: %s. Nothing is lost; upload later with: %s",
-                *(reason, support.sync_command([info.run_dir for info in members])),
-            )
+        self.mode = "offline"
+        log.warning(
+            "W&B is OFFLINE: %s. Nothing is lost; upload later with: %s",
+            *(reason, support.sync_command([info.run_dir for info in members])),
+        )
 
     # From here on: the side thread.
 
@@ -200,113 +178,57 @@ class WandbWriter:
         self._say(f"{type(error).__name__}: {error}")
 
     def _open_runs(self) -> None:
-        if self.mode == "online":
-            self._pool = ThreadPoolExecutor(ONLINE_THREADS, thread_name_prefix="wandb-online")
-            opened = [
-                self._pool.submit(self._open_run, member) for member in range(len(self._members))
-            ]
-            for future in opened:
-                future.result()
-        else:
-            for member in range(len(self._members)):
-                self._open_run(member)
-
-    def _open_run(self, member: int) -> None:
-        info, mode = self._members[member], self.mode
-        try:
-            try:
-                run = self._start(info, mode)
-            except Exception as error:
-                if mode == "offline" or isinstance(error, OSError):
-                    raise
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                self._go_offline(reason, self._members)
-                run = self._start(info, "offline")
+        started = self._start_online() if self.mode == "online" else {}
+        if self.mode == "offline":
+            started = self._start_offline()
+        for member, run in started.items():
             self._runs[member], self._files[member] = run, run.file
-            if info.resumed_at is not None:
-                self._go_on(member, run)
+            past = self._past.pop(member, None)
+            if past is not None:
+                try:
+                    run.go_on(past)
+                except Exception as error:
+                    self._failed(error)
+                for row in past:
+                    self._log(member, row)
+
+    def _start_online(self) -> dict[int, WandbRun]:
+        """All runs or, after a failure, none: wandb-core keeps the id of a run that failed."""
+        self._pool = ThreadPoolExecutor(ONLINE_THREADS, thread_name_prefix="wandb-online")
+        starting = [
+            self._pool.submit(WandbRun, info, "online", self._init) for info in self._members
+        ]
+        try:
+            return {member: future.result() for member, future in enumerate(starting)}
         except Exception as error:
-            self._failed(error)
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._go_offline(reason, self._members)
+            support.restart_service()
+            return {}
 
-    def _start(self, info: MemberInfo, mode: str) -> _Run:
-        """Open one run, after what earlier attempts have left of it."""
-        resumed, online = info.resumed_at is not None, mode == "online"
-        folder = info.run_dir / "wandb"
-        known = wandb_log.settle(folder, info.run_id) if resumed else -1
-        earlier = wandb_log.fragments(folder, info.run_id)
-        run = support.import_wandb().init(
-            **self._init,
-            id=info.run_id,
-            name=info.run_id,
-            group=info.sweep,
-            dir=str(info.run_dir),
-            config=support.run_config(info),
-            reinit="create_new",
-            resume="allow" if resumed and online else None,
-            settings=support.fast_settings(mode),
-        )
-        run.define_metric("epoch", summary="none")
-        if online and resumed:  # the server knows best; all that it lacks comes with this run
-            known = run.starting_step - 1 if run.resumed else -1
-            for file in earlier:
-                wandb_log.mark_synced(file)
-        return _Run(run, known)
-
-    def _go_on(self, member: int, run: _Run) -> None:
-        """Tell a resumed run what W&B keeps in no earlier file, and the rows that it lacks."""
-        past = self._past.pop(member)
-        latest: dict[str, Any] = {}
-        for row in past:
-            self._define_all(run, row)
-            latest |= _for_summary(row)
-        run.wandb.summary.update(latest)
-        for row in past:
-            self._log(member, row)
+    def _start_offline(self) -> dict[int, WandbRun]:
+        started = {}
+        for member, info in enumerate(self._members):
+            try:
+                started[member] = WandbRun(info, "offline", self._init)
+            except Exception as error:
+                self._failed(error)
+        return started
 
     def _log(self, member: int, row: Row) -> None:
-        """Hold a row back, merged with what else came of its step; pass on the one before."""
         if member >= len(self._members):
             return
         run = self._runs.get(member)
         if run is None or self._broken:
             self._lose("the run is not open")
             return
-        before, run.held = run.held, row
-        if before is None:
-            return
-        if before.step == row.step:
-            scalars, histograms = before.scalars | row.scalars, before.histograms | row.histograms
-            run.held = Row(row.step, row.epoch, scalars, histograms)
-        else:
-            self._send(run, before)
-
-    def _send(self, run: _Run, row: Row) -> None:
-        if row.step <= run.known:
-            return
         try:
-            self._define_all(run, row)
-            data: dict[str, Any] = dict(numbers(row))
-            for name, histogram in row.histograms.items():
-                bins = support.wandb_bins(histogram)
-                data[name] = support.import_wandb().Histogram(np_histogram=bins)
-            run.wandb.log(data, step=row.step, commit=True)
+            run.put(row)
         except Exception as error:
             self._failed(error)
             self._lose(f"{type(error).__name__}: {error}")
-
-    def _define_all(self, run: _Run, row: Row) -> None:
-        for name in row.histograms:
-            self._define(run, name, summary="none")
-        for name in row.scalars:
-            self._define(run, name)
-
-    def _define(self, run: _Run, name: str, **options: Any) -> None:
-        """Set a metric's x axis: one glob a first part, since W&B picks among overlapping globs
-        by chance and would then store pieces of histograms as summaries."""
-        pattern = f"{name.split('/')[0]}/*" if "/" in name else name
-        if pattern not in run.defined:
-            run.defined.add(pattern)
-            run.wandb.define_metric(pattern, step_metric="epoch", **options)
 
     def _finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
         run = self._runs.pop(member, None)
@@ -317,30 +239,17 @@ class WandbWriter:
                 self._lose("wandb-core is gone")
             return
         try:
-            if run.held and state not in CUT_SHORT:
-                self._send_last(run, run.held)
-            run.wandb.summary.update(summary)
-            if state == "preempted":
-                run.wandb.mark_preempting()
+            run.end(state, summary)
         except Exception as error:
             self._failed(error)
         if self._pool:
-            self._finishing.append(self._pool.submit(self._end_run, run, state))
+            self._finishing.append(self._pool.submit(self._finish_run, run, state))
         else:
-            self._end_run(run, state)
+            self._finish_run(run, state)
 
-    def _send_last(self, run: _Run, row: Row) -> None:
-        """The last row; where an attempt that seemed final wrote its step, the summary gets it."""
-        self._send(run, row)
-        if row.step <= run.known:
-            self._define_all(run, row)
-            run.wandb.summary.update(_for_summary(row))
-
-    def _end_run(self, run: _Run, state: str) -> None:
+    def _finish_run(self, run: WandbRun, state: str) -> None:
         try:
-            run.wandb.finish(exit_code=0 if state == "complete" else 1)
-            if wandb_log.is_online(run.file) and wandb_log.uploaded(run.file)[1] is None:
-                wandb_log.mark_synced(run.file)
+            run.finish(state)
         except Exception as error:
             self._failed(error)
 
@@ -350,9 +259,9 @@ class WandbWriter:
         if self._pool:
             self._pool.shutdown()
         if self._broken:  # so that the next pack of this process gets a new wandb-core
-            with contextlib.suppress(Exception):
-                support.stop_service()
-                support.import_wandb().teardown()
+            support.restart_service()
+            for info in self._members:  # it may have been cut off within a record
+                wandb_log.settle(info.run_dir / "wandb", info.run_id)
         self._keep_unsent()
 
     def _keep_unsent(self) -> None:
@@ -397,8 +306,3 @@ class WandbWriter:
             log.warning("W&B left no file for %d runs, such as %s", len(missing), missing[0])
         if self.lost_rows:
             log.warning("W&B lacks %d rows; metrics.jsonl has them", self.lost_rows)
-
-
-def _for_summary(row: Row) -> dict[str, Any]:
-    """What W&B would take into a run's summary by itself, were the row logged."""
-    return finite({name: value for name, value in numbers(row).items() if name != "epoch"})
