@@ -17,7 +17,7 @@ import pytest
 from test_wandb import clean_environment, core_pid, said, use_server  # noqa: F401 (a fixture)
 from test_wandb_resume import server, sync, wait_for  # noqa: F401 (a fixture)
 from test_writers import make_members
-from wandb_server import Fault, Run, WandbServer
+from wandb_server import KEY, Fault, Run, WandbServer
 
 from actsweep.writers import MemberInfo, MetricsFile, Row, WandbWriter, Writers, read_metrics
 from actsweep.writers import wandb_log as log
@@ -284,6 +284,27 @@ def test_wandb_core_is_killed(
         f"wandb-core is killed, {mode}",
         "trains on; one line names the wandb sync for what it had taken, one counts the rest",
     )
+
+
+QUIET = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/faults"]
+from test_writers import make_members
+from test_wandb_faults import train
+train(make_members(Path(sys.argv[2]), 1), lambda: time.sleep(1))
+"""
+
+
+def test_ours_is_the_only_line(tmp_path: Path, server: WandbServer) -> None:  # noqa: F811
+    """wandb's own advice names a `wandb sync` that would pass over the run."""
+    server.fault, server.only = 401, "file_stream"
+    own = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    own |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    command = [sys.executable, "-c", QUIET, str(Path(__file__).parents[1]), str(tmp_path)]
+    done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=60, check=True)
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert line.startswith("W&B lacks rows of 1 runs: the server answered 401 Unauthorized")
 
 
 FEW_FILES = """

@@ -26,8 +26,10 @@ VIEWER = "query Viewer { viewer { id entity } }"
 
 
 def import_wandb() -> Any:
-    """Import wandb without its error reporting, which looks up a host even offline."""
+    """Import wandb without its error reporting, which looks up a host even offline, and without its
+    own advice: of an upload that broke off it names a `wandb sync` that would pass over the run."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
     return wandb
