@@ -124,8 +124,7 @@ class Saver:
         return self._spent[index] + (time.monotonic() - self._began) / len(self._folders)
 
     def _late(self) -> bool:
-        limit = MARGIN * self._trainer.grace_s
-        return time.monotonic() - self._watch.since > limit and self._watch.hurried
+        return self._watch.left(MARGIN * self._trainer.grace_s) == 0.0
 
     def _warn(self, text: str) -> None:
         if not self._warned:  # the others can't be saved either, and will say so again
