@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from actsweep import callbacks as observers
-from actsweep import config, data, fit, ledger, members
+from actsweep import checkpoint, config, data, fit, ledger, members
 from actsweep.claims import Claims
 from actsweep.config import DataConfig, RunConfig
 from actsweep.data import Dataset
@@ -175,6 +175,12 @@ def _turns(job: Job, due: Sequence[Member], place: Place) -> Iterator[Turn]:
         not ledger.goes_on(folder, m.config.rerun, place.sweep, place.attempt)
         for folder, m in zip(folders, due, strict=True)
     ]
+    for folder in folders:
+        status, saved = ledger.read_status(folder), checkpoint.steps(folder.checkpoints)
+        if status is None and saved:
+            log.warning("%s: its status.json can't be read; begins anew", folder.run_id)
+        if status and status["step"] and not saved:
+            log.warning("%s: has no checkpoint; begins anew", folder.run_id)
     for point in points(folders, job.fitted.population.one_state(), fresh):
         if point.start:
             log.info("%s", explain_start(job, point))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packs import Trained, compile_once
 from sweeping import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -30,6 +31,20 @@ def outcome(request: pytest.FixtureRequest) -> Outcome:
             assert rows().get(fault) == came_of_it, "docs/reliability.md says something else"
 
     return say
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    with pytest.MonkeyPatch.context() as patch:
+        compile_once(patch)
+        return Trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Members that were trained in this process, and the programs that did it, to be used again."""
+    compile_once(monkeypatch)
+    return trained_once
 
 
 def rows() -> dict[str, str]:
