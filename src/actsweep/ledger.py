@@ -198,7 +198,7 @@ def reopen(run: RunDir, step: int, **extra: Any) -> None:
         step: of the checkpoint.
         extra: further fields of the status.
     """
-    run.summary.unlink(missing_ok=True)
+    remove(run.summary)
     _sweep_up(run)
     before = (read_status(run) or {}).get("resumed", [])
     write_status(run, "running", step=step, epoch=0, resumed=[*before, step], **extra)

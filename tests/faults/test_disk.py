@@ -1,0 +1,148 @@
+"""Files and folders that are taken away, or in the way, while a pack trains; full disks."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packs import Trained, resumed, train
+from sweeping import Outcome
+from test_resume import folder, what_is_left
+
+from actsweep import ledger, roster
+from actsweep.config import RunConfig
+from actsweep.ledger import RunDir
+
+
+def after_chunks(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], None]) -> None:
+    """Do something once, after some chunks of the training."""
+    left, advance = [count], roster.Roster.advance
+
+    def then(*arguments: Any) -> Any:
+        readings = advance(*arguments)
+        left[0] -= 1
+        if left[0] == 0:
+            act()
+        return readings
+
+    monkeypatch.setattr(roster.Roster, "advance", then)
+
+
+def in_the_place_of(path: Path) -> None:
+    ledger.remove(path)
+    path.write_text("in the way")
+
+
+def unlinked_and_made_anew(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+IN_THE_MIDDLE: dict[str, tuple[Callable[[RunDir], Any], str]] = {
+    "metrics.jsonl deleted": (lambda r: r.metrics.unlink(), "deleted during the training"),
+    "the folder deleted": (lambda r: shutil.rmtree(r.path), "deleted during the training"),
+    "checkpoints replaced by a file": (lambda r: in_the_place_of(r.checkpoints), "File exists"),
+    "status.json replaced by a folder": (lambda r: unlinked_and_made_anew(r.status), "directory"),
+    "summary.json a folder": (lambda r: r.summary.mkdir(), "directory"),
+}
+
+
+@pytest.mark.parametrize("how", IN_THE_MIDDLE)
+def test_one_run_in_the_middle(
+    how: str,
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: Outcome,
+) -> None:
+    runs = trained.cut(tmp_path)
+    damage, cause = IN_THE_MIDDLE[how]
+    with monkeypatch.context() as patch:
+        after_chunks(patch, 2, lambda: damage(folder(runs[0])))
+        assert_alone(trained, runs, train(runs), cause)
+    assert [r["reused"] for r in train(runs)] == [False, True, True, True]
+    trained.assert_whole(runs)
+    outcome(
+        f"in the middle of its training, of one run: {', '.join(IN_THE_MIDDLE)}",
+        "that run has failed, with the cause; the others have the bytes of an undisturbed sweep; "
+        "started again, so has that run",
+    )
+
+
+BEFORE: dict[str, tuple[Callable[[RunDir], Any], str]] = {
+    "its folder is a file": (lambda r: in_the_place_of(r.path), "exists"),
+    "its folder is a link to nowhere": (lambda r: to_nowhere(r.path), "exists"),
+}
+
+
+def to_nowhere(path: Path) -> None:
+    shutil.rmtree(path)
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("how", BEFORE)
+def test_one_run_before(how: str, trained: Trained, tmp_path: Path, outcome: Outcome) -> None:
+    runs = trained.cut(tmp_path)
+    damage, cause = BEFORE[how]
+    damage(folder(runs[0]))
+    assert_alone(trained, runs, train(runs), cause)
+    folder(runs[0]).path.unlink()
+    train(runs)
+    trained.assert_whole(runs)
+    outcome(
+        f"before a sweep goes on, of one run: {', '.join(BEFORE)}",
+        "that run has failed, with the cause; the others have the bytes of an undisturbed sweep; "
+        "started again without what was in the way, so has that run",
+    )
+
+
+def assert_alone(
+    trained: Trained, runs: list[RunConfig], results: list[dict[str, Any]], cause: str
+) -> None:
+    """The first has failed, and says why; the others are what they would be."""
+    bad, *good = results
+    assert bad["state"] == "failed"
+    status = ledger.read_status(folder(runs[0]))
+    told = status["cause"] if status else bad["cause"]
+    assert cause in told
+    assert status is None or status["state"] == "failed"
+    for one, result, expected in zip(runs[1:], good, trained.expected[1:], strict=True):
+        assert result["state"] in ("complete", "diverged")
+        assert what_is_left(one) == expected
+
+
+@pytest.mark.parametrize("what", [".alive", ".claims"])
+def test_claims_deleted(
+    what: str,
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: Outcome,
+) -> None:
+    runs = trained.cut(tmp_path)
+    with monkeypatch.context() as patch:
+        after_chunks(patch, 2, lambda: shutil.rmtree(tmp_path / what))
+        train(runs)
+    trained.assert_whole(runs)
+    assert all(len(resumed(one)) == 1 for one in runs)
+    outcome(
+        "outputs/.alive or outputs/.claims deleted in the middle of a training",
+        "no run of it notices",
+    )
+
+
+def test_everything_deleted(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    runs = trained.cut(tmp_path / "outputs")
+    with monkeypatch.context() as patch:
+        after_chunks(patch, 2, lambda: shutil.rmtree(tmp_path / "outputs"))
+        results = train(runs)
+    assert {r["state"] for r in results} == {"failed"}
+    train(runs)
+    trained.assert_whole(runs)
+    outcome(
+        "outputs/ deleted in the middle of a training",
+        "its runs have failed; started again, they begin anew",
+    )
