@@ -6,10 +6,11 @@ python -m pytest tests/faults --write-table
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packs import Trained, compile_once
-from sweeping import Outcome
+from sweeping import RUNS, Outcome, complete, left, runs
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 START, END = "<!-- table -->\n", "<!-- end of table -->\n"
@@ -31,6 +32,16 @@ def outcome(request: pytest.FixtureRequest) -> Outcome:
             assert rows().get(fault) == came_of_it, "docs/reliability.md says something else"
 
     return say
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """All that the runs of the sweep leave if nothing happens to it."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert complete(folder) == 0, (folder / "log.txt").read_text()
+    found = [left(run) for run in runs(folder)]
+    assert len(found) == RUNS
+    return found
 
 
 @pytest.fixture(scope="session")

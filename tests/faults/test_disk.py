@@ -1,13 +1,17 @@
 """Files and folders that are taken away, or in the way, while a pack trains; full disks."""
 
+import contextlib
+import ctypes
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packs import Trained, resumed, train
-from sweeping import Outcome
+from sweeping import Gate, Outcome, complete, left, runs, sweep
 from test_resume import folder, what_is_left
 
 from actsweep import ledger, roster
@@ -145,4 +149,83 @@ def test_everything_deleted(
     outcome(
         "outputs/ deleted in the middle of a training",
         "its runs have failed; started again, they begin anew",
+    )
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A small file system, seen only by the processes that enter it.
+
+    Attributes:
+        holder: the process in whose mounts it is.
+        place: where it is mounted for them.
+    """
+
+    holder: int
+    place: Path
+
+    def __call__(self) -> None:
+        """Enter it, for good."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        for kind in ("user", "mnt"):
+            with open(f"/proc/{self.holder}/ns/{kind}") as space:
+                if libc.setns(space.fileno(), 0):
+                    raise OSError(ctypes.get_errno(), "setns")
+
+    @property
+    def inside(self) -> Path:
+        """The same place as seen from outside."""
+        return Path(f"/proc/{self.holder}/root{self.place}")
+
+    def fill(self) -> None:
+        """Write to it until there is no room."""
+        with contextlib.suppress(OSError), open(self.inside / "full", "wb", 0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+    def make_room(self) -> None:
+        (self.inside / "full").unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = f"mount -t tmpfs -o size=16m none {place} && echo mounted && exec sleep 600"
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as p:
+        assert p.stdout
+        said = p.stdout.readline()
+        if said.strip() != "mounted":
+            p.kill()
+            pytest.fail(f"this test needs user namespaces in which it may mount a tmpfs: {said}")
+        yield Disk(p.pid, place)
+        p.kill()
+
+
+def test_full_disk(
+    disk: Disk, tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
+) -> None:
+    gate, log = Gate(tmp_path / "gate", 4), tmp_path / "log.txt"
+    how = {"before": [disk, gate], "log": log}
+    with sweep(disk.place, "trainer.save_every_s=0", **how) as process:
+        gate.wait()
+        disk.fill()
+        gate.open()
+        process.join(60)
+        said = log.read_text()
+        print(said)
+        assert process.exitcode == 1, said
+    assert "Traceback" not in said
+    assert "No space left" in said
+    disk.make_room()
+    assert complete(disk.place, **how) == 0, log.read_text()
+    shutil.copytree(disk.inside, tmp_path / "out", symlinks=True)
+    assert [left(run) for run in runs(tmp_path / "out")] == undisturbed
+    outcome(
+        "the disk is full in the middle of a training",
+        "its runs have failed, with the cause, exit code 1, no traceback; started again once there "
+        "is room, every run ends with the bytes of an undisturbed one",
     )
