@@ -103,15 +103,64 @@ def what_is_left(one: RunConfig) -> dict[str, Any]:
     }
 
 
-def test_cut_after_some_chunks(tmp_path: Path) -> None:
-    whole = pack(tmp_path / "whole", 0, 1, 2, 3)
+@pytest.mark.parametrize(
+    ("changes", "limits"),
+    [
+        ({}, (1, 7, 8)),
+        ({"pack": {"lift": "vmap"}}, (7, 10)),
+        ({"data": {"name": "digits", "val_size": 300, "stream": True}}, (9,)),
+    ],
+    ids=["map", "vmap", "stream"],
+)
+def test_cut_after_some_chunks(
+    changes: dict[str, Any], limits: tuple[int, ...], tmp_path: Path
+) -> None:
+    """At an odd limit nothing has been saved since the chunk before."""
+    whole = pack(tmp_path / "whole", 0, 1, 2, 3, **changes)
     run.run_pack(whole, Place("sweep"))
     expected = [what_is_left(one) for one in whole]
     assert len({one["metrics"].count(b"\n") for one in expected}) > 1  # some end early
     assert any("enough" in one["messages"] for one in expected)
-    for limit in (1, 2, 7, 8, 11):
-        cut = pack(tmp_path / str(limit), 0, 1, 2, 3)
+    for limit in limits:
+        cut = pack(tmp_path / str(limit), 0, 1, 2, 3, **changes)
         left = iter([limit])
         end_up(cut, lambda left=left: next(left, None))  # type: ignore[misc]
         for one, other in zip(cut, expected, strict=True):
             assert what_is_left(one) == other, limit
+
+
+def test_new_members_join_one_that_was_cut_short(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = pack(tmp_path / "whole", 0, 1, 2)
+    run.run_pack(whole, Place("sweep"))
+    cut = pack(tmp_path / "cut", 0, 1, 2)
+    for limit, some in ((6, cut[:1]), (4, cut[1:2])):  # each on its own, to another step
+        with pytest.MonkeyPatch.context() as patch:
+            Cut(limit, saves=True).apply(patch)
+            with pytest.raises(KeyboardInterrupt):
+                run.run_pack(some, Place("before"))
+    with caplog.at_level("INFO", "actsweep"):
+        results = run.run_pack(cut, Place("sweep"))
+    assert [text for text in caplog.messages if "on from" in text] == [
+        "relu: 1 run goes on from step 24 of 72 (epoch 1.33333)",
+        "relu: 1 run goes on from step 36 of 72 (epoch 2)",
+    ]
+    assert [r["state"] for r in results] == ["complete", "complete", "diverged"]
+    for one, other in zip(cut, whole, strict=True):
+        assert what_is_left(one) == what_is_left(other)
+    status = ledger.read_status(folder(cut[0])) or {}
+    assert (status["sweep"], status["resumed"]) == ("sweep", [36])
+
+
+@pytest.mark.parametrize(
+    ("rerun", "sweep", "trained"), [("all", "sweep", False), ("all", "another", True)]
+)
+def test_a_sweep_does_not_repeat_itself(
+    rerun: str, sweep: str, trained: bool, tmp_path: Path
+) -> None:
+    """As when a job with rerun=all is queued again after it was preempted."""
+    only = pack(tmp_path, 0, rerun=rerun)
+    run.run_pack(only, Place("sweep"))
+    (result,) = run.run_pack(only, Place(sweep))
+    assert result["reused"] is not trained

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from actsweep import command, config, ledger, members, sweeps
-from actsweep.claims import holder_of
+from actsweep.claims import holders
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.explain import explain
@@ -44,6 +44,7 @@ def guard(main: Callable[[], None]) -> int:
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves the telling to us
+    logging.raiseExceptions = False  # a full disk needn't show a traceback for every line of a log
     watch.install()
     try:
         sys.argv[1:] = command.for_hydra(sys.argv[1:])
@@ -173,9 +174,9 @@ def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
     busy = {run_id: plan.runs[run_id] for run_id, r in results.items() if "busy" in r}
     if not busy:
         return []
-    holders = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
-    log.info("waiting for %d runs, in training by %s", len(busy), "; ".join(holders))
-    while any(holder_of(sweeps.run_dir(one)) for one in busy.values()):
+    who = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
+    log.info("waiting for %d runs, in training by %s", len(busy), "; ".join(who))
+    while holders(sweeps.outputs_of(plan), busy):
         time.sleep(POLL_SECONDS)
     for run_id, one in busy.items():
         folder = sweeps.run_dir(one)

@@ -101,9 +101,12 @@ def compile_all(
     """
     state, batches = _state(population), _batches(population, config, data, callbacks)
     calls = _calls(population, sets, state, batches, config, data, callbacks)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA lets go of the interpreter
+    pool = ThreadPoolExecutor(os.cpu_count())  # XLA lets go of the interpreter
+    try:
         compiled = [pool.submit(f.lower(*args).compile) for f, args in calls]
         stats = [future.result().memory_analysis() for future in compiled]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # a signal mustn't wait for the rest
     working = max(
         s.temp_size_in_bytes + max(0, s.output_size_in_bytes - s.alias_size_in_bytes)
         for s in stats

@@ -59,7 +59,7 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
     if due:
         with Claims(Path(runs[0].paths.outputs), place.sweep) as claims:
             ours = claims.take([m.run_id for m in due])
-            fresh = {m.run_id: busy(m.config) for m in due if m.run_id not in ours}
+            fresh = busy([m for m in due if m.run_id not in ours])
             late, due = _sort_out([m for m in due if m.run_id in ours], place)
             reused |= late  # another process has completed them since
             ahead = replace(place, offset=place.offset + len(reused))

@@ -13,7 +13,7 @@ import jax
 
 from actsweep import config, ledger, loop, members
 from actsweep.callbacks import Callback
-from actsweep.claims import Claims, holder_of
+from actsweep.claims import Claims, holders
 from actsweep.config import RunConfig
 from actsweep.data import Dataset
 from actsweep.errors import UserError
@@ -196,22 +196,26 @@ def _info(member: Member, turn: Turn, place: Place) -> MemberInfo:
 def _close_all(
     job: Job, turn: Turn, finished: Finished, saver: Saver, writers: Writers, claims: Claims
 ) -> Results:
-    results = {}
+    results: Results = {}
     for index, member in enumerate(turn.members):
         watch.check()  # those that are left go on from their checkpoints
-        if member.run_id in claims.lost():
-            results[member.run_id] = busy(member.config)
-        else:
+        if member.run_id not in claims.lost():
             results[member.run_id] = _close(index, member, job.task, finished, saver, writers)
+    return results | busy([m for m in turn.members if m.run_id not in results])
+
+
+def busy(taken: Sequence[Member]) -> Results:
+    """The results of runs that other processes are training."""
+    if not taken:
+        return {}
+    found = holders(Path(taken[0].config.paths.outputs), [m.run_id for m in taken])
+    results = {}
+    for member in taken:
+        by = found.get(member.run_id)
+        who = f"{by.host}, process {by.pid} (sweep {by.sweep})" if by else "another process"
+        about = {"state": "running", "busy": who, "cause": f"in training by {who}"}
+        results[member.run_id] = {**members.describe(member.config), **about}
     return results
-
-
-def busy(run: RunConfig) -> Result:
-    """The result of a run that another process is training."""
-    holder = holder_of(folder_of(run))
-    who = f"{holder.host}, process {holder.pid} (sweep {holder.sweep})" if holder else "another"
-    cause = f"in training by {who}"
-    return {**members.describe(run), "state": "running", "busy": who, "cause": cause}
 
 
 def report(error: Exception, run_ids: Sequence[str]) -> None:
