@@ -27,6 +27,7 @@ from actsweep.signals import Interrupted, watch
 from actsweep.writers import (
     Console,
     MemberInfo,
+    MetricsError,
     MetricsFile,
     WandbWriter,
     Writer,
@@ -134,7 +135,10 @@ def _train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
         record([folder for folder in folders if folder.run_id not in lost], error)
         raise
     finally:
-        writers.close()
+        try:
+            writers.close()
+        except MetricsError as error:  # how the training has ended stands
+            log.error("%s: %s", error.run_id, error)
 
 
 def _loop(job: Job, turn: Turn, writers: Writers, saver: Saver) -> Finished:

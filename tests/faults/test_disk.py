@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from packs import Trained, resumed, train
-from sweeping import Gate, Outcome, complete, left, runs, sweep
+from sweeping import ONE_PACK, Gate, Outcome, complete, left, runs, sweep
 from test_resume import folder, what_is_left
 
 from actsweep import ledger, roster
@@ -183,6 +183,18 @@ class Disk:
             while file.write(bytes(4096)):
                 pass
 
+    def mount(self, *options: str) -> None:
+        """Call `mount`, or with no option but a path `umount`, in there."""
+        command = "umount" if len(options) == 1 else "mount"
+        enter = [
+            "nsenter",
+            f"--target={self.holder}",
+            "--user",
+            "--mount",
+            "--preserve-credentials",
+        ]
+        subprocess.run([*enter, command, *options], check=True)
+
     def make_room(self) -> None:
         (self.inside / "full").unlink()
 
@@ -216,7 +228,6 @@ def test_full_disk(
         gate.open()
         process.join(60)
         said = log.read_text()
-        print(said)
         assert process.exitcode == 1, said
     assert "Traceback" not in said
     assert "No space left" in said
@@ -228,4 +239,35 @@ def test_full_disk(
         "the disk is full in the middle of a training",
         "its runs have failed, with the cause, exit code 1, no traceback; started again once there "
         "is room, every run ends with the bytes of an undisturbed one",
+    )
+
+
+def test_one_folder_read_only(
+    disk: Disk, tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
+) -> None:
+    gate, log = Gate(tmp_path / "gate", 4), tmp_path / "log.txt"
+    how: dict[str, Any] = {"base": ONE_PACK, "log": log}
+    with sweep(disk.place, before=[disk, gate], **how) as process:
+        gate.wait()
+        victim = str(disk.place / "runs" / undisturbed[0]["run"])
+        disk.mount("--bind", victim, victim)
+        disk.mount("--options=remount,bind,ro", victim)
+        gate.open()
+        process.join(60)
+        said = log.read_text()
+        assert process.exitcode == 1, said
+    assert "Traceback" not in said
+    assert f"{undisturbed[0]['run']} failed: " in said
+    assert "Read-only file system" in said
+    own = [one for one in undisturbed if one["run"].startswith("relu")]
+    shutil.copytree(disk.inside, tmp_path / "out", symlinks=True)
+    assert [left(run) for run in runs(tmp_path / "out")[1:]] == own[1:]
+    disk.mount(victim)
+    assert complete(disk.place, before=[disk], **how) == 0, log.read_text()
+    shutil.copytree(disk.inside, tmp_path / "whole", symlinks=True)
+    assert [left(run) for run in runs(tmp_path / "whole")] == own
+    outcome(
+        "the folder of one run becomes read-only in the middle of its training",
+        "that run has failed, with the cause, exit code 1, no traceback; the others have the bytes "
+        "of an undisturbed sweep; started again once it can be written, so has that run",
     )

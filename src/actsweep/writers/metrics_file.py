@@ -118,7 +118,10 @@ class MetricsFile:
     def finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
         """Write the last histograms and `summary.json`; the caller then writes the status."""
         one = self._ours(member)
-        self._save(member)
+        try:
+            self._save(member)
+        finally:
+            one.unsaved = False  # `close` needn't try again
         with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
             _check_there(one)
             os.fsync(one.file.fileno())
