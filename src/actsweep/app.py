@@ -57,7 +57,7 @@ def guarded(action: Callable[[], int]) -> int:
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves the telling to us
-    watch.install()
+    set_up_process()
     try:
         return action()
     except KeyboardInterrupt:
@@ -70,6 +70,20 @@ def guarded(action: Callable[[], int]) -> int:
             traceback.print_exception(error)
         print(f"error: {explain(error)}", file=sys.stderr)
         return BAD_INPUT if _is_input(error) else SOME_FAILED
+
+
+def set_up_process() -> None:
+    """Listen to signals; keep tracebacks off the terminal that others than us would print."""
+    watch.install()
+    logging.raiseExceptions = False  # one for every line that a full disk keeps out of a log
+    others = sys.unraisablehook
+
+    def tell(it: Any) -> None:
+        # After a save that failed, and was told of, threads of Orbax find their loop closed.
+        if str(it.exc_value) != "Event loop is closed":
+            others(it)
+
+    sys.unraisablehook = tell
 
 
 def _is_input(error: BaseException) -> bool:
@@ -93,7 +107,7 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
             raise UserError(f"hydra/sweeper={sweeper}: must be pack; leave it out")
         alone = hydra.runtime.choices["hydra/launcher"] != "basic"
         if alone:
-            watch.install()
+            set_up_process()
         return train(Path(hydra.sweep.dir), list(cfg.pack.members), alone=alone)
     except UserError as error:
         if hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] != "basic":

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from actsweep.ledger import remove
+
 Flat = dict[str, np.ndarray]
 
 
@@ -75,8 +77,7 @@ def save(folder: Path, step: int, flat: Flat, metadata: dict[str, Any], keep: in
         for path in [*fresh.rglob("*"), fresh]:
             _flush(path)
         own = folder / _folder(step)
-        if own.exists():
-            shutil.rmtree(own)  # a damaged one, or one of a training before this
+        remove(own)  # a damaged one, or one of a training before this
         os.replace(fresh, own)
         _flush(folder)
     except BaseException as error:
@@ -86,7 +87,8 @@ def save(folder: Path, step: int, flat: Flat, metadata: dict[str, Any], keep: in
             raise error.__cause__ from None  # Orbax hides the cause
         raise
     for old in steps(folder)[keep:]:
-        shutil.rmtree(folder / _folder(old), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(folder / _folder(old))
 
 
 def steps(folder: Path) -> list[int]:

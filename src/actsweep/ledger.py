@@ -121,6 +121,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; whichever is there, if anything is.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically; NaN and infinity become null."""
     write_atomic(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
@@ -170,11 +182,10 @@ def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
     """
     run.path.mkdir(parents=True, exist_ok=True)
     for file in (run.status, run.config, run.metrics, run.histograms, run.messages, run.summary):
-        file.unlink(missing_ok=True)
+        remove(file)
     _sweep_up(run)
     for folder in (run.checkpoints, run.wandb):
-        if folder.exists():
-            shutil.rmtree(folder)
+        remove(folder)
     write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     write_status(run, "running", step=0, epoch=0, **extra)
 
@@ -187,7 +198,7 @@ def reopen(run: RunDir, step: int, **extra: Any) -> None:
         step: of the checkpoint.
         extra: further fields of the status.
     """
-    run.summary.unlink(missing_ok=True)
+    remove(run.summary)
     _sweep_up(run)
     before = (read_status(run) or {}).get("resumed", [])
     write_status(run, "running", step=step, epoch=0, resumed=[*before, step], **extra)
@@ -281,7 +292,8 @@ def write_status(
 
 def read_status(run: RunDir) -> dict[str, Any] | None:
     """The run's status, or None where there is none that can be read."""
-    return _read_json(run.status)
+    status = _read_json(run.status)
+    return status if status and status.get("state") in STATES else None
 
 
 def read_summary(run: RunDir) -> dict[str, Any] | None:

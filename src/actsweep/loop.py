@@ -44,10 +44,10 @@ class Start:
     states: State
     rows: Sequence[Sequence[Row]]
 
-    def part(self, members: slice) -> "Start":
-        """Only some of the members."""
-        own = jax.tree.map(lambda leaf: leaf[members], self.states)
-        return Start(self.step, own, self.rows[members])
+    def part(self, members: Sequence[int]) -> "Start":
+        """Only some of the members, by place."""
+        own = jax.tree.map(lambda leaf: leaf[np.asarray(members)], self.states)
+        return Start(self.step, own, [self.rows[member] for member in members])
 
 
 class Keeper(Protocol):

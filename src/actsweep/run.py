@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-import traceback
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import jax
 
 from actsweep import callbacks as observers
-from actsweep import config, data, fit, ledger, members
+from actsweep import checkpoint, config, data, fit, ledger, members
 from actsweep.claims import Claims
 from actsweep.config import DataConfig, RunConfig
 from actsweep.data import Dataset
@@ -21,11 +20,22 @@ from actsweep.members import Member, Pack
 from actsweep.network import Task
 from actsweep.population import set_up_devices
 from actsweep.resume import Point, points
-from actsweep.turn import Job, Place, Result, Results, Turn, busy, folder_of, record, train
+from actsweep.turn import (
+    Job,
+    Place,
+    Result,
+    Results,
+    Turn,
+    busy,
+    failed,
+    folder_of,
+    record,
+    report,
+    train,
+)
 from actsweep.writers import wandb_support as support
 
 log = logging.getLogger(__name__)
-details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 
 def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
@@ -175,13 +185,18 @@ def _turns(job: Job, due: Sequence[Member], place: Place) -> Iterator[Turn]:
         not ledger.goes_on(folder, m.config.rerun, place.sweep, place.attempt)
         for folder, m in zip(folders, due, strict=True)
     ]
+    for folder in folders:
+        status, saved = ledger.read_status(folder), checkpoint.steps(folder.checkpoints)
+        if status is None and saved:
+            log.warning("%s: its status.json can't be read; begins anew", folder.run_id)
+        if status and status["step"] and not saved:
+            log.warning("%s: has no checkpoint; begins anew", folder.run_id)
     for point in points(folders, job.fitted.population.one_state(), fresh):
         if point.start:
             log.info("%s", explain_start(job, point))
+        whole = Turn([due[place] for place in point.members], point.start, point.seconds)
         for part in job.fitted.parts(len(point.members)):
-            own = tuple(due[place] for place in point.members[part])
-            start = point.start and point.start.part(part)
-            yield Turn(own, start, point.seconds[part])
+            yield whole.part(range(len(point.members))[part])
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -219,12 +234,6 @@ def explain_turns(job: Job) -> str:
     )
 
 
-def report(error: Exception, run_ids: Sequence[str]) -> None:
-    """What broke some runs: a line for the user, the traceback for the job's log file."""
-    details.error("%s", "".join(traceback.format_exception(error)))
-    log.error("%s: %s: %s", ", ".join(run_ids), type(error).__name__, error)
-
-
 def task_of(run: RunConfig, examples: Dataset) -> Task:
     """What the network has to do on this data for so many steps."""
     outputs = examples.train_y.shape[-1] if examples.classes is None else examples.classes
@@ -247,9 +256,3 @@ def _check_batch(run: RunConfig, examples: int) -> None:
             f"at most {examples}, the number of training examples of data={run.data.name}",
             f"trainer.batch_size={min(256, max(1, examples // 10))}",
         )
-
-
-def failed(run: RunConfig, error: BaseException) -> Result:
-    """The result of a run whose pack broke."""
-    cause = f"{type(error).__name__}: {error}"
-    return {**members.describe(run), "state": "failed", "cause": cause, "reused": False}

@@ -228,7 +228,10 @@ def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
         | {"overrides": " ".join(plan.overrides[r["run_id"]])}
         for r in results
     ]
-    ledger.write_members_csv(plan.folder, rows)
+    try:
+        ledger.write_members_csv(plan.folder, rows)
+    except OSError as error:  # the table says it as well
+        print(f"error: {plan.folder}/members.csv: {error.strerror or error}", file=sys.stderr)
     table.show(results, {run_id: config.to_dict(one) for run_id, one in runs.items()})
     print(f"\neach run: {_runs_folder(plan)}/<run_id>/   this sweep: {plan.folder}/members.csv")
     for line in _hints(plan, results):

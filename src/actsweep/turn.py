@@ -1,7 +1,9 @@
 """One turn: the members that train at once, from their folders to their results."""
 
+import contextlib
 import logging
 import shutil
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from actsweep.signals import Interrupted, watch
 from actsweep.writers import (
     Console,
     MemberInfo,
+    MetricsError,
     MetricsFile,
     WandbWriter,
     Writer,
@@ -33,6 +36,7 @@ from actsweep.writers import (
 )
 
 log = logging.getLogger(__name__)
+details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 Result = dict[str, Any]
 Results = dict[str, Result]
@@ -68,6 +72,11 @@ class Turn:
     start: Start | None
     seconds: Sequence[float]
 
+    def part(self, members: Sequence[int]) -> "Turn":
+        """Only some of the members, by place."""
+        own, seconds = zip(*[(self.members[m], self.seconds[m]) for m in members], strict=True)
+        return Turn(own, self.start and self.start.part(members), seconds)
+
 
 def train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
     """Train some members of a pack to their end; their summaries by run id.
@@ -76,8 +85,34 @@ def train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
         Interrupted: a signal asked for it; the members are saved.
         UserError: a writer refuses to start; nothing has been trained.
     """
+    unfit = _prepare(turn, place)
+    if unfit:
+        fit = [at for at, one in enumerate(turn.members) if one.run_id not in unfit]
+        return unfit | (_train(job, turn.part(fit), place, claims) if fit else {})
+    return _train(job, turn, place, claims)
+
+
+def _prepare(turn: Turn, place: Place) -> Results:
+    """Make every member's folder ready; the results of those for which that failed."""
+    by = {"sweep": place.sweep, "attempt": place.attempt}
+    unfit: Results = {}
+    for member in turn.members:
+        folder = folder_of(member.config)
+        try:
+            if turn.start is None:
+                ledger.prepare(folder, config.to_dict(member.config), **by)
+            else:
+                ledger.reopen(folder, turn.start.step, **by)
+        except OSError as error:
+            report(error, [member.run_id])
+            unfit[member.run_id] = failed(member.config, error)
+            with contextlib.suppress(OSError):
+                ledger.write_status(folder, "failed", step=0, epoch=0, cause=_cause(error), **by)
+    return unfit
+
+
+def _train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
     folders = [folder_of(member.config) for member in turn.members]
-    _prepare(turn, folders, place)
     metrics = MetricsFile(claims.lost)
     others = _writers(job.pack.static, place)
     writers = Writers([metrics, *others])
@@ -104,16 +139,10 @@ def train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
         for writer in others:
             if isinstance(writer, WandbWriter):  # which may wait for a server
                 writer.close_seconds = min(writer.close_seconds, watch.left(trainer.grace_s) / 2)
-        writers.close()
-
-
-def _prepare(turn: Turn, folders: Sequence[RunDir], place: Place) -> None:
-    by = {"sweep": place.sweep, "attempt": place.attempt}
-    for member, folder in zip(turn.members, folders, strict=True):
-        if turn.start is None:
-            ledger.prepare(folder, config.to_dict(member.config), **by)
-        else:
-            ledger.reopen(folder, turn.start.step, **by)
+        try:
+            writers.close()
+        except MetricsError as error:  # how the training has ended stands
+            log.error("%s: %s", error.run_id, error)
 
 
 def _loop(job: Job, turn: Turn, writers: Writers, saver: Saver) -> Finished:
@@ -197,6 +226,21 @@ def busy(taken: Sequence[Member]) -> Results:
     return results
 
 
+def report(error: Exception, run_ids: Sequence[str]) -> None:
+    """What broke some runs: a line for the user, the traceback for the job's log file."""
+    details.error("%s", "".join(traceback.format_exception(error)))
+    log.error("%s: %s: %s", ", ".join(run_ids), type(error).__name__, error)
+
+
+def failed(run: RunConfig, error: BaseException) -> Result:
+    """The result of a run whose pack broke."""
+    return {**members.describe(run), "state": "failed", "cause": _cause(error), "reused": False}
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def _close(
     index: int, member: Member, task: Task, finished: Finished, saver: Saver, writers: Writers
 ) -> Result:
@@ -206,16 +250,18 @@ def _close(
     state = "failed" if failure else "diverged" if finished.diverged[index] else "complete"
     cause = failure or ("the loss is not finite" if state == "diverged" else None)
     summary = _summary(index, member, state, finished, task, saver.seconds(index))
+    step, epoch = finished.steps[index], finished.epochs[index]
     try:
         if not failure:  # its last good checkpoint is where it can go on
             own = jax.tree.map(lambda leaf: leaf[index], finished.state)
-            saver.save_last(index, finished.last_step, finished.epochs[index], own)
+            saver.save_last(index, finished.last_step, epoch, own)
         writers.finish(index, state, summary)
+        ledger.write_status(folder, state, step=step, epoch=epoch, cause=cause)
     except Exception as error:
-        log.error("%s: %s", member.run_id, error)
-        state, cause = "failed", f"{type(error).__name__}: {error}"
-        summary["state"] = state
-    _write_status(folder, state, finished.steps[index], finished.epochs[index], cause)
+        cause = failure or _cause(error)
+        log.error("%s: %s", member.run_id, cause)
+        _write_status(folder, "failed", step, epoch, cause)
+        return {**summary, "state": "failed", "cause": cause}
     return summary
 
 
@@ -244,7 +290,7 @@ def _summary(
 def record(folders: Sequence[RunDir], error: BaseException) -> None:
     """Say in each unfinished run's status what ended it."""
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-    cause = f"{type(error).__name__}: {error}"
+    cause = _cause(error)
     if interrupted:
         cause = error.signal.name if isinstance(error, Interrupted) else "interrupted"
     for folder in folders:

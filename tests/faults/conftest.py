@@ -6,9 +6,11 @@ python -m pytest tests/faults --write-table
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sweeping import Outcome
+from packs import Trained, compile_once
+from sweeping import RUNS, Outcome, complete, left, runs
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 START, END = "<!-- table -->\n", "<!-- end of table -->\n"
@@ -30,6 +32,30 @@ def outcome(request: pytest.FixtureRequest) -> Outcome:
             assert rows().get(fault) == came_of_it, "docs/reliability.md says something else"
 
     return say
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """All that the runs of the sweep leave if nothing happens to it."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert complete(folder) == 0, (folder / "log.txt").read_text()
+    found = [left(run) for run in runs(folder)]
+    assert len(found) == RUNS
+    return found
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    with pytest.MonkeyPatch.context() as patch:
+        compile_once(patch)
+        return Trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Members that were trained in this process, and the programs that did it, to be used again."""
+    compile_once(monkeypatch)
+    return trained_once
 
 
 def rows() -> dict[str, str]:

@@ -8,7 +8,8 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from actsweep import checkpoint, ledger
 from actsweep.ledger import RunDir
 from actsweep.writers import read_histograms
 
+Before = Callable[[], None]
 Outcome = Callable[[str, str], None]
 """The fixture `outcome`: called with the fault that a test made and what came of it."""
 
@@ -26,6 +28,8 @@ WORDS = (
     *("depth.width=16", "trainer.epochs=3", "trainer.batch_size=64", "trainer.chunk_steps=6"),
     *("trainer.patience=null", "logger.console=false"),
 )
+ONE_PACK = ("act=relu", *WORDS[1:], "logger=disabled")
+"""The first half of the same runs."""
 RUNS = 6
 ENDINGS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 FORKS = multiprocessing.get_context("forkserver")
@@ -33,22 +37,74 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["actsweep.run", "hydra.main", "wandb", "orbax.checkpoint.v1"])
 
 
-def main(folder: Path, words: tuple[str, ...], log: Path) -> None:
+def main(folder: Path, words: tuple[str, ...], log: Path, before: Sequence[Before]) -> None:
     """What such a process does: `python train.py -m …`, with outputs in `folder`."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     os.chdir(ROOT)
-    sys.argv = ["train.py", "-m", *WORDS, *words, f"paths.outputs={folder}"]
+    for change in before:
+        change()
+    sys.argv = ["train.py", "-m", *words, f"paths.outputs={folder}"]
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
+@dataclass(frozen=True)
+class Gate:
+    """Where a sweep's process waits, after so many chunks of its training, until it is opened."""
+
+    path: Path
+    chunks: int
+
+    def __call__(self) -> None:
+        """In that process: put the gate up."""
+        from actsweep.roster import Roster
+
+        left, advance = [self.chunks], Roster.advance
+
+        def then(*arguments: Any) -> Any:
+            readings = advance(*arguments)
+            left[0] -= 1
+            if left[0] == 0:
+                self._file("reached").touch()
+                wait_for(self._file("open").exists)
+            return readings
+
+        Roster.advance = then  # type: ignore[method-assign]
+
+    def wait(self) -> None:
+        """Until the process has come to the gate."""
+        wait_for(self._file("reached").exists)
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._file("open").touch()
+
+    def _file(self, name: str) -> Path:
+        return self.path.with_name(f"{self.path.name}-{name}")
+
+
 @contextlib.contextmanager
-def sweep(folder: Path, *words: str) -> Iterator[BaseProcess]:
-    """A sweep that has been started; killed, at the latest, when the block is left."""
+def sweep(
+    folder: Path,
+    *words: str,
+    base: tuple[str, ...] = WORDS,
+    log: Path | None = None,
+    before: Sequence[Before] = (),
+) -> Iterator[BaseProcess]:
+    """A sweep that has been started; killed, at the latest, when the block is left.
+
+    Args:
+        folder: its `paths.outputs`.
+        words: what is typed after `base`.
+        base: the sweep's words.
+        log: what it prints; in its folder by default.
+        before: functions that the process calls before it starts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    process = FORKS.Process(target=main, args=(folder, words, folder / "log.txt"))
+    arguments = (folder, (*base, *words), log or folder / "log.txt", before)
+    process = FORKS.Process(target=main, args=arguments)
     process.start()
     try:
         yield process
@@ -57,9 +113,9 @@ def sweep(folder: Path, *words: str) -> Iterator[BaseProcess]:
         process.join()
 
 
-def complete(folder: Path, *words: str, seconds: float = 120.0) -> int | None:
+def complete(folder: Path, *words: str, seconds: float = 120.0, **how: Any) -> int | None:
     """Run a sweep to its end; its exit code."""
-    with sweep(folder, *words) as process:
+    with sweep(folder, *words, **how) as process:
         process.join(seconds)
         return process.exitcode
 

@@ -7,16 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import ENDINGS, RUNS, Outcome, complete, last_steps, left, runs, sweep
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("whole")
-    assert complete(folder) == 0, (folder / "log.txt").read_text()
-    found = [left(run) for run in runs(folder)]
-    assert len(found) == RUNS
-    return found
+from sweeping import ENDINGS, Outcome, complete, last_steps, left, runs, sweep
 
 
 def kill_until_done(folder: Path, chance: random.Random, most: int) -> tuple[int, int]:

@@ -78,7 +78,7 @@ class MetricsError(Exception):
     """A member's own record can't be written; its training can't be trusted to be on disk."""
 
     def __init__(self, member: int, run_id: str, path: Path, reason: str) -> None:
-        super().__init__(f"{run_id}: can't write {path}: {reason}")
+        super().__init__(f"can't write {path}: {reason}")
         self.member = member
         self.run_id = run_id
         self.path = path

@@ -4,12 +4,12 @@ Rows hold no times and floats have one spelling, so two identical trainings leav
 JSON has no NaN and no infinity: both are written as null and read as NaN.
 """
 
+import hashlib
 import io
 import json
 import math
 import os
 import time
-import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +47,7 @@ class _Member:
     rows: int = 0
     last: dict[str, Any] = field(default_factory=dict)
     last_at: int = 0
+    before_last: Any = field(default_factory=hashlib.sha256)
     histograms: dict[str, list[tuple[int, np.ndarray]]] = field(default_factory=dict)
     edges: dict[str, np.ndarray] = field(default_factory=dict)
     unsaved: bool = False
@@ -98,8 +99,14 @@ class MetricsFile:
         with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
             _check_there(one)
             os.fsync(one.file.fileno())
-        series = {name: len(taken) for name, taken in one.histograms.items()}
-        return {"rows": one.rows, "last": one.last.get("step", 0), "histograms": series}
+        written, last = one.before_last.copy(), _open_end(one.last)
+        written.update(last)
+        return {
+            "rows": one.rows,
+            "bytes": one.last_at + len(last),
+            "sha256": written.hexdigest(),
+            "histograms": {name: len(taken) for name, taken in one.histograms.items()},
+        }
 
     def message(self, member: int, text: str) -> None:
         """Append one line to `messages.log`."""
@@ -111,7 +118,10 @@ class MetricsFile:
     def finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
         """Write the last histograms and `summary.json`; the caller then writes the status."""
         one = self._ours(member)
-        self._save(member)
+        try:
+            self._save(member)
+        finally:
+            one.unsaved = False  # `close` needn't try again
         with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
             _check_there(one)
             os.fsync(one.file.fileno())
@@ -213,17 +223,19 @@ def lacks(run_dir: Path, step: int, mark: Mapping[str, Any]) -> str | None:
         mark: what `MetricsFile.mark` returned then.
     """
     try:
-        steps = [plain["step"] for _, plain in _lines(run_dir / "metrics.jsonl")]
-        kept = [one for one in steps if one <= step]
-        if len(kept) != mark["rows"] or kept[-1:] != [mark["last"]][: len(kept)]:
-            return f"metrics.jsonl holds {len(kept)} rows of {mark['rows']}"
+        path = run_dir / "metrics.jsonl"
+        kept = sum(plain["step"] <= step for _, plain in _lines(path))
+        if kept != mark["rows"]:
+            return f"metrics.jsonl holds {kept} rows of {mark['rows']}"
+        if hashlib.sha256(path.read_bytes()[: mark["bytes"]]).hexdigest() != mark["sha256"]:
+            return "metrics.jsonl has been altered since"
         if mark["histograms"]:
             series = read_histograms(run_dir / "histograms.npz")
             for name, number in mark["histograms"].items():
                 if name not in series or np.sum(series[name].steps <= step) != number:
                     return f"histograms.npz lacks some of {name}"
-    except (OSError, UserError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        return f"its measurements can't be read: {error}"
+    except Exception as error:  # a damaged archive raises whatever it likes
+        return f"its measurements can't be read ({type(error).__name__}: {error})"
     return None
 
 
@@ -250,7 +262,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def read_histograms(path: Path) -> dict[str, HistogramSeries]:
     """Read a `histograms.npz`: histogram name (`hist/act/hidden_1`) -> its series."""
-    with np.load(path) as arrays:
+    with open(path, "rb") as file, np.load(file) as arrays:
         names = [key.removesuffix("/counts") for key in arrays.files if key.endswith("/counts")]
         return {
             name: HistogramSeries(
@@ -268,6 +280,7 @@ def _reopen(info: MemberInfo, step: int) -> _Member:
     one = _Member(info, open(path, "r+b"), rows=len(rows))  # noqa: SIM115
     if rows:
         one.last_at, one.last = rows[-1]
+        one.before_last.update(one.file.read(one.last_at))
     one.file.seek(one.last_at + len(_line(one.last) if rows else b""))
     one.file.truncate()
     histograms = info.run_dir / "histograms.npz"
@@ -285,6 +298,7 @@ def _append(one: _Member, row: Row) -> None:
     if one.rows and one.last["step"] == plain["step"]:
         plain = one.last | plain  # starts as the line that it replaces: a crash leaves one of them
     else:
+        one.before_last.update(_line(one.last) if one.rows else b"")
         one.last_at, one.rows = one.file.seek(0, os.SEEK_END), one.rows + 1
     one.file.seek(one.last_at)
     one.file.write(_line(plain))
@@ -295,6 +309,11 @@ def _append(one: _Member, row: Row) -> None:
 
 def _line(plain: Mapping[str, Any]) -> bytes:
     return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _open_end(plain: Mapping[str, Any]) -> bytes:
+    """What stays of a line, whatever joins it."""
+    return _line(plain).removesuffix(b"}\n") if plain else b""
 
 
 def _as_measured(value: float) -> float:

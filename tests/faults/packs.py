@@ -1,0 +1,74 @@
+"""Packs that are trained in this process, over and over: set up and compiled once."""
+
+import functools
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+from test_resume import STEPS, Cut, folder, pack, what_is_left
+
+from actsweep import ledger, members, run
+from actsweep.config import RunConfig
+from actsweep.run import Place, set_up
+from actsweep.turn import Job
+
+NUMBERS = (0, 1, 2, 3)
+"""Seeds of the pack; 2 is stopped by its hook, 3 diverges."""
+
+
+def train(runs: Sequence[RunConfig], sweep: str = "sweep") -> list[run.Result]:
+    """Train a pack, or go on with it."""
+    return run.run_pack(runs, Place(sweep))
+
+
+def resumed(one: RunConfig) -> list[int]:
+    """The steps from which a run has gone on since it began."""
+    return (ledger.read_status(folder(one)) or {}).get("resumed", [])
+
+
+@functools.cache
+def program() -> Job:
+    """The pack, set up and compiled."""
+    return set_up(members.expand([members.member(one) for one in pack(Path(), *NUMBERS)]))
+
+
+def compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every pack of such members be trained by the same compiled functions."""
+    job = program()
+    monkeypatch.setattr(run, "set_up", lambda own, most=None: replace(job, pack=own))
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)
+
+
+class Trained:
+    """Four members: undisturbed, and cut short with two checkpoints each, to be copied.
+
+    Attributes:
+        expected: what each leaves if nothing happens to it.
+        steps: of its checkpoints, the newest first.
+    """
+
+    steps = (36, 30)
+
+    def __init__(self, root: Path) -> None:
+        """Train them; `compile_once` makes it quick."""
+        self._root = root
+        whole = pack(root / "whole", *NUMBERS)
+        train(whole)
+        self.expected = [what_is_left(one) for one in whole]
+        with pytest.MonkeyPatch.context() as patch:
+            Cut(6, saves=True).apply(patch)
+            with pytest.raises(KeyboardInterrupt):
+                train(pack(root / "cut", *NUMBERS))
+
+    def cut(self, outputs: Path) -> list[RunConfig]:
+        """A copy of the members that were cut short."""
+        shutil.copytree(self._root / "cut", outputs, symlinks=True, dirs_exist_ok=True)
+        return pack(outputs, *NUMBERS, trainer={**STEPS, "save_every_s": 60})
+
+    def assert_whole(self, runs: Sequence[RunConfig]) -> None:
+        """They have left what they leave if nothing happens to them."""
+        for one, expected in zip(runs, self.expected, strict=True):
+            assert what_is_left(one) == expected
