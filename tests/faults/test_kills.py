@@ -66,5 +66,5 @@ def test_killed_at_random_moments(
     outcome(
         f"SIGKILL, SIGTERM, SIGINT or SIGUSR2 at a random moment, {how} times",
         "started again, every run ends with the bytes of an undisturbed one: parameters, metrics, "
-        "histograms; no run is lost, no step stands twice",
+        "histograms; no run is lost, no step stands twice, in W&B neither",
     )
