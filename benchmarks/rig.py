@@ -107,7 +107,9 @@ class Pack:
                 chunk.ends_epoch and evaluate,
                 due_at(self.looks, end, self.steps) if probe else (),
             )
-            parts = self.roster.advance(now)
+            for _ in self.roster.advance(now, now.first):
+                pass
+            parts = self.roster.look(now)
             if probe:
                 self.log.put(Readings(end, end / self.steps, parts, self.roster.rows))
         self.epoch += 1

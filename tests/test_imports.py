@@ -31,12 +31,15 @@ LAYERS = (
     ("app",),
     ("hydra_plugins.actsweep_pack.launch",),
     ("hydra_plugins.actsweep_pack.sweeper",),
+    ("manage",),
+    ("overview", "tidy"),
 )
 NO_JAX = (
     *("actsweep", "actsweep.app", "actsweep.checks", "actsweep.command", "actsweep.config"),
     *("actsweep.claims", "actsweep.compose"),
     *("actsweep.data", "actsweep.errors", "actsweep.explain", "actsweep.ledger"),
     *("actsweep.members", "actsweep.schema", "actsweep.signals", "actsweep.stats"),
+    *("actsweep.manage", "actsweep.overview", "actsweep.tidy"),
     *("actsweep.sweeps", "actsweep.table"),
     *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.launch"),
     "hydra_plugins.actsweep_pack.sweeper",

@@ -69,9 +69,9 @@ class Trained:
                 state = draw()
                 return push(self, state) if push else state
 
-            def train_chunk(state, hparams, batches, train_set, first, n):
-                self._keep(int(first), int(n), state)
-                return advance(state, hparams, batches, train_set, first, n)
+            def train_chunk(state, hparams, batches, train_set, span):
+                self._keep(int(span.first), int(span.n), state)
+                return advance(state, hparams, batches, train_set, span)
 
             population.init, population.train_chunk = init, train_chunk
             self.finished, writer = train(*runs, population=made)

@@ -276,7 +276,8 @@ def test_a_cadence_changes_what_is_measured_and_nothing_else():
     steps = "callbacks.histograms.every_steps=3"
     plain, rows = train(composed("callbacks=default"), devices=2)
     dense, more = train(composed("callbacks=default", steps), devices=2)
-    assert same_bits(leaves(dense.state), leaves(plain.state))
+    one, other = (each.state._replace(tally=None) for each in (dense, plain))  # of its last chunk
+    assert same_bits(leaves(one), leaves(other))
     assert [r.step for r in more.rows[0] if r.histograms] == [0, 3, 6, 9, 12, 15, 18]
     assert [r.step for r in rows.rows[0] if r.histograms] == [0, 10, 20]
     assert not math.isnan(rows.rows[0][-1].scalars["test/loss"])

@@ -19,7 +19,7 @@ from actsweep.models.layers import Act
 from actsweep.models.mlp import MLP
 from actsweep.population import SHARED, Population
 from actsweep.run import task_of
-from actsweep.step import Examples
+from actsweep.step import Examples, Span
 from actsweep.writers import Writers
 
 CONF = str(Path(__file__).parents[1] / "conf")
@@ -196,7 +196,11 @@ def twenty_steps(run):
             ids = np.stack([order[first + i] for i in range(10)])[None]
             batches = population.place_batches(ids)
             state, told = population.train_chunk(
-                state, population.hparams, batches, stored, np.int32(first), np.int32(10)
+                state,
+                population.hparams,
+                batches,
+                stored,
+                Span(*map(np.int32, (first, 10, first, first + 10))),
             )
             readings.append(jax.device_get(told))
     return before, by_layer(state.params), readings, examples, state

@@ -1,14 +1,16 @@
-"""The command `actsweep`: everything that isn't training. Training is `python train.py`."""
+"""The command `actsweep`: how sweeps are, going on with them, tidying up."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from actsweep.errors import UserError
 
-BAD_INPUT = 2
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+Run = Callable[[argparse.Namespace], int | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,13 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return BAD_INPUT
     try:
-        options.run(options)
+        return options.run(options) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        print(f"error: {error.filename or 'actsweep'}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
-        return 130
-    return 0
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=version("actsweep"))
     commands = parser.add_subparsers(title="commands")
+    _add_sweeps(commands)
+    _add_runs(commands)
     data = commands.add_parser("data", help="data sets").add_subparsers(required=True)
     prepare = data.add_parser(
         "prepare", help="fetch, verify and prepare a data set ahead of time", description=_PREPARE
@@ -42,12 +48,45 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--dir", type=Path, help="where to (default: as data.dir)")
     prepare.add_argument("--force", action="store_true", help="even if it is there: make it anew")
     prepare.set_defaults(run=_prepare)
-    show = commands.add_parser("show", help="a run's state and final numbers")
-    show.add_argument("run_dir", type=Path, help="outputs/runs/<run_id>")
-    show.set_defaults(run=_show)
     return parser
 
 
+def _add_sweeps(commands: Any) -> None:
+    """What is said and done about sweeps."""
+    status = _command(commands, "status", _status, "how far sweeps and their runs are")
+    status.add_argument("sweep", nargs="?", metavar="SWEEP", help=f"{_SWEEP}; without: the newest")
+    resume = _command(commands, "resume", _resume, "train what a sweep has left, as submitted")
+    resume.add_argument("sweep", metavar="SWEEP", help=_SWEEP)
+    retry = _command(commands, "retry", _retry, "resume, and train again what has failed")
+    retry.add_argument("sweep", nargs="?", default="last", metavar="SWEEP", help=_SWEEP)
+    retry.add_argument("--diverged", action="store_true", help="also what has diverged")
+
+
+def _add_runs(commands: Any) -> None:
+    """What is said and done about runs."""
+    show = _command(commands, "show", _show, "a run's state and final numbers")
+    show.add_argument("wanted", metavar="RUN", help="its id, or outputs/runs/<run_id>")
+    rm = _command(commands, "rm", _rm, "remove runs")
+    rm.add_argument("wanted", nargs="+", metavar="RUN", help="an id, a path, or 'relu-*' in quotes")
+    gc = _command(commands, "gc", _gc, "remove what nobody needs any more", description=_GC)
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def _command(
+    commands: Any, name: str, run: Run, what: str, description: str | None = None
+) -> argparse.ArgumentParser:
+    made = commands.add_parser(name, help=what, description=description or f"{what.capitalize()}.")
+    made.add_argument(
+        "--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="the paths.outputs"
+    )
+    made.set_defaults(run=run)
+    return made
+
+
+_SWEEP = "its name, its folder, or last"
+_GC = """Removes half-written files and links of processes that were killed, empty sweep folders,
+checkpoints of complete runs but for the newest, and W&B folders that wandb sync has uploaded. Runs
+that are being trained are left alone."""
 _PREPARE = """Training does this by itself; ahead of time it helps where compute nodes have no
 network. Prints the folder that holds the prepared data."""
 
@@ -59,12 +98,46 @@ def _prepare(options: argparse.Namespace) -> None:
     print(prepare(options.name, options.dir, say, force=options.force))
 
 
+def _status(options: argparse.Namespace) -> None:
+    from actsweep.overview import show
+
+    show(options.outputs, options.sweep)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from actsweep.manage import find_sweep, resume
+
+    return resume(find_sweep(options.outputs, options.sweep))
+
+
+def _retry(options: argparse.Namespace) -> int:
+    from actsweep.manage import find_sweep, retry
+
+    return retry(find_sweep(options.outputs, options.sweep), diverged=options.diverged)
+
+
 def _show(options: argparse.Namespace) -> None:
+    from actsweep.manage import find_runs
+
+    found = find_runs(options.outputs, [options.wanted])
     from actsweep.load import load_run
 
-    run = load_run(options.run_dir)
-    for name, value in {**run.status, **run.summary}.items():
-        print(f"{name:18} {value}")
+    for one in found:
+        run = load_run(one.path)
+        for name, value in {**run.status, **run.summary}.items():
+            print(f"{name:18} {value}")
+
+
+def _rm(options: argparse.Namespace) -> None:
+    from actsweep.tidy import rm
+
+    rm(options.outputs, options.wanted)
+
+
+def _gc(options: argparse.Namespace) -> None:
+    from actsweep.tidy import gc
+
+    gc(options.outputs, dry_run=options.dry_run)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Nothing here imports jax before training starts.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from actsweep import command, config, ledger, members, sweeps
-from actsweep.claims import holders
+from actsweep.claims import Claims, holders
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.explain import explain
@@ -31,6 +32,7 @@ details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 Jobs = Sequence[Sequence[str]]  # run ids
 Ends = Sequence[list[Result] | Exception]
 POLL_SECONDS = 1.0
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 class Refused(BaseException):
@@ -38,7 +40,18 @@ class Refused(BaseException):
 
 
 def guard(main: Callable[[], None]) -> int:
-    """Run the Hydra application; turn what it raises into one line and an exit code.
+    """Run the Hydra application; turn what it raises into one line and an exit code."""
+
+    def typed() -> int:
+        sys.argv[1:] = command.for_hydra(sys.argv[1:])
+        main()
+        return OK
+
+    return guarded(typed)
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Do what trains and returns an exit code; turn what it raises into one line and such a code.
 
     HYDRA_FULL_ERROR=1 shows the traceback as well.
     """
@@ -46,8 +59,7 @@ def guard(main: Callable[[], None]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves the telling to us
     set_up_process()
     try:
-        sys.argv[1:] = command.for_hydra(sys.argv[1:])
-        main()
+        return action()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from what is saved", file=sys.stderr)
         return INTERRUPTED if watch.asked in (None, signal.SIGINT) else PREEMPTED
@@ -58,7 +70,6 @@ def guard(main: Callable[[], None]) -> int:
             traceback.print_exception(error)
         print(f"error: {explain(error)}", file=sys.stderr)
         return BAD_INPUT if _is_input(error) else SOME_FAILED
-    return OK
 
 
 def set_up_process() -> None:
@@ -114,7 +125,7 @@ def _alone(cfg: DictConfig, hydra: Any) -> int:
 
     from actsweep.compose import act_params, checked
 
-    folder = Path(hydra.runtime.output_dir)
+    folder = Path(hydra.run.dir)
     overrides = list(hydra.overrides.task)
     try:
         loader = GlobalHydra.instance().config_loader()
@@ -130,9 +141,16 @@ def _alone(cfg: DictConfig, hydra: Any) -> int:
         return OK
     plan = sweeps.new_plan(folder, [[only]], [[overrides]])
     whole = OmegaConf.create({**cfg, "hydra": OmegaConf.to_container(hydra)})
-    whole.hydra.mode = RunMode.MULTIRUN  # with which `actsweep resume` will go on
+    # With these `actsweep resume` will go on: one run is trained here, whatever the launcher.
+    whole.hydra.mode = RunMode.MULTIRUN
+    whole.hydra.launcher = {"_target_": BASIC}
+    whole.hydra.runtime.choices["hydra/launcher"] = "basic"
     sweeps.freeze(plan, whole)
-    return train_all(plan, lambda jobs: [train(folder, job, alone=False) for job in jobs])
+    try:
+        return train_all(plan, lambda jobs: [train(folder, job, alone=False) for job in jobs])
+    except UserError:
+        sweeps.discard(folder)
+        raise
 
 
 def show_plan(packs: Sequence[Sequence[RunConfig]]) -> None:
@@ -157,29 +175,42 @@ def _count(number: int, what: str) -> str:
 
 
 def train_all(plan: Plan, launch: Callable[[Jobs], Ends]) -> int:
-    """Train a sweep: its packs, a job each, and what others were training; the exit code.
+    """Train what a sweep has left: its packs, a job each, and what others were training; the exit
+    code.
 
     Args:
         plan: the sweep.
         launch: trains jobs, given as run ids; says for each what it returned or what ended it.
 
     Raises:
-        UserError: every run was refused: nothing has started, and the sweep leaves nothing.
+        UserError: every run was refused: nothing has started.
     """
-    results: dict[str, Result] = {}
-    jobs: Jobs = [[members.run_id(one) for one in pack] for pack in plan.packs]
+    results = {i: done for i, one in plan.runs.items() if (done := sweeps.ended(plan, one))}
+    packs = [[members.run_id(one) for one in pack] for pack in plan.packs]
+    jobs = _but_for(results, packs)
     try:
-        while jobs:
-            for job, end in zip(jobs, launch(jobs), strict=True):
-                if isinstance(end, Exception):
-                    why = {"state": "failed", "cause": first_line(end)}
-                    end = [sweeps.on_disk(plan, plan.runs[run_id], why) for run_id in job]
-                results |= {r["run_id"]: r for r in end}
-            jobs = _after_others(plan, jobs, results)
+        # A sign of life for `actsweep status`, while jobs wait in a queue.
+        with Claims(plan.outputs, plan.folder.name) if jobs else contextlib.nullcontext():
+            while jobs:
+                for job, end in zip(jobs, launch(jobs), strict=True):
+                    results |= {r["run_id"]: r for r in _results(plan, job, end)}
+                jobs = _after_others(plan, jobs, results)
     except KeyboardInterrupt:
         left = {i: one for i, one in plan.runs.items() if i not in results}
         results |= {run_id: sweeps.cut_short(plan, one) for run_id, one in left.items()}
     return sweeps.finish(plan, [results[run_id] for run_id in plan.runs])
+
+
+def _results(plan: Plan, job: Sequence[str], end: list[Result] | Exception) -> list[Result]:
+    if not isinstance(end, Exception):
+        return end
+    why = {"state": "failed", "cause": first_line(end)}
+    return [sweeps.on_disk(plan, plan.runs[run_id], why) for run_id in job]
+
+
+def _but_for(run_ids: Collection[str], jobs: Jobs) -> Jobs:
+    """The jobs without some runs; one that loses all goes."""
+    return [own for job in jobs if (own := [run_id for run_id in job if run_id not in run_ids])]
 
 
 def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
@@ -188,15 +219,11 @@ def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
     if not busy:
         return []
     who = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
-    log.info("waiting for %d runs, in training by %s", len(busy), "; ".join(who))
-    while holders(sweeps.outputs_of(plan), busy):
+    log.warning("waiting for %s, in training by %s", _count(len(busy), "run"), "; ".join(who))
+    while holders(plan.outputs, busy):
         time.sleep(POLL_SECONDS)
-    for run_id, one in busy.items():
-        folder = sweeps.run_dir(one)
-        if done := ledger.reusable(folder, one.rerun, plan.folder.name, plan.attempt):
-            results[run_id] = {**done, "reused": True}
-    left = {run_id for run_id in busy if "busy" in results[run_id]}
-    return [own for job in jobs if (own := [run_id for run_id in job if run_id in left])]
+    results |= {run_id: done for run_id, one in busy.items() if (done := sweeps.ended(plan, one))}
+    return _but_for({run_id for run_id, r in results.items() if "busy" not in r}, jobs)
 
 
 def train(folder: Path, run_ids: Sequence[str], *, alone: bool) -> list[dict[str, Any]]:

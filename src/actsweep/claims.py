@@ -208,6 +208,13 @@ def holders(
     return _held(newest, _server_time(outputs), expires)
 
 
+def living(outputs: Path, expires: float = EXPIRES) -> list[Holder]:
+    """The processes that train, or wait for jobs of a sweep that do, whatever they hold."""
+    now = _server_time(outputs)
+    files = sorted(_alive(outputs).iterdir()) if _alive(outputs).is_dir() else []
+    return [held for path in files if (held := _living(path, now, expires))]
+
+
 def orphans(outputs: Path, expires: float = EXPIRES) -> list[Path]:
     """What dead processes have left: claims and holder files, to be removed in this order."""
     now, listed = _server_time(outputs), _numbers(outputs)

@@ -22,7 +22,7 @@ from actsweep.loop import COUNT_SLICE
 from actsweep.network import Task
 from actsweep.population import BATCHES, MEMBER, SHARED, Population, Sets
 from actsweep.roster import due_at, plan
-from actsweep.step import Examples
+from actsweep.step import Examples, Span
 
 ACCELERATOR_SHARE = 0.9
 HOST_SHARE = 0.5  # the rest for the copy of the state that checkpoints need, W&B, and others
@@ -129,7 +129,7 @@ def _calls(
     p, number = population, jax.ShapeDtypeStruct((), jnp.int32)
     for due in _dues(config, data, callbacks):
         yield p.probe_of(due), (state, p.hparams, sets.probed, number)
-    yield p.train_chunk, (state, p.hparams, batches, sets.train, number, number)
+    yield p.train_chunk, (state, p.hparams, batches, sets.train, Span(*[number] * 4))
     yield p._init, (p.hparams, p.real)
     if any(callback.count for callback in callbacks.values()):
         for n in {min(COUNT_SLICE, len(data.train_x)), len(data.train_x) % COUNT_SLICE} - {0}:

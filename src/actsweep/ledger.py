@@ -225,6 +225,11 @@ def reusable(run: RunDir, rerun: str, sweep: str, attempt: int) -> dict[str, Any
     status, summary = read_status(run), read_summary(run)
     if status is None or summary is None:
         return None
+    return summary if keeps(status, rerun, sweep, attempt) else None
+
+
+def keeps(status: Mapping[str, Any], rerun: str, sweep: str, attempt: int) -> bool:
+    """Whether a run with such a status isn't trained again; arguments as of `reusable`."""
     own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
     kept = {
         "none": ("complete", "diverged", "failed"),
@@ -232,7 +237,7 @@ def reusable(run: RunDir, rerun: str, sweep: str, attempt: int) -> dict[str, Any
         "diverged": ("complete", "diverged") if own else ("complete",),
         "all": ("complete", "diverged") if own else (),
     }
-    return summary if status["state"] in kept[rerun] else None
+    return status["state"] in kept[rerun]
 
 
 def goes_on(run: RunDir, rerun: str, sweep: str, attempt: int) -> bool:

@@ -1,6 +1,7 @@
 """The only training loop: chunks on the device; between them the host looks, writes, decides."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,10 +51,13 @@ class Start:
 
 
 class Keeper(Protocol):
-    """Is asked after every chunk whether the members' states are to be saved."""
+    """Is asked after every call on the devices whether the members' states are to be saved."""
 
     def due(self) -> bool:
         """Whether now is the time."""
+
+    def check(self) -> None:
+        """Raises if the training is to end before there is anything to save."""
 
     def save(self, step: int, epoch: float, states: State, log: RowLog) -> None:
         """Save the states [M, ...], on the host; may raise, to end the training here."""
@@ -94,27 +98,30 @@ def train(
     roster = Roster(population, sets, data, trainer, seeds, longest)
     try:
         if start is None:
-            before = [*_before(population, roster.state, sets, data, callbacks)]
+            check = keeper.check if keeper else None
+            before = [*_before(population, roster.state, sets, data, callbacks, check)]
             log.put(Readings(0, 0.0, before, roster.rows))
         else:
             _go_on(start, chunks, roster, log)
         for chunk in chunks:
             if start is not None and chunk.end <= start.step:
                 continue
-            parts = roster.advance(chunk)
-            log.put(Readings(chunk.end, chunk.end / steps_per_epoch, parts, roster.rows))
+            for step in roster.advance(chunk, start.step if start else 0):
+                _keep(keeper, step, steps_per_epoch, roster, log)
+            epoch = chunk.end / steps_per_epoch
+            log.put(Readings(chunk.end, epoch, roster.look(chunk), roster.rows))
             roster.stop(log.stopping(chunk.end))
             ended = log.ended(chunk.end)
             if len(ended) == population.size:
                 break
             roster.repack(ended)
-            if keeper is not None and keeper.due():
-                log.catch_up()
-                keeper.save(chunk.end, chunk.end / steps_per_epoch, roster.states(), log)
+            _keep(keeper, chunk.end, steps_per_epoch, roster, log)
     finally:
         roster.close()
     log.catch_up()
-    return _finish(population, roster.everyone(), sets, data, callbacks, log, chunks[-1].end)
+    last, everyone = chunks[-1].end, roster.everyone()
+    pause = functools.partial(_keep, keeper, last, steps_per_epoch, roster, log)
+    return _finish(population, everyone, sets, data, callbacks, log, last, pause)
 
 
 def _go_on(start: Start, chunks: Sequence[Chunk], roster: Roster, log: RowLog) -> None:
@@ -125,19 +132,28 @@ def _go_on(start: Start, chunks: Sequence[Chunk], roster: Roster, log: RowLog) -
     roster.resume(start.states, [log.ended(step) for step in past])
 
 
+def _keep(
+    keeper: Keeper | None, step: int, steps_per_epoch: int, roster: Roster, log: RowLog
+) -> None:
+    if keeper is not None and keeper.due():
+        log.catch_up()
+        keeper.save(step, step / steps_per_epoch, roster.states(), log)
+
+
 def _before(
     population: Population,
     state: State,
     sets: Sets,
     data: Dataset,
     callbacks: Mapping[str, Callback],
+    pause: Callable[[], None] | None,
 ) -> Iterator[Any]:
     """Readings of the untrained members, for the row of step 0."""
     yield _named("val", population.score(state.params, state.hypers, sets.val), data)
     due = due_at(callbacks, 0, 1)
     if due:
         yield population.probe(state, sets.probed, np.int32(0), due)
-    yield exact(population, state.params, state.hypers, data, callbacks)
+    yield exact(population, state.params, state.hypers, data, callbacks, pause)
 
 
 def _finish(
@@ -148,11 +164,12 @@ def _finish(
     callbacks: Mapping[str, Callback],
     log: RowLog,
     last_step: int,
+    pause: Callable[[], None],
 ) -> Finished:
     """Test the best parameters once, count over the whole training set, write the last rows."""
     parts = [
         _named("test", population.score(state.best, state.hypers, sets.test), data),
-        exact(population, state.best, state.hypers, data, callbacks),
+        exact(population, state.best, state.hypers, data, callbacks, pause),
     ]
     parts = jax.device_get(parts)
     ended = population.fetch(state)
@@ -182,8 +199,10 @@ def exact(
     hypers: Any,
     data: Dataset,
     callbacks: Mapping[str, Callback],
+    pause: Callable[[], None] | None = None,
 ) -> Mapping[str, Any]:
-    """What the callbacks count over the whole training set, slice by slice, until it is settled."""
+    """What the callbacks count over the whole training set, slice by slice, until it is settled;
+    `pause` is called between two slices, and may raise."""
     if not any(callback.count for callback in callbacks.values()):
         return {}
     sums: Any = None
@@ -194,6 +213,8 @@ def exact(
         sums, settled = population.count(params, hypers, sums, x)
         if np.asarray(settled).all():
             break
+        if pause is not None:
+            pause()
     return population.conclude(sums, len(data.train_x))
 
 

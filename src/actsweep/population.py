@@ -124,7 +124,7 @@ class Population:
     def _compile(self) -> None:
         f, m, s = self.one, MEMBER, SHARED
         self._init = self._lift(f.init, m, m, options=ONCE)
-        self.train_chunk = self._lift(f.train_chunk, m, m, BATCHES, s, s, s, donate=True)
+        self.train_chunk = self._lift(f.train_chunk, m, m, BATCHES, s, s, donate=True)
         self.evaluate = self._lift(f.evaluate, m, s, s, donate=True, wide=WIDE)
         self._score = self._lift(f.score, m, m, m, s, wide=WIDE)
         self._count = self._lift(f.counts, m, m, m, m, s, wide=WIDE)

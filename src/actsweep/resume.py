@@ -50,24 +50,18 @@ class Saver:
     ) -> None:
         self._folders, self._metrics, self._about = folders, metrics, dict(about)
         self._spent, self._trainer, self._watch = spent, trainer, watch
-        self._began = self._chunk_began = time.monotonic()
+        self._began = time.monotonic()
         self._next = self._began + trainer.save_every_s
         self._ended: set[int] = set()
-        self._said: set[str] = set()
+        self._warned = False
 
     def due(self) -> bool:
-        """Whether to save now; asked after every chunk."""
-        now = time.monotonic()
-        chunk, self._chunk_began = now - self._chunk_began, now
-        if chunk > self._trainer.grace_s / 2:
-            steps = self._trainer.chunk_steps
-            self._say(
-                "chunk",
-                f"{steps} steps take {chunk:.0f} s, and only after them can a run be saved: too "
-                f"long for trainer.grace_s={self._trainer.grace_s:g}; type "
-                f"trainer.chunk_steps={max(1, steps // 4)}",
-            )
-        return self._watch.asked is not None or now >= self._next
+        """Whether to save now."""
+        return self._watch.asked is not None or time.monotonic() >= self._next
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal has asked for it."""
+        self._watch.check()
 
     def save(self, step: int, epoch: float, states: State, rows: RowLog) -> None:
         """Save every member that can go on.
@@ -87,7 +81,7 @@ class Saver:
                 self._save_one(index, step, epoch, own)
             except MetricsError as error:
                 rows.fail(error.member, str(error))
-        self._chunk_began = now = time.monotonic()
+        now = time.monotonic()
         every = self._trainer.save_every_s
         self._next = now + (max(every, SHARE * (now - began)) if every else 0.0)
         self._watch.check()
@@ -101,7 +95,7 @@ class Saver:
         except MetricsError:
             raise
         except Exception as error:
-            self._say("saving", f"{folder.run_id}: can't be saved ({error}); it trains on")
+            self._warn(f"{folder.run_id}: can't be saved ({error}); it trains on")
         else:
             if not active:
                 self._ended.add(index)
@@ -130,13 +124,12 @@ class Saver:
         return self._spent[index] + (time.monotonic() - self._began) / len(self._folders)
 
     def _late(self) -> bool:
-        limit = MARGIN * self._trainer.grace_s
-        return time.monotonic() - self._watch.since > limit and self._watch.hurried
+        return self._watch.left(MARGIN * self._trainer.grace_s) == 0.0
 
-    def _say(self, kind: str, text: str) -> None:
-        if kind not in self._said:
-            self._said.add(kind)
+    def _warn(self, text: str) -> None:
+        if not self._warned:  # the others can't be saved either, and will say so again
             log.warning("%s", text)
+        self._warned = True
 
 
 @dataclass(frozen=True)

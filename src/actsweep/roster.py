@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +15,9 @@ from actsweep.config import TrainerConfig
 from actsweep.data import Dataset
 from actsweep.data.feed import ResidentFeed, StreamingFeed
 from actsweep.population import Population, Sets
-from actsweep.step import Examples, State
+from actsweep.step import Examples, Span, State
+
+FIRST_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,35 @@ class Chunk:
     def end(self) -> int:
         """Steps done after this chunk."""
         return self.first + self.n
+
+
+class Pace:
+    """How many steps one call on the devices may take, so that it ends within some seconds: what
+    has been called can't be interrupted. Short chunks, as most are, are never divided and never
+    waited for.
+
+    Args:
+        seconds: what a call should take at most.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._a_step: float | None = None
+        self._called = 0.0
+
+    def steps(self, left: int) -> int:
+        """How many of the steps that are left the next call takes."""
+        most = FIRST_STEPS if self._a_step is None else self._seconds / self._a_step
+        return math.ceil(left / math.ceil(left / max(1, int(most))))
+
+    def called(self, n: int, readings: Any, *, whole: bool) -> None:
+        """Learn from a call of n steps, which is waited for if it was but part of a chunk."""
+        if not whole:
+            jax.block_until_ready(readings)
+        now, before = time.monotonic(), self._called
+        self._called = now
+        if before:
+            self._a_step = (now - before) / n
 
 
 class Feed(Protocol):
@@ -91,25 +123,34 @@ class Roster:
         self._own = (data, trainer, seeds, longest)
         self._feed = self._open_feed()
         self._parked: dict[int, Any] = {}
+        self._pace = Pace(trainer.grace_s / 8)
+        self._readings: Mapping[str, Any] = {}
 
     @property
     def rows(self) -> dict[int, int]:
         """Member -> row."""
         return dict(zip(self.members, self.population.rows.tolist(), strict=True))
 
-    def advance(self, chunk: Chunk) -> list[Mapping[str, Any]]:
-        """Train for a chunk, validate and probe as due; the readings, still on the devices."""
-        lineup = self.population
-        batches = lineup.place_batches(_as_examples(self._feed.chunk(chunk.first, chunk.n)))
-        self.state, readings = lineup.train_chunk(
-            self.state,
-            lineup.hparams,
-            batches,
-            self.sets.train,
-            np.int32(chunk.first),
-            np.int32(chunk.n),
-        )
-        parts = [readings]
+    def advance(self, chunk: Chunk, done: int) -> Iterator[int]:
+        """Train to the end of a chunk of which so many steps are done. Where that is too long for
+        one call on the devices, yields the step between two of them: states can be saved there."""
+        step = max(done, chunk.first)
+        while step < chunk.end:
+            lineup, n = self.population, self._pace.steps(chunk.end - step)
+            batches = lineup.place_batches(_as_examples(self._feed.chunk(step, n)))
+            span = Span(*map(np.int32, (step, n, chunk.first, chunk.end)))
+            self.state, self._readings = lineup.train_chunk(
+                self.state, lineup.hparams, batches, self.sets.train, span
+            )
+            whole = (step, step + n) == (chunk.first, chunk.end)
+            self._pace.called(n, self._readings, whole=whole)
+            step += n
+            if step < chunk.end:
+                yield step
+
+    def look(self, chunk: Chunk) -> list[Mapping[str, Any]]:
+        """Validate and probe, as is due after a chunk; all its readings, still on the devices."""
+        lineup, parts = self.population, [self._readings]
         if chunk.ends_epoch:
             self.state, readings = lineup.evaluate(self.state, self.sets.val, np.int32(chunk.epoch))
             parts.append(readings)

@@ -4,6 +4,7 @@ SIGINT is Ctrl-C, SIGTERM what clusters send before they kill, SIGUSR2 what subm
 """
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -40,6 +41,10 @@ class Watch:
     def hurried(self) -> bool:
         """Whether the process will be killed soon: after Ctrl-C it won't."""
         return self.asked not in (None, signal.SIGINT)
+
+    def left(self, grace_s: float) -> float:
+        """Seconds until the process is killed, if it has that long from the signal on."""
+        return max(0.0, self.since + grace_s - time.monotonic()) if self.hurried else math.inf
 
     def install(self) -> None:
         """Take over the signals that end a process, but for those that it was started to ignore."""

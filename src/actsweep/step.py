@@ -4,7 +4,7 @@ Static values come by closure from a config whose varying fields are None; a mem
 by argument. `population` lifts these functions over members.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +31,13 @@ class Examples(NamedTuple):
     y: Array
 
 
+class Tally(NamedTuple):
+    """What the steps of a row have measured so far, by name: sums and maxima."""
+
+    total: Mapping[str, Float[Array, ""]]
+    most: Mapping[str, Float[Array, ""]]
+
+
 class State(NamedTuple):
     """Everything that training changes, and what the best epoch left behind."""
 
@@ -42,6 +49,17 @@ class State(NamedTuple):
     best_epoch: Int[Array, ""]
     bad_epochs: Int[Array, ""]
     outcome: Int[Array, ""]
+    tally: Tally
+
+
+class Span(NamedTuple):
+    """Steps `first … first + n - 1`, of those from `begin` up to `end` that make one row; each
+    an int32."""
+
+    first: Any
+    n: Any
+    begin: Any
+    end: Any
 
 
 class Functions(NamedTuple):
@@ -78,7 +96,7 @@ def build(
     score = _score(net)
     counts, no_counts = _counts(net, callbacks)
     return Functions(
-        init=_init(net),
+        init=_init(net, on_step),
         train_chunk=_train_chunk(net, on_step, batch_axis),
         evaluate=_evaluate(net, score),
         score=_when_real(score),
@@ -89,12 +107,14 @@ def build(
     )
 
 
-def _init(net: Network) -> Callable[..., State]:
+def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]:
+    one_step = _one_step(net, on_step, None)
+
     def init(hparams: HParams, real: Bool[Array, ""]) -> State:
         """Draw a member. One that isn't real (it pads the pack) is born stopped."""
         _, params, hypers = split(net.draw(hparams))
         rule = optim.transform(net.config.optim, hparams, jnp.float32(1.0))
-        return State(
+        drawn = State(
             params=params,
             hypers=hypers,
             opt_state=rule.init(params),
@@ -103,12 +123,25 @@ def _init(net: Network) -> Callable[..., State]:
             best_epoch=jnp.int32(0),
             bad_epochs=jnp.int32(0),
             outcome=jnp.where(real, ACTIVE, STOPPED).astype(jnp.int32),
+            tally=Tally({}, {}),
         )
+        x = jax.ShapeDtypeStruct((1, *net.task.input_shape), jnp.float32)
+        labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+        targets = jax.ShapeDtypeStruct((1, net.task.outputs), jnp.float32)
+        y = labels if net.task.classes is not None else targets
+        measured = jax.eval_shape(one_step, drawn, hparams, x, y, jnp.int32(0))[1]
+        return drawn._replace(tally=_empty(measured))
 
     return init
 
 
-def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
+def _empty(names: Iterable[str]) -> Tally:
+    return Tally(
+        {key: jnp.float32(0.0) for key in names}, {key: jnp.float32(-jnp.inf) for key in names}
+    )
+
+
+def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
     optimiser, total = net.config.optim, net.task.total_steps
 
     def mean_loss(params: Params, hypers: Params, x: Array, y: Array) -> tuple[Array, Array]:
@@ -132,43 +165,52 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
         params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, opt_state=opt_state), readings
 
+    return one_step
+
+
+def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
+    one_step = _one_step(net, on_step, batch_axis)
+
     def train_chunk(
-        state: State, hparams: HParams, batches: Any, train: Examples | None, first: Array, n: Array
+        state: State, hparams: HParams, batches: Any, train: Examples | None, span: Span
     ) -> tuple[State, Readings]:
-        """Take n optimiser steps; a member that isn't active any more stays as it is.
+        """Take the steps of a span; a member that isn't active any more stays as it is. Where a
+        row's steps are divided into spans makes no difference.
 
         Args:
-            batches: int32[K, B] ids into `train`, or `Examples` with x [K, B, ...], y [K, B].
-            first: number of the first step. n: how many of the K batches count.
+            batches: int32[K, B] ids into `train`, or `Examples` with x [K, B, ...], y [K, B]; the
+                first `span.n` count.
 
         Returns:
-            The state, and each reading's mean over the steps; of `family/layer` also the maximum.
+            The state, and each reading's mean over the row's steps so far; of `family/layer` also
+            the maximum.
         """
 
-        def advance(i: Array, carry: tuple) -> tuple:
-            state, total_, most = carry
+        def advance(i: Array, carry: tuple[State, Tally]) -> tuple[State, Tally]:
+            state, tally = carry
             batch = jax.tree.map(lambda leaf: leaf[i], batches)
             x, y = batch if train is None else (train.x[batch], train.y[batch])
-            state, now = one_step(state, hparams, x, y, first + i)
-            return state, jax.tree.map(jnp.add, total_, now), jax.tree.map(jnp.maximum, most, now)
+            state, now = one_step(state, hparams, x, y, span.first + i)
+            return state, Tally(
+                jax.tree.map(jnp.add, tally.total, now), jax.tree.map(jnp.maximum, tally.most, now)
+            )
 
         def run(state: State) -> tuple[State, dict]:
-            zeros = {key: jnp.float32(0.0) for key in shapes}
-            least = {key: jnp.float32(-jnp.inf) for key in shapes}
-            state, sums, most = lax.fori_loop(0, n, advance, (state, zeros, least))
-            means = jax.tree.map(lambda leaf: leaf / n.astype(jnp.float32), sums)
-            finite = jnp.isfinite(sums["train/loss"])
-            outcome = jnp.where(finite, state.outcome, DIVERGED)
+            known, empty = state.tally, _empty(state.tally.total)
+            anew = span.first == span.begin
+            tally = jax.tree.map(lambda old, zero: jnp.where(anew, zero, old), known, empty)
+            state, tally = lax.fori_loop(0, span.n, advance, (state, tally))
+            steps = span.first + span.n - span.begin
+            means = jax.tree.map(lambda leaf: leaf / steps.astype(jnp.float32), tally.total)
+            broken = (span.begin + steps == span.end) & ~jnp.isfinite(tally.total["train/loss"])
+            outcome = jnp.where(broken, DIVERGED, state.outcome)
             readings = means | {
                 key.replace("/", "_max/", 1): value
-                for key, value in most.items()
+                for key, value in tally.most.items()
                 if not key.startswith("train/")
             }
-            return state._replace(outcome=outcome), readings
+            return state._replace(outcome=outcome, tally=tally), readings
 
-        example = jax.tree.map(lambda leaf: leaf[0], batches)
-        x, y = example if train is None else (train.x[example], train.y[example])
-        shapes = jax.eval_shape(one_step, state, hparams, x, y, first)[1]
         return when_active(run, state)
 
     return train_chunk

@@ -1,12 +1,15 @@
 """A sweep's folder: the plan that was frozen when it was submitted, and what came of it. No jax."""
 
 import contextlib
+import functools
 import json
+import os
+import shlex
 import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ LAUNCH_FILE = "launch.yaml"
 """Hydra's own config of the sweep: which launcher, with which settings."""
 
 Result = dict[str, Any]
+_BEFORE = {"attempt": 1, "cwd": ".", "path": [], "outputs": "../.."}
+"""What older plans don't say."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Plan:
         packs: the runs of each job.
         overrides: by run id.
         attempt: how often the sweep was told to train, from 1 on.
+        cwd: the working folder in which it was submitted.
+        path: where the user's own code was imported from.
     """
 
     folder: Path
@@ -43,11 +50,18 @@ class Plan:
     packs: list[list[RunConfig]]
     overrides: dict[str, list[str]]
     attempt: int = 1
+    cwd: str = field(default_factory=os.getcwd)
+    path: list[str] = field(default_factory=list)
 
-    @property
+    @functools.cached_property
     def runs(self) -> dict[str, RunConfig]:
         """Every run by its id, in order."""
         return {members.run_id(one): one for pack in self.packs for one in pack}
+
+    @property
+    def outputs(self) -> Path:
+        """Where its runs are."""
+        return Path(self.packs[0][0].paths.outputs)
 
     def write(self) -> None:
         """Freeze it."""
@@ -61,7 +75,10 @@ class Plan:
             for index, pack in enumerate(self.packs)
             for one in pack
         }
-        whole = {"command": self.command, "attempt": self.attempt, "members": plain}
+        # From the folder, so that it holds in any working folder, and after both were moved.
+        outputs = os.path.relpath(self.packs[0][0].paths.outputs, self.folder)
+        own = {key: getattr(self, key) for key in ("command", "attempt", "cwd", "path")}
+        whole = {**own, "outputs": outputs, "members": plain}
         ledger.write_json(self.folder / PLAN_FILE, whole)
 
     def again(self, rerun: str) -> "Plan":
@@ -86,24 +103,70 @@ def new_plan(
         for one, words in zip(pack, texts, strict=True)
     }
     typed = [Path(sys.argv[0]).name, *command.as_typed(sys.argv[1:])]
-    return Plan(folder, typed, [list(pack) for pack in packs], given)
+    added = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    path = [os.path.abspath(entry) for entry in (os.path.dirname(sys.argv[0]), *added)]
+    return Plan(folder, typed, [list(pack) for pack in packs], given, path=path)
 
 
 def read_plan(folder: Path) -> Plan:
     """The frozen sweep.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none; or the user's own code isn't what it was.
+    """
+    plain = frozen(folder)
+    packs: dict[int, list[RunConfig]] = {}
+    for member in plain["members"].values():
+        one = config.from_dict(member["config"])
+        one.paths.outputs = str(outputs_of(folder, plain))
+        packs.setdefault(member["pack"], []).append(one)
+    overrides = {run_id: one["overrides"] for run_id, one in plain["members"].items()}
+    rest = {key: plain[key] for key in ("attempt", "cwd", "path")}
+    plan = Plan(folder, plain["command"], [*packs.values()], overrides, **rest)
+    if plan.runs.keys() != overrides.keys():
+        raise UserError(
+            f"{folder.name}: its own code (a _target_) has changed since it was submitted, or "
+            "can't be found: bring it back, or type the command again: "
+            f"{shlex.join(plan.command)}"
+        )
+    return plan
+
+
+def frozen(folder: Path) -> dict[str, Any]:
+    """What a sweep's `plan.json` says.
+
+    Raises:
+        UserError: it isn't there, or can't be read.
     """
     try:
-        plain = json.loads((folder / PLAN_FILE).read_text())
+        return {**_BEFORE, **json.loads((folder / PLAN_FILE).read_text())}
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: no sweep here ({error}); see actsweep status") from error
-    packs: dict[int, list[RunConfig]] = {}
-    for one in plain["members"].values():
-        packs.setdefault(one["pack"], []).append(config.from_dict(one["config"]))
-    overrides = {run_id: one["overrides"] for run_id, one in plain["members"].items()}
-    return Plan(folder, plain["command"], [*packs.values()], overrides, plain.get("attempt", 1))
+
+
+def outputs_of(folder: Path, plain: Mapping[str, Any]) -> Path:
+    """The folder in which the runs of a frozen sweep are, wherever it lies now."""
+    return Path(os.path.normpath(folder / plain["outputs"]))
+
+
+def reopen(folder: Path) -> Plan:
+    """The frozen sweep, with this process as it was when the sweep was submitted: in the same
+    working folder, for relative paths, and finding the user's own code.
+
+    Raises:
+        UserError: as `read_plan`.
+    """
+    plain, here = frozen(folder), Path.cwd()
+    if missing := [entry for entry in plain["path"] if entry not in sys.path]:
+        sys.path += missing
+        given = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+        os.environ["PYTHONPATH"] = os.pathsep.join([*given, *missing])  # for jobs
+    if (here / plain["cwd"]) != here:
+        folder = folder.absolute()
+        with contextlib.suppress(OSError):  # it is gone, with whatever was in it
+            os.chdir(plain["cwd"])
+            print(f"in {plain['cwd']}, where it was submitted", file=sys.stderr)
+    return read_plan(folder)
 
 
 def run_dir(one: RunConfig) -> RunDir:
@@ -111,28 +174,34 @@ def run_dir(one: RunConfig) -> RunDir:
     return RunDir(Path(one.paths.outputs), members.run_id(one))
 
 
-def started(plan: Plan) -> bool:
-    """Whether a job of this sweep has begun to train any of its runs."""
-    return any(_is_own(plan, one) for one in plan.runs.values())
+def own_statuses(plan: Plan) -> list[dict[str, Any]]:
+    """The statuses of those runs that this attempt of this sweep was the last to train."""
+    found = [ledger.read_status(run_dir(one)) or {} for one in plan.runs.values()]
+    return [status for status in found if _is_own(plan, status)]
 
 
-def _is_own(plan: Plan, one: RunConfig) -> bool:
-    """Whether the last to train a run was this attempt of this sweep."""
-    status = ledger.read_status(run_dir(one)) or {}
+def _is_own(plan: Plan, status: Mapping[str, Any]) -> bool:
     return (status.get("sweep"), status.get("attempt")) == (plan.folder.name, plan.attempt)
 
 
-def on_disk(plan: Plan, one: RunConfig, otherwise: Mapping[str, Any]) -> Result:
-    """The result of a run as its folder tells it; of one that isn't complete, `otherwise`."""
-    folder, own = run_dir(one), _is_own(plan, one)
-    if done := ledger.reusable(folder, one.rerun, plan.folder.name, plan.attempt):
-        return {**done, "reused": not own}
+def ended(plan: Plan, one: RunConfig) -> Result | None:
+    """The result of a run that needn't be trained: it is complete, or this attempt of the sweep has
+    seen it fail or diverge."""
+    folder = run_dir(one)
     status = ledger.read_status(folder) or {}
-    if own and status.get("state") in ("failed", "diverged"):
-        summary = ledger.read_summary(folder) or {}
-        known = {**members.describe(one), **summary, "reused": False}
-        return {**known, "state": status["state"], "cause": status.get("cause")}
-    return {**members.describe(one), **otherwise, "reused": False}
+    own = _is_own(plan, status)
+    if done := ledger.reusable(folder, one.rerun, plan.folder.name, plan.attempt):
+        how = None if own else ledger.other_code(status)
+        return {**done, "reused": not own} | ({"other_code": how} if how else {})
+    if not (own and status["state"] in ("failed", "diverged")):
+        return None
+    known = {**members.describe(one), **(ledger.read_summary(folder) or {}), "reused": False}
+    return {**known, "state": status["state"], "cause": status.get("cause")}
+
+
+def on_disk(plan: Plan, one: RunConfig, otherwise: Mapping[str, Any]) -> Result:
+    """The result of a run as its folder tells it; of one that hasn't ended, `otherwise`."""
+    return ended(plan, one) or {**members.describe(one), **otherwise, "reused": False}
 
 
 def cut_short(plan: Plan, one: RunConfig) -> Result:
@@ -148,10 +217,9 @@ def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
     """Write `members.csv`, print the table and how to look further; the sweep's exit code.
 
     Raises:
-        UserError: every run was refused: nothing has started, and the sweep leaves nothing.
+        UserError: every run was refused: nothing has started.
     """
     if all("refused" in r for r in results):
-        discard(plan.folder)
         raise UserError(results[0]["refused"])
     runs = plan.runs
     results = [_with_cause(r, runs[r["run_id"]]) for r in results]
@@ -197,20 +265,22 @@ def discard(folder: Path) -> None:
             path.rmdir()
 
 
-def outputs_of(plan: Plan) -> Path:
-    """Where a sweep's runs are."""
-    return Path(plan.packs[0][0].paths.outputs)
+def name_of(folder: Path) -> str:
+    """A sweep as the commands take it, from this working folder: its name, or a path."""
+    return folder.name if folder.parent == Path("outputs/sweeps") else shlex.quote(str(folder))
 
 
 def _runs_folder(plan: Plan) -> Path:
-    return outputs_of(plan) / "runs"
+    return plan.outputs / "runs"
 
 
 def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
     from actsweep.writers.wandb_support import hint_lines
 
-    if any(r["state"] in ("preempted", "running") for r in results):
-        return [f"go on:  actsweep resume {plan.folder.name}   (or the same command again)"]
+    states, name = {r["state"] for r in results}, name_of(plan.folder)
+    if states & {"preempted", "running"}:
+        return [f"go on:  actsweep resume {name}   (or the same command again)"]
+    lines = [f"retry:  actsweep retry {name}"] * ("failed" in states)
     mode = plan.packs[0][0].logger.mode
     folders = [_runs_folder(plan) / r["run_id"] for r in results]
-    return [] if mode == "disabled" else hint_lines(folders, mode)
+    return lines if mode == "disabled" else lines + hint_lines(folders, mode)

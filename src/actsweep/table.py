@@ -3,10 +3,13 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from actsweep.members import what_counts
 from actsweep.stats import mean_interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Result = Mapping[str, Any]
 
@@ -39,13 +42,9 @@ def show(
         stream: where to; standard output by default.
         width: columns of text; by default those of the terminal, without limit where it is none.
     """
-    from rich.console import Console
     from rich.table import Table
 
-    stream = stream or sys.stdout
-    if width is None and not stream.isatty():
-        width = UNLIMITED
-    console = Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
+    console = plain_console(stream, width)
     swept = columns([configs[r["run_id"]] for r in results])
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in swept.values():
@@ -67,6 +66,16 @@ def show(
     console.print(table)
     for line in _remarks(results):
         console.print(line, style="yellow")
+
+
+def plain_console(stream: TextIO | None = None, width: int | None = None) -> "Console":
+    """A console that prints text as it is; `stream` and `width` as in `show`."""
+    from rich.console import Console
+
+    stream = stream or sys.stdout
+    if width is None and not stream.isatty():
+        width = UNLIMITED
+    return Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
 
 
 def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -156,13 +165,19 @@ def _score(members: Sequence[Result], key: str) -> str:
 
 
 def _remarks(results: Sequence[Result]) -> list[str]:
-    lines = []
     reused = sum(bool(result.get("reused")) for result in results)
+    lines = []
     if reused:
         lines.append(f"{reused} of {len(results)} runs were complete already (rerun=all repeats)")
     for how in dict.fromkeys(r["other_code"] for r in results if r.get("other_code")):
         made = [r["run_id"] for r in results if r.get("other_code") == how]
         lines.append(f"{_who(made)} made by other code: {how}")
+    return lines + causes(results)
+
+
+def causes(results: Sequence[Result]) -> list[str]:
+    """Why runs aren't complete, a line for all that share a state and a cause."""
+    lines = []
     alike: dict[tuple[str, str], list[str]] = {}
     for result in results:
         if result["state"] != "complete":

@@ -114,7 +114,8 @@ def _prepare(turn: Turn, place: Place) -> Results:
 def _train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
     folders = [folder_of(member.config) for member in turn.members]
     metrics = MetricsFile(claims.lost)
-    writers = Writers([metrics, *_writers(job.pack.static, place)])
+    others = _writers(job.pack.static, place)
+    writers = Writers([metrics, *others])
     about = {"task": asdict(job.task)}
     trainer = job.pack.static.trainer
     saver = Saver(folders, metrics, about, turn.seconds, trainer, watch)
@@ -135,6 +136,9 @@ def _train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
         record([folder for folder in folders if folder.run_id not in lost], error)
         raise
     finally:
+        for writer in others:
+            if isinstance(writer, WandbWriter):  # which may wait for a server
+                writer.close_seconds = min(writer.close_seconds, watch.left(trainer.grace_s) / 2)
         try:
             writers.close()
         except MetricsError as error:  # how the training has ended stands

@@ -51,7 +51,8 @@ class MemberInfo:
     sweep: str
     total_epochs: int
     resumed_at: int | None = None
-    """Step from which the run goes on; the rows up to it stand in its files. None: a fresh one."""
+    """Step from which the run goes on; the rows up to it stand in its files; None for a fresh
+    one."""
 
 
 class Writer(Protocol):

@@ -57,7 +57,7 @@ class Console:
 
     def row(self, member: int, row: Row) -> None:
         """Take the newest numbers; show them once every live member has sent this step."""
-        if not self._latest and row.step:  # these runs go on from somewhere
+        if not self._latest and self._members[member].resumed_at is not None:
             self._first_epoch, self._counted_from = row.epoch, time.monotonic()
         self._latest.setdefault(member, {}).update(row.scalars)
         self._steps[member] = row.step

@@ -1,7 +1,9 @@
 """What the W&B writer needs around `wandb.init`: settings, checks before the start, hints after."""
 
 import base64
+import contextlib
 import json
+import math
 import os
 import resource
 import shlex
@@ -12,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from actsweep.writers.base import Histogram, MemberInfo
+from actsweep.writers.base import Histogram, MemberInfo, Row
+from actsweep.writers.metrics_file import read_histograms
 
 PREFLIGHT_SECONDS = 3.0
+INIT_SECONDS = 30.0
 FINISH_SECONDS = 30.0
 FILES_A_RUN = 3
 FILES_SPARE = 64
@@ -22,8 +26,10 @@ VIEWER = "query Viewer { viewer { id entity } }"
 
 
 def import_wandb() -> Any:
-    """Import wandb without its error reporting, which looks up a host even offline."""
+    """Import wandb without its error reporting, which looks up a host even offline, and without its
+    own advice: of an upload that broke off it names a `wandb sync` that would pass over the run."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
     return wandb
@@ -42,7 +48,7 @@ def fast_settings(mode: str) -> Any:
         disable_code=True,
         x_save_requirements=False,
         x_transaction_log_flush_interval=1.0,
-        init_timeout=30.0,
+        init_timeout=INIT_SECONDS,
         finish_timeout=FINISH_SECONDS,
     )
 
@@ -61,6 +67,25 @@ def wandb_bins(histogram: Histogram) -> tuple[list[int], list[float]]:
     edges = histogram.edges.tolist()
     low, high = 2 * edges[0] - edges[1], 2 * edges[-1] - edges[-2]
     return histogram.counts.tolist(), [low, *edges, high]
+
+
+def past_rows(info: MemberInfo) -> list[Row]:
+    """The rows up to `resumed_at`, from the run's own files."""
+    assert info.resumed_at is not None
+    histograms: dict[int, dict[str, Histogram]] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for name, series in read_histograms(info.run_dir / "histograms.npz").items():
+            for step, counts in zip(series.steps.tolist(), series.counts, strict=True):
+                histograms.setdefault(step, {})[name] = Histogram(counts, series.edges)
+    rows: list[Row] = []
+    with contextlib.suppress(FileNotFoundError), open(info.run_dir / "metrics.jsonl") as file:
+        for line in file:
+            values = {k: math.nan if v is None else v for k, v in json.loads(line).items()}
+            step, epoch = int(values.pop("step")), values.pop("epoch")
+            if step > info.resumed_at:
+                break
+            rows.append(Row(step, epoch, values, histograms.get(step, {})))
+    return rows
 
 
 def runs_that_fit(wanted: int, files: int = FILES_A_RUN) -> int:
@@ -134,6 +159,13 @@ def stop_service() -> None:
     if process is not None:
         process.kill()
         process.wait()
+
+
+def restart_service() -> None:
+    """Kill wandb-core; the next run gets a new one."""
+    with contextlib.suppress(Exception):
+        stop_service()
+        import_wandb().teardown()
 
 
 def _open_files() -> int:

@@ -1,6 +1,10 @@
 """Weights & Biases, at arm's length: one side thread makes every call, and none can stop training.
 
 `metrics.jsonl` is the truth. What W&B can't take is counted, reported once and left out.
+
+A resumed run stays one W&B run. W&B holds some of its rows already: offline what the files of
+earlier attempts say, online what the server says. Those are left out; the others up to the step
+where training goes on are taken from the run's own files.
 """
 
 import contextlib
@@ -8,18 +12,24 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from actsweep.errors import UserError
 from actsweep.ledger import finite
+from actsweep.writers import wandb_log
 from actsweep.writers import wandb_support as support
-from actsweep.writers.base import MemberInfo, Row, numbers
+from actsweep.writers.base import MemberInfo, Row
+from actsweep.writers.wandb_run import WandbRun
 
 log = logging.getLogger(__name__)
 
 ONLINE_THREADS = 16
+WRITING_SECONDS = 2.0
+"""What wandb-core gets to write its files after `finish`; it takes milliseconds."""
 
 
 class WandbWriter:
@@ -32,7 +42,7 @@ class WandbWriter:
         tags: for every run.
         require_online: raise rather than go offline when the server can't be reached.
         queue_rows: rows that may wait for W&B; further ones are left out and counted.
-        close_seconds: how long `close` waits for W&B before it gives up.
+        close_seconds: how long `close` waits for W&B before it gives up; may be set until then.
     """
 
     def __init__(
@@ -49,15 +59,15 @@ class WandbWriter:
         self._init = {"project": project, "entity": entity, "tags": list(tags)}
         self._require_online = require_online
         self._queue_rows = queue_rows
-        self._close_seconds = close_seconds
+        self.close_seconds = close_seconds
         self._queue: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None]
         self._queue = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._members: list[MemberInfo] = []
-        self._runs: dict[int, Any] = {}
-        self._ids: dict[int, str] = {}
-        self._defined: dict[int, set[str]] = {}
+        self._past: dict[int, list[Row]] = {}
+        self._runs: dict[int, WandbRun] = {}
+        self._files: dict[int, Path] = {}
         self._warnings: dict[int, list[str]] = {}
         self._ended: set[int] = set()
         self._finishing: list[Future[None]] = []
@@ -87,6 +97,9 @@ class WandbWriter:
                 *(fit, len(members), max(fit, 1)),
             )
         self._members = list(members)[:fit]
+        for member, info in enumerate(self._members):
+            if info.resumed_at is not None:  # read here: from now on the file grows
+                self._past[member] = support.past_rows(info)
         self._thread = threading.Thread(target=self._work, name="wandb-writer", daemon=True)
         self._put(self._open_runs)
         self._thread.start()
@@ -115,13 +128,13 @@ class WandbWriter:
             return
         for member in range(len(self._members)):
             if member not in self._ended:  # interrupted: W&B must not show it as finished
-                self._put(self._finish, member, "failed", {})
+                self._put(self._finish, member, "running", {})
         self._put(self._end)
         self._queue.put(None)
-        self._thread.join(self._close_seconds)
+        self._thread.join(self.close_seconds)
         if self._thread.is_alive():
             self._broken = True
-            self._say(f"it did not finish within {self._close_seconds:.0f} s")
+            self._say(f"it did not finish within {self.close_seconds:.0f} s")
             with contextlib.suppress(Exception):
                 support.stop_service()
             self._thread.join(5.0)  # its call has failed by now
@@ -137,6 +150,9 @@ class WandbWriter:
                 f"logger.require_online=true, but W&B is out of reach: {reason}; "
                 "type logger.mode=offline, or logger.require_online=false to fall back by itself"
             )
+        self._go_offline(reason, members)
+
+    def _go_offline(self, reason: str, members: Sequence[MemberInfo]) -> None:
         self.mode = "offline"
         log.warning(
             "W&B is OFFLINE: %s. Nothing is lost; upload later with: %s",
@@ -161,38 +177,44 @@ class WandbWriter:
         self._say(f"{type(error).__name__}: {error}")
 
     def _open_runs(self) -> None:
-        settings = support.fast_settings(self.mode)
-        if self.mode == "online":
-            self._pool = ThreadPoolExecutor(ONLINE_THREADS, thread_name_prefix="wandb-online")
-            opened = [
-                self._pool.submit(self._open_run, member, settings)
-                for member in range(len(self._members))
-            ]
-            for future in opened:
-                future.result()
-        else:
-            for member in range(len(self._members)):
-                self._open_run(member, settings)
+        started = self._start_online() if self.mode == "online" else {}
+        if self.mode == "offline":
+            started = self._start_offline()
+        for member, run in started.items():
+            self._runs[member], self._files[member] = run, run.file
+            past = self._past.pop(member, None)
+            if past is not None:
+                try:
+                    run.go_on(past)
+                except Exception as error:
+                    self._failed(error)
+                for row in past:
+                    self._log(member, row)
 
-    def _open_run(self, member: int, settings: Any) -> None:
-        info = self._members[member]
+    def _start_online(self) -> dict[int, WandbRun]:
+        """All runs or, after a failure, none: wandb-core keeps the id of a run that failed."""
+        self._pool = ThreadPoolExecutor(ONLINE_THREADS, thread_name_prefix="wandb-online")
+        starting = [
+            self._pool.submit(WandbRun, info, "online", self._init) for info in self._members
+        ]
         try:
-            run = support.import_wandb().init(
-                **self._init,
-                id=info.run_id,
-                name=info.run_id,
-                group=info.sweep,
-                dir=str(info.run_dir),
-                config=support.run_config(info),
-                reinit="create_new",
-                settings=settings,
-            )
-            run.define_metric("epoch", summary="none")
+            return {member: future.result() for member, future in enumerate(starting)}
         except Exception as error:
-            self._failed(error)
-        else:
-            self._runs[member], self._ids[member] = run, run.id
-            self._defined[member] = {"epoch"}
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._go_offline(reason, self._members)
+            support.restart_service()
+            return {}
+
+    def _start_offline(self) -> dict[int, WandbRun]:
+        started = {}
+        for member, info in enumerate(self._members):
+            try:
+                started[member] = WandbRun(info, "offline", self._init)
+            except Exception as error:
+                self._failed(error)
+        return started
 
     def _log(self, member: int, row: Row) -> None:
         if member >= len(self._members):
@@ -202,44 +224,33 @@ class WandbWriter:
             self._lose("the run is not open")
             return
         try:
-            data: dict[str, Any] = dict(numbers(row))
-            for name, histogram in row.histograms.items():
-                bins = support.wandb_bins(histogram)
-                data[name] = support.import_wandb().Histogram(np_histogram=bins)
-                self._define(member, name, summary="none")
-            for name in row.scalars:
-                self._define(member, name)
-            run.log(data, step=row.step)
+            run.put(row)
         except Exception as error:
             self._failed(error)
             self._lose(f"{type(error).__name__}: {error}")
 
-    def _define(self, member: int, name: str, **options: Any) -> None:
-        """Set a metric's x axis: one glob a first part, since W&B picks among overlapping globs
-        by chance and would then store pieces of histograms as summaries."""
-        pattern = f"{name.split('/')[0]}/*" if "/" in name else name
-        if pattern not in self._defined[member]:
-            self._defined[member].add(pattern)
-            self._runs[member].define_metric(pattern, step_metric="epoch", **options)
-
     def _finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
         run = self._runs.pop(member, None)
-        if run is None or self._broken:
+        if run is None:
             return
-
-        def end() -> None:
-            try:
-                run.summary.update(summary)
-                if state == "preempted":
-                    run.mark_preempting()
-                run.finish(exit_code=0 if state == "complete" else 1)
-            except Exception as error:
-                self._failed(error)
-
+        if self._broken:
+            if run.held:
+                self._lose("wandb-core is gone")
+            return
+        try:
+            run.end(state, summary)
+        except Exception as error:
+            self._failed(error)
         if self._pool:
-            self._finishing.append(self._pool.submit(end))
+            self._finishing.append(self._pool.submit(self._finish_run, run, state))
         else:
-            end()
+            self._finish_run(run, state)
+
+    def _finish_run(self, run: WandbRun, state: str) -> None:
+        try:
+            run.finish(state)
+        except Exception as error:
+            self._failed(error)
 
     def _end(self) -> None:
         for future in self._finishing:
@@ -247,9 +258,26 @@ class WandbWriter:
         if self._pool:
             self._pool.shutdown()
         if self._broken:  # so that the next pack of this process gets a new wandb-core
-            with contextlib.suppress(Exception):
-                support.stop_service()
-                support.import_wandb().teardown()
+            support.restart_service()
+            for info in self._members:  # it may have been cut off within a record
+                wandb_log.settle(info.run_dir / "wandb", info.run_id)
+        self._keep_unsent()
+
+    def _keep_unsent(self) -> None:
+        """Make ready for `wandb sync` what the server did not take of online runs."""
+        unsent, reasons = list[Path](), dict[str, None]()
+        until = time.monotonic() + (0 if self._broken else WRITING_SECONDS)
+        for member, file in self._files.items():
+            if wandb_log.is_online(file) and not wandb_log.is_synced(file):
+                reasons[wandb_log.uploaded(file)[1] or "wandb-core ended before"] = None
+                wandb_log.salvage(file, until)
+                unsent.append(self._members[member].run_dir)
+        if unsent and not self._said:
+            self._said = True
+            log.warning(
+                "W&B lacks rows of %d runs: %s. Nothing is lost; upload them with: %s",
+                *(len(unsent), ", ".join(reasons), support.sync_command(unsent)),
+            )
 
     # Counting and reporting, from either thread.
 
@@ -271,7 +299,7 @@ class WandbWriter:
         missing = [
             info.run_id
             for member, info in enumerate(self._members)
-            if not list(info.run_dir.glob(f"wandb/*/run-{self._ids.get(member, '')}.wandb"))
+            if member not in self._files or not self._files[member].exists()
         ]
         if missing:
             log.warning("W&B left no file for %d runs, such as %s", len(missing), missing[0])

@@ -4,14 +4,17 @@ import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
+from hydra._internal.callbacks import Callbacks
+from hydra.conf import HydraConf
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
+from yaml import YAMLError
 
 from actsweep import app, sweeps
 from actsweep.app import Ends, Jobs
@@ -46,14 +49,14 @@ def train(plan: Plan, launcher: Launcher) -> int:
     assert launcher.config is not None
     launcher.hydra_context = HydraContext(Frozen(), launcher.hydra_context.callbacks)  # type: ignore[arg-type]
     name = launcher.config.hydra.runtime.choices["hydra/launcher"]
+    before = sweeps.own_statuses(plan)
 
     def start(jobs: Jobs) -> Ends:
         try:
             return launch(launcher, [[f"pack.members=[{','.join(job)}]"] for job in jobs])
         except Exception as error:
-            if sweeps.started(plan):
+            if sweeps.own_statuses(plan) != before:  # some job has begun
                 return [error] * len(jobs)
-            sweeps.discard(plan.folder)
             raise UserError(f"hydra/launcher={name}: {app.first_line(error)}") from error
 
     return app.train_all(plan, start)
@@ -63,27 +66,32 @@ def go_on(plan: Plan) -> int:
     """Train what a sweep has left, through the launcher that it was submitted to; the exit code.
 
     Raises:
-        UserError: the launcher can't start jobs.
+        UserError: the launcher can't start jobs; every run was refused.
     """
     setup_globals()
-    file = plan.folder / LAUNCH_FILE
-    config = OmegaConf.load(file)
-    assert isinstance(config, DictConfig)
-    with open_dict(config):
-        config.hydra.sweep.dir = str(plan.folder)
-    HydraConfig.instance().set_config(config)
-    configure_log(config.hydra.job_logging, config.hydra.verbose)
-    context = HydraContext(Frozen(), _no_callbacks())  # type: ignore[arg-type]
+    config = _config(plan.folder)
+    JobRuntime.instance().set("name", config.hydra.job.name)
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    context = HydraContext(Frozen(), Callbacks(config))  # type: ignore[arg-type]
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=app.run, config=config
     )
     return train(plan, launcher)
 
 
-def _no_callbacks() -> Any:
-    from hydra._internal.callbacks import Callbacks
-
-    return Callbacks()
+def _config(folder: Path) -> DictConfig:
+    """Hydra's config of a sweep that was submitted before."""
+    try:
+        config = OmegaConf.load(folder / LAUNCH_FILE)
+    except (OSError, YAMLError) as error:
+        raise UserError(
+            f"{folder / LAUNCH_FILE}: can't be read ({error}); type the sweep's command again"
+        ) from error
+    assert isinstance(config, DictConfig)
+    typed = OmegaConf.structured(HydraConf, flags={"struct": False})
+    config.hydra = OmegaConf.merge(typed, config.hydra)
+    config.hydra.sweep.dir = str(folder)
+    return config
 
 
 def launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> list[Any]:

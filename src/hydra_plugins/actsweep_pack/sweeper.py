@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from actsweep import app, command, ledger, members, sweeps
 from actsweep.compose import Composer
 from actsweep.config import RunConfig
+from actsweep.errors import UserError
 from hydra_plugins.actsweep_pack.launch import train
 
 
@@ -60,7 +61,12 @@ class PackSweeper(BasicSweeper):
         ledger.check_writable(runs[0].paths.outputs)
         plan = sweeps.new_plan(folder, packs, texts)
         sweeps.freeze(plan, self.config)
-        raise SystemExit(train(plan, self.launcher))
+        try:
+            code = train(plan, self.launcher)
+        except UserError:  # nothing has started
+            sweeps.discard(folder)
+            raise
+        raise SystemExit(code)
 
     def _product(self, arguments: list[str]) -> list[list[str]]:
         assert self.hydra_context is not None

@@ -1,0 +1,301 @@
+"""actsweep status, gc and rm: what is shown of sweeps in whatever state, and what is removed."""
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_run import make
+
+from actsweep import claims, ledger, manage, overview, sweeps, tidy
+from actsweep.__main__ import main
+from actsweep.claims import Claims
+from actsweep.config import RunConfig
+from actsweep.errors import UserError
+from actsweep.ledger import RunDir
+
+NAME = "2026-03-01_12-00-00-000000"
+STATES = ("complete", "running", "interrupted", "waiting", "failed", "preempted")
+ROW = {"step": 18, "epoch": 1.0, "val/accuracy": 0.5, "val/loss": 1.5, "train/loss": 1.25}
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path("outputs")
+
+
+def submit(outputs: Path, runs: list[RunConfig], name: str = NAME) -> list[RunDir]:
+    """A frozen sweep, as if `train.py -m` had been killed at once; its runs' folders."""
+    words = [[f"seed={one.seed}"] for one in runs]
+    sweeps.new_plan(outputs / "sweeps" / name, [runs], [words]).write()
+    return [sweeps.run_dir(one) for one in runs]
+
+
+def leave(folder: RunDir, state: str, sweep: str = NAME, age: float = 0.0, **more: Any) -> None:
+    """What a training in such a state leaves of a run, `age` seconds after it last wrote."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.metrics.write_text(json.dumps(ROW) + "\n")
+    ledger.write_status(folder, state, step=18, epoch=1, sweep=sweep, attempt=1, **more)
+    status = ledger.read_status(folder) or {}
+    written = datetime.now(UTC) - timedelta(seconds=age)
+    ledger.write_json(folder.status, {**status, "updated": written.isoformat()})
+
+
+@pytest.fixture
+def mixed(outputs: Path) -> Iterator[list[RunDir]]:
+    """A sweep of one run in each of `STATES`."""
+    folders = submit(outputs, [make(outputs, seed=seed) for seed in range(len(STATES))])
+    complete, running, killed, _, failed, preempted = folders
+    leave(complete, "complete")
+    ledger.write_json(complete.summary, {"run_id": complete.run_id, "state": "complete"})
+    leave(running, "running")
+    leave(killed, "running", age=200)
+    leave(failed, "failed", cause="ValueError: no good")
+    leave(preempted, "preempted", age=7300)
+    with Claims(outputs, NAME) as mine:
+        mine.take([running.run_id])
+        yield folders
+
+
+def shown(outputs: Path, name: str | None = None, width: int = 100) -> list[str]:
+    stream = io.StringIO()
+    overview.show(outputs, name, stream, width)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_status_of_a_sweep(outputs: Path, mixed: list[RunDir]) -> None:
+    lines = shown(outputs, "last")
+    assert all(len(line) <= 100 for line in lines)
+    table = [line.split() for line in lines if line.startswith("relu-") and ": " not in line]
+    assert [words[0] for words in table] == [folder.run_id for folder in mixed]
+    cells = [words[1:] for words in table]
+    assert [words[0] for words in cells] == list(STATES)
+    assert [words[1:4] for words in cells] == [
+        ["–"] * 3 if state == "waiting" else ["1/2", "50.00", "1.25"] for state in STATES
+    ]
+    where = [" ".join(words[4:]) for words in cells]
+    assert where[1].endswith(f":{os.getpid()}")
+    assert (where[2], where[3], where[5]) == ("3 min ago", "–", "2 h ago")
+    assert lines[-1] == f"{mixed[4].run_id} failed: ValueError: no good"
+    each = "1 complete, 1 running, 1 failed, 1 interrupted, 1 preempted, 1 waiting"
+    assert lines[-2] == f"{NAME}: {each}"  # it is in training: nothing to type
+
+
+def test_status_says_what_to_type_when_nobody_trains(outputs: Path, mixed: list[RunDir]) -> None:
+    for file in (outputs / ".alive").iterdir():  # as if it had been killed
+        os.utime(file, (0, 0))
+        about = json.loads(file.read_text()) | {"machine": ["elsewhere"]}
+        file.write_text(json.dumps(about))
+        os.utime(file, (0, 0))
+    lines = shown(outputs, NAME)
+    assert lines[-2:] == [f"go on:  actsweep resume {NAME}", f"retry:  actsweep retry {NAME}"]
+    assert "2 interrupted" in lines[-4]
+    elsewhere = shown(outputs.absolute())
+    assert elsewhere[-1] == f"retry:  actsweep retry {outputs.absolute()}/sweeps/{NAME}"
+
+
+def test_a_sweep_whose_jobs_wait_in_a_queue_is_tended(outputs: Path) -> None:
+    submit(outputs, [make(outputs)])
+    assert "go on" in shown(outputs)[-1]
+    with Claims(outputs, NAME):
+        assert shown(outputs)[-1] == f"{NAME}: 1 waiting"
+
+
+def test_status_without_a_name_lists_the_newest_first(outputs: Path, mixed: list[RunDir]) -> None:
+    for day in range(11, 23):
+        submit(outputs, [make(outputs, seed=day)], f"2026-02-{day}_12-00-00-000000")
+    (outputs / "sweeps" / "2026-02-22_12-00-00-000000" / "plan.json").write_text("{")
+    lines = shown(outputs, width=140)
+    assert lines[1].startswith(f"{NAME}  1 complete, 1 running, ")
+    assert lines[2].startswith("2026-02-22_12-00-00-000000  ?")
+    assert lines[3].startswith("2026-02-21_12-00-00-000000  1 waiting ")
+    assert lines[11] == "and 3 before these, in outputs/sweeps"
+    assert lines[-2].startswith(f"{NAME}: ")
+
+
+def test_what_another_sweep_left_is_still_to_be_trained(outputs: Path) -> None:
+    """Only as far as this one's `rerun` asks for it."""
+    first, second = (make(outputs, seed=0), make(outputs, seed=1, rerun="all"))
+    folders = submit(outputs, [first, second])
+    for folder in folders:
+        leave(folder, "complete", sweep="another")
+    assert [(one.state, one.left) for one in look().runs] == [
+        ("complete", False),
+        ("waiting", True),
+    ]
+    leave(folders[0], "failed", sweep="another")
+    assert look().runs[0].left
+
+
+def look() -> overview.Sweep:
+    return overview.look(Path("outputs") / "sweeps" / NAME)
+
+
+def test_regression_has_a_loss(outputs: Path) -> None:
+    (folder,) = submit(outputs, [make(outputs)])
+    leave(folder, "running")
+    folder.metrics.write_text('{"step":1,"epoch":0.5,"val/loss":0.125,"train/loss":0.25}\n')
+    lines = shown(outputs)
+    assert not any("acc, %" in line for line in lines)
+    assert [line.split()[2:5] for line in lines if line.startswith("relu")] == [
+        ["0.5/2", "0.125", "0.25"]
+    ]
+
+
+def test_the_end_of_a_metrics_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "metrics.jsonl"
+    assert overview.last_values(file) == {}
+    between = "".join(f'{{"step":{n},"epoch":2,"train/loss":{n}}}\n' for n in range(100))
+    whole = json.dumps(ROW) + "\n" + between
+    file.write_text(whole + '{"step":900,"epoch":9,"train/lo')
+    known = {"epoch": 2, "train/loss": 99, "val/loss": 1.5, "val/accuracy": 0.5}
+    assert overview.last_values(file) == known
+    monkeypatch.setattr(overview, "TAILS", (50, 200, 300))
+    assert overview.last_values(file) == {"epoch": 2, "train/loss": 99}
+    file.write_text(whole + '{"step":9,"epoch":3,"val/accuracy":null,"val/loss":null}\n')
+    assert overview.last_values(file) == {"epoch": 3, "train/loss": 99}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-3, "now"), (0.9, "now"), (59, "59 s ago"), (60, "1 min ago"), (86399, "23 h ago")],
+)
+def test_ages(seconds: float, words: str) -> None:
+    assert overview.ago(seconds) == words
+    assert overview.ago(86400) == "1 day ago"
+    assert overview.ago(86400 * 2.5) == "2 days ago"
+
+
+def test_the_names_of_sweeps(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no sweep yet; type python train"):
+        manage.find_sweep(outputs, "last")
+    submit(outputs, [make(outputs)])
+    submit(outputs, [make(outputs)], "by-hand")
+    os.utime(outputs / "sweeps" / "by-hand" / "plan.json", (0, 0))
+    folder = outputs / "sweeps" / NAME
+    for name in ("last", NAME, str(folder), f"{folder}/"):
+        assert manage.find_sweep(outputs, name) == folder
+    with pytest.raises(UserError, match=r"by-hnd: no such sweep .* did you mean by-hand"):
+        manage.find_sweep(outputs, "by-hnd")
+    monkeypatch.chdir(folder)
+    assert manage.find_sweep(outputs, ".").name == NAME
+
+
+def test_the_names_of_runs(outputs: Path, mixed: list[RunDir]) -> None:
+    there = sorted(folder.run_id for folder in mixed if folder.path.exists())
+    found = manage.find_runs(outputs, ["relu-*", there[0]])
+    assert [one.run_id for one in found] == there
+    path = outputs / "runs" / "elu-mlp4-torch-s0-00000000"
+    path.mkdir()
+    (path / "config.yaml").write_text("")
+    (by_path,) = manage.find_runs(Path("elsewhere"), [f"{path}/"])
+    assert by_path.path == path.absolute()
+    for text in ("relu-mlp2", "outputs", ".", "..", "outputs/runs"):
+        with pytest.raises(UserError, match=f"{text}: no such run in outputs/runs; "):
+            manage.find_runs(outputs, [text])
+    with pytest.raises(UserError, match=f"did you mean {path.name}?"):
+        manage.find_runs(outputs, [path.name[:-1]])
+
+
+def everything(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_gc_removes_what_nobody_needs(
+    outputs: Path, mixed: list[RunDir], capsys: pytest.CaptureFixture[str]
+) -> None:
+    complete, running, killed, *_ = mixed
+    kept = everything(outputs)
+    for folder in (complete, running, killed):
+        litter(folder)
+    there = everything(outputs)
+    waste = {
+        *(f"runs/{one.run_id}/.status.json.1-1.tmp" for one in (complete, killed)),
+        *(f"runs/{one.run_id}/checkpoints/.step-40-1.tmp" for one in (complete, killed)),
+        *(f"runs/{complete.run_id}/checkpoints/{step}" for step in ("step-9", "step-30")),
+        *(name for name in there if name.startswith(f"runs/{complete.run_id}/wandb")),
+    }
+    old = outputs / "sweeps" / "2026-01-01_00-00-00-000000" / "0"
+    old.mkdir(parents=True)
+    (old.parent / "multirun.yaml").write_text("")
+    os.utime(old.parent, (0, 0))
+    (outputs / "sweeps" / "2026-01-02_00-00-00-000000").mkdir()  # may be just being made
+    dead = Claims(outputs, "dead")
+    dead.take([killed.run_id])
+    dead.close()
+    before = everything(outputs)
+    tidy.gc(outputs, dry_run=True)
+    said = capsys.readouterr().out
+    assert everything(outputs) == before
+    assert said.splitlines()[-1] == "nothing was removed yet: leave out --dry-run"
+    assert [" ".join(line.split()) for line in said.splitlines()[:-1]] == [
+        "1 links of dead processes 0.0 MB",
+        "4 half-written files 2.0 MB",
+        "2 older checkpoints of complete runs 2.0 MB",
+        "1 W&B folders that are uploaded 1.0 MB",
+        "1 empty sweep folders 0.0 MB",
+    ]
+    tidy.gc(outputs, dry_run=False)
+    left = everything(outputs)
+    assert not old.parent.exists()
+    assert kept <= left
+    gone = {name for name in there - left if not name.endswith("/array")}
+    assert gone == waste
+    assert not claims.orphans(outputs)
+    capsys.readouterr()
+    tidy.gc(outputs, dry_run=False)
+    assert capsys.readouterr().out == "nothing to remove\n"
+
+
+def litter(folder: RunDir) -> None:
+    """What a killed training leaves, several checkpoints, and a W&B run that is uploaded."""
+    (folder.path / ".status.json.1-1.tmp").write_text("{")
+    for name in (".step-40-1.tmp", "step-9", "step-30", "step-100"):
+        (folder.checkpoints / name).mkdir(parents=True)
+        (folder.checkpoints / name / "array").write_bytes(bytes(1_000_000))
+    offline = folder.wandb / "offline-run-1"
+    offline.mkdir(parents=True)
+    (offline / "run-1.wandb").write_bytes(bytes(1_000_000))
+    (offline / "run-1.wandb.synced").write_text("")
+    (folder.wandb / "latest-run").symlink_to("offline-run-1")
+
+
+def test_gc_keeps_what_is_not_uploaded(outputs: Path, mixed: list[RunDir]) -> None:
+    complete = mixed[0]
+    litter(complete)
+    second = complete.wandb / "offline-run-2"
+    second.mkdir()
+    (second / "run-1.wandb").write_text("")
+    tidy.gc(outputs, dry_run=False)
+    assert [path.name for path in complete.wandb.glob("*/")] == ["offline-run-2"]
+
+
+def test_gc_of_a_folder_that_is_not_there(outputs: Path) -> None:
+    with pytest.raises(UserError, match="outputs: no such folder; type --outputs"):
+        tidy.gc(outputs, dry_run=True)
+
+
+def test_rm(outputs: Path, mixed: list[RunDir], capsys: pytest.CaptureFixture[str]) -> None:
+    complete, running, killed, *_ = mixed
+    (killed.path / "big").write_bytes(bytes(3_000_000))
+    before = everything(outputs / "runs")
+    assert main(["rm", "relu-*"]) == 2
+    line = f"error: {running.run_id}: in training by "
+    said = capsys.readouterr().err
+    assert said.startswith(line)
+    assert said.endswith(f"process {os.getpid()} (sweep {NAME}); nothing was removed\n")
+    assert everything(outputs / "runs") == before
+    assert main(["rm", killed.run_id, str(complete.path)]) == 2  # no run: it has no config
+    (complete.path / "config.yaml").write_text("")
+    capsys.readouterr()
+    assert main(["rm", killed.run_id, str(complete.path)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"removed {killed.path}   3.0 MB"
+    assert not killed.path.exists()
+    assert not complete.path.exists()
+    assert running.path.exists()
