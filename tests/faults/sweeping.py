@@ -122,7 +122,7 @@ def complete(folder: Path, *words: str, seconds: float = 120.0, **how: Any) -> i
 
 def runs(folder: Path) -> list[RunDir]:
     """Every run in an output folder."""
-    return [RunDir(folder, path.name) for path in sorted((folder / "runs").iterdir())]
+    return [RunDir(folder, path.name) for path in sorted((folder / "runs").glob("*"))]
 
 
 def left(run: RunDir) -> dict[str, Any]:
