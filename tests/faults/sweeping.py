@@ -140,7 +140,6 @@ def left(run: RunDir) -> dict[str, Any]:
         "metrics": run.metrics.read_bytes(),
         "histograms": {name: (s.counts.tobytes(), s.steps.tobytes()) for name, s in series.items()},
         "status": (ledger.read_status(run) or {}).get("state"),
-        "w&b": w_and_b(run),
     }
 
 
