@@ -25,7 +25,7 @@ from wandb_server import KEY, WandbServer
 
 from actsweep.config import LoggerConfig
 from actsweep.errors import UserError
-from actsweep.writers import MetricsFile, Row, WandbWriter, Writers, read_metrics
+from actsweep.writers import MetricsFile, Row, WandbWriter, Writers, read_metrics, wandb_log
 from actsweep.writers import wandb_support as support
 
 
@@ -48,6 +48,9 @@ def read_file(file: Path, *options: str, check: bool = True) -> str:
 def inspect(info: Any, *options: str) -> str:
     """The same of a run that has one file."""
     (file,) = info.run_dir.glob("wandb/offline-run-*/*.wandb")
+    deadline = time.monotonic() + 5
+    while not wandb_log.read(file).finished and time.monotonic() < deadline:
+        time.sleep(0.01)  # wandb-core writes for a moment more
     return read_file(file, *options)
 
 

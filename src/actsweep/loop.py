@@ -53,8 +53,8 @@ class Start:
 class Keeper(Protocol):
     """Is asked after every call on the devices whether the members' states are to be saved."""
 
-    def due(self) -> bool:
-        """Whether now is the time."""
+    def due(self, midway: bool) -> bool:
+        """Whether now is the time: after a chunk, or midway through one."""
 
     def check(self) -> None:
         """Raises if the training is to end before there is anything to save."""
@@ -107,7 +107,7 @@ def train(
             if start is not None and chunk.end <= start.step:
                 continue
             for step in roster.advance(chunk, start.step if start else 0):
-                _keep(keeper, step, steps_per_epoch, roster, log)
+                _keep(keeper, step, steps_per_epoch, roster, log, midway=True)
             epoch = chunk.end / steps_per_epoch
             log.put(Readings(chunk.end, epoch, roster.look(chunk), roster.rows))
             roster.stop(log.stopping(chunk.end))
@@ -133,9 +133,15 @@ def _go_on(start: Start, chunks: Sequence[Chunk], roster: Roster, log: RowLog) -
 
 
 def _keep(
-    keeper: Keeper | None, step: int, steps_per_epoch: int, roster: Roster, log: RowLog
+    keeper: Keeper | None,
+    step: int,
+    steps_per_epoch: int,
+    roster: Roster,
+    log: RowLog,
+    *,
+    midway: bool = False,
 ) -> None:
-    if keeper is not None and keeper.due():
+    if keeper is not None and keeper.due(midway):
         log.catch_up()
         keeper.save(step, step / steps_per_epoch, roster.states(), log)
 

@@ -55,9 +55,10 @@ class Saver:
         self._ended: set[int] = set()
         self._warned = False
 
-    def due(self) -> bool:
-        """Whether to save now."""
-        return self._watch.asked is not None or time.monotonic() >= self._next
+    def due(self, midway: bool) -> bool:
+        """Whether to save now, after a chunk or midway through one."""
+        waits = midway and not self._trainer.save_every_s
+        return self._watch.asked is not None or (time.monotonic() >= self._next and not waits)
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal has asked for it."""

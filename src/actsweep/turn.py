@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -123,7 +123,9 @@ def _train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
         with watch.patience():
             writers.open([_info(m, turn, place) for m in turn.members])
             finished = _loop(job, turn, writers, saver)
-            return _close_all(job, turn, finished, saver, writers, claims)
+            ended = _close_all(job, turn, finished, saver, writers, claims)
+            _end(writers, others, trainer.grace_s)
+            return _settle(turn, ended, claims)
     except UserError:  # refused before anything was trained
         for folder in folders:
             if turn.start is None:
@@ -136,13 +138,17 @@ def _train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
         record([folder for folder in folders if folder.run_id not in lost], error)
         raise
     finally:
-        for writer in others:
-            if isinstance(writer, WandbWriter):  # which may wait for a server
-                writer.close_seconds = min(writer.close_seconds, watch.left(trainer.grace_s) / 2)
-        try:
-            writers.close()
-        except MetricsError as error:  # how the training has ended stands
-            log.error("%s: %s", error.run_id, error)
+        _end(writers, others, trainer.grace_s)
+
+
+def _end(writers: Writers, others: Sequence[Writer], grace_s: float) -> None:
+    for writer in others:
+        if isinstance(writer, WandbWriter):  # which may wait for a server
+            writer.close_seconds = min(writer.close_seconds, watch.left(grace_s) / 2)
+    try:
+        writers.close()
+    except MetricsError as error:  # how the training has ended stands
+        log.error("%s: %s", error.run_id, error)
 
 
 def _loop(job: Job, turn: Turn, writers: Writers, saver: Saver) -> Finished:
@@ -201,14 +207,41 @@ def _info(member: Member, turn: Turn, place: Place) -> MemberInfo:
     )
 
 
+class _Ended(NamedTuple):
+    summary: Result
+    state: str
+    cause: str | None
+    step: int
+    epoch: float
+
+
 def _close_all(
     job: Job, turn: Turn, finished: Finished, saver: Saver, writers: Writers, claims: Claims
-) -> Results:
-    results: Results = {}
+) -> dict[str, _Ended]:
+    ended = {}
     for index, member in enumerate(turn.members):
         watch.check()  # those that are left go on from their checkpoints
         if member.run_id not in claims.lost():
-            results[member.run_id] = _close(index, member, job.task, finished, saver, writers)
+            ended[member.run_id] = _close(index, member, job.task, finished, saver, writers)
+    return ended
+
+
+def _settle(turn: Turn, ended: Mapping[str, _Ended], claims: Claims) -> Results:
+    """Write how each run has ended, once all writers are done: one that says complete is."""
+    results: Results = {}
+    for member in turn.members:
+        if member.run_id not in ended or member.run_id in claims.lost():
+            continue
+        summary, state, cause, step, epoch = ended[member.run_id]
+        folder = folder_of(member.config)
+        try:
+            ledger.write_status(folder, state, step=step, epoch=epoch, cause=cause)
+        except OSError as error:
+            state, cause = "failed", cause or _cause(error)
+            log.error("%s: %s", member.run_id, cause)
+            _write_status(folder, state, step, epoch, cause)
+        failure = {"state": state, "cause": cause} if state == "failed" else {}
+        results[member.run_id] = summary | failure
     return results | busy([m for m in turn.members if m.run_id not in results])
 
 
@@ -243,9 +276,8 @@ def _cause(error: BaseException) -> str:
 
 def _close(
     index: int, member: Member, task: Task, finished: Finished, saver: Saver, writers: Writers
-) -> Result:
-    """Save one member's last state, then its summary, then its status: complete comes last."""
-    folder = folder_of(member.config)
+) -> _Ended:
+    """Save one member's last state, then its summary; its status comes when all is written."""
     failure = finished.failures.get(index)
     state = "failed" if failure else "diverged" if finished.diverged[index] else "complete"
     cause = failure or ("the loss is not finite" if state == "diverged" else None)
@@ -256,13 +288,10 @@ def _close(
             own = jax.tree.map(lambda leaf: leaf[index], finished.state)
             saver.save_last(index, finished.last_step, epoch, own)
         writers.finish(index, state, summary)
-        ledger.write_status(folder, state, step=step, epoch=epoch, cause=cause)
     except Exception as error:
-        cause = failure or _cause(error)
+        state, cause = "failed", failure or _cause(error)
         log.error("%s: %s", member.run_id, cause)
-        _write_status(folder, "failed", step, epoch, cause)
-        return {**summary, "state": "failed", "cause": cause}
-    return summary
+    return _Ended(summary, state, cause, step, epoch)
 
 
 def _summary(

@@ -16,7 +16,7 @@ from typing import Any
 
 from actsweep import checkpoint, ledger
 from actsweep.ledger import RunDir
-from actsweep.writers import read_histograms
+from actsweep.writers import read_histograms, read_metrics, wandb_log
 
 Before = Callable[[], None]
 Outcome = Callable[[str, str], None]
@@ -141,6 +141,20 @@ def left(run: RunDir) -> dict[str, Any]:
         "histograms": {name: (s.counts.tobytes(), s.steps.tobytes()) for name, s in series.items()},
         "status": (ledger.read_status(run) or {}).get("state"),
     }
+
+
+def w_and_b(run: RunDir) -> list[int]:
+    """The steps in W&B's files, those of all attempts; wandb-core writes the last when the process
+    has ended."""
+
+    def steps() -> list[int]:
+        files = wandb_log.fragments(run.wandb, run.run_id)
+        return [step for file in files for step in wandb_log.read(file).steps]
+
+    wanted = read_metrics(run.metrics)["step"].tolist()
+    with contextlib.suppress(TimeoutError):
+        wait_for(lambda: steps() == wanted, 5.0)
+    return steps()
 
 
 def wait_for(condition: Any, seconds: float = 60.0) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import ENDINGS, Outcome, complete, last_steps, left, runs, sweep
+from sweeping import ENDINGS, Outcome, complete, last_steps, left, runs, sweep, w_and_b
+
+from actsweep.writers import read_metrics
 
 
 def kill_until_done(folder: Path, chance: random.Random, most: int) -> tuple[int, int]:
@@ -62,9 +64,11 @@ def test_killed_at_random_moments(
         more, trained = kill_until_done(folder, chance, kills - done)
         done, training = done + more, training + trained
         assert [left(run) for run in runs(folder)] == undisturbed
+        for run in runs(folder):
+            assert w_and_b(run) == read_metrics(run.metrics)["step"].tolist(), run.path
     assert training > kills / 3
     outcome(
         f"SIGKILL, SIGTERM, SIGINT or SIGUSR2 at a random moment, {how} times",
         "started again, every run ends with the bytes of an undisturbed one: parameters, metrics, "
-        "histograms; no run is lost, no step stands twice",
+        "histograms; no run is lost, no step stands twice, in W&B neither",
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sweeping import Outcome
 from test_wandb import clean_environment, core_pid, said, use_server  # noqa: F401 (a fixture)
 from test_wandb_resume import server, sync, wait_for  # noqa: F401 (a fixture)
 from test_writers import make_members
@@ -34,10 +35,6 @@ WORDS: dict[Fault, str] = {
     "down": "is down",
 }
 ONE_LINE = "one line names the wandb sync that uploads every row once"
-
-
-def outcome(fault: str, text: str) -> None:
-    """A line of the table of faults."""
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +90,7 @@ def check(trained: Trained, infos: list[MemberInfo]) -> None:
     for info in infos:
         assert read_metrics(info.run_dir / "metrics.jsonl")["step"].tolist() == STEPS
         assert json.loads((info.run_dir / "summary.json").read_text())["state"] == "complete"
+        wait_for(lambda info=info: w_and_b(info) == STEPS)  # wandb-core writes for a moment more
         assert w_and_b(info) == STEPS
 
 
@@ -135,6 +133,7 @@ def test_at_the_start(
     server: WandbServer,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
     fault: Fault,
+    outcome: Outcome,
 ) -> None:
     break_(server, fault)
     infos = make_members(tmp_path, 2)
@@ -155,6 +154,7 @@ def test_after_the_preflight(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault,
+    outcome: Outcome,
 ) -> None:
     """The first question is answered; the runs themselves can't be opened."""
     real = support.preflight
@@ -182,6 +182,7 @@ def test_from_the_middle_on(
     server: WandbServer,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
     fault: Fault,
+    outcome: Outcome,
 ) -> None:
     infos = make_members(tmp_path, 2)
 
@@ -207,6 +208,7 @@ def test_the_end_takes_too_long(
     server: WandbServer,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
+    outcome: Outcome,
 ) -> None:
     """More runs than can say good-bye within `close_seconds`."""
     monkeypatch.setattr(support, "FINISH_SECONDS", 60.0)
@@ -230,6 +232,7 @@ def test_a_server_that_recovers(
     server: WandbServer,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
+    outcome: Outcome,
 ) -> None:
     monkeypatch.setattr(support, "FINISH_SECONDS", 8.0)  # wandb waits seconds before it retries
     infos = make_members(tmp_path, 2)
@@ -258,6 +261,7 @@ def test_wandb_core_is_killed(
     server: WandbServer,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
     mode: str,
+    outcome: Outcome,
 ) -> None:
     infos = make_members(tmp_path, 2)
 
@@ -320,7 +324,10 @@ print(json.dumps([trained.slowest_row, trained.closed, trained.writer.lost_rows]
 """
 
 
-def test_few_open_files(tmp_path: Path) -> None:
+def test_few_open_files(
+    tmp_path: Path,
+    outcome: Outcome,
+) -> None:
     """W&B takes as many runs as there are files for, and loses nothing of those."""
     limit = 140
     own = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
@@ -339,8 +346,7 @@ def test_few_open_files(tmp_path: Path) -> None:
     for info in infos:
         assert read_metrics(info.run_dir / "metrics.jsonl")["step"].tolist() == STEPS
     for info in infos[:taken]:
-        (file,) = log.fragments(info.run_dir / "wandb", info.run_id)
-        assert log.read(file).steps == STEPS
+        assert w_and_b(info) == STEPS
     assert not (infos[taken].run_dir / "wandb").exists()
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > limit
     outcome(

@@ -173,7 +173,7 @@ class WandbWriter:
                 self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        self._broken = self._broken or isinstance(error, OSError)  # wandb-core is gone
+        self._broken = self._broken or isinstance(error, ConnectionError)  # wandb-core is gone
         self._say(f"{type(error).__name__}: {error}")
 
     def _open_runs(self) -> None:
