@@ -149,17 +149,18 @@ def _train(due: Sequence[Member], place: Place, claims: Claims) -> Results:
     if len(waiting) > 1:
         log.info("%s", explain_turns(job))
     while waiting:
-        turn = waiting.pop(0)
+        turn, exhausted = waiting.pop(0), False
         try:
             results |= train(job, turn, replace(place, offset=place.offset + len(results)), claims)
         except Exception as error:
-            if _out_of_memory(error) and len(turn.members) > 1:
-                job, waiting = _in_halves(job, turn, waiting, place)
-                continue
+            exhausted = _out_of_memory(error) and len(turn.members) > 1
             if isinstance(error, UserError) and not results:
                 raise
-            report(error, [m.run_id for m in turn.members])
-            results |= {m.run_id: failed(m.config, error) for m in turn.members}
+            if not exhausted:
+                report(error, [m.run_id for m in turn.members])
+                results |= {m.run_id: failed(m.config, error) for m in turn.members}
+        if exhausted:  # the error is gone, and with it what its frames held on the device
+            job, waiting = _in_halves(job, turn, waiting, place)
     return results
 
 

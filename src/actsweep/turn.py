@@ -262,7 +262,7 @@ def busy(taken: Sequence[Member]) -> Results:
 def report(error: Exception, run_ids: Sequence[str]) -> None:
     """What broke some runs: a line for the user, the traceback for the job's log file."""
     details.error("%s", "".join(traceback.format_exception(error)))
-    log.error("%s: %s: %s", ", ".join(run_ids), type(error).__name__, error)
+    log.error("%s: %s", ", ".join(run_ids), _cause(error).partition("\n")[0])
 
 
 def failed(run: RunConfig, error: BaseException) -> Result:

@@ -10,7 +10,7 @@ import jax
 import pytest
 from test_resume import STEPS, Cut, folder, pack, what_is_left
 
-from actsweep import ledger, members, run
+from actsweep import checkpoint, ledger, members, run
 from actsweep.config import RunConfig
 from actsweep.run import Place, set_up
 from actsweep.turn import Job
@@ -59,9 +59,11 @@ class Trained:
         train(whole)
         self.expected = [what_is_left(one) for one in whole]
         with pytest.MonkeyPatch.context() as patch:
-            Cut(6, saves=True).apply(patch)
+            Cut(7, saves=True).apply(patch)
             with pytest.raises(KeyboardInterrupt):
                 train(pack(root / "cut", *NUMBERS))
+        first = folder(pack(root / "cut", *NUMBERS)[0])
+        assert tuple(checkpoint.steps(first.checkpoints)) == self.steps
 
     def cut(self, outputs: Path) -> list[RunConfig]:
         """A copy of the members that were cut short."""

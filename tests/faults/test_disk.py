@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packs import Trained, resumed, train
+from packs import NUMBERS, Trained, resumed, train
 from sweeping import ONE_PACK, Gate, Outcome, complete, left, runs, sweep
-from test_resume import folder, what_is_left
+from test_resume import STEPS, folder, pack, what_is_left
 
 from actsweep import ledger, roster
 from actsweep.config import RunConfig
@@ -81,21 +81,21 @@ BEFORE: dict[str, tuple[Callable[[RunDir], Any], str]] = {
 
 
 def to_nowhere(path: Path) -> None:
-    shutil.rmtree(path)
     path.symlink_to("nowhere")
 
 
 @pytest.mark.parametrize("how", BEFORE)
 def test_one_run_before(how: str, trained: Trained, tmp_path: Path, outcome: Outcome) -> None:
-    runs = trained.cut(tmp_path)
+    runs = pack(tmp_path, *NUMBERS, trainer=STEPS | {"save_every_s": 60})
     damage, cause = BEFORE[how]
+    folder(runs[0]).path.parent.mkdir()
     damage(folder(runs[0]))
     assert_alone(trained, runs, train(runs), cause)
     folder(runs[0]).path.unlink()
     train(runs)
     trained.assert_whole(runs)
     outcome(
-        f"before a sweep goes on, of one run: {', '.join(BEFORE)}",
+        f"before a sweep starts, of one run: {', '.join(BEFORE)}",
         "that run has failed, with the cause; the others have the bytes of an undisturbed sweep; "
         "started again without what was in the way, so has that run",
     )

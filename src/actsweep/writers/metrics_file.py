@@ -228,7 +228,7 @@ def lacks(run_dir: Path, step: int, mark: Mapping[str, Any]) -> str | None:
         if kept != mark["rows"]:
             return f"metrics.jsonl holds {kept} rows of {mark['rows']}"
         if hashlib.sha256(path.read_bytes()[: mark["bytes"]]).hexdigest() != mark["sha256"]:
-            return "metrics.jsonl has been altered since"
+            return "metrics.jsonl has been altered"
         if mark["histograms"]:
             series = read_histograms(run_dir / "histograms.npz")
             for name, number in mark["histograms"].items():
