@@ -19,6 +19,7 @@ from actsweep.fit import GIB, Fitted
 from actsweep.members import Member, Pack
 from actsweep.network import Task
 from actsweep.population import set_up_devices
+from actsweep.provenance import other_code
 from actsweep.resume import Point, points
 from actsweep.turn import (
     Job,
@@ -76,7 +77,7 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
 def _as_found(member: Member, summary: Result) -> Result:
     """The result of a run that isn't trained again; `other_code` says which code made it, if it
     wasn't this."""
-    how = ledger.other_code(ledger.read_status(folder_of(member.config)) or {})
+    how = other_code(ledger.read_status(folder_of(member.config)) or {})
     return {**summary, "reused": True} | ({"other_code": how} if how else {})
 
 
