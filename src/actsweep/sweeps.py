@@ -210,7 +210,7 @@ def cut_short(plan: Plan, one: RunConfig) -> Result:
     status = ledger.read_status(run_dir(one)) or {}
     cause = "not started"
     if status.get("state") in ("running", "preempted"):
-        cause = f"stopped at epoch {status['epoch']:g}" if status["step"] else "stopped"
+        cause = f"stopped at epoch {round(status['epoch'], 2):g}" if status["step"] else "stopped"
     return on_disk(plan, one, {"state": "preempted", "cause": cause})
 
 

@@ -59,7 +59,7 @@ class Trained:
         train(whole)
         self.expected = [what_is_left(one) for one in whole]
         with pytest.MonkeyPatch.context() as patch:
-            Cut(7, saves=True).apply(patch)
+            Cut(6, saves=True).apply(patch)
             with pytest.raises(KeyboardInterrupt):
                 train(pack(root / "cut", *NUMBERS))
         first = folder(pack(root / "cut", *NUMBERS)[0])
