@@ -222,8 +222,8 @@ def explain_start(job: Job, point: Point) -> str:
     count, step = len(point.members), point.start.step
     steps = job.task.total_steps
     runs = "1 run goes" if count == 1 else f"{count} runs go"
-    epoch = step * job.pack.static.trainer.epochs / steps
-    return f"{job.pack.static.act['name']}: {runs} on from step {step} of {steps} (epoch {round(epoch, 2):g})"
+    epoch = round(step * job.pack.static.trainer.epochs / steps, 2)
+    return f"{job.pack.static.act['name']}: {runs} on from step {step} of {steps} (epoch {epoch:g})"
 
 
 def explain_turns(job: Job) -> str:
