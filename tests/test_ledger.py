@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from actsweep import ledger
+from actsweep import ledger, provenance
 from actsweep.errors import UserError
 from actsweep.ledger import RunDir
 
@@ -141,13 +141,13 @@ def test_missing_or_broken_status_is_none(run: RunDir) -> None:
 
 def test_git_is_tolerant(tmp_path: Path, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    ledger._git.cache_clear()
+    provenance._git.cache_clear()
     ledger.prepare(run, {})
-    ledger._git.cache_clear()
+    provenance._git.cache_clear()
     status = ledger.read_status(run)
     assert status is not None
     assert status["git"] == {"sha": None, "dirty": None, "diff": None}
-    assert ledger.other_code(status) is None
+    assert provenance.other_code(status) is None
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     (tmp_path / "code.py").write_text("a = 1\n")
     commit()
     yield tmp_path
-    ledger._git.cache_clear()
+    provenance._git.cache_clear()
 
 
 def commit() -> None:
@@ -169,8 +169,8 @@ def commit() -> None:
 
 def now() -> dict[str, Any]:
     """The code as it is on disk, in this moment."""
-    ledger._git.cache_clear()
-    return ledger.provenance()
+    provenance._git.cache_clear()
+    return provenance.provenance()
 
 
 def without_diff(status: dict[str, Any]) -> dict[str, Any]:
@@ -200,19 +200,19 @@ def test_git_names_commit_and_changes(repository: Path) -> None:
 
 def test_the_same_code_is_no_other_code(repository: Path) -> None:
     clean = now()
-    assert ledger.other_code(clean) is None
-    assert ledger.other_code(without_diff(clean)) is None
+    assert provenance.other_code(clean) is None
+    assert provenance.other_code(without_diff(clean)) is None
     (repository / "notes.txt").write_text("not tracked")
     now()
-    assert ledger.other_code(clean) is None
+    assert provenance.other_code(clean) is None
     (repository / "code.py").write_text("a = 2\n")
     changed = now()
-    assert ledger.other_code(changed) is None
+    assert provenance.other_code(changed) is None
     (repository / "code.py").write_text("a = 3\n")
     now()
     (repository / "code.py").write_text("a = 2\n")
     now()
-    assert ledger.other_code(changed) is None
+    assert provenance.other_code(changed) is None
 
 
 def test_other_changes_are_other_code(repository: Path) -> None:
@@ -220,16 +220,16 @@ def test_other_changes_are_other_code(repository: Path) -> None:
     git = f"git {clean['git']['sha'][:7]}"
     (repository / "code.py").write_text("a = 2\n")
     changed = now()
-    assert ledger.other_code(clean) == f"{git} (now with changes)"
-    assert ledger.other_code(without_diff(clean)) == f"{git} (now with changes)"
-    assert ledger.other_code(without_diff(changed)) == f"{git} with changes"
+    assert provenance.other_code(clean) == f"{git} (now with changes)"
+    assert provenance.other_code(without_diff(clean)) == f"{git} (now with changes)"
+    assert provenance.other_code(without_diff(changed)) == f"{git} with changes"
     (repository / "code.py").write_text("a = 3\n")
     now()
-    assert ledger.other_code(changed) == f"{git} with changes (now with others)"
+    assert provenance.other_code(changed) == f"{git} with changes (now with others)"
     subprocess.run(["git", "checkout", "-q", "."], check=True)
     now()
-    assert ledger.other_code(changed) == f"{git} with changes (now without)"
-    assert ledger.other_code(without_diff(changed)) == f"{git} with changes (now without)"
+    assert provenance.other_code(changed) == f"{git} with changes (now without)"
+    assert provenance.other_code(without_diff(changed)) == f"{git} with changes (now without)"
 
 
 def test_another_commit_is_other_code(repository: Path) -> None:
@@ -239,28 +239,28 @@ def test_another_commit_is_other_code(repository: Path) -> None:
     changed = now()
     commit()
     new = now()["git"]["sha"][:7]
-    assert ledger.other_code(clean) == f"{old} (now {new})"
-    assert ledger.other_code(changed) == f"{old} with changes (now {new})"
+    assert provenance.other_code(clean) == f"{old} (now {new})"
+    assert provenance.other_code(changed) == f"{old} with changes (now {new})"
     (repository / "code.py").write_text("a = 3\n")
     now()
-    assert ledger.other_code(clean) == f"{old} (now {new} with changes)"
+    assert provenance.other_code(clean) == f"{old} (now {new} with changes)"
 
 
 def test_other_versions_are_other_code(repository: Path) -> None:
     same = now()
     jax = same["versions"]["jax"]
-    assert ledger.other_code({**same, "versions": {"jax": "0.1.2"}}) == f"jax 0.1.2 (now {jax})"
+    assert provenance.other_code({**same, "versions": {"jax": "0.1.2"}}) == f"jax 0.1.2 (now {jax})"
     both = {"git": {**same["git"], "sha": "0" * 40}, "versions": {"jax": "0.1.2"}}
     found = f"git 0000000 (now {same['git']['sha'][:7]}), jax 0.1.2 (now {jax})"
-    assert ledger.other_code(both) == found
+    assert provenance.other_code(both) == found
 
 
 @pytest.mark.parametrize("status", [{}, {"git": None, "versions": None}, {"versions": {}}])
 def test_what_a_status_does_not_know_is_not_compared(status: Any, repository: Path) -> None:
     now()
-    assert ledger.other_code(status) is None
+    assert provenance.other_code(status) is None
     unknown = {"git": {"sha": None, "dirty": None}, "versions": {"jax": None}}
-    assert ledger.other_code(unknown) is None
+    assert provenance.other_code(unknown) is None
 
 
 def test_prepare_leaves_nothing_stale(run: RunDir) -> None:

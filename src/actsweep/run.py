@@ -19,6 +19,7 @@ from actsweep.fit import GIB, Fitted
 from actsweep.members import Member, Pack
 from actsweep.network import Task
 from actsweep.population import set_up_devices
+from actsweep.provenance import other_code
 from actsweep.resume import Point, points
 from actsweep.turn import (
     Job,
@@ -76,7 +77,7 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
 def _as_found(member: Member, summary: Result) -> Result:
     """The result of a run that isn't trained again; `other_code` says which code made it, if it
     wasn't this."""
-    how = ledger.other_code(ledger.read_status(folder_of(member.config)) or {})
+    how = other_code(ledger.read_status(folder_of(member.config)) or {})
     return {**summary, "reused": True} | ({"other_code": how} if how else {})
 
 
@@ -221,7 +222,7 @@ def explain_start(job: Job, point: Point) -> str:
     count, step = len(point.members), point.start.step
     steps = job.task.total_steps
     runs = "1 run goes" if count == 1 else f"{count} runs go"
-    epoch = step * job.pack.static.trainer.epochs / steps
+    epoch = round(step * job.pack.static.trainer.epochs / steps, 2)
     return f"{job.pack.static.act['name']}: {runs} on from step {step} of {steps} (epoch {epoch:g})"
 
 

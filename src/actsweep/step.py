@@ -14,9 +14,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from actsweep import optim
-from actsweep.callbacks.base import Callback, CountView, ProbeView, Readings, StepView
+from actsweep.callbacks.base import Callback, ProbeView, Readings, StepView
 from actsweep.config import RunConfig
-from actsweep.errors import UserError
+from actsweep.counts import add_readings, concluding, counting, taken
 from actsweep.models.layers import Recorder
 from actsweep.network import HParams, Network, Params, Task, split
 
@@ -94,7 +94,7 @@ def build(
     net = Network(config, task, hparams)
     on_step = {name: c.on_step for name, c in callbacks.items() if c.on_step}
     score = _score(net)
-    counts, no_counts = _counts(net, callbacks)
+    counts, no_counts = counting(net, callbacks)
     return Functions(
         init=_init(net, on_step),
         train_chunk=_train_chunk(net, on_step, batch_axis),
@@ -103,7 +103,7 @@ def build(
         probe=_probe(net, callbacks),
         counts=counts,
         no_counts=no_counts,
-        conclude=_conclude(callbacks),
+        conclude=concluding(callbacks),
     )
 
 
@@ -293,11 +293,11 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
             taps = Recorder(nudge)
             logits = net.forward(params, state.hypers, batch.x, taps)
             loss, _ = net.losses(logits, batch.y)
-            return jnp.mean(loss), (logits, _taken(taps))
+            return jnp.mean(loss), (logits, taken(taps))
 
         shapes = jax.eval_shape(lambda p: mean_loss(p, {})[1][1]["preact"], state.params)
         nudge = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        (grads, by_preact), (logits, taken) = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(
+        (grads, by_preact), (logits, seen) = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(
             state.params, nudge
         )
         optimiser = net.config.optim
@@ -305,7 +305,7 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
         rule = optim.transform(optimiser, hparams, factor)
         updates, _ = rule.update(grads, state.opt_state, state.params)
         return ProbeView(
-            **taken,
+            **seen,
             logits=logits,
             weights=net.kernels(state.params),
             grads=net.kernels(grads),
@@ -332,75 +332,6 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
     return probe
 
 
-def _counts(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable, Callable]:
-    counting = {name: c for name, c in callbacks.items() if c.count is not None}
-
-    def all_settled(sums: Mapping[str, Array]) -> Bool[Array, ""]:
-        said = [c.settled(_of(sums, n)) if c.settled else False for n, c in counting.items()]
-        return jnp.all(jnp.asarray(said))
-
-    def of_slice(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
-        taps = Recorder()
-        net.forward(params, hypers, x, taps)
-        view = CountView(**_taken(taps))
-        return {
-            f"{name}|{key}": value
-            for name, callback in counting.items()
-            if callback.count is not None
-            for key, value in callback.count(view).items()
-        }
-
-    def counts(
-        params: Params, hypers: Params, real: Array, sums: dict[str, Array], x: Array
-    ) -> tuple[dict[str, Array], Bool[Array, ""]]:
-        """Add a slice of the training set to the integer counts `sums` (keys `callback|count`),
-        unless they are settled. Returns them, and whether they are settled now; a row that holds
-        no member always is."""
-
-        def add(sums: dict[str, Array]) -> dict[str, Array]:
-            return jax.tree.map(jnp.add, sums, of_slice(params, hypers, x))
-
-        sums = lax.cond(all_settled(sums) | ~real, lambda sums: sums, add, sums)
-        return sums, all_settled(sums) | ~real
-
-    def no_counts(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
-        """Counts of nothing yet; the arguments give the shapes."""
-        shapes = jax.eval_shape(of_slice, params, hypers, x)
-        return {key: jnp.zeros(leaf.shape, leaf.dtype) for key, leaf in shapes.items()}
-
-    return counts, no_counts
-
-
-def _conclude(callbacks: Mapping[str, Callback]) -> Callable:
-    def conclude(sums: Mapping[str, Array], examples: int) -> Readings:
-        """Readings from the counts over `examples` examples."""
-        readings: dict[str, Any] = {}
-        for name, callback in callbacks.items():
-            if callback.conclude is not None:
-                add_readings(readings, callback.conclude(_of(sums, name), examples), name)
-        return readings
-
-    return conclude
-
-
-def _of(sums: Mapping[str, Array], callback: str) -> dict[str, Array]:
-    """A callback's own counts."""
-    return {k.partition("|")[2]: v for k, v in sums.items() if k.startswith(f"{callback}|")}
-
-
-def add_readings(readings: dict[str, Any], new: Readings, callback: str) -> None:
-    """Add a callback's readings to those there are.
-
-    Raises:
-        UserError: a name is taken, or isn't `family/layer`.
-    """
-    for name in new:
-        if "/" not in name or name in readings:
-            why = "is measured already" if name in readings else "must be family/layer"
-            raise UserError(f"callbacks.{callback}: the metric {name} {why}; give it another name")
-    readings.update(new)
-
-
 def when_active(run: Callable, state: State) -> tuple[State, Readings]:
     """Run, if the member is active; else leave the state alone, with readings of zero.
 
@@ -414,9 +345,3 @@ def when_active(run: Callable, state: State) -> tuple[State, Readings]:
     active = state.outcome == ACTIVE
     state, readings = lax.cond(active, run, skip, state)
     return state, dict(readings) | {"active": active, "outcome": state.outcome}
-
-
-def _taken(taps: Recorder) -> dict[str, dict[str, Array]]:
-    """What a recorder kept, in float32."""
-    kept = {"preact": taps.preact, "act": taps.act, "slope": taps.slope, "drive": taps.drive}
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), kept)

@@ -19,6 +19,7 @@ from actsweep import command, config, ledger, members, table
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.ledger import RunDir
+from actsweep.provenance import other_code
 from actsweep.signals import watch
 
 OK, SOME_FAILED, BAD_INPUT, PREEMPTED, INTERRUPTED = 0, 1, 2, 75, 130
@@ -191,7 +192,7 @@ def ended(plan: Plan, one: RunConfig) -> Result | None:
     status = ledger.read_status(folder) or {}
     own = _is_own(plan, status)
     if done := ledger.reusable(folder, one.rerun, plan.folder.name, plan.attempt):
-        how = None if own else ledger.other_code(status)
+        how = None if own else other_code(status)
         return {**done, "reused": not own} | ({"other_code": how} if how else {})
     if not (own and status["state"] in ("failed", "diverged")):
         return None
@@ -209,7 +210,7 @@ def cut_short(plan: Plan, one: RunConfig) -> Result:
     status = ledger.read_status(run_dir(one)) or {}
     cause = "not started"
     if status.get("state") in ("running", "preempted"):
-        cause = f"stopped at epoch {status['epoch']:g}" if status["step"] else "stopped"
+        cause = f"stopped at epoch {round(status['epoch'], 2):g}" if status["step"] else "stopped"
     return on_disk(plan, one, {"state": "preempted", "cause": cause})
 
 

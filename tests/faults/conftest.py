@@ -62,7 +62,7 @@ def rows() -> dict[str, str]:
     """The table as it stands in the page."""
     table = PAGE.read_text().partition(START)[2].partition(END)[0]
     cells = re.findall(r"^\| (.*?) \| (.*?) \|$", table, flags=re.MULTILINE)
-    return dict(cells[2:])  # past the head and the rule
+    return dict(cells[1:])  # past the head
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

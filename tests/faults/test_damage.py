@@ -238,7 +238,10 @@ def test_any_bit(trained: Trained, tmp_path: Path, outcome: Outcome) -> None:
             assert found in (intact, without, (0, "")), (file, place)
             noticed += found != intact
     assert noticed > 30
-    outcome("any bit flipped in a file that a run goes on from", "noticed, or without effect")
+    outcome(
+        "bits flipped here and there in all files that a run goes on from",
+        "noticed, or without effect",
+    )
 
 
 def where(own: RunDir) -> tuple[int, str]:

@@ -1,0 +1,85 @@
+"""Which code made a run: the commit of the repository around the working folder, and versions."""
+
+import functools
+import hashlib
+import importlib.metadata
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+
+def provenance() -> dict[str, Any]:
+    """Which code this process runs: `git` (sha, dirty, diff) and `versions` of packages."""
+    return {"git": _git(), "versions": _versions()}
+
+
+def other_code(status: Mapping[str, Any]) -> str | None:
+    """How the code that made a run differs from today's, such as `git 1a2b3c4 (now 5d6e7f8)`.
+
+    Args:
+        status: the run's `status.json`. What it doesn't know is not compared.
+
+    Returns:
+        None for the same code. Files that git doesn't track aren't seen.
+    """
+    then, now = status.get("versions") or {}, _versions()
+    found = [_other_commit(status.get("git") or {}, _git())]
+    found += [
+        f"{package} {then[package]} (now {version})"
+        for package, version in now.items()
+        if then.get(package) and version and then[package] != version
+    ]
+    return ", ".join(filter(None, found)) or None
+
+
+def _other_commit(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    if not (then.get("sha") and now["sha"]):
+        return None
+    changed = bool(then["diff"] if "diff" in then else then.get("dirty"))
+    old = f"git {then['sha'][:7]}{' with changes' if changed else ''}"
+    if then["sha"] != now["sha"]:
+        return f"{old} (now {now['sha'][:7]}{' with changes' if now['diff'] else ''})"
+    if "diff" not in then and changed and now["dirty"]:
+        return old  # written before diffs were: these may be the same changes or others
+    if then.get("diff") == now["diff"] and changed == bool(now["diff"]):
+        return None
+    if changed:
+        return f"{old} (now {'with others' if now['diff'] else 'without'})"
+    return f"{old} (now with changes)"
+
+
+@functools.cache
+def _git() -> dict[str, Any]:
+    """Commit, dirty flag and digest of the changes of the repository around the working folder.
+
+    Nulls without one; the digest is null as well if no tracked file has changed.
+    """
+
+    def ask(*words: str) -> bytes | None:
+        try:
+            done = subprocess.run(["git", *words], capture_output=True, timeout=5, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    sha = ask("rev-parse", "HEAD")
+    changes = ask("status", "--porcelain") if sha else None
+    # `git diff HEAD` without a user's own settings, so that equal changes have equal digests.
+    plain = ("--binary", "--full-index", "--no-ext-diff", "--no-textconv")
+    diff = ask("diff-index", "-p", *plain, "HEAD") if changes else None
+    return {
+        "sha": sha.decode() if sha else None,
+        "dirty": None if changes is None else bool(changes),
+        "diff": hashlib.sha256(diff).hexdigest()[:12] if diff else None,
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str | None]:
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    return {package: version(package) for package in ("actsweep", "jax")}

@@ -1,0 +1,80 @@
+"""The README's demonstration is what happens, word for word; only measured numbers may differ."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from actsweep.writers import read_metrics
+
+ROOT = Path(__file__).parents[1]
+MEASURED = (
+    (r"\d{4}-\d\d-\d\d_[\d-]+", "<time>"),
+    (r"step \d+", "step <n>"),
+    (r"epoch [\d.]+", "epoch <n>"),
+    (r"\d+\.\d+|\d+:\d\d", "<number>"),
+    (r"\s+", " "),
+)
+
+
+def demonstration() -> list[tuple[str, list[str]]]:
+    """Commands and what they print."""
+    text = (ROOT / "README.md").read_text().partition("<!-- interrupted -->")[2]
+    block = re.search(r"```text\n(.*?)```", text, flags=re.DOTALL)
+    assert block is not None
+    found: list[tuple[str, list[str]]] = []
+    for line in block[1].splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line.removeprefix("^C"))
+    return found
+
+
+def words(lines: list[str]) -> list[str]:
+    """Lines without measured numbers, and without the progress in between."""
+    kept = [x for x in lines if not x.startswith("[") or re.search("complete|interrupted", x)]
+    for pattern, word in MEASURED:
+        kept = [re.sub(pattern, word, line).strip() for line in kept]
+    return [line for line in kept if line]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """As a newcomer's: the program and its options."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(ROOT / "train.py", tmp_path)
+    return tmp_path
+
+
+def epochs(folder: Path) -> list[float]:
+    return [read_metrics(f)["epoch"].max(initial=0) for f in folder.glob("outputs/runs/*/*.jsonl")]
+
+
+@pytest.mark.slow
+def test_interrupted_and_extended(folder: Path) -> None:
+    before = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"}
+    for command, printed in demonstration():
+        with subprocess.Popen(
+            shlex.split(command),
+            cwd=folder,
+            env={**os.environ, **before},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            if any("interrupted" in line for line in printed):
+                end = time.monotonic() + 120
+                while len(epochs(folder)) < 2 or min(epochs(folder)) < 1:
+                    assert time.monotonic() < end
+                    time.sleep(0.1)
+                process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=180)
+        assert words(out.splitlines()) == words(printed), out
