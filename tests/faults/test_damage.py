@@ -231,14 +231,17 @@ def test_any_bit(trained: Trained, tmp_path: Path, outcome: Outcome) -> None:
     noticed = 0
     for file in files:
         data = file.read_bytes()
-        for place in {*np.linspace(0, len(data) - 1, 9, dtype=int).tolist()} if data else ():
+        for place in {*np.linspace(0, len(data) - 1, 7, dtype=int).tolist()} if data else ():
             flip(file, place, place % 8)
             found = where(own)
             file.write_bytes(data)
             assert found in (intact, without, (0, "")), (file, place)
             noticed += found != intact
-    assert noticed > 40
-    outcome("any bit flipped in a file that a run goes on from", "noticed, or without effect")
+    assert noticed > 30
+    outcome(
+        "bits flipped here and there in all files that a run goes on from",
+        "noticed, or without effect",
+    )
 
 
 def where(own: RunDir) -> tuple[int, str]:

@@ -132,7 +132,7 @@ def test_claims_deleted(
     assert all(len(resumed(one)) == 1 for one in runs)
     outcome(
         "outputs/.alive or outputs/.claims deleted in the middle of a training",
-        "no run of it notices",
+        "its runs train on, and end with the bytes of an undisturbed sweep",
     )
 
 
@@ -232,7 +232,7 @@ def test_full_disk(
     assert "Traceback" not in said
     assert "No space left" in said
     disk.make_room()
-    assert complete(disk.place, **how) == 0, log.read_text()
+    assert complete(disk.place, before=[disk], log=log) == 0, log.read_text()
     shutil.copytree(disk.inside, tmp_path / "out", symlinks=True)
     assert [left(run) for run in runs(tmp_path / "out")] == undisturbed
     outcome(
