@@ -55,7 +55,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def epochs(folder: Path) -> list[float]:
-    return [read_metrics(f)["epoch"].max(initial=0) for f in folder.glob("outputs/runs/*/*.jsonl")]
+    files = folder.glob("outputs/runs/*/metrics.jsonl")
+    return [max(read_metrics(file).get("epoch", [0.0])) for file in files]
 
 
 @pytest.mark.slow

@@ -199,13 +199,14 @@ def test_a_run_without_wandb_goes_on_with_it(tmp_path: Path) -> None:
     check_end(info)
 
 
-def test_what_was_said_before_stays_in_the_summary(tmp_path: Path) -> None:
+def test_what_is_said_again_stands_once_in_the_summary(tmp_path: Path) -> None:
+    """The hooks of a run that goes on say all again, from its rows."""
     (info,) = make_members(tmp_path, 1)
     (info.run_dir / "messages.log").write_text("hidden_1 is dead\nhidden_3 is dead\n")
     writer = WandbWriter("offline", "p")
     writer.open([resume(info, 50)])
-    writer.message(0, "hidden_3 is dead")
-    writer.message(0, "the loss rises")
+    for text in ("hidden_1 is dead", "hidden_3 is dead", "the loss rises"):
+        writer.message(0, text)
     writer.finish(0, "complete", {})
     close(writer, info)
     summary = json.loads(read_file(files(info)[0], "--summary"))["summary"]
