@@ -173,3 +173,31 @@ def test_a_sweep_does_not_repeat_itself(
     run.run_pack(only, Place("sweep"))
     (result,) = run.run_pack(only, Place(sweep))
     assert result["reused"] is not trained
+
+
+@pytest.mark.parametrize("changes", [{}, {"rerun": "all"}])
+def test_a_pack_that_cannot_be_set_up_loses_nothing(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither checkpoints to go on from, nor complete results that were to be made anew."""
+    only = pack(tmp_path, 0)
+    if not changes:
+        with pytest.MonkeyPatch.context() as patch:
+            Cut(4, saves=True).apply(patch)
+            with pytest.raises(KeyboardInterrupt):
+                run.run_pack(only, Place("sweep"))
+        ledger.write_status(folder(only[0]), "failed", step=24, epoch=1.3, cause="a full disk")
+    else:
+        run.run_pack(only, Place("sweep"))
+    before = checkpoint.steps(folder(only[0]).checkpoints)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(run, "set_up", broken)
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        run.run_pack(pack(tmp_path, 0, **changes), Place("again"))
+    assert checkpoint.steps(folder(only[0]).checkpoints) == before != []
+    status = ledger.read_status(folder(only[0])) or {}
+    assert status["state"] == ("complete" if changes else "failed")
+    assert changes or status["cause"] == "RuntimeError: the device is gone"

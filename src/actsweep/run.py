@@ -1,11 +1,13 @@
 """Runs one pack from resolved configs to finished run folders: everything around the loop."""
 
+import contextlib
 import functools
 import json
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -144,7 +146,7 @@ def _load(config: str) -> Dataset:
 
 def _train(due: Sequence[Member], place: Place, claims: Claims) -> Results:
     """Train members of one program, in turns; a turn that breaks doesn't end the others."""
-    job = _set_up_recorded(members.expand(due))
+    job = _set_up_recorded(members.expand(due), place)
     results: Results = {}
     waiting = [*_turns(job, due, place)]
     if len(waiting) > 1:
@@ -165,19 +167,30 @@ def _train(due: Sequence[Member], place: Place, claims: Claims) -> Results:
     return results
 
 
-def _set_up_recorded(pack: Pack) -> Job:
-    """`set_up`, whose failure is also told in the status of every run."""
+def _set_up_recorded(pack: Pack, place: Place) -> Job:
+    """`set_up`, whose failure is also told in the status of every run. What a run has on disk
+    stays: its checkpoints, to go on from, and results that were to be made anew."""
     try:
         return set_up(pack)
     except UserError:
         raise
     except Exception as error:
         for member in pack.members:
-            folder = folder_of(member.config)
-            if (ledger.read_status(folder) or {}).get("state") not in ("running", "preempted"):
-                ledger.prepare(folder, config.to_dict(member.config))
-            record([folder], error)
+            with contextlib.suppress(OSError):
+                _record_unstarted(member, error, {"sweep": place.sweep, "attempt": place.attempt})
         raise
+
+
+def _record_unstarted(member: Member, error: Exception, by: Mapping[str, Any]) -> None:
+    folder = folder_of(member.config)
+    status = ledger.read_status(folder)
+    if status is None:
+        ledger.prepare(folder, config.to_dict(member.config), **by)
+        record([folder], error)
+    elif status["state"] not in ("complete", "diverged"):
+        cause = failed(member.config, error)["cause"]
+        step, epoch = status["step"], status["epoch"]
+        ledger.write_status(folder, "failed", step=step, epoch=epoch, cause=cause, **by)
 
 
 def _turns(job: Job, due: Sequence[Member], place: Place) -> Iterator[Turn]:
