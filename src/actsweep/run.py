@@ -23,6 +23,7 @@ from actsweep.network import Task
 from actsweep.population import set_up_devices
 from actsweep.provenance import other_code
 from actsweep.resume import Point, points
+from actsweep.signals import watch
 from actsweep.turn import (
     Job,
     Place,
@@ -59,6 +60,7 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
     everyone = [members.member(run) for run in runs]
     reused, due = _sort_out(everyone, place)
     fresh: Results = {}
+    watch.check()  # it may have come while the pack before was closed
     if due:
         with Claims(Path(runs[0].paths.outputs), place.sweep) as claims:
             ours = claims.take([m.run_id for m in due])
@@ -152,6 +154,7 @@ def _train(due: Sequence[Member], place: Place, claims: Claims) -> Results:
     if len(waiting) > 1:
         log.info("%s", explain_turns(job))
     while waiting:
+        watch.check()
         turn, exhausted = waiting.pop(0), False
         try:
             results |= train(job, turn, replace(place, offset=place.offset + len(results)), claims)

@@ -35,6 +35,7 @@ class Watch:
         self.asked: signal.Signals | None = None
         self.since = 0.0
         self._patience = 0
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     @property
@@ -43,7 +44,10 @@ class Watch:
         return self.asked not in (None, signal.SIGINT)
 
     def left(self, grace_s: float) -> float:
-        """Seconds until the process is killed, if it has that long from the signal on."""
+        """Seconds until the process is killed, if it has that long from the signal on; none are
+        left after a second Ctrl-C."""
+        if self._at_once:
+            return 0.0
         return max(0.0, self.since + grace_s - time.monotonic()) if self.hurried else math.inf
 
     def install(self) -> None:
@@ -87,7 +91,8 @@ class Watch:
         first = self.asked is None
         if first:
             self.asked, self.since = signal.Signals(number), time.monotonic()
-        if not self._patience or (number == signal.SIGINT and not first):
+        self._at_once = self._at_once or (number == signal.SIGINT and not first)
+        if not self._patience or self._at_once:
             raise Interrupted(number)
 
 
