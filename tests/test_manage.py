@@ -33,7 +33,7 @@ def submit(outputs: Path, runs: list[RunConfig], name: str = NAME) -> list[RunDi
     """A frozen sweep, as if `train.py -m` had been killed at once; its runs' folders."""
     words = [[f"seed={one.seed}"] for one in runs]
     sweeps.new_plan(outputs / "sweeps" / name, [runs], [words]).write()
-    return [sweeps.run_dir(one) for one in runs]
+    return [ledger.folder_of(one) for one in runs]
 
 
 def leave(folder: RunDir, state: str, sweep: str = NAME, age: float = 0.0, **more: Any) -> None:

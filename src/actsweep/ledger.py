@@ -20,6 +20,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from actsweep import members
+from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.provenance import provenance
 
@@ -98,6 +100,11 @@ class RunDir:
     def wandb(self) -> Path:
         """W&B's own files."""
         return self.path / "wandb"
+
+
+def folder_of(run: RunConfig) -> RunDir:
+    """The folder of the run that a config describes."""
+    return RunDir(Path(run.paths.outputs), members.run_id(run))
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

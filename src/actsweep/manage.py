@@ -90,7 +90,7 @@ def retry(folder: Path, *, diverged: bool) -> int:
 def _again(plan: Plan, *, diverged: bool) -> Plan:
     """The sweep's next attempt; this one if there is nothing to try again."""
     wanted = ("failed", "diverged") if diverged else ("failed",)
-    statuses = {i: ledger.read_status(sweeps.run_dir(one)) or {} for i, one in plan.runs.items()}
+    statuses = {i: ledger.read_status(ledger.folder_of(one)) or {} for i, one in plan.runs.items()}
     if not any(status.get("state") in wanted for status in statuses.values()):
         print(f"{plan.folder.name}: no run has {' or '.join(wanted)}")
         return plan

@@ -18,6 +18,7 @@ from actsweep.config import DataConfig, RunConfig
 from actsweep.data import Dataset
 from actsweep.errors import UserError, bad_value
 from actsweep.fit import GIB, Fitted
+from actsweep.ledger import folder_of
 from actsweep.members import Member, Pack
 from actsweep.network import Task
 from actsweep.population import set_up_devices
@@ -32,7 +33,6 @@ from actsweep.turn import (
     Turn,
     busy,
     failed,
-    folder_of,
     record,
     report,
     train,

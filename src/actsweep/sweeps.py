@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from actsweep import command, config, ledger, members, table
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
-from actsweep.ledger import RunDir
+from actsweep.ledger import folder_of
 from actsweep.provenance import other_code
 from actsweep.signals import watch
 
@@ -170,14 +170,9 @@ def reopen(folder: Path) -> Plan:
     return read_plan(folder)
 
 
-def run_dir(one: RunConfig) -> RunDir:
-    """A run's folder."""
-    return RunDir(Path(one.paths.outputs), members.run_id(one))
-
-
 def own_statuses(plan: Plan) -> list[dict[str, Any]]:
     """The statuses of those runs that this attempt of this sweep was the last to train."""
-    found = [ledger.read_status(run_dir(one)) or {} for one in plan.runs.values()]
+    found = [ledger.read_status(folder_of(one)) or {} for one in plan.runs.values()]
     return [status for status in found if _is_own(plan, status)]
 
 
@@ -188,7 +183,7 @@ def _is_own(plan: Plan, status: Mapping[str, Any]) -> bool:
 def ended(plan: Plan, one: RunConfig) -> Result | None:
     """The result of a run that needn't be trained: it is complete, or this attempt of the sweep has
     seen it fail or diverge."""
-    folder = run_dir(one)
+    folder = folder_of(one)
     status = ledger.read_status(folder) or {}
     own = _is_own(plan, status)
     if done := ledger.reusable(folder, one.rerun, plan.folder.name, plan.attempt):
@@ -207,7 +202,7 @@ def on_disk(plan: Plan, one: RunConfig, otherwise: Mapping[str, Any]) -> Result:
 
 def cut_short(plan: Plan, one: RunConfig) -> Result:
     """The result of a run when its sweep was interrupted."""
-    status = ledger.read_status(run_dir(one)) or {}
+    status = ledger.read_status(folder_of(one)) or {}
     cause = "not started"
     if status.get("state") in ("running", "preempted"):
         cause = f"stopped at epoch {round(status['epoch'], 2):g}" if status["step"] else "stopped"
@@ -251,7 +246,7 @@ def _with_cause(result: Mapping[str, Any], one: RunConfig) -> Result:
     """A result that isn't complete also says why, as its run's status does."""
     if result["state"] == "complete" or "cause" in result:
         return dict(result)
-    return {**result, "cause": (ledger.read_status(run_dir(one)) or {}).get("cause")}
+    return {**result, "cause": (ledger.read_status(folder_of(one)) or {}).get("cause")}
 
 
 def discard(folder: Path) -> None:

@@ -18,7 +18,7 @@ from actsweep.config import RunConfig
 from actsweep.data import Dataset
 from actsweep.errors import UserError
 from actsweep.fit import Fitted
-from actsweep.ledger import RunDir
+from actsweep.ledger import RunDir, folder_of
 from actsweep.loop import Finished, Start
 from actsweep.members import Member, Pack
 from actsweep.network import Task
@@ -164,11 +164,6 @@ def _loop(job: Job, turn: Turn, writers: Writers, saver: Saver) -> Finished:
         turn.start,
         saver,
     )
-
-
-def folder_of(run: RunConfig) -> RunDir:
-    """A run's folder."""
-    return RunDir(Path(run.paths.outputs), members.run_id(run))
 
 
 def _writers(run: RunConfig, place: Place) -> list[Writer]:
