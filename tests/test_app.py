@@ -325,3 +325,21 @@ def test_an_interrupt_is_recorded_and_ends_with_130(tmp_path: Path) -> None:
     assert "Traceback" not in err
     states = [json.loads(f.read_text())["state"] for f in tmp_path.glob("runs/*/status.json")]
     assert set(states) <= {"preempted"}
+
+
+def test_old_runs_and_those_of_other_code_are_named(train: Train, tmp_path: Path) -> None:
+    assert train("seed=0").code == app.OK
+    (file,) = tmp_path.glob("outputs/runs/*/status.json")
+    status = json.loads(file.read_text())
+    status["versions"]["jax"] = "0.1.2"
+    file.write_text(json.dumps(status))
+    code, out, _ = train("-m", "seed=0,1")
+    assert code == app.OK
+    head, first = (line.split() for line in out.splitlines()[1:3])
+    assert head[:3] == ["act", "seeds", "old"]
+    assert first[:3] == ["relu", "2", "1"]
+    assert "1 of 2 runs were complete already" in out
+    (line,) = [line for line in out.splitlines() if "other code" in line]
+    assert line.startswith(f"{file.parent.name} made by other code: jax 0.1.2 (now ")
+    newest = sorted(tmp_path.glob("outputs/sweeps/*/members.csv"))[-1].read_text()
+    assert [row["reused"] for row in csv.DictReader(io.StringIO(newest))] == ["True", "False"]

@@ -22,7 +22,6 @@ from actsweep.ledger import folder_of
 from actsweep.members import Member, Pack
 from actsweep.network import Task
 from actsweep.population import set_up_devices
-from actsweep.provenance import other_code
 from actsweep.resume import Point, points
 from actsweep.signals import watch
 from actsweep.turn import (
@@ -71,18 +70,9 @@ def run_pack(runs: Sequence[RunConfig], place: Place) -> list[Result]:
             fresh |= _train(due, ahead, claims) if due else {}
     jax.clear_caches()  # a long sweep would keep the programs of every pack that has ended
     return [
-        _as_found(m, reused[m.run_id])
-        if m.run_id in reused
-        else {**fresh[m.run_id], "reused": False}
+        {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused}
         for m in everyone
     ]
-
-
-def _as_found(member: Member, summary: Result) -> Result:
-    """The result of a run that isn't trained again; `other_code` says which code made it, if it
-    wasn't this."""
-    how = other_code(ledger.read_status(folder_of(member.config)) or {})
-    return {**summary, "reused": True} | ({"other_code": how} if how else {})
 
 
 def foresee(runs: Sequence[RunConfig]) -> tuple[str, Collection[str]]:

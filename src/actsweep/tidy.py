@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -122,7 +121,7 @@ def _clear(found: Mapping[str, Sequence[Path]], *, dry_run: bool = False) -> lis
         size = sum(map(size_of, paths))
         if not dry_run:
             for path in paths:
-                _remove(path)
+                ledger.remove(path)
         if paths:
             lines.append(f"{len(paths):6} {what:36} {size / MEGABYTE:10.1f} MB")
     return lines
@@ -149,7 +148,7 @@ def rm(outputs: Path, wanted: Sequence[str]) -> None:
         for run in runs:
             size = size_of(run.path)
             run.status.unlink(missing_ok=True)  # first: what is cut short here isn't complete
-            _remove(run.path)
+            ledger.remove(run.path)
             print(f"removed {run.path}   {size / MEGABYTE:.1f} MB")
 
 
@@ -164,10 +163,3 @@ def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     files = [path] if path.is_symlink() or not path.is_dir() else [*path.rglob("*")]
     return sum(file.lstat().st_size for file in files if not file.is_dir() or file.is_symlink())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
