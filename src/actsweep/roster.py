@@ -38,8 +38,8 @@ class Chunk:
 
 class Pace:
     """How many steps one call on the devices may take, so that it ends within some seconds: what
-    has been called can't be interrupted. Short chunks, as most are, are never divided and never
-    waited for.
+    has been called can't be interrupted. Once it has learned from the first, short chunks, as most
+    are, are neither divided nor waited for.
 
     Args:
         seconds: what a call should take at most.
