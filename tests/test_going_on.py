@@ -255,7 +255,7 @@ def test_what_has_failed_is_tried_again(train: Train, again: Again) -> None:  # 
 def test_what_has_diverged_only_when_asked(train: Train, again: Again) -> None:  # noqa: F811
     assert train("-m", "optim.lr=0.05,1e30").code == app.SOME_FAILED
     plan = sweeps.read_plan(sweep_in(Path("outputs")))
-    _, diverged = map(sweeps.run_dir, plan.runs.values())
+    _, diverged = map(ledger.folder_of, plan.runs.values())
     code, out, err = again("retry")
     assert (code, err) == (app.SOME_FAILED, "")
     assert "no run has failed" in out
