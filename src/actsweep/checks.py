@@ -19,6 +19,7 @@ from actsweep.schema import (
     SCHEDULES,
     DepthConfig,
     RunConfig,
+    TrainerConfig,
 )
 
 # What has to be known of the data before it is there.
@@ -174,6 +175,29 @@ def _check_trainer(run: RunConfig) -> None:
             f"a divisor of trainer.batch_size={trainer.batch_size}",
             "trainer.mesh.data=1",
         )
+    _check_distributed(trainer)
+
+
+def _check_distributed(trainer: TrainerConfig) -> None:
+    where, count, own = trainer.distributed, trainer.processes, trainer.process
+    if where in (None, "slurm"):
+        for key, value in (("processes", count), ("process", own)):
+            if value is not None:
+                allowed = "absent, but for trainer.distributed=host:port"
+                raise bad_value(f"trainer.{key}", value, allowed, "trainer.distributed=slurm")
+        return
+    example = "trainer.distributed=node1:8476 trainer.processes=2 trainer.process=0"
+    if not re.fullmatch(r"[\w.-]+:\d{1,5}|\[[\da-fA-F:.]+\]:\d{1,5}", str(where)):
+        allowed = "slurm, or host:port of process 0"
+        raise bad_value("trainer.distributed", where, allowed, example)
+    if count is None or count < 2:
+        raise bad_value("trainer.processes", _typed(count), "an integer of at least 2", example)
+    if own is None or not 0 <= own < count:
+        raise bad_value("trainer.process", _typed(own), f"an integer from 0 to {count - 1}", example)
+
+
+def _typed(value: object) -> object:
+    return "null" if value is None else value
 
 
 def _check_data(run: RunConfig) -> None:
@@ -238,6 +262,23 @@ def _check_rest(run: RunConfig) -> None:
         raise bad_value(
             "pack.size", run.pack.size, "auto or an integer of at least 1", "pack.size=auto"
         )
+    _check_slurm(run)
+
+
+def _check_slurm(run: RunConfig) -> None:
+    slurm = run.slurm
+    _at_least("slurm.hours", slurm.hours, 0, "slurm.hours=4", strict=True)
+    _at_least("slurm.gpus", slurm.gpus, 0, "slurm.gpus=1")
+    for key, example in (("nodes", 1), ("cpus", 4), ("max_parallel", 8)):
+        value = getattr(slurm, key)
+        if value is not None:
+            _at_least(f"slurm.{key}", value, 1, f"slurm.{key}={example}")
+    if slurm.mem_gb is not None:
+        _at_least("slurm.mem_gb", slurm.mem_gb, 0, "slurm.mem_gb=16", strict=True)
+    if slurm.nodes > 1 and run.trainer.distributed != "slurm":
+        allowed = "1, but for trainer.distributed=slurm, which trains a pack on several nodes"
+        fix = f"slurm.nodes={slurm.nodes} trainer.distributed=slurm"
+        raise bad_value("slurm.nodes", slurm.nodes, allowed, fix)
 
 
 def _at_least(path: str, value: float, low: float, fix: str, strict: bool = False) -> None:

@@ -27,6 +27,7 @@ from actsweep.schema import (
     PackConfig,
     PathsConfig,
     RunConfig,
+    SlurmConfig,
     TrainerConfig,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "PackConfig",
     "PathsConfig",
     "RunConfig",
+    "SlurmConfig",
     "TrainerConfig",
     "finish",
     "from_dict",

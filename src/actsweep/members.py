@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ID_VERSION = 2
-NOT_IN_ID = ("logger", "paths", "pack", "rerun")
+NOT_IN_ID = ("logger", "paths", "pack", "rerun", "slurm")
 SHORT_INIT = {"torch_uniform": "torch"}
 VARYING = (
     "seed",
@@ -106,7 +106,8 @@ def identity(run: RunConfig) -> dict[str, Any]:
 
 def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved config, as nested plain values, without what can't change the result."""
-    left_out = {"data": ("dir", "stream"), "trainer": ("mesh", "grace_s", "save_every_s")}
+    placed = ("mesh", "distributed", "processes", "process")
+    left_out = {"data": ("dir", "stream"), "trainer": (*placed, "grace_s", "save_every_s")}
     kept = {key: value for key, value in plain.items() if key not in NOT_IN_ID}
     for group, keys in left_out.items():
         kept[group] = {key: value for key, value in plain[group].items() if key not in keys}

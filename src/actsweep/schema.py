@@ -96,7 +96,10 @@ class MeshConfig:
 @dataclass
 class TrainerConfig:
     """Length, batches, stopping and arithmetic of the training; how often it is saved, in seconds
-    (0: after every chunk), and within how many seconds it ends when it is told to."""
+    (0: after every chunk), and within how many seconds it ends when it is told to.
+
+    `distributed` joins several processes to train each pack together: `slurm`, or the address
+    `host:port` of process 0, and then which `process` of how many `processes` this is."""
 
     epochs: int = 10
     batch_size: int = 256
@@ -108,6 +111,9 @@ class TrainerConfig:
     save_every_s: float = 60.0
     grace_s: float = 30.0
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    distributed: str | None = None
+    processes: int | None = None
+    process: int | None = None
 
 
 @dataclass
@@ -131,12 +137,37 @@ class PathsConfig:
 
 @dataclass
 class PackConfig:
-    """How the members of a sweep share compiled programs. `members` is filled in by the sweeper."""
+    """How the members of a sweep share compiled programs. Without `wait`, runs that other processes
+    are training are left to them. `members` is filled in by the sweeper."""
 
     size: Any = "auto"
     lift: str = "auto"
     plan: bool = False
+    wait: bool = True
     members: list[str] | None = None
+
+
+@dataclass
+class SlurmConfig:
+    """What a job of hydra/launcher=slurm asks the cluster for; None leaves it to the cluster.
+
+    `gpus` and `cpus` are those of a node, `hours` the time after which a job is queued again,
+    `max_parallel` how many run at once. `setup` are lines of shell to come before, `extra` further
+    options of sbatch. With `wait` the command follows the jobs to their end; without `submit` it
+    only writes the script."""
+
+    partition: str | None = None
+    account: str | None = None
+    hours: float = 4.0
+    nodes: int = 1
+    gpus: int = 1
+    cpus: int = 4
+    mem_gb: float | None = None
+    max_parallel: int | None = None
+    setup: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    wait: bool = True
+    submit: bool = True
 
 
 @dataclass
@@ -154,6 +185,7 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     pack: PackConfig = field(default_factory=PackConfig)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
     seed: int = 0
     rerun: str = "failed"
 
