@@ -67,6 +67,8 @@ COUNTS_NOT = {
     "data__dir": "elsewhere",
     "data__stream": True,
     "trainer__mesh": {"data": 2},
+    "trainer__distributed": "slurm",
+    "slurm__gpus": 2,
     "rerun": "all",
 }
 VARIES = {"seed", "act__alpha", "optim__lr", "optim__momentum", "optim__weight_decay"} | {

@@ -193,7 +193,8 @@ def _check_distributed(trainer: TrainerConfig) -> None:
     if count is None or count < 2:
         raise bad_value("trainer.processes", _typed(count), "an integer of at least 2", example)
     if own is None or not 0 <= own < count:
-        raise bad_value("trainer.process", _typed(own), f"an integer from 0 to {count - 1}", example)
+        allowed = f"an integer from 0 to {count - 1}"
+        raise bad_value("trainer.process", _typed(own), allowed, example)
 
 
 def _typed(value: object) -> object:
