@@ -60,6 +60,17 @@ def _add_sweeps(commands: Any) -> None:
     retry = _command(commands, "retry", _retry, "resume, and train again what has failed")
     retry.add_argument("sweep", nargs="?", default="last", metavar="SWEEP", help=_SWEEP)
     retry.add_argument("--diverged", action="store_true", help="also what has diverged")
+    table = _command(commands, "table", _table, "a sweep's table, as at its end")
+    table.add_argument("sweep", nargs="?", default="last", metavar="SWEEP", help=_SWEEP)
+    cancel = _command(
+        commands, "cancel", _cancel, "end a sweep's SLURM jobs; what they did is kept"
+    )
+    cancel.add_argument("sweep", metavar="SWEEP", help=_SWEEP)
+    job = commands.add_parser("job", help="train one job of a submission: for batch scripts")
+    job.add_argument("folder", type=Path, metavar="DIR", help="the sweep's folder")
+    job.add_argument("number", type=int, metavar="N", help="the submission: DIR/slurm/N")
+    job.add_argument("task", type=int, metavar="TASK", help="the job, from 0 on")
+    job.set_defaults(run=_job)
 
 
 def _add_runs(commands: Any) -> None:
@@ -114,6 +125,25 @@ def _retry(options: argparse.Namespace) -> int:
     from actsweep.manage import find_sweep, retry
 
     return retry(find_sweep(options.outputs, options.sweep), diverged=options.diverged)
+
+
+def _table(options: argparse.Namespace) -> None:
+    from actsweep.manage import find_sweep, show_table
+
+    show_table(find_sweep(options.outputs, options.sweep))
+
+
+def _cancel(options: argparse.Namespace) -> None:
+    from actsweep import cluster
+    from actsweep.manage import find_sweep
+
+    cluster.cancel(find_sweep(options.outputs, options.sweep))
+
+
+def _job(options: argparse.Namespace) -> int:
+    from actsweep import app, cluster
+
+    return app.guarded(lambda: cluster.job(options.folder, options.number, options.task))
 
 
 def _show(options: argparse.Namespace) -> None:

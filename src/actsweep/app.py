@@ -31,7 +31,10 @@ details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 Jobs = Sequence[Sequence[str]]  # run ids
 Ends = Sequence[list[Result] | Exception]
+ENDED = ("complete", "diverged", "failed")
 POLL_SECONDS = 1.0
+FRUITLESS_S = 600.0
+"""A job that has had so long, or half its time, without a step isn't queued again."""
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
@@ -128,6 +131,8 @@ def _alone(cfg: DictConfig, hydra: Any) -> int:
     folder = Path(hydra.run.dir)
     overrides = list(hydra.overrides.task)
     try:
+        if hydra.runtime.choices["hydra/launcher"] == "slurm":
+            raise UserError("hydra/launcher=slurm: submits sweeps; type python train.py -m …")
         loader = GlobalHydra.instance().config_loader()
         params_of = functools.partial(act_params, loader)
         only = checked(config.typed(cfg), overrides, hydra.runtime.choices, params_of)
@@ -163,20 +168,20 @@ def show_plan(packs: Sequence[Sequence[RunConfig]]) -> None:
 
     for index, pack in enumerate(packs):
         says, done = foresee(pack)
-        print(f"pack {index}: {_count(len(pack), 'run')}{says}")
+        print(f"pack {index}: {count(len(pack), 'run')}{says}")
         for one in pack:
             run_id = members.run_id(one)
             print(f"  {run_id}{'  (complete already)' if run_id in done else ''}")
-    print(f"{_count(sum(map(len, packs)), 'run')} in {_count(len(packs), 'pack')}")
+    print(f"{count(sum(map(len, packs)), 'run')} in {count(len(packs), 'pack')}")
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
+    """So many of something, such as `3 runs`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def train_all(plan: Plan, launch: Callable[[Jobs], Ends]) -> int:
-    """Train what a sweep has left: its packs, a job each, and what others were training; the exit
-    code.
+    """Train what a sweep has left: its packs, a job each; the exit code.
 
     Args:
         plan: the sweep.
@@ -185,9 +190,43 @@ def train_all(plan: Plan, launch: Callable[[Jobs], Ends]) -> int:
     Raises:
         UserError: every run was refused: nothing has started.
     """
-    results = {i: done for i, one in plan.runs.items() if (done := sweeps.ended(plan, one))}
     packs = [[members.run_id(one) for one in pack] for pack in plan.packs]
-    jobs = _but_for(results, packs)
+    results = _work_off(plan, packs, launch)
+    return sweeps.finish(plan, [results[run_id] for run_id in plan.runs])
+
+
+def train_job(plan: Plan, run_ids: Sequence[str]) -> int:
+    """Train what some runs of a sweep have left, as one of its jobs; the exit code. Whoever ends
+    last writes the sweep's table.
+
+    Raises:
+        UserError: every run was refused: nothing has started.
+    """
+    launch = lambda jobs: [train(plan.folder, job, alone=True) for job in jobs]  # noqa: E731
+    began, before = time.monotonic(), _progress(plan, run_ids)
+    results = _work_off(plan, [run_ids], launch)
+    code = sweeps.told(plan, [results[run_id] for run_id in run_ids])
+    if all(sweeps.ended(plan, one) for one in plan.runs.values()):
+        sweeps.finish(plan, [sweeps.cut_short(plan, one) for one in plan.runs.values()])
+    patience = min(FRUITLESS_S, 1800 * plan.packs[0][0].slurm.hours)
+    took = time.monotonic() - began
+    if code == PREEMPTED and took > patience and _progress(plan, run_ids) == before:
+        log.error("no step in %.0f s: this job isn't queued again", took)
+        return SOME_FAILED
+    return code
+
+
+def _progress(plan: Plan, run_ids: Sequence[str]) -> list[tuple[Any, Any]]:
+    """What changes when runs get ahead."""
+    found = [ledger.read_status(ledger.folder_of(plan.runs[run_id])) or {} for run_id in run_ids]
+    return [(status.get("state") in ENDED, status.get("step")) for status in found]
+
+
+def _work_off(plan: Plan, jobs: Jobs, launch: Callable[[Jobs], Ends]) -> dict[str, Result]:
+    """Train what the runs of some jobs have left, and what others were training; all results."""
+    runs = {run_id: plan.runs[run_id] for job in jobs for run_id in job}
+    results = {i: done for i, one in runs.items() if (done := sweeps.ended(plan, one))}
+    jobs = but_for(results, jobs)
     try:
         # A sign of life for `actsweep status`, while jobs wait in a queue.
         with Claims(plan.outputs, plan.folder.name) if jobs else contextlib.nullcontext():
@@ -196,9 +235,9 @@ def train_all(plan: Plan, launch: Callable[[Jobs], Ends]) -> int:
                     results |= {r["run_id"]: r for r in _results(plan, job, end)}
                 jobs = _after_others(plan, jobs, results)
     except KeyboardInterrupt:
-        left = {i: one for i, one in plan.runs.items() if i not in results}
+        left = {i: one for i, one in runs.items() if i not in results}
         results |= {run_id: sweeps.cut_short(plan, one) for run_id, one in left.items()}
-    return sweeps.finish(plan, [results[run_id] for run_id in plan.runs])
+    return results
 
 
 def _results(plan: Plan, job: Sequence[str], end: list[Result] | Exception) -> list[Result]:
@@ -208,7 +247,7 @@ def _results(plan: Plan, job: Sequence[str], end: list[Result] | Exception) -> l
     return [sweeps.on_disk(plan, plan.runs[run_id], why) for run_id in job]
 
 
-def _but_for(run_ids: Collection[str], jobs: Jobs) -> Jobs:
+def but_for(run_ids: Collection[str], jobs: Jobs) -> list[list[str]]:
     """The jobs without some runs; one that loses all goes."""
     return [own for job in jobs if (own := [run_id for run_id in job if run_id not in run_ids])]
 
@@ -216,14 +255,14 @@ def _but_for(run_ids: Collection[str], jobs: Jobs) -> Jobs:
 def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
     """Wait for the runs that other processes are training; take over what they leave behind."""
     busy = {run_id: plan.runs[run_id] for run_id, r in results.items() if "busy" in r}
-    if not busy:
+    if not busy or not plan.packs[0][0].pack.wait:
         return []
     who = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
-    log.warning("waiting for %s, in training by %s", _count(len(busy), "run"), "; ".join(who))
+    log.warning("waiting for %s, in training by %s", count(len(busy), "run"), "; ".join(who))
     while holders(plan.outputs, busy):
         time.sleep(POLL_SECONDS)
     results |= {run_id: done for run_id, one in busy.items() if (done := sweeps.ended(plan, one))}
-    return _but_for({run_id for run_id, r in results.items() if "busy" not in r}, jobs)
+    return but_for({run_id for run_id, r in results.items() if "busy" not in r}, jobs)
 
 
 def train(folder: Path, run_ids: Sequence[str], *, alone: bool) -> list[dict[str, Any]]:
@@ -243,20 +282,24 @@ def train(folder: Path, run_ids: Sequence[str], *, alone: bool) -> list[dict[str
     from actsweep.run import Place, failed, report, run_pack
 
     plan = sweeps.read_plan(folder)
-    own = [plan.runs[run_id] for run_id in run_ids]
+    runs = {run_id: plan.runs[run_id] for run_id in run_ids}
+    # A job that was queued again doesn't retry what it has seen fail before.
+    done = {run_id: end for run_id, one in runs.items() if (end := sweeps.ended(plan, one))}
+    own = [one for run_id, one in runs.items() if run_id not in done]
     before = next(i for i, run_id in enumerate(plan.runs) if run_id == run_ids[0])
+    place = Place(folder.name, before + len(done), len(plan.runs), plan.attempt)
     try:
-        return run_pack(own, Place(folder.name, before, len(plan.runs), plan.attempt))
+        return [*done.values(), *(run_pack(own, place) if own else [])]
     except UserError as error:
-        return [{**failed(one, error), "refused": str(error)} for one in own]
+        return [*done.values(), *({**failed(one, error), "refused": str(error)} for one in own)]
     except Interrupted:
         if not alone:
             raise
         watch.hand_on()
-        return [sweeps.cut_short(plan, one) for one in own]
+        return [*done.values(), *(sweeps.cut_short(plan, one) for one in own)]
     except Exception as error:
         report(error, run_ids)
-        return [failed(one, error) for one in own]
+        return [*done.values(), *(failed(one, error) for one in own)]
 
 
 def first_line(error: BaseException) -> str:

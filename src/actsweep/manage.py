@@ -82,6 +82,12 @@ def resume(folder: Path) -> int:
     return app.guarded(lambda: _go_on(sweeps.reopen(folder)))
 
 
+def show_table(folder: Path) -> None:
+    """Print a sweep's table from what is on disk, and write its `members.csv`."""
+    plan = sweeps.read_plan(folder)
+    sweeps.finish(plan, [sweeps.cut_short(plan, one) for one in plan.runs.values()])
+
+
 def retry(folder: Path, *, diverged: bool) -> int:
     """`resume`, also training again what has failed and, if asked, diverged; the exit code."""
     return app.guarded(lambda: _go_on(_again(sweeps.reopen(folder), diverged=diverged)))

@@ -215,12 +215,9 @@ def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
     Raises:
         UserError: every run was refused: nothing has started.
     """
-    if all("refused" in r for r in results):
-        raise UserError(results[0]["refused"])
-    runs = plan.runs
-    results = [_with_cause(r, runs[r["run_id"]]) for r in results]
+    results = _explained(plan, results)
     rows = [
-        {k: v for k, v in r.items() if k != "refused"}
+        {k: v for k, v in r.items() if k not in ("refused", "busy")}
         | {"overrides": " ".join(plan.overrides[r["run_id"]])}
         for r in results
     ]
@@ -228,11 +225,38 @@ def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
         ledger.write_members_csv(plan.folder, rows)
     except OSError as error:  # the table says it as well
         print(f"error: {plan.folder}/members.csv: {error.strerror or error}", file=sys.stderr)
-    table.show(results, {run_id: config.to_dict(one) for run_id, one in runs.items()})
+    _show(plan, results)
     print(f"\neach run: {_runs_folder(plan)}/<run_id>/   this sweep: {plan.folder}/members.csv")
     for line in _hints(plan, results):
         print(line)
-    return exit_code([r["state"] for r in results])
+    return _code(plan, results)
+
+
+def told(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
+    """Print the table of some of a sweep's runs; the exit code of what trained them.
+
+    Raises:
+        UserError: every run was refused: nothing has started.
+    """
+    results = _explained(plan, results)
+    _show(plan, results)
+    return _code(plan, results)
+
+
+def _explained(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[Result]:
+    if all("refused" in r for r in results):
+        raise UserError(results[0]["refused"])
+    return [_with_cause(r, plan.runs[r["run_id"]]) for r in results]
+
+
+def _show(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
+    table.show(results, {r["run_id"]: config.to_dict(plan.runs[r["run_id"]]) for r in results})
+
+
+def _code(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
+    """The exit code; what is left to other processes doesn't count."""
+    waits = plan.packs[0][0].pack.wait
+    return exit_code([r["state"] for r in results if waits or "busy" not in r])
 
 
 def exit_code(states: Sequence[str]) -> int:

@@ -16,10 +16,12 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
-from actsweep import app, sweeps
+from actsweep import app, cluster, sweeps
 from actsweep.app import Ends, Jobs
 from actsweep.errors import UserError
 from actsweep.sweeps import LAUNCH_FILE, Plan
+
+SLURM = "hydra_plugins.actsweep_pack.slurm_launcher.SlurmLauncher"
 
 
 class Frozen:
@@ -47,6 +49,8 @@ def train(plan: Plan, launcher: Launcher) -> int:
     """
     assert launcher.hydra_context is not None
     assert launcher.config is not None
+    if launcher.config.hydra.launcher._target_ == SLURM:
+        return cluster.train(plan)
     launcher.hydra_context = HydraContext(Frozen(), launcher.hydra_context.callbacks)  # type: ignore[arg-type]
     name = launcher.config.hydra.runtime.choices["hydra/launcher"]
     before = sweeps.own_statuses(plan)

@@ -56,7 +56,9 @@ class PackSweeper(BasicSweeper):
         if runs[0].pack.plan:
             app.show_plan(packs)
             raise SystemExit(app.OK)
+        check_alike(runs)
         folder = Path(self.config.hydra.sweep.dir)
+        known = (folder / sweeps.PLAN_FILE).exists()  # named by hand, and planned before
         texts = [[given_by_id[members.run_id(one)] for one in pack] for pack in packs]
         ledger.check_writable(runs[0].paths.outputs)
         plan = sweeps.new_plan(folder, packs, texts)
@@ -64,7 +66,8 @@ class PackSweeper(BasicSweeper):
         try:
             code = train(plan, self.launcher)
         except UserError:  # nothing has started
-            sweeps.discard(folder)
+            if not known:
+                sweeps.discard(folder)
             raise
         raise SystemExit(code)
 
@@ -74,6 +77,22 @@ class PackSweeper(BasicSweeper):
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         (jobs,) = self.split_arguments(parsed, None)
         return [[word for given in job for word in command.expand(given)] for job in jobs]
+
+
+def check_alike(runs: Sequence[RunConfig]) -> None:
+    """Refuse to sweep over what a sweep as a whole asks of SLURM.
+
+    Raises:
+        UserError: two runs differ there.
+    """
+    asked = [vars(run.slurm) for run in runs]
+    for key, value in asked[0].items():
+        if differ := {str(own[key]): own[key] for own in asked if own[key] != value}:
+            values = ",".join([str(value), *differ])
+            raise UserError(
+                f"slurm.{key}={values}: must be one value, for all jobs of the sweep; type for "
+                f"example slurm.{key}={value}"
+            )
 
 
 def merge(runs: Sequence[RunConfig]) -> Iterator[list[RunConfig]]:

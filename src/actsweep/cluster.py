@@ -1,0 +1,240 @@
+"""Sweeps whose jobs SLURM starts: submitted, followed, cancelled; and what a job does. No jax."""
+
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from actsweep import app, ledger, members, slurm, sweeps
+from actsweep.config import DataConfig
+from actsweep.errors import UserError
+from actsweep.ledger import folder_of
+from actsweep.signals import Interrupted
+from actsweep.slurm import Batch, Job, SlurmError
+from actsweep.sweeps import OK, Plan, Result
+
+POLL_S = 2.0
+"""Seconds between two questions to SLURM, or ten times as long as the answer took."""
+SEEN_S = 10.0
+"""Seconds until what a job has written is seen on another machine, at the latest."""
+ENDED = ("complete", "diverged", "failed")
+
+log = logging.getLogger(__name__)
+
+
+def train(plan: Plan) -> int:
+    """Submit what a sweep has left, but for what is queued already; follow it to its end, or return
+    at once. The exit code.
+
+    Raises:
+        UserError: SLURM doesn't take the jobs, or the data can't be prepared; nothing is submitted.
+    """
+    asked = plan.packs[0][0].slurm
+    jobs = _left(plan)
+    if jobs:
+        try:
+            _submit(plan, jobs)
+        except SlurmError as error:
+            raise UserError(f"hydra/launcher=slurm: {error}{_advice(str(error))}") from error
+    name = sweeps.name_of(plan.folder)
+    if jobs and not asked.submit:
+        script = slurm.batches(plan.folder)[-1].script
+        print(f"{_counted(jobs)} written; submit:  sbatch {script}")
+        print(f"follow: actsweep status {name}")
+        return OK
+    if jobs and not asked.wait:
+        print(f"follow: actsweep status {name}")
+        print(f"stop:   actsweep cancel {name}")
+        return OK
+    return follow(plan)
+
+
+def _left(plan: Plan) -> list[list[str]]:
+    """The runs that are neither done nor in a job that is queued or runs."""
+    done = {run_id for run_id, one in plan.runs.items() if sweeps.ended(plan, one)}
+    batches = slurm.batches(plan.folder)
+    try:
+        waiting = {run_id for run_id, job in slurm.states(batches).items() if job.live}
+    except SlurmError as error:
+        raise UserError(f"hydra/launcher=slurm: {error}{_advice(str(error))}") from error
+    if already := waiting - done:
+        print(f"{app.count(len(already), 'run')} in jobs that are queued or run already")
+    packs = [[members.run_id(one) for one in pack] for pack in plan.packs]
+    return app.but_for(done | waiting, packs)
+
+
+def _counted(jobs: Sequence[Sequence[str]]) -> str:
+    return f"{app.count(sum(map(len, jobs)), 'run')} in {app.count(len(jobs), 'job')}"
+
+
+def _submit(plan: Plan, jobs: Sequence[Sequence[str]]) -> None:
+    first = plan.packs[0][0]
+    _prepare_data([plan.runs[run_id].data for job in jobs for run_id in job])
+    batch = slurm.write(plan.folder, jobs, first.slurm, first.trainer.grace_s)
+    if not first.slurm.submit:
+        return
+    try:
+        batch = slurm.submit(batch, plan.cwd)
+    except SlurmError:
+        ledger.remove(batch.folder)
+        raise
+    print(f"{_counted(jobs)}: array {batch.array} of SLURM; logs: {batch.folder}/")
+
+
+def _prepare_data(wanted: Sequence[DataConfig]) -> None:
+    """Once, here: compute nodes often have no network, and jobs would wait for one another."""
+    from actsweep.data.images import IMAGES
+    from actsweep.data.prepare import prepare
+
+    say = lambda line: print(line, file=sys.stderr)  # noqa: E731
+    own = {(one.name, one.dir) for one in wanted if one._target_ is None and one.name in IMAGES}
+    for name, folder in sorted(own, key=str):
+        prepare(name, Path(folder) if folder else None, say)
+
+
+def _advice(said: str) -> str:
+    """What to type after one of the refusals that are met most."""
+    for sign, advice in (
+        ("gres", "slurm.gpus=0 where nodes have no GPUs"),
+        ("node configuration", "fewer slurm.cpus, slurm.gpus or slurm.mem_gb"),
+        ("partition", "slurm.partition=<one that sinfo lists>"),
+        ("account", "slurm.account=<one that sacctmgr show associations lists>"),
+        ("array", "a larger pack.size, for fewer jobs"),
+        ("no such command", "hydra/launcher=basic to train here"),
+    ):
+        if sign in said.lower():
+            return f"; type for example {advice}"
+    return ""
+
+
+def follow(plan: Plan) -> int:
+    """Watch a sweep's jobs until none is left; the exit code. Ctrl-C leaves them alone."""
+    batches = slurm.batches(plan.folder)
+    states: Mapping[str, Job] = {}
+    shown = _Progress(plan)
+    try:
+        while True:
+            began = time.monotonic()
+            try:
+                states = slurm.states(batches)
+            except SlurmError as error:  # it will answer again
+                log.warning("%s; asking again", error)
+                time.sleep(POLL_S)
+                continue
+            shown.show(states)
+            if not any(job.live for job in states.values()):
+                break
+            time.sleep(max(POLL_S, 10 * (time.monotonic() - began)))
+    except Interrupted:
+        shown.end()
+        name = sweeps.name_of(plan.folder)
+        print(f"the jobs go on: actsweep status {name}   to stop them: actsweep cancel {name}")
+        return sweeps.exit_code(["running"])
+    shown.end()
+    return sweeps.finish(plan, _results(plan, states))
+
+
+def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:
+    """How every run has ended; of those that haven't, what became of their job."""
+    end = time.monotonic() + SEEN_S
+    while True:
+        found = {i: done for i, one in plan.runs.items() if (done := sweeps.ended(plan, one))}
+        late = [job for i, job in states.items() if i not in found and job.state == "COMPLETED"]
+        if not late or time.monotonic() > end:
+            break
+        time.sleep(1.0)
+    for run_id, one in plan.runs.items():
+        if run_id not in found:
+            found[run_id] = sweeps.cut_short(plan, one)
+            if run_id in states:
+                found[run_id]["cause"] = states[run_id].death()
+    return [found[run_id] for run_id in plan.runs]
+
+
+class _Progress:
+    """Says how far a sweep is: in one line that is written over, or, into a file, at every turn."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._folders = {run_id: folder_of(one) for run_id, one in plan.runs.items()}
+        self._done: set[str] = set()
+        self._last = ""
+        self._tty = sys.stdout.isatty()
+
+    def show(self, states: Mapping[str, Job]) -> None:
+        """Print it if it has changed."""
+        for run_id, folder in self._folders.items():
+            if run_id not in self._done:
+                state = (ledger.read_status(folder) or {}).get("state")
+                live = run_id in states and states[run_id].live
+                if state in ENDED and not live:
+                    self._done.add(run_id)
+        jobs = {job.name: job for job in states.values() if job.live}
+        counts = Counter("queued" if job.queued else "running" for job in jobs.values())
+        parts = [
+            f"{app.count(n, 'job')} {what}" for what, n in sorted(counts.items(), reverse=True)
+        ]
+        text = (
+            f"[{len(self._done)}/{len(self._folders)} runs] {', '.join(parts) or 'all jobs over'}"
+        )
+        if text != self._last:
+            print(f"\r\x1b[2K{text}" if self._tty else text, end="" if self._tty else "\n")
+            sys.stdout.flush()
+        self._last = text
+
+    def end(self) -> None:
+        """Leave the line that is written over."""
+        if self._tty and self._last:
+            print()
+
+
+def cancel(folder: Path) -> None:
+    """End the jobs of a sweep that are queued or run; what they train is saved.
+
+    Raises:
+        UserError: none of its jobs is in SLURM, or SLURM doesn't answer.
+    """
+    try:
+        jobs = {job.name for job in slurm.states(slurm.batches(folder)).values() if job.live}
+        if jobs:
+            slurm.cancel(sorted(jobs))
+    except SlurmError as error:
+        raise UserError(f"{folder.name}: {error}") from error
+    if not jobs:
+        raise UserError(
+            f"{folder.name}: no job of it is queued or runs in SLURM; see actsweep status "
+            f"{sweeps.name_of(folder)}. What a process of your own trains, Ctrl-C stops"
+        )
+    print(
+        f"cancelled {app.count(len(jobs), 'job')}; go on:  actsweep resume {sweeps.name_of(folder)}"
+    )
+
+
+def job(folder: Path, number: int, task: int) -> int:
+    """Train the runs of one job of a submission; the exit code.
+
+    Raises:
+        UserError: there is no such job.
+    """
+    batch = _batch(folder, number)
+    if not 0 <= task < len(batch.jobs):
+        raise UserError(f"{batch.folder}: has no job {task}; it has 0 to {len(batch.jobs) - 1}")
+    slurm.note_array(batch, os.environ)
+    _log_plainly()
+    plan = sweeps.reopen(folder)
+    return app.train_job(plan, batch.jobs[task])
+
+
+def _batch(folder: Path, number: int) -> Batch:
+    for batch in slurm.batches(folder):
+        if batch.folder.name == str(number):
+            return batch
+    raise UserError(f"{folder}/slurm: has no submission {number}")
+
+
+def _log_plainly() -> None:
+    """Everything into the job's log, tracebacks too."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("actsweep").setLevel(logging.INFO)
