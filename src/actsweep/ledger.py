@@ -45,7 +45,7 @@ MEMBERS_COLUMNS = ("run_id", "overrides", "state", *SUMMARY_FIELDS)
 _TEXT_COLUMNS = ("run_id", "overrides", "state", "act", "init")
 
 
-LASTING = ("sweep", "attempt", "resumed")
+LASTING = ("sweep", "attempt", "resumed", "since")
 """Fields of a status that later ones of the same training keep."""
 
 
@@ -191,21 +191,29 @@ def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
     for folder in (run.checkpoints, run.wandb):
         remove(folder)
     write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    write_status(run, "running", step=0, epoch=0, **extra)
+    write_status(run, "running", step=0, epoch=0, since=_since(0), **extra)
 
 
-def reopen(run: RunDir, step: int, **extra: Any) -> None:
+def reopen(run: RunDir, step: int, epoch: float, **extra: Any) -> None:
     """Make a run's folder ready to go on from a step; what it holds up to there stays.
 
     Args:
         run: where.
         step: of the checkpoint.
+        epoch: of the last row before it.
         extra: further fields of the status.
     """
     remove(run.summary)
     _sweep_up(run)
     before = (read_status(run) or {}).get("resumed", [])
-    write_status(run, "running", step=step, epoch=0, resumed=[*before, step], **extra)
+    more = {"resumed": [*before, step], "since": _since(epoch), **extra}
+    write_status(run, "running", step=step, epoch=epoch, **more)
+
+
+def _since(epoch: float) -> dict[str, Any]:
+    """When and where a training began or went on: `actsweep status` tells from it how long it will
+    take."""
+    return {"time": datetime.now(UTC).isoformat(timespec="seconds"), "epoch": epoch}
 
 
 def _sweep_up(run: RunDir) -> None:

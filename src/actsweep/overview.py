@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from actsweep import ledger, manage, sweeps, table
+from actsweep import ledger, manage, slurm, sweeps, table
 from actsweep.claims import Holder, holders, living
 from actsweep.errors import UserError
 from actsweep.ledger import RunDir
+from actsweep.slurm import Job, SlurmError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,6 +27,8 @@ STYLES = {
     "diverged": "red",
     "interrupted": "yellow",
     "preempted": "yellow",
+    "starting": "cyan",
+    "queued": "",
 }
 ENDED = ("complete", "diverged", "failed")
 TAILS = (1 << 14, 1 << 17, 1 << 20)  # bytes of a metrics file's end, as many as it takes
@@ -38,11 +41,13 @@ class Seen:
 
     Attributes:
         run: its folder.
-        state: as in `ledger.STATES`; `interrupted` if it was killed, `waiting` if nobody has begun.
+        state: as in `ledger.STATES`; `interrupted` if it was killed, `waiting` if nobody has begun;
+            `queued` or `starting` if its SLURM job is.
         left: whether the sweep would still train it.
         epochs: how many it is to be trained.
         status: what its folder says, if there is anything.
         holder: who trains it.
+        job: the SLURM job that it was last submitted in.
     """
 
     run: RunDir
@@ -51,16 +56,19 @@ class Seen:
     epochs: int
     status: Mapping[str, Any]
     holder: Holder | None
+    job: Job | None = None
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as it is now; `tended` says whether a living process trains it, or waits for jobs."""
+    """A sweep as it is now; `tended` says whether a living process trains it, or waits for jobs, or
+    SLURM has some; `trouble` why SLURM can't be asked."""
 
     folder: Path
     command: str
     runs: Sequence[Seen]
     tended: bool
+    trouble: str | None = None
 
     def counts(self) -> str:
         """How many runs are in which state, such as `3 complete, 1 failed`."""
@@ -80,17 +88,31 @@ def look(folder: Path) -> Sweep:
     outputs = sweeps.outputs_of(folder, plain)
     held = holders(outputs, plain["members"])
     by = (folder.name, plain["attempt"])
+    jobs, trouble = _jobs(folder)
     runs = [
-        _see(RunDir(outputs, run_id), one["config"], held.get(run_id), *by)
+        _see(RunDir(outputs, run_id), one["config"], held.get(run_id), jobs.get(run_id), *by)
         for run_id, one in plain["members"].items()
     ]
-    tended = any(one.holder and one.left for one in runs)
+    tended = any(one.left and (one.holder or (one.job and one.job.live)) for one in runs)
     tended = tended or any(one.sweep == folder.name for one in living(outputs))
-    return Sweep(folder, shlex.join(plain["command"]), runs, tended)
+    return Sweep(folder, shlex.join(plain["command"]), runs, tended, trouble)
+
+
+def _jobs(folder: Path) -> tuple[dict[str, Job], str | None]:
+    """SLURM's jobs by run id, and why it can't say."""
+    try:
+        return slurm.states(slurm.batches(folder)), None
+    except SlurmError as error:
+        return {}, str(error)
 
 
 def _see(
-    run: RunDir, config: Mapping[str, Any], holder: Holder | None, sweep: str, attempt: int
+    run: RunDir,
+    config: Mapping[str, Any],
+    holder: Holder | None,
+    job: Job | None,
+    sweep: str,
+    attempt: int,
 ) -> Seen:
     status = ledger.read_status(run) or {}
     state = status.get("state", "waiting")
@@ -103,7 +125,10 @@ def _see(
             state = "interrupted"
         elif state in ENDED:  # in another sweep, or attempt
             state = "waiting"
-    return Seen(run, state, not done, config["trainer"]["epochs"], status, None if done else holder)
+        if job and job.live and not holder:
+            state = "starting" if not job.queued else "queued" if state == "waiting" else state
+    epochs, holder = config["trainer"]["epochs"], None if done else holder
+    return Seen(run, state, not done, epochs, status, holder, job)
 
 
 def show(
@@ -134,8 +159,21 @@ def show(
     console.print(f"\n{sweep.folder.name}: {sweep.counts()}")
     for line in table.causes([_result(one) for one in sweep.runs if one.state in ENDED]):
         console.print(line, style="yellow", soft_wrap=True)
-    for line in _next(sweep):
+    for line in [*_deaths(sweep), *_next(sweep)]:
         console.print(line, soft_wrap=True)
+
+
+def _deaths(sweep: Sweep) -> list[str]:
+    """Jobs that are over, with runs that they should have trained: what they have said last."""
+    dead = {
+        one.job.name: one.job for one in sweep.runs if one.left and one.job and not one.job.live
+    }
+    lines = [f"SLURM can't be asked: {sweep.trouble}"] if sweep.trouble else []
+    for job in dead.values():
+        said = slurm.last_lines(job.log)
+        lines.append(f"{job.where()}: {job.state}{f'; {job.log} ends:' if said else ''}")
+        lines += [f"    {line}" for line in said]
+    return lines
 
 
 def _list(folders: Sequence[Path], width: int) -> "Table":
@@ -171,14 +209,16 @@ def _members(sweep: Sweep) -> "Table":
     found.add_column("state", no_wrap=True)
     rows = [last_values(one.run.metrics) if one.status else {} for one in sweep.runs]
     scores = _scores(rows)
-    for title in ("epoch", *scores.values()):
+    ends = [_left(one, row) for one, row in zip(sweep.runs, rows, strict=True)]
+    timed = any(ends)
+    for title in ("epoch", *scores.values(), *["left"] * timed):
         found.add_column(title, justify="right", no_wrap=True)
     found.add_column("where, when", no_wrap=True)
     now = datetime.now(UTC)
-    for one, row in zip(sweep.runs, rows, strict=True):
+    for one, row, end in zip(sweep.runs, rows, ends, strict=True):
         state = Text(one.state, STYLES.get(one.state, ""))
         known = {} if one.state == "waiting" else row
-        cells = [_score(known.get(key), key) for key in scores]
+        cells = [_score(known.get(key), key) for key in scores] + [end or "–"] * timed
         found.add_row(one.run.run_id, state, _epoch(one, known), *cells, _where(one, now))
     return found
 
@@ -210,7 +250,21 @@ def _epoch(one: Seen, row: Mapping[str, Any]) -> str:
     return "–" if reached is None else f"{round(reached, 1):g}/{one.epochs}"
 
 
+def _left(one: Seen, row: Mapping[str, Any]) -> str:
+    """How long a run in training will take, from the epochs since it began or went on."""
+    since = one.status.get("since")
+    if not one.holder or not since or "epoch" not in row:
+        return ""
+    written = datetime.fromtimestamp(one.run.metrics.stat().st_mtime, UTC)
+    took = (written - datetime.fromisoformat(since["time"])).total_seconds()
+    done = row["epoch"] - since["epoch"]
+    return span(took / done * (one.epochs - row["epoch"])) if done > 0 else ""
+
+
 def _where(one: Seen, now: datetime) -> str:
+    if one.job and one.job.live and one.left:
+        again = one.job.queued and one.state != "queued"
+        return f"{'queued again: ' if again else ''}{one.job.where()}"
     if one.holder:
         return f"{one.holder.host}:{one.holder.pid}"
     if one.state == "waiting" or "updated" not in one.status:
@@ -220,11 +274,16 @@ def _where(one: Seen, now: datetime) -> str:
 
 def ago(seconds: float) -> str:
     """An age in words, such as `3 min ago`."""
+    return f"{span(seconds)} ago" if seconds >= 1 else "now"
+
+
+def span(seconds: float) -> str:
+    """A time in words, such as `3 min`."""
     for length, unit in SPANS:
         if seconds >= length:
             count = int(seconds // length)
-            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
-    return "now"
+            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''}"
+    return "0 s"
 
 
 def _result(one: Seen) -> dict[str, Any]:
@@ -238,6 +297,10 @@ def _next(sweep: Sweep) -> list[str]:
         lines.append(f"go on:  actsweep resume {name}")
     if any(one.state == "failed" for one in sweep.runs) and not sweep.tended:
         lines.append(f"retry:  actsweep retry {name}")
+    if any(one.job and one.job.live for one in sweep.runs):
+        lines.append(f"stop:   actsweep cancel {name}")
+    elif not any(one.left for one in sweep.runs):
+        lines.append(f"table:  actsweep table {name}")
     return lines
 
 

@@ -96,13 +96,14 @@ def _prepare(turn: Turn, place: Place) -> Results:
     """Make every member's folder ready; the results of those for which that failed."""
     by = {"sweep": place.sweep, "attempt": place.attempt}
     unfit: Results = {}
-    for member in turn.members:
+    for index, member in enumerate(turn.members):
         folder = folder_of(member.config)
         try:
             if turn.start is None:
                 ledger.prepare(folder, config.to_dict(member.config), **by)
             else:
-                ledger.reopen(folder, turn.start.step, **by)
+                rows = turn.start.rows[index]
+                ledger.reopen(folder, turn.start.step, rows[-1].epoch if rows else 0.0, **by)
         except OSError as error:
             report(error, [member.run_id])
             unfit[member.run_id] = failed(member.config, error)
