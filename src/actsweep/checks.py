@@ -17,6 +17,7 @@ from actsweep.schema import (
     PRECISIONS,
     RERUNS,
     SCHEDULES,
+    SLURM_REQUEUE_S,
     DepthConfig,
     RunConfig,
     TrainerConfig,
@@ -268,7 +269,11 @@ def _check_rest(run: RunConfig) -> None:
 
 def _check_slurm(run: RunConfig) -> None:
     slurm = run.slurm
-    _at_least("slurm.hours", slurm.hours, 0, "slurm.hours=4", strict=True)
+    # SLURM warns a job up to a minute too early; at least half its time is for training.
+    least = 2 * (run.trainer.grace_s + SLURM_REQUEUE_S + 60) / 3600
+    if not least <= slurm.hours < math.inf:
+        allowed = f"at least {least:.2g}, with trainer.grace_s={run.trainer.grace_s:g}"
+        raise bad_value("slurm.hours", slurm.hours, allowed, "slurm.hours=4")
     _at_least("slurm.gpus", slurm.gpus, 0, "slurm.gpus=1")
     for key, example in (("nodes", 1), ("cpus", 4), ("max_parallel", 8)):
         value = getattr(slurm, key)

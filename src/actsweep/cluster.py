@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -33,37 +34,34 @@ def train(plan: Plan) -> int:
         UserError: SLURM doesn't take the jobs, or the data can't be prepared; nothing is submitted.
     """
     asked = plan.packs[0][0].slurm
-    jobs = _left(plan)
-    if jobs:
-        try:
-            _submit(plan, jobs)
-        except SlurmError as error:
-            raise UserError(f"hydra/launcher=slurm: {error}{_advice(str(error))}") from error
     name = sweeps.name_of(plan.folder)
+    try:
+        jobs, queued = _left(plan)
+        if queued:
+            print(f"{app.count(queued, 'run')} in jobs that are queued or run already")
+        if jobs:
+            _submit(plan, jobs)
+    except SlurmError as error:
+        raise UserError(f"hydra/launcher=slurm: {error}{_advice(str(error))}") from error
     if jobs and not asked.submit:
         script = slurm.batches(plan.folder)[-1].script
-        print(f"{_counted(jobs)} written; submit:  sbatch {script}")
+        print(f"{_counted(jobs)}, written only; submit:  sbatch {shlex.quote(str(script))}")
         print(f"follow: actsweep status {name}")
         return OK
-    if jobs and not asked.wait:
+    if (jobs or queued) and not asked.wait:
         print(f"follow: actsweep status {name}")
         print(f"stop:   actsweep cancel {name}")
         return OK
     return follow(plan)
 
 
-def _left(plan: Plan) -> list[list[str]]:
-    """The runs that are neither done nor in a job that is queued or runs."""
+def _left(plan: Plan) -> tuple[list[list[str]], int]:
+    """The runs that are neither done nor in a job that is queued or runs; how many are in one."""
     done = {run_id for run_id, one in plan.runs.items() if sweeps.ended(plan, one)}
-    batches = slurm.batches(plan.folder)
-    try:
-        waiting = {run_id for run_id, job in slurm.states(batches).items() if job.live}
-    except SlurmError as error:
-        raise UserError(f"hydra/launcher=slurm: {error}{_advice(str(error))}") from error
-    if already := waiting - done:
-        print(f"{app.count(len(already), 'run')} in jobs that are queued or run already")
+    states = slurm.states(slurm.batches(plan.folder))
+    queued = {run_id for run_id, job in states.items() if job.live} - done
     packs = [[members.run_id(one) for one in pack] for pack in plan.packs]
-    return app.but_for(done | waiting, packs)
+    return app.but_for(done | queued, packs), len(queued)
 
 
 def _counted(jobs: Sequence[Sequence[str]]) -> str:

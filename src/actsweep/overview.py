@@ -126,7 +126,10 @@ def _see(
         elif state in ENDED:  # in another sweep, or attempt
             state = "waiting"
         if job and job.live and not holder:
-            state = "starting" if not job.queued else "queued" if state == "waiting" else state
+            if not job.queued:
+                state = "starting"
+            elif state != "preempted":
+                state = "queued"
     epochs, holder = config["trainer"]["epochs"], None if done else holder
     return Seen(run, state, not done, epochs, status, holder, job)
 
@@ -263,7 +266,7 @@ def _left(one: Seen, row: Mapping[str, Any]) -> str:
 
 def _where(one: Seen, now: datetime) -> str:
     if one.job and one.job.live and one.left:
-        again = one.job.queued and one.state != "queued"
+        again = one.job.queued and one.status
         return f"{'queued again: ' if again else ''}{one.job.where()}"
     if one.holder:
         return f"{one.holder.host}:{one.holder.pid}"
@@ -293,7 +296,8 @@ def _result(one: Seen) -> dict[str, Any]:
 def _next(sweep: Sweep) -> list[str]:
     name = sweeps.name_of(sweep.folder)
     lines = []
-    if any(one.left for one in sweep.runs) and not sweep.tended:
+    dead = any(one.left and not one.holder and one.job and not one.job.live for one in sweep.runs)
+    if dead or (any(one.left for one in sweep.runs) and not sweep.tended):
         lines.append(f"go on:  actsweep resume {name}")
     if any(one.state == "failed" for one in sweep.runs) and not sweep.tended:
         lines.append(f"retry:  actsweep retry {name}")

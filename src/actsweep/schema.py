@@ -22,6 +22,8 @@ RERUNS = ("none", "failed", "diverged", "all")
 MODELS = ("mlp", "cnn")
 DATASETS = ("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "quadratic")
 MAX_SEED = 2**32 - 1
+SLURM_REQUEUE_S = 30.0
+"""Seconds between what a job of SLURM may take to save, and its time limit."""
 
 
 @dataclass

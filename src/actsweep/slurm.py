@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -14,12 +15,13 @@ from typing import Any
 from actsweep import ledger
 from actsweep.config import SlurmConfig
 from actsweep.errors import UserError
+from actsweep.schema import SLURM_REQUEUE_S
 
 SCRIPT_FILE, JOBS_FILE = "job.sbatch", "jobs.json"
-REQUEUE_S = 30.0
-"""Seconds between the end of what a job may take to save, and its time limit."""
 LAST_LINES = 3  # of a log, to say why a job has died
 NOT_YET = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+
+_OF_A_JOB = ("SLURM_", "SRUN_", "SLURMD_")
 
 SCRIPT = """\
 #!/bin/bash
@@ -134,7 +136,7 @@ def options(slurm: SlurmConfig, grace_s: float, jobs: int, log: str) -> dict[str
         "output": log,
         "open-mode": "append",
         "requeue": True,
-        "signal": f"USR2@{math.ceil(grace_s + REQUEUE_S)}",
+        "signal": f"USR2@{math.ceil(grace_s + SLURM_REQUEUE_S)}",
         "time": max(1, math.ceil(slurm.hours * 60)),
         "nodes": slurm.nodes,
         "ntasks-per-node": 1,
@@ -190,7 +192,9 @@ def submit(batch: Batch, cwd: str) -> Batch:
     Raises:
         SlurmError: SLURM doesn't take it.
     """
-    said = _ask("sbatch", "--parsable", f"--chdir={cwd}", str(batch.script))
+    # Submitted from within a job, another one must not inherit what that one was given.
+    own = {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(_OF_A_JOB)}
+    said = _ask("sbatch", "--parsable", f"--chdir={cwd}", str(batch.script), env=own)
     submitted = replace(batch, array=said.strip().partition(";")[0])
     _write_jobs(submitted)
     return submitted
@@ -286,7 +290,7 @@ def cancel(jobs: Iterable[str]) -> None:
     _ask("scancel", *jobs)
 
 
-def _ask(*command: str) -> str:
+def _ask(*command: str, env: Mapping[str, str] | None = None) -> str:
     """What one of SLURM's commands prints."""
     try:
         done = subprocess.run(

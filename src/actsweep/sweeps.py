@@ -91,7 +91,7 @@ class Plan:
 def freeze(plan: Plan, launch: DictConfig) -> None:
     """Write a sweep's plan, and with it Hydra's config, so that it can be launched again."""
     plan.write()
-    OmegaConf.save(launch, plan.folder / LAUNCH_FILE)
+    ledger.write_atomic(plan.folder / LAUNCH_FILE, OmegaConf.to_yaml(launch))
 
 
 def new_plan(
@@ -298,6 +298,8 @@ def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
     from actsweep.writers.wandb_support import hint_lines
 
     states, name = {r["state"] for r in results}, name_of(plan.folder)
+    if any("busy" in r for r in results) and exit_code(list(states - {"running"})) != PREEMPTED:
+        return [f"others are at it:  actsweep status {name}"]
     if states & {"preempted", "running"}:
         return [f"go on:  actsweep resume {name}   (or the same command again)"]
     lines = [f"retry:  actsweep retry {name}"] * ("failed" in states)
