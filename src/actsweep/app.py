@@ -255,14 +255,20 @@ def but_for(run_ids: Collection[str], jobs: Jobs) -> list[list[str]]:
 def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
     """Wait for the runs that other processes are training; take over what they leave behind."""
     busy = {run_id: plan.runs[run_id] for run_id, r in results.items() if "busy" in r}
-    if not busy or not plan.packs[0][0].pack.wait:
+    if not busy:
         return []
-    who = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
-    log.warning("waiting for %s, in training by %s", count(len(busy), "run"), "; ".join(who))
-    while holders(plan.outputs, busy):
-        time.sleep(POLL_SECONDS)
+    waits = plan.packs[0][0].pack.wait
+    if waits:
+        who = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
+        log.warning("waiting for %s, in training by %s", count(len(busy), "run"), "; ".join(who))
+        while holders(plan.outputs, busy):
+            time.sleep(POLL_SECONDS)
     results |= {run_id: done for run_id, one in busy.items() if (done := sweeps.ended(plan, one))}
-    return but_for({run_id for run_id, r in results.items() if "busy" not in r}, jobs)
+    return (
+        []
+        if not waits
+        else but_for({run_id for run_id, r in results.items() if "busy" not in r}, jobs)
+    )
 
 
 def train(folder: Path, run_ids: Sequence[str], *, alone: bool) -> list[dict[str, Any]]:

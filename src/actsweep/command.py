@@ -18,6 +18,7 @@ GROUPS = {
     "experiment": "tutorial3",
     "debug": "default",
 }
+OPEN = r"slurm\.extra\b"  # a group to which keys may be added
 _MULTIRUN = ("-m", "--multirun")
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
 
@@ -34,12 +35,15 @@ def for_hydra(words: Iterable[str]) -> list[str]:
 
 
 def expand(override: str) -> list[str]:
-    """One override as Hydra takes it: `depth=7` picks the option `uniform` with so many layers.
+    """One override as Hydra takes it: `depth=7` picks the option `uniform` with so many layers;
+    `slurm.extra.qos=long` adds a key where any may stand.
 
     Raises:
         UserError: a list, a number or null where a group's option is wanted.
     """
     group, _, value = override.partition("=")
+    if re.match(OPEN, group):
+        return [f"++{override}"]
     if group == "depth" and re.fullmatch(r"[+-]?\d+", value):
         return ["depth=uniform", f"depth.layers={int(value)}"]
     several = group == "callbacks" and value.startswith("[")
@@ -55,6 +59,8 @@ def as_typed(overrides: Iterable[str]) -> list[str]:
         layers = re.fullmatch(r"depth\.layers=(-?\d+)", word)
         if layers and typed and typed[-1] == "depth=uniform":
             typed[-1] = f"depth={layers[1]}"
+        elif re.match(rf"\+\+{OPEN}", word):
+            typed.append(word[2:])
         else:
             typed.append(word)
     return typed

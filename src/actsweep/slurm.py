@@ -33,8 +33,9 @@ export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 srun --kill-on-bad-exit=1 {command} "$SLURM_ARRAY_TASK_ID"
 code=$?
 # Preempted, or the time is up: queue this job again. If somebody cancelled it, it isn't RUNNING.
-if [ $code = 75 ] && [ "$(squeue --noheader --job "$SLURM_JOB_ID" --format %T)" = RUNNING ]; then
-    scontrol requeue "$SLURM_JOB_ID"
+job="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
+if [ $code = 75 ] && [ "$(squeue --noheader --job "$job" --format %T)" = RUNNING ]; then
+    scontrol requeue "$job"
 fi
 exit $code
 """
@@ -306,6 +307,12 @@ def _ask(*command: str, env: Mapping[str, str] | None = None) -> str:
     except subprocess.TimeoutExpired as error:
         raise SlurmError(f"{command[0]}: no answer within {error.timeout:g} s") from error
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-        raise SlurmError(re.sub(r"^(\w+: )?(error: )?", f"{command[0]}: ", said[-1], count=1))
+        raise SlurmError(f"{command[0]}: {_complaint(done.stderr or done.stdout, done.returncode)}")
     return done.stdout
+
+
+def _complaint(said: str, code: int) -> str:
+    """What a command that has failed says, in one line."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line) for line in said.strip().splitlines()]
+    kept = dict.fromkeys(line for line in lines if line and not line.startswith("Try "))
+    return "; ".join(kept) or f"exit code {code}"
