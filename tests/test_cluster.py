@@ -231,16 +231,8 @@ def test_a_job_of_higher_priority(
 def test_the_time_is_up(env: dict[str, str], project: Path) -> None:
     """A job whose time ends is queued again, as often as it takes."""
     outputs = project / "outputs"
-    limits = "slurm.extra={time: 1, signal: USR2@10}"
-    words = (
-        "-m",
-        "act=relu",
-        *SMALL,
-        "trainer.patience=null",
-        "trainer.epochs=700",
-        "trainer.save_every_s=0",
-        limits,
-    )
+    limits = "slurm.extra={time: 1, signal: USR2@25}"
+    words = ("-m", "act=relu", *SMALL, "trainer.patience=null", "trainer.epochs=1400", limits)
     code, out, err = ask(project, "train.py", *words, "trainer.save_every_s=0", *SLURM, **env)
     assert code == app.OK, out + err
     (run_id,) = sweeps.read_plan(sweep_in(outputs)).runs

@@ -148,7 +148,7 @@ def options(slurm: SlurmConfig, grace_s: float, jobs: int, log: str) -> dict[str
         "account": slurm.account,
     }
     asked |= {key.replace("_", "-"): value for key, value in slurm.extra.items()}
-    return {key: value for key, value in asked.items() if value not in (None, False)}
+    return {k: v for k, v in asked.items() if v is not None and v is not False}
 
 
 def write(sweep: Path, jobs: Sequence[Sequence[str]], slurm: SlurmConfig, grace_s: float) -> Batch:
@@ -300,7 +300,8 @@ def _ask(*command: str, env: Mapping[str, str] | None = None) -> str:
             text=True,
             check=False,
             timeout=120,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C is ours
+            env=env,
         )
     except FileNotFoundError as error:
         raise SlurmError(f"{command[0]}: no such command; is this a machine with SLURM?") from error

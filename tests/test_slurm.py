@@ -1,0 +1,352 @@
+"""What sbatch is asked for, what squeue and sacct are understood to say; without a cluster."""
+
+import dataclasses
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_app import Train, logging_as_before, train  # noqa: F401
+from test_run import make
+
+from actsweep import app, cluster, ledger, slurm, sweeps
+from actsweep.config import SlurmConfig
+from actsweep.errors import UserError
+from actsweep.slurm import Batch, SlurmError
+
+JOBS = [["a", "b"], ["c"]]
+Command = Callable[[str, str], None]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Puts a shell script of that name in front of all others; it notes how it was called."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def put(name: str, body: str) -> None:
+        file = folder / name
+        file.write_text(f'#!/bin/bash\necho "$@" >> {folder}/{name}.calls\n{body}\n')
+        file.chmod(0o755)
+
+    return put
+
+
+def options(**given: Any) -> dict[str, Any]:
+    return slurm.options(SlurmConfig(**given), 30.0, 3, "log")
+
+
+def test_what_sbatch_is_asked_for() -> None:
+    plain = options()
+    assert plain == {
+        "job-name": "actsweep",
+        "array": "0-2",
+        "output": "log",
+        "open-mode": "append",
+        "requeue": True,
+        "signal": "USR2@60",
+        "time": 240,
+        "nodes": 1,
+        "ntasks-per-node": 1,
+        "cpus-per-task": 4,
+        "gpus-per-node": 1,
+    }
+    asked = options(
+        partition="gpu",
+        account="me",
+        hours=0.51,
+        gpus=0,
+        mem_gb=1.5,
+        max_parallel=2,
+        extra={"job_name": "mine", "exclusive": True, "requeue": None, "qos": "long", "nodes": 0},
+    )
+    own = {"partition": "gpu", "account": "me", "time": 31, "mem": "1536M", "array": "0-2%2"}
+    more = {"job-name": "mine", "exclusive": True, "qos": "long", "nodes": 0}
+    gone = ("gpus-per-node", "requeue")
+    assert asked == {k: v for k, v in (plain | own | more).items() if k not in gone}
+
+
+def test_the_script(tmp_path: Path) -> None:
+    """Its options are read by sbatch as by a shell, its paths may hold anything; bash takes it."""
+    sweep = tmp_path / "it's 100 % mine"
+    sweep.mkdir()
+    conf = SlurmConfig(setup=["echo ready", "module() { :; }"], extra={"comment": "two words"})
+    batch = slurm.write(sweep, JOBS, conf, 30.0)
+    text = batch.script.read_text()
+    assert "\n#SBATCH --comment='two words'\n" in text
+    assert "\n#SBATCH --requeue\n" in text
+    assert "100 %% mine" in text.split("--output=")[1].splitlines()[0]
+    assert "\necho ready\nmodule() { :; }\n" in text
+    assert subprocess.run(["bash", "-n", str(batch.script)], check=False).returncode == 0
+    second = slurm.write(sweep, [["c"]], conf, 30.0)
+    assert [one.folder.name for one in slurm.batches(sweep)] == ["1", "2"]
+    assert slurm.batches(sweep) == [batch, second]
+    (sweep / "slurm" / "2" / "jobs.json").write_text("{")
+    with pytest.raises(UserError, match=r"2/jobs\.json: can't be read"):
+        slurm.batches(sweep)
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "again"),
+    [
+        (75, "RUNNING", True),
+        (75, "COMPLETING", False),
+        (1, "RUNNING", False),
+        (0, "RUNNING", False),
+    ],
+)
+@pytest.mark.parametrize("script", ["job", "array", "sweep"])
+def test_which_jobs_are_queued_again(
+    script: str, code: int, state: str, again: bool, tmp_path: Path, command: Command
+) -> None:
+    """Those that a signal has ended, unless they were cancelled; the one task, not its array."""
+    command("srun", f"exit {code}")
+    command("squeue", f"echo {state}")
+    command("scontrol", "")
+    file = Path(__file__).parents[1] / "slurm" / f"{script}.sbatch"
+    if script == "job":
+        file = slurm.write(tmp_path, JOBS, SlurmConfig(), 30.0).script
+    env = {**os.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "9"}
+    assert subprocess.run(["bash", str(file), "act=relu"], env=env, check=False).returncode == code
+    name = "9" if script == "sweep" else "7_1"
+    calls = tmp_path / "bin" / "scontrol.calls"
+    assert (calls.read_text() if calls.exists() else "") == (f"requeue {name}\n" if again else "")
+    if code == 75:
+        assert f"--job {name} " in (tmp_path / "bin" / "squeue.calls").read_text()
+
+
+def batch_in(tmp_path: Path, array: str | None = "7") -> Batch:
+    return Batch(tmp_path, [["a"], ["b", "c"], ["d"], ["e"]], array)
+
+
+def test_what_slurm_knows(tmp_path: Path, command: Command) -> None:
+    command(
+        "squeue", "echo '7_0|RUNNING|n1|None'; echo '7_1|PENDING||Priority'; echo '70_3|PENDING||x'"
+    )
+    command("sacct", "echo '7_2|OUT_OF_MEMORY|n0'; echo '7_[3-4,9%2]|CANCELLED by 0|None assigned'")
+    (tmp_path / "2.log").write_text("first\n\nhalf\rwhole\nsecond\nlast\n")
+    found = slurm.states([batch_in(tmp_path), batch_in(tmp_path, None)])
+    assert [found["a"].where(), found["b"].where()] == ["job 7_0 on n1", "job 7_1 (Priority)"]
+    assert [found[key].live for key in "abde"] == [True, True, False, False]
+    assert [found[key].queued for key in "abde"] == [False, True, False, False]
+    assert found["b"] is found["c"]
+    said = f"job 7_2 on n0: OUT_OF_MEMORY; the last of {tmp_path}/2.log: whole | second | last"
+    assert found["d"].death() == said
+    assert found["e"].death() == "job 7_3: CANCELLED"
+    command("sacct", "exit 1")
+    assert slurm.states([batch_in(tmp_path)])["d"].state == "GONE"
+    command("squeue", "echo 'squeue: error: no answer' >&2; exit 1")
+    with pytest.raises(SlurmError, match=r"^squeue: no answer$"):
+        slurm.states([batch_in(tmp_path)])
+    assert slurm.states([]) == {}
+
+
+def test_a_run_counts_for_the_job_it_was_last_submitted_in(
+    tmp_path: Path, command: Command
+) -> None:
+    command("squeue", "echo '8_0|RUNNING|n1|None'")
+    command("sacct", "")
+    found = slurm.states([batch_in(tmp_path, "7"), Batch(tmp_path, [["b"]], "8")])
+    assert (found["b"].name, found["c"].name) == ("8_0", "7_1")
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> sweeps.Plan:
+    outputs = tmp_path / "outputs"
+    runs = [make(outputs, seed=seed) for seed in (0, 1)]
+    plan = sweeps.new_plan(outputs / "sweeps" / "mine", [[one] for one in runs], [[["a"]], [["b"]]])
+    plan.write()
+    return plan
+
+
+def end(plan: sweeps.Plan, state: str = "complete") -> None:
+    """All runs of a sweep, as their jobs would leave them."""
+    for run_id, one in plan.runs.items():
+        folder = ledger.folder_of(one)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        ledger.write_status(folder, state, step=1, epoch=1, sweep="mine", attempt=1)
+        ledger.write_json(folder.summary, {"run_id": run_id, "state": state, "act": "relu"})
+
+
+def test_following_goes_on_when_slurm_is_away(
+    plan: sweeps.Plan,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(cluster, "POLL_S", 0.01)
+    command("sacct", "echo '7_0|COMPLETED|n0'; echo '7_1|COMPLETED|n0'")
+    command("sbatch", "echo 7")
+    away = 'n=$(wc -l < "$0.calls"); [ $n = 2 ] && { echo down >&2; exit 1; }\n'
+    command("squeue", f"{away}[ $n -lt 4 ] && echo '7_0|RUNNING|n0|None'; exit 0")
+    answer = slurm.states
+
+    def states(batches: Any) -> Any:
+        found = answer(batches)
+        if found and not any(job.live for job in found.values()):
+            end(plan)
+        return found
+
+    monkeypatch.setattr(slurm, "states", states)
+    assert cluster.train(plan) == app.OK
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("2 runs in 2 jobs: array 7 of SLURM; logs: ")
+    assert out[1:3] == ["[0/2 runs] 1 job running", "[2/2 runs] all jobs over"]
+    assert "squeue: down; asking again" in caplog.text
+    assert json.loads((plan.folder / "slurm" / "1" / "jobs.json").read_text())["array"] == "7"
+
+
+def test_a_job_submits_without_what_it_was_given(
+    plan: sweeps.Plan, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("sbatch", 'env > "$0.env"; echo 7')
+    for key in ("SLURM_MEM_PER_NODE", "SRUN_CPUS_PER_TASK", "SLURM_CONF", "OWN"):
+        monkeypatch.setenv(key, "x")
+    batch = slurm.write(plan.folder, JOBS, SlurmConfig(), 30.0)
+    slurm.submit(batch, plan.cwd)
+    env = (Path(os.environ["PATH"].partition(":")[0]) / "sbatch.env").read_text().splitlines()
+    assert {"OWN=x", "SLURM_CONF=x"} <= {*env}
+    assert not [line for line in env if line.startswith(("SLURM_MEM", "SRUN_"))]
+
+
+def test_data_are_prepared_once_before_anything_is_submitted(
+    plan: sweeps.Plan, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actsweep.data import prepare
+
+    asked = []
+
+    def refuse(name: str, folder: Path | None, say: Any) -> None:
+        asked.append((name, folder))
+        raise UserError("no network")
+
+    monkeypatch.setattr(prepare, "prepare", refuse)
+    command("sbatch", "echo 7")
+    command("squeue", "")
+    plan = dataclasses.replace(plan)
+    for (one,) in plan.packs:
+        one.data.name, one.data.dir = "mnist", "here"
+    with pytest.raises(UserError, match="no network"):
+        cluster.train(plan)
+    assert asked == [("mnist", Path("here"))]
+    assert not (plan.folder / "slurm").exists()
+
+
+def test_a_refusal_leaves_nothing_and_says_what_to_type(
+    plan: sweeps.Plan, command: Command
+) -> None:
+    command("squeue", "")
+    command(
+        "sbatch", "echo 'sbatch: error: Invalid generic resource (gres) specification' >&2; exit 1"
+    )
+    with pytest.raises(
+        UserError, match=r"^hydra/launcher=slurm: sbatch: Invalid .*slurm.gpus=0 where"
+    ):
+        cluster.train(plan)
+    assert slurm.batches(plan.folder) == []
+
+
+def test_without_slurm(plan: sweeps.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(
+        UserError, match=r"^hydra/launcher=slurm: sbatch: no such command; .*launcher=basic"
+    ):
+        cluster.train(plan)
+    with pytest.raises(UserError, match=r"^mine: no job of it is queued or runs"):
+        cluster.cancel(plan.folder)
+
+
+def test_a_job_that_isnt_there(plan: sweeps.Plan) -> None:
+    with pytest.raises(UserError, match=r"slurm: has no submission 3"):
+        cluster.job(plan.folder, 3, 0)
+    slurm.write(plan.folder, JOBS, SlurmConfig(), 30.0)
+    with pytest.raises(UserError, match=r"has no job 2; it has 0 to 1"):
+        cluster.job(plan.folder, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("slow", "ahead", "code"),
+    [(True, False, app.SOME_FAILED), (True, True, app.PREEMPTED), (False, False, app.PREEMPTED)],
+)
+def test_a_job_that_gets_nowhere_isnt_queued_again(
+    slow: bool, ahead: bool, code: int, plan: sweeps.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for one that hadn't much time: that wasn't its fault."""
+    end(plan, "preempted")
+    monkeypatch.setattr(app, "FRUITLESS_S", -1.0 if slow else 600.0)
+
+    def cut_short(folder: Path, run_ids: list[str], *, alone: bool) -> list[dict]:
+        (run_id,) = run_ids
+        folder_of = ledger.folder_of(plan.runs[run_id])
+        ledger.write_status(folder_of, "preempted", step=1 + ahead, epoch=1)
+        return [sweeps.cut_short(plan, plan.runs[run_id])]
+
+    monkeypatch.setattr(app, "train", cut_short)
+    assert app.train_job(plan, [next(iter(plan.runs))]) == code
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("act=relu",), "hydra/launcher=slurm: submits sweeps; type python train.py -m …"),
+        (
+            ("-m", "slurm.hours=0.01"),
+            "slurm.hours=0.01: must be at least 0.067, with trainer.grace_s=30",
+        ),
+        (("-m", "slurm.nodes=2"), "slurm.nodes=2: must be 1, but for trainer.distributed=slurm"),
+        (("-m", "slurm.gpus=-1"), "slurm.gpus=-1: must be a number of at least 0"),
+        (("-m", "slurm.cpus=1,2"), "slurm.cpus=1,2: must be one value, for all jobs of the sweep"),
+        (("-m", "slurm.mem=3"), "slurm.mem: no such key"),
+        (("-m", "slurm.cpus=two"), "slurm.cpus=two"),
+    ],
+)
+def test_mistakes(words: tuple[str, ...], line: str, train: Train, tmp_path: Path) -> None:  # noqa: F811
+    code, out, err = train("hydra/launcher=slurm", *words)
+    assert (code, out) == (app.BAD_INPUT, "")
+    assert err.startswith(f"error: {line}"), err
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_another_sweeper(train: Train) -> None:  # noqa: F811
+    code, _, err = train("hydra/launcher=slurm", "-m", "hydra/sweeper=basic")
+    assert (code, err.count("\n")) == (app.BAD_INPUT, 1)
+    assert err.startswith("error: hydra/launcher=slurm: needs hydra/sweeper=pack; ")
+
+
+def test_extra_takes_any_option(train: Train, command: Command, tmp_path: Path) -> None:  # noqa: F811
+    command("squeue", "")
+    words = ("-m", "hydra/launcher=slurm", "slurm.submit=false", "slurm.extra.qos=long")
+    assert train(*words, "slurm.extra={gpu-bind: closest}").code == app.OK
+    (script,) = (tmp_path / "outputs").glob("sweeps/*/slurm/1/job.sbatch")
+    assert "#SBATCH --qos=long\n#SBATCH --gpu-bind=closest\n" in script.read_text()
+
+
+def test_a_site_keeps_its_own(train: Train, command: Command, tmp_path: Path) -> None:  # noqa: F811
+    """conf/local/default.yaml is ignored by git."""
+    root = Path(__file__).parents[1]
+    said = subprocess.run(["git", "check-ignore", "conf/local/default.yaml"], cwd=root, check=False)
+    assert said.returncode == 0 or not (root / ".git").exists()
+    (tmp_path / "own" / "local").mkdir(parents=True)
+    (tmp_path / "own" / "local" / "default.yaml").write_text(
+        "# @package _global_\nslurm:\n  partition: mine\n  setup: [module load cuda]\n"
+        "  extra: {qos: long}\n"
+    )
+    command("squeue", "")
+    words = (
+        "-m",
+        "hydra/launcher=slurm",
+        "slurm.submit=false",
+        "--config-dir",
+        str(tmp_path / "own"),
+    )
+    assert train(*words).code == app.OK
+    (script,) = (tmp_path / "outputs").glob("sweeps/*/slurm/1/job.sbatch")
+    text = script.read_text()
+    assert "#SBATCH --partition=mine\n" in text
+    assert "#SBATCH --qos=long\n" in text
+    assert "\nmodule load cuda\n" in text
