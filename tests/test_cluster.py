@@ -360,8 +360,9 @@ def test_a_plain_array(cluster: Cluster, env: dict[str, str], project: Path) -> 
     assert sweep_in(outputs).name == f"slurm-{array}"
     assert [row["state"] for row in ledger.read_members_csv(sweep_in(outputs))] == ["complete"] * 4
     assert sum(log.count("epoch 2/2  1 complete") for log in logs) == 4, logs
-    ends = cluster.ask("sacct", "-XnPj", array, "-o", "State").split()
-    assert ends == ["COMPLETED"] * 3, logs
+    ends = lambda: cluster.ask("sacct", "-XnPj", array, "-o", "State").split()  # noqa: E731
+    wait(lambda: "RUNNING" not in ends(), 20)  # the accounts are a little late
+    assert ends() == ["COMPLETED"] * 3, logs
 
 
 def test_a_sweep_from_within_a_job(cluster: Cluster, env: dict[str, str], project: Path) -> None:
