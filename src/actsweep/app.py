@@ -25,6 +25,7 @@ from actsweep.errors import UserError
 from actsweep.explain import explain
 from actsweep.signals import Interrupted, watch
 from actsweep.sweeps import BAD_INPUT, INTERRUPTED, OK, PREEMPTED, SOME_FAILED, Plan, Result
+from actsweep.together import Lost, place_of, together
 
 log = logging.getLogger(__name__)
 details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
@@ -62,7 +63,7 @@ def guarded(action: Callable[[], int]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves the telling to us
     set_up_process()
     try:
-        return action()
+        return _unless_lost(action)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from what is saved", file=sys.stderr)
         return INTERRUPTED if watch.asked in (None, signal.SIGINT) else PREEMPTED
@@ -73,6 +74,25 @@ def guarded(action: Callable[[], int]) -> int:
             traceback.print_exception(error)
         print(f"error: {explain(error)}", file=sys.stderr)
         return BAD_INPUT if _is_input(error) else SOME_FAILED
+
+
+def _unless_lost(action: Callable[[], int]) -> int:
+    """Do it; a process that has lost others ends without waiting for them."""
+    code: Any = SOME_FAILED
+    try:
+        code = action()
+    except SystemExit as end:
+        code = end.code
+        raise
+    except Lost as error:  # in a process that follows
+        print(f"process {together.rank} of {together.count}: {error}", file=sys.stderr)
+        code = PREEMPTED
+    finally:
+        if together.lost:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else SOME_FAILED)
+    return code
 
 
 def set_up_process() -> None:
@@ -144,6 +164,8 @@ def _alone(cfg: DictConfig, hydra: Any) -> int:
         sweeps.discard(folder)
         show_plan([[only]])
         return OK
+    if not leads(only):
+        return follow(only)
     plan = sweeps.new_plan(folder, [[only]], [[overrides]])
     whole = OmegaConf.create({**cfg, "hydra": OmegaConf.to_container(hydra)})
     # With these `actsweep resume` will go on: one run is trained here, whatever the launcher.
@@ -202,6 +224,8 @@ def train_job(plan: Plan, run_ids: Sequence[str]) -> int:
     Raises:
         UserError: every run was refused: nothing has started.
     """
+    if not leads(plan.packs[0][0]):
+        return follow(plan.packs[0][0])
     launch = lambda jobs: [train(plan.folder, job, alone=True) for job in jobs]  # noqa: E731
     began, before = time.monotonic(), _progress(plan, run_ids)
     results = _work_off(plan, [run_ids], launch)
@@ -216,6 +240,27 @@ def train_job(plan: Plan, run_ids: Sequence[str]) -> int:
     return code
 
 
+def leads(one: RunConfig) -> bool:
+    """Whether this process plans and writes; the others of those that train together `follow`.
+
+    Raises:
+        UserError: the config asks for several processes where there can't be.
+    """
+    return place_of(one.trainer)[0] == 0
+
+
+def follow(one: RunConfig) -> int:
+    """Train what the process that leads says, and as it says, until it is done; the exit code."""
+    logging.disable()
+    with watch.patience():  # the process that leads has been told as well, and decides
+        together.join(one.trainer)
+        from actsweep import run
+
+        run.follow()
+        together.leave()
+    return OK
+
+
 def _progress(plan: Plan, run_ids: Sequence[str]) -> list[tuple[Any, Any]]:
     """What changes when runs get ahead."""
     found = [ledger.read_status(ledger.folder_of(plan.runs[run_id])) or {} for run_id in run_ids]
@@ -224,6 +269,11 @@ def _progress(plan: Plan, run_ids: Sequence[str]) -> list[tuple[Any, Any]]:
 
 def _work_off(plan: Plan, jobs: Jobs, launch: Callable[[Jobs], Ends]) -> dict[str, Result]:
     """Train what the runs of some jobs have left, and what others were training; all results."""
+    with together.leading(plan.packs[0][0].trainer):
+        return _work_off_leading(plan, jobs, launch)
+
+
+def _work_off_leading(plan: Plan, jobs: Jobs, launch: Callable[[Jobs], Ends]) -> dict[str, Result]:
     runs = {run_id: plan.runs[run_id] for job in jobs for run_id in job}
     results = {i: done for i, one in runs.items() if (done := sweeps.ended(plan, one))}
     jobs = but_for(results, jobs)

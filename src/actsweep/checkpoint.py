@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from actsweep.ledger import remove
+from actsweep.together import together
 
 Flat = dict[str, np.ndarray]
 
@@ -70,9 +71,7 @@ def save(folder: Path, step: int, flat: Flat, metadata: dict[str, Any], keep: in
         vectors, layout = _join(flat)
         about = {**metadata, "layout": layout}
         about["sha256"] = digest(flat, about)
-        context = ocp.Context()
-        context.array.saving.use_compression = False  # weights are noise: it would gain little
-        with context:
+        with _own_affair():
             ocp.save(fresh, vectors, custom_metadata=about)
         for path in [*fresh.rglob("*"), fresh]:
             _flush(path)
@@ -106,7 +105,7 @@ def metadata(folder: Path, step: int) -> dict[str, Any]:
     from orbax.checkpoint import v1 as ocp
 
     own = folder.absolute() / _folder(step)
-    with _explained(own):
+    with _explained(own), _own_affair():
         return dict(ocp.metadata(own).custom_metadata or {})
 
 
@@ -123,13 +122,35 @@ def load(folder: Path, step: int) -> tuple[Flat, dict[str, Any]]:
 
     own = folder.absolute() / _folder(step)
     about = metadata(folder, step)
-    with _explained(own):
+    with _explained(own), _own_affair():
         vectors = {name: np.asarray(leaf) for name, leaf in ocp.load(own).items()}
         flat = _part(vectors, about["layout"])
     if about.pop("sha256", None) != digest(flat, about):
         raise CheckpointError(f"{own}: has been altered since it was saved (digest differs)")
     about.pop("layout")
     return flat, about
+
+
+@contextlib.contextmanager
+def _own_affair() -> Iterator[None]:
+    """Orbax without compression, since weights are noise, and without the other processes: of those
+    that train together, one saves all, and each loads for itself."""
+    from orbax.checkpoint import v1 as ocp
+    from orbax.checkpoint.experimental.v1._src.saving import execution
+
+    context, check = ocp.Context(), execution._check_directory_consistency
+    context.array.saving.use_compression = False
+    if not together.alone:
+        context.multiprocessing.primary_host = together.rank
+        context.multiprocessing.active_processes = {together.rank}
+        context.multiprocessing.barrier_sync_key_prefix = f"process-{together.rank}"
+        # It asks all processes, also those that aren't active.
+        execution._check_directory_consistency = lambda directory: None
+    try:
+        with context:
+            yield
+    finally:
+        execution._check_directory_consistency = check
 
 
 def _folder(step: int) -> str:

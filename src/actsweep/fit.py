@@ -23,6 +23,7 @@ from actsweep.network import Task
 from actsweep.population import BATCHES, MEMBER, SHARED, Population, Sets
 from actsweep.roster import due_at, plan
 from actsweep.step import Examples, Span
+from actsweep.together import together
 
 ACCELERATOR_SHARE = 0.9
 HOST_SHARE = 0.5  # the rest for the copy of the state that checkpoints need, W&B, and others
@@ -71,10 +72,11 @@ def fit(
         size = math.ceil(members / turns)
         first = {key: value[:size] for key, value in hparams.items()}
         population = Population(config, task, first, callbacks)
-        room = _room(population.mesh.devices.flat[0], population.mesh.size)
+        room = _room(population.mesh.local_devices[0], len(population.mesh.local_devices))
         sets = population.place_sets(data, config.trainer, stream=config.data.stream)
         shared = _bytes(sets, SHARED, population)
         own = compile_all(population, sets, config, data, callbacks)
+        room, shared, own = together.agree([room, shared, own])
         if shared + own <= room or size == 1:
             return Fitted(population, sets, shared + own, room, limit)
         limit = (

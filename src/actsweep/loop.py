@@ -14,7 +14,9 @@ from actsweep.data import Dataset
 from actsweep.population import SHARED, Population, Sets
 from actsweep.roster import Chunk, Roster, due_at, plan
 from actsweep.rowlog import Readings, RowLog, row_of
+from actsweep.signals import Interrupted
 from actsweep.step import ACTIVE, DIVERGED, State
+from actsweep.together import together
 from actsweep.writers import Row, Writers
 
 COUNT_SLICE = 2_000
@@ -56,11 +58,11 @@ class Keeper(Protocol):
     def due(self, midway: bool) -> bool:
         """Whether now is the time: after a chunk, or midway through one."""
 
-    def check(self) -> None:
-        """Raises if the training is to end before there is anything to save."""
+    def asked(self) -> int | None:
+        """The number of the signal that has asked for the training to end."""
 
     def save(self, step: int, epoch: float, states: State, log: RowLog) -> None:
-        """Save the states [M, ...], on the host; may raise, to end the training here."""
+        """Save the states [M, ...], on the host."""
 
 
 def train(
@@ -98,8 +100,9 @@ def train(
     roster = Roster(population, sets, data, trainer, seeds, longest)
     try:
         if start is None:
-            check = keeper.check if keeper else None
+            check = functools.partial(_obey, keeper)
             before = [*_before(population, roster.state, sets, data, callbacks, check)]
+            before = [population.shared(part) for part in before]
             log.put(Readings(0, 0.0, before, roster.rows))
         else:
             _go_on(start, chunks, roster, log)
@@ -110,8 +113,9 @@ def train(
                 _keep(keeper, step, steps_per_epoch, roster, log, midway=True)
             epoch = chunk.end / steps_per_epoch
             log.put(Readings(chunk.end, epoch, roster.look(chunk), roster.rows))
-            roster.stop(log.stopping(chunk.end))
-            ended = log.ended(chunk.end)
+            said = [sorted(log.stopping(chunk.end)), sorted(log.ended(chunk.end))]
+            stopping, ended = together.agree(said)
+            roster.stop(stopping)
             if len(ended) == population.size:
                 break
             roster.repack(ended)
@@ -129,7 +133,7 @@ def _go_on(start: Start, chunks: Sequence[Chunk], roster: Roster, log: RowLog) -
     for member, rows in enumerate(start.rows):
         log.replay(member, rows, active=bool(start.states.outcome[member] == ACTIVE))
     past = [chunk.end for chunk in chunks if chunk.end <= start.step]
-    roster.resume(start.states, [log.ended(step) for step in past])
+    roster.resume(start.states, together.agree([sorted(log.ended(step)) for step in past]))
 
 
 def _keep(
@@ -141,9 +145,16 @@ def _keep(
     *,
     midway: bool = False,
 ) -> None:
-    if keeper is not None and keeper.due(midway):
+    if keeper is not None and together.agree(keeper.due(midway)):
         log.catch_up()
         keeper.save(step, step / steps_per_epoch, roster.states(), log)
+        _obey(keeper)
+
+
+def _obey(keeper: Keeper | None) -> None:
+    """End the training if a signal has asked for it, of the process that leads."""
+    if keeper is not None and (number := together.agree(keeper.asked())):
+        raise Interrupted(number)
 
 
 def _before(
@@ -177,7 +188,7 @@ def _finish(
         _named("test", population.score(state.best, state.hypers, sets.test), data),
         exact(population, state.best, state.hypers, data, callbacks, pause),
     ]
-    parts = jax.device_get(parts)
+    parts = jax.device_get([population.shared(part) for part in parts])
     ended = population.fetch(state)
     best_epoch = ended.best_epoch
     final: list[dict[str, float]] = []
@@ -217,7 +228,7 @@ def exact(
         if sums is None:
             sums = population.no_counts(params, hypers, x)
         sums, settled = population.count(params, hypers, sums, x)
-        if np.asarray(settled).all():
+        if np.asarray(population.shared(settled)).all():
             break
         if pause is not None:
             pause()

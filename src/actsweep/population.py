@@ -22,6 +22,7 @@ from actsweep.data import Dataset
 from actsweep.errors import bad_value
 from actsweep.network import Task
 from actsweep.step import Examples, State
+from actsweep.together import together
 
 CACHE_BYTES = 2**30
 # For what runs once: compile fast rather than well. (Level 0 isn't bitwise the same in any pack.)
@@ -59,9 +60,18 @@ def make_mesh(members: int, data: int, how: str, devices: Sequence[jax.Device]) 
             member's numbers must not depend on its company.
         devices: those to use.
 
+    Where several processes train together, all devices are in the grid, so that each has a share.
+
     Raises:
-        UserError: there are fewer than `data` devices.
+        UserError: there are fewer than `data` devices, or some would be left over.
     """
+    if not together.alone and len(devices) % data:
+        raise bad_value(
+            "trainer.mesh.data",
+            data,
+            f"a divisor of {len(devices)}, the number of devices of all processes",
+            "trainer.mesh.data=1",
+        )
     if data > len(devices):
         raise bad_value(
             "trainer.mesh.data",
@@ -70,6 +80,8 @@ def make_mesh(members: int, data: int, how: str, devices: Sequence[jax.Device]) 
             "trainer.mesh.data=1",
         )
     rows = min(max(members, 2) if how == "map" else members, len(devices) // data)
+    if not together.alone:
+        rows = len(devices) // data
     return Mesh(np.asarray(devices[: rows * data]).reshape(rows, data), ("member", "data"))
 
 
@@ -129,6 +141,8 @@ class Population:
         self._score = self._lift(f.score, m, m, m, s, wide=WIDE)
         self._count = self._lift(f.counts, m, m, m, m, s, wide=WIDE)
         self.no_counts = self._lift(f.no_counts, m, m, s, options=ONCE)
+        whole = NamedSharding(self.mesh, SHARED)
+        self._everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
         self._probes: dict[tuple[str, ...], Callable] = {}
         self._conclude: dict[int, Callable] = {}
 
@@ -176,7 +190,13 @@ class Population:
 
     def fetch(self, tree: Any) -> Any:
         """Members' shares of something with rows, [size, ...], on the host."""
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[self.rows], jax.device_get(tree))
+        whole = jax.device_get(self.shared(tree))
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[self.rows], whole)
+
+    def shared(self, tree: Any) -> Any:
+        """The same values where this process can read all of them; may be called by several only
+        together."""
+        return tree if together.alone else self._everywhere(tree)
 
     def score(self, params: Any, hypers: Any, examples: Examples) -> Any:
         """Mean loss and accuracy over a whole set, a row each."""
@@ -227,7 +247,15 @@ class Population:
 
     def place(self, tree: Any, spec: P = MEMBER) -> Any:
         """Put host arrays where `spec` says: along members, or shared by all devices."""
-        return jax.device_put(tree, NamedSharding(self.mesh, spec))
+        where = NamedSharding(self.mesh, spec)
+        if together.alone:
+            return jax.device_put(tree, where)
+
+        def feed(leaf: Any) -> jax.Array:
+            own = np.asarray(leaf)
+            return jax.make_array_from_callback(own.shape, where, lambda part: own[part])
+
+        return jax.tree.map(feed, tree)
 
     def place_sets(self, data: Dataset, trainer: TrainerConfig, *, stream: bool) -> Sets:
         """Put a data set on every device; with `stream` all but the training set."""

@@ -60,16 +60,12 @@ class Saver:
         waits = midway and not self._trainer.save_every_s
         return self._watch.asked is not None or (time.monotonic() >= self._next and not waits)
 
-    def check(self) -> None:
-        """Raise `Interrupted` if a signal has asked for it."""
-        self._watch.check()
+    def asked(self) -> int | None:
+        """The number of the signal that has asked for the training to end."""
+        return self._watch.asked
 
     def save(self, step: int, epoch: float, states: State, rows: RowLog) -> None:
-        """Save every member that can go on.
-
-        Raises:
-            Interrupted: a signal has asked for it.
-        """
+        """Save every member that can go on."""
         began = time.monotonic()
         for index in range(len(self._folders)):
             if index in rows.failures or index in self._ended:
@@ -85,7 +81,6 @@ class Saver:
         now = time.monotonic()
         every = self._trainer.save_every_s
         self._next = now + (max(every, SHARE * (now - began)) if every else 0.0)
-        self._watch.check()
 
     def _save_one(self, index: int, step: int, epoch: float, own: State) -> None:
         """Save one member's state; one that can't be saved trains on all the same."""
@@ -184,6 +179,31 @@ def points(folders: Sequence[RunDir], like: State, fresh: Sequence[bool]) -> lis
     return found
 
 
+def start_at(folders: Sequence[RunDir], step: int, like: State) -> Start | None:
+    """Where members go on at a step, as another process that shares their folders has found;
+    without their rows.
+
+    Raises:
+        CheckpointError: a checkpoint isn't what that process has seen.
+    """
+    if not step:
+        return None
+    states = []
+    for folder in folders:
+        at = _offer(_ended_by_step(folder), step)
+        if not at:
+            raise CheckpointError(
+                f"{folder.checkpoints}: no checkpoint for step {step} is seen here"
+            )
+        flat, _ = checkpoint.load(folder.checkpoints, at)
+        states.append(State(**checkpoint.unflatten(like._asdict(), flat)))
+    return Start(step, _stacked(states), [[] for _ in folders])
+
+
+def _stacked(states: Sequence[State]) -> State:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+
+
 def _ended_by_step(folder: RunDir) -> dict[int, bool]:
     """The steps of a member's checkpoints, and whether it had ended there."""
     found = {}
@@ -223,6 +243,5 @@ def _load(folder: RunDir, step: int, like: State) -> _Saved:
 def _point(step: int, members: tuple[int, ...], saved: Sequence[_Saved]) -> Point:
     if not saved:
         return Point(members, None, (0.0,) * len(members))
-    states = jax.tree.map(lambda *leaves: np.stack(leaves), *[one.state for one in saved])
-    start = Start(step, states, [one.rows for one in saved])
+    start = Start(step, _stacked([one.state for one in saved]), [one.rows for one in saved])
     return Point(members, start, tuple(one.seconds for one in saved))

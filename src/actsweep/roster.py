@@ -16,6 +16,7 @@ from actsweep.data import Dataset
 from actsweep.data.feed import ResidentFeed, StreamingFeed
 from actsweep.population import Population, Sets
 from actsweep.step import Examples, Span, State
+from actsweep.together import together
 
 FIRST_STEPS = 4
 
@@ -136,7 +137,7 @@ class Roster:
         one call on the devices, yields the step between two of them: states can be saved there."""
         step = max(done, chunk.first)
         while step < chunk.end:
-            lineup, n = self.population, self._pace.steps(chunk.end - step)
+            lineup, n = self.population, together.agree(self._pace.steps(chunk.end - step))
             batches = lineup.place_batches(_as_examples(self._feed.chunk(step, n)))
             span = Span(*map(np.int32, (step, n, chunk.first, chunk.end)))
             self.state, self._readings = lineup.train_chunk(
@@ -149,7 +150,8 @@ class Roster:
                 yield step
 
     def look(self, chunk: Chunk) -> list[Mapping[str, Any]]:
-        """Validate and probe, as is due after a chunk; all its readings, still on the devices."""
+        """Validate and probe, as is due after a chunk; all its readings, still on the devices, but
+        where this process can read them."""
         lineup, parts = self.population, [self._readings]
         if chunk.ends_epoch:
             self.state, readings = lineup.evaluate(self.state, self.sets.val, np.int32(chunk.epoch))
@@ -157,7 +159,7 @@ class Roster:
         if chunk.due:
             now = np.int32(chunk.end)
             parts.append(lineup.probe(self.state, self.sets.probed, now, chunk.due))
-        return parts
+        return [lineup.shared(part) for part in parts]
 
     def stop(self, members: Collection[int]) -> None:
         """End the training of some members from the host."""

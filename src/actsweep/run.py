@@ -22,8 +22,9 @@ from actsweep.ledger import folder_of
 from actsweep.members import Member, Pack
 from actsweep.network import Task
 from actsweep.population import set_up_devices
-from actsweep.resume import Point, points
-from actsweep.signals import watch
+from actsweep.resume import Point, points, start_at
+from actsweep.signals import Interrupted, watch
+from actsweep.together import together
 from actsweep.turn import (
     Job,
     Place,
@@ -36,6 +37,7 @@ from actsweep.turn import (
     report,
     train,
 )
+from actsweep.turn import follow as follow_turn
 from actsweep.writers import wandb_support as support
 
 log = logging.getLogger(__name__)
@@ -138,6 +140,8 @@ def _load(config: str) -> Dataset:
 
 def _train(due: Sequence[Member], place: Place, claims: Claims) -> Results:
     """Train members of one program, in turns; a turn that breaks doesn't end the others."""
+    if not together.alone:
+        together.say({"runs": [config.to_dict(m.config) for m in due]})
     job = _set_up_recorded(members.expand(due), place)
     results: Results = {}
     waiting = [*_turns(job, due, place)]
@@ -149,7 +153,7 @@ def _train(due: Sequence[Member], place: Place, claims: Claims) -> Results:
         try:
             results |= train(job, turn, replace(place, offset=place.offset + len(results)), claims)
         except Exception as error:
-            exhausted = _out_of_memory(error) and len(turn.members) > 1
+            exhausted = _out_of_memory(error) and len(turn.members) > 1 and together.alone
             if isinstance(error, UserError) and not results:
                 raise
             if not exhausted:
@@ -158,6 +162,38 @@ def _train(due: Sequence[Member], place: Place, claims: Claims) -> Results:
         if exhausted:  # the error is gone, and with it what its frames held on the device
             job, waiting = _in_halves(job, turn, waiting, place)
     return results
+
+
+def follow() -> None:
+    """Train what the process that leads says, as it says, until it is done.
+
+    Raises:
+        Lost: the process that leads is gone, or this one can't go on.
+    """
+    due: dict[str, Member] = {}
+    job: Job | None = None
+    while (said := together.hear()) is not None:
+        if "runs" in said:
+            runs = [config.from_dict(dict(plain)) for plain in said["runs"]]
+            due = {m.run_id: m for m in map(members.member, runs)}
+            with contextlib.suppress(Exception):  # the process that leads meets it, too, and tells
+                job = None
+                job = set_up(members.expand([*due.values()]))
+        else:
+            _follow_turn(job, [due[run_id] for run_id in said["turn"]], said["step"])
+
+
+def _follow_turn(job: Job | None, chosen: Sequence[Member], step: int) -> None:
+    try:
+        if job is None:
+            raise RuntimeError("this process couldn't be set up as the others were")
+        like = job.fitted.population.one_state()
+        start = start_at([folder_of(m.config) for m in chosen], step, like)
+        follow_turn(job, Turn(chosen, start, [0.0] * len(chosen)))
+    except Interrupted:
+        pass  # as the process that leads has said
+    except Exception as error:
+        raise together.lose(error) from error
 
 
 def _set_up_recorded(pack: Pack, place: Place) -> Job:

@@ -19,8 +19,7 @@ class Interrupted(KeyboardInterrupt):
     """Ends the training; nothing that has been written is lost."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = signal.Signals(number)
+        super().__init__(signal.Signals(number).name)
 
 
 class Watch:

@@ -5,7 +5,7 @@ import logging
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,14 @@ from actsweep.data import Dataset
 from actsweep.errors import UserError
 from actsweep.fit import Fitted
 from actsweep.ledger import RunDir, folder_of
-from actsweep.loop import Finished, Start
+from actsweep.loop import Finished, Keeper, Start
 from actsweep.members import Member, Pack
 from actsweep.network import Task
 from actsweep.resume import Saver
+from actsweep.rowlog import RowLog
 from actsweep.signals import Interrupted, watch
+from actsweep.step import State
+from actsweep.together import together
 from actsweep.writers import (
     Console,
     MemberInfo,
@@ -153,6 +156,20 @@ def _end(writers: Writers, others: Sequence[Writer], grace_s: float) -> None:
 
 
 def _loop(job: Job, turn: Turn, writers: Writers, saver: Saver) -> Finished:
+    if not together.alone:
+        step = turn.start.step if turn.start else 0
+        together.say({"turn": [m.run_id for m in turn.members], "step": step})
+    try:
+        return _call_loop(job, turn, writers, saver, job.looks)
+    except Exception as error:  # the others can't know
+        if together.alone:
+            raise
+        raise together.lose(error) from error
+
+
+def _call_loop(
+    job: Job, turn: Turn, writers: Writers, keeper: Keeper, looks: Mapping[str, Callback]
+) -> Finished:
     own = Pack(job.pack.static, tuple(turn.members))
     return loop.train(
         job.fitted.population.refill(members.stack(own)),
@@ -160,11 +177,30 @@ def _loop(job: Job, turn: Turn, writers: Writers, saver: Saver) -> Finished:
         job.data,
         job.pack.static.trainer,
         own.seeds,
-        job.looks,
+        looks,
         writers,
         turn.start,
-        saver,
+        keeper,
     )
+
+
+class _Follower:
+    """A keeper that leaves everything to the process that leads."""
+
+    def due(self, midway: bool) -> bool:
+        return False
+
+    def asked(self) -> int | None:
+        return None
+
+    def save(self, step: int, epoch: float, states: State, log: RowLog) -> None:
+        return None
+
+
+def follow(job: Job, turn: Turn) -> None:
+    """Make the calls of a turn that another process leads; nothing is written, no hook runs."""
+    looks = {name: replace(look, hook=None) for name, look in job.looks.items()}
+    _call_loop(job, turn, Writers([]), _Follower(), looks)
 
 
 def _writers(run: RunConfig, place: Place) -> list[Writer]:
@@ -317,7 +353,7 @@ def record(folders: Sequence[RunDir], error: BaseException) -> None:
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
     cause = _cause(error)
     if interrupted:
-        cause = error.signal.name if isinstance(error, Interrupted) else "interrupted"
+        cause = str(error) if isinstance(error, Interrupted) else "interrupted"
     for folder in folders:
         if (ledger.read_status(folder) or {}).get("state") == "running":
             state = "preempted" if interrupted else "failed"

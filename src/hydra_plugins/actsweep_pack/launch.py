@@ -53,6 +53,8 @@ def train(plan: Plan, launcher: Launcher) -> int:
         return cluster.train(plan)
     launcher.hydra_context = HydraContext(Frozen(), launcher.hydra_context.callbacks)  # type: ignore[arg-type]
     name = launcher.config.hydra.runtime.choices["hydra/launcher"]
+    if not app.leads(plan.packs[0][0]):
+        return app.follow(plan.packs[0][0])
     before = sweeps.own_statuses(plan)
 
     def start(jobs: Jobs) -> Ends:

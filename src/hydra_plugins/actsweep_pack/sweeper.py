@@ -57,6 +57,14 @@ class PackSweeper(BasicSweeper):
             app.show_plan(packs)
             raise SystemExit(app.OK)
         check_alike(runs)
+        launcher = self.config.hydra.runtime.choices["hydra/launcher"]
+        if runs[0].trainer.distributed and launcher not in ("basic", "slurm"):
+            raise UserError(
+                f"trainer.distributed={runs[0].trainer.distributed}: needs hydra/launcher=basic or "
+                f"slurm, not {launcher}; leave the launcher out"
+            )
+        if launcher != "slurm" and not app.leads(runs[0]):
+            raise SystemExit(app.follow(runs[0]))
         folder = Path(self.config.hydra.sweep.dir)
         known = (folder / sweeps.PLAN_FILE).exists()  # named by hand, and planned before
         texts = [[given_by_id[members.run_id(one)] for one in pack] for pack in packs]

@@ -1,0 +1,89 @@
+"""The rest of this process in a child, attended by a parent that says in one line why it has died.
+
+JAX ends a process of several that has lost another by aborting it, with a page of C++ text: nothing
+in the process itself can say more. No jax.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+from actsweep.signals import ENDING
+
+DYING = b"Terminating process because the JAX distributed service detected fatal errors"
+RELATED = (b"coordination_service", b"preemption_", b"[Gloo]", b"gRPC", b"GRPC", b":UNKNOWN:")
+PR_SET_PDEATHSIG = 1
+
+
+def attend(line: str, code: int) -> None:
+    """Go on in a child process. The parent passes signals on, and what the child's C++ code says to
+    its standard error; it ends as the child does, but with `line` and `code` if JAX has aborted it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        _forward(child)
+        aborted = _pass_on(reading)
+        if aborted:
+            os.write(2, f"{line}\n".encode())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os._exit(code if aborted else status if status >= 0 else 128 - status)
+    os.setpgid(0, 0)  # a terminal's signals go to the parent, which passes them on once
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(code)
+    os.close(reading)
+    sys.stderr.flush()
+    own = os.dup(2)  # Python's errors go straight on
+    os.dup2(writing, 2)
+    os.close(writing)
+    sys.stderr = os.fdopen(own, "w", buffering=1)
+
+
+def _forward(child: int) -> None:
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, pass_on)
+
+
+def _pass_on(reading: int) -> bool:
+    """Copy what the child says but for JAX's last words, until it ends; whether there were any."""
+    aborted, rest = False, b""
+    while block := _read(reading):
+        *lines, rest = (rest + block).split(b"\n")
+        for one in lines:
+            aborted = aborted or DYING in one
+            if not aborted and not any(word in one for word in RELATED):
+                os.write(2, one + b"\n")
+    return aborted
+
+
+def _read(reading: int) -> bytes:
+    return os.read(reading, 1 << 16)
+
+
+@contextlib.contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Nothing that C++ code prints gets out."""
+    sys.stdout.flush()
+    before, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
