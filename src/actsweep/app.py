@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from actsweep import command, config, ledger, members, sweeps
+from actsweep import attended, command, config, ledger, members, sweeps
 from actsweep.claims import Claims, holders
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
@@ -84,11 +84,11 @@ def _unless_lost(action: Callable[[], int]) -> int:
     except SystemExit as end:
         code = end.code
         raise
-    except Lost as error:  # in a process that follows
-        print(f"process {together.rank} of {together.count}: {error}", file=sys.stderr)
+    except Lost:  # in a process that follows
         code = PREEMPTED
     finally:
         if together.lost:
+            attended.tell()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code if isinstance(code, int) else SOME_FAILED)

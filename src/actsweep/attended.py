@@ -9,19 +9,19 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from types import FrameType
 
 from actsweep.signals import ENDING
 
 DYING = b"Terminating process because the JAX distributed service detected fatal errors"
-RELATED = (b"coordination_service", b"preemption_", b"[Gloo]", b"gRPC", b"GRPC", b":UNKNOWN:")
+RELATED = (b"coordination_service", b"GRPC error", b":UNKNOWN:")
 PR_SET_PDEATHSIG = 1
 
 
 def attend(line: str, code: int) -> None:
     """Go on in a child process. The parent passes signals on, and what the child's C++ code says to
-    its standard error; it ends as the child does, but with `line` and `code` if JAX has aborted it.
+    its standard error (what it prints is lost); it ends as the child does, but with `line` and
+    `code` if JAX has aborted it.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -42,11 +42,19 @@ def attend(line: str, code: int) -> None:
     if os.getppid() != parent:
         os._exit(code)
     os.close(reading)
-    sys.stderr.flush()
-    own = os.dup(2)  # Python's errors go straight on
+    # What Python prints goes straight on; what C++ code does, to the parent or nowhere.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(writing, 2)
-    os.close(writing)
-    sys.stderr = os.fdopen(own, "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    for own in (writing, nowhere):
+        os.close(own)
+
+
+def tell() -> None:
+    """Have the parent say its line, as if JAX had aborted this process."""
+    os.write(2, DYING + b"\n")
 
 
 def _forward(child: int) -> None:
@@ -62,28 +70,10 @@ def _forward(child: int) -> None:
 def _pass_on(reading: int) -> bool:
     """Copy what the child says but for JAX's last words, until it ends; whether there were any."""
     aborted, rest = False, b""
-    while block := _read(reading):
+    while block := os.read(reading, 1 << 16):
         *lines, rest = (rest + block).split(b"\n")
         for one in lines:
             aborted = aborted or DYING in one
             if not aborted and not any(word in one for word in RELATED):
                 os.write(2, one + b"\n")
     return aborted
-
-
-def _read(reading: int) -> bytes:
-    return os.read(reading, 1 << 16)
-
-
-@contextlib.contextmanager
-def quiet_stdout() -> Iterator[None]:
-    """Nothing that C++ code prints gets out."""
-    sys.stdout.flush()
-    before, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(before, 1)
-        os.close(before)

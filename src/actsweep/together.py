@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from actsweep.attended import attend, quiet_stdout
+from actsweep.attended import attend
 from actsweep.config import TrainerConfig
 from actsweep.errors import UserError
 from actsweep.signals import Interrupted
@@ -68,7 +68,6 @@ class Together:
         attend(f"{who}: another process is gone, or never came; {again}", PREEMPTED)
         import jax
         from jax._src import distributed
-        from jax.experimental import multihost_utils
 
         from actsweep.population import set_up_devices
 
@@ -81,8 +80,6 @@ class Together:
             heartbeat_timeout_seconds=HEARTBEAT_S,
             shutdown_timeout_seconds=LEAVE_S,
         )
-        with quiet_stdout():  # gloo tells who it is connected to
-            multihost_utils.sync_global_devices("actsweep")
         self._client = distributed.global_state.client
 
     def say(self, value: Any) -> None:
