@@ -3,12 +3,15 @@
 Needs what tests/slurm_cluster.py needs. Each figure is the median of several rounds: seconds from
 the command that submits to the first training step; from a job of higher priority, which takes no
 time itself, to the next step of the job that it displaced; and what a task of an array costs beside
-the same pack in one process, where one comes after another.
+the same pack in one process, where one comes after another. At last a training of two processes
+with a device each beside one process with two: all that they agree on, and the gathering of what is
+logged.
 """
 
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -79,6 +82,29 @@ def first_step(own: Cluster, folder: Path) -> tuple[float, float, float]:
     return submitted, first, again
 
 
+def several(folder: Path, processes: int) -> float:
+    """Seconds of training that so many processes need for a pack, on two devices in all."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        at = f"127.0.0.1:{taken.getsockname()[1]}"
+    swept = ("act=relu", "seed=0,1", "trainer.epochs=300", f"paths.outputs={folder}")
+    flags = f"--xla_force_host_platform_device_count={2 // processes}"
+    given = [sys.executable, "train.py", "-m", *SMALL, *swept]
+    asked = [f"trainer.distributed={at}", f"trainer.processes={processes}"]
+    commands = [[*given, *asked, f"trainer.process={rank}"] for rank in range(processes)]
+    started = [
+        subprocess.Popen(
+            command if processes > 1 else given,
+            cwd=ROOT,
+            env={**os.environ, "XLA_FLAGS": flags},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
+    assert not any([process.wait() for process in started])
+    return sum(json.loads(f.read_text())["seconds"] for f in folder.glob("runs/*/summary.json"))
+
+
 def measure(rounds: int) -> dict[str, Any]:
     """All figures."""
     with slurm_cluster.cluster(nodes=2) as own, tempfile.TemporaryDirectory() as folder:
@@ -86,7 +112,10 @@ def measure(rounds: int) -> dict[str, Any]:
         own.env["JAX_COMPILATION_CACHE_DIR"] = str(cache)
         swept = ("act=relu", f"seed=range(0,{TASKS})", "pack.size=1", "trainer.epochs=2")
         train(own, at / "warm", *swept)
-        found: dict[str, list[float]] = {"submit": [], "first": [], "again": [], "task": []}
+        found: dict[str, list[float]] = {
+            **{"submit": [], "first": [], "again": [], "task": []},
+            **{"one process": [], "two processes": []},
+        }
         for turn in range(rounds):
             times = first_step(own, at / f"steps-{turn}")
             for key, value in zip(("submit", "first", "again"), times, strict=True):
@@ -94,11 +123,14 @@ def measure(rounds: int) -> dict[str, Any]:
             one = train(own, at / f"one-{turn}", *swept)
             array = train(own, at / f"array-{turn}", *swept, *SLURM, "slurm.max_parallel=1")
             found["task"].append((array - one) / TASKS)
+            for count, name in ((1, "one process"), (2, "two processes")):
+                found[name].append(several(at / f"{name}-{turn}", count))
     return {
         "submitting command, s": median(found["submit"]),
         "from submit to the first step, s": median(found["first"]),
         "from preemption to the next step, s": median(found["again"]),
         "a task beside a pack in one process, s": median(found["task"]),
+        "two processes, by one": median(found["two processes"]) / median(found["one process"]),
         "rounds": found,
     }
 
@@ -114,7 +146,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     for name, value in result["cluster"].items():
         if name != "rounds":
-            print(f"{name:45} {value:8.1f}")
+            print(f"{name:45} {value:8.2f}")
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n")
 
