@@ -101,7 +101,8 @@ def several(folder: Path, processes: int) -> float:
         )
         for command in commands
     ]
-    assert not any([process.wait() for process in started])
+    codes = [process.wait() for process in started]
+    assert not any(codes), codes
     return sum(json.loads(f.read_text())["seconds"] for f in folder.glob("runs/*/summary.json"))
 
 
@@ -112,10 +113,8 @@ def measure(rounds: int) -> dict[str, Any]:
         own.env["JAX_COMPILATION_CACHE_DIR"] = str(cache)
         swept = ("act=relu", f"seed=range(0,{TASKS})", "pack.size=1", "trainer.epochs=2")
         train(own, at / "warm", *swept)
-        found: dict[str, list[float]] = {
-            **{"submit": [], "first": [], "again": [], "task": []},
-            **{"one process": [], "two processes": []},
-        }
+        keys = ("submit", "first", "again", "task", "one process", "two processes")
+        found: dict[str, list[float]] = {key: [] for key in keys}
         for turn in range(rounds):
             times = first_step(own, at / f"steps-{turn}")
             for key, value in zip(("submit", "first", "again"), times, strict=True):
