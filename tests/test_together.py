@@ -136,6 +136,40 @@ def test_the_numbers_of_one_process(case: str, tmp_path: Path) -> None:
         assert summary["best_epoch"] == other["best_epoch"]
 
 
+HOOK = """
+import os
+from actsweep.callbacks import Callback, Stop
+
+def own():
+    def hook():
+        def look(step, epoch, readings):
+            with open(os.environ["HEARD"], "a") as file:
+                file.write(f"{os.environ['WHO']}\\n")
+            return Stop("enough") if readings.get("val/accuracy", 0) > 0.5 else None
+        return look
+    return Callback(hook=hook)
+"""
+
+
+@pytest.mark.slow
+def test_a_hook_stops_in_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is called in one of them."""
+    (tmp_path / "own_hook.py").write_text(HOOK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("HEARD", str(tmp_path / "heard"))
+    monkeypatch.setenv("WHO", "one")
+    words = ("-m", "act=relu", "seed=0,1", "callbacks=none", "trainer.epochs=60")
+    words = (*words, "trainer.patience=null", "+callbacks.own._target_=own_hook.own")
+    one, many = tmp_path / "one", tmp_path / "many"
+    assert [end[0] for end in trained(1, one, *words)] == [app.OK]
+    heard = (tmp_path / "heard").read_text()
+    (tmp_path / "heard").unlink()
+    assert [end[0] for end in trained(2, many, *words)] == [app.OK] * 2
+    assert (tmp_path / "heard").read_text() == heard
+    assert metrics(many) == metrics(one)
+    assert max(text.count(b"\n") for text in metrics(one).values()) < 55  # it did stop
+
+
 LONG = ("-m", "act=relu", "seed=0,1,2", "callbacks=light", "trainer.patience=null")
 SLOWLY = (*LONG, "trainer.epochs=150", "trainer.save_every_s=0.3")
 
