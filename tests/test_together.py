@@ -158,8 +158,13 @@ def test_a_hook_stops_in_all_processes(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("HEARD", str(tmp_path / "heard"))
     monkeypatch.setenv("WHO", "one")
-    words = ("-m", "act=relu", "seed=0,1", "callbacks=none", "trainer.epochs=60")
-    words = (*words, "trainer.patience=null", "+callbacks.own._target_=own_hook.own")
+    words = ("-m", "act=relu", "seed=0,1", "callbacks=none", "optim.lr=0.1")
+    words = (
+        *words,
+        "trainer.epochs=60",
+        "trainer.patience=null",
+        "+callbacks.own._target_=own_hook.own",
+    )
     one, many = tmp_path / "one", tmp_path / "many"
     assert [end[0] for end in trained(1, one, *words)] == [app.OK]
     heard = (tmp_path / "heard").read_text()
