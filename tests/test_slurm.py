@@ -137,6 +137,8 @@ def test_what_slurm_knows(tmp_path: Path, command: Command) -> None:
     said = f"job 7_2 on n0: OUT_OF_MEMORY; the last of {tmp_path}/2.log: whole | second | last"
     assert found["d"].death() == said
     assert found["e"].death() == "job 7_3: CANCELLED"
+    command("sacct", "echo '7|CANCELLED by 0|None assigned'")
+    assert slurm.states([batch_in(tmp_path)])["d"].death().startswith("job 7_2: CANCELLED")
     command("sacct", "exit 1")
     assert slurm.states([batch_in(tmp_path)])["d"].state == "GONE"
     command("squeue", "echo 'squeue: error: no answer' >&2; exit 1")
@@ -152,6 +154,8 @@ def test_a_run_counts_for_the_job_it_was_last_submitted_in(
     command("sacct", "")
     found = slurm.states([batch_in(tmp_path, "7"), Batch(tmp_path, [["b"]], "8")])
     assert (found["b"].name, found["c"].name) == ("8_0", "7_1")
+    found = slurm.states([Batch(tmp_path, [["b"]], "8"), batch_in(tmp_path, "7")])
+    assert found["b"].name == "8_0"  # an older one, but still there
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from actsweep import app, ledger, members, slurm, sweeps
 from actsweep.config import DataConfig
 from actsweep.errors import UserError
@@ -36,11 +38,12 @@ def train(plan: Plan) -> int:
     asked = plan.packs[0][0].slurm
     name = sweeps.name_of(plan.folder)
     try:
-        jobs, queued = _left(plan)
-        if queued:
-            print(f"{app.count(queued, 'run')} in jobs that are queued or run already")
-        if jobs:
-            _submit(plan, jobs)
+        with FileLock(plan.folder / sweeps.SUBMITTING):  # of two commands at once, one submits
+            jobs, queued = _left(plan)
+            if queued:
+                print(f"{app.count(queued, 'run')} in jobs that are queued or run already")
+            if jobs:
+                _submit(plan, jobs)
     except SlurmError as error:
         raise UserError(f"hydra/launcher=slurm: {error}{_advice(str(error))}") from error
     if jobs and not asked.submit:
@@ -195,7 +198,7 @@ def cancel(folder: Path) -> None:
         UserError: none of its jobs is in SLURM, or SLURM doesn't answer.
     """
     try:
-        jobs = {job.name for job in slurm.states(slurm.batches(folder)).values() if job.live}
+        jobs = {job.name for job, _ in slurm.jobs(slurm.batches(folder)) if job.live}
         if jobs:
             slurm.cancel(sorted(jobs))
     except SlurmError as error:

@@ -227,24 +227,38 @@ def _read(folder: Path) -> Batch:
 
 
 def states(of: Iterable[Batch]) -> dict[str, Job]:
-    """What SLURM knows of the job that each run was last submitted in, by run id.
+    """What SLURM knows of the job that each run was last submitted in, or of the one that is still
+    queued or runs, by run id.
 
     Raises:
         SlurmError: squeue isn't there, or doesn't answer.
     """
+    found: dict[str, Job] = {}
+    for job, run_ids in jobs(of):
+        found |= {i: job for i in run_ids if job.live or i not in found or not found[i].live}
+    return found
+
+
+def jobs(of: Iterable[Batch]) -> list[tuple[Job, Sequence[str]]]:
+    """Every job of some submissions, with the ids of its runs, the oldest first.
+
+    Raises:
+        SlurmError: as `states`.
+    """
     submitted = [batch for batch in of if batch.array]
     if not submitted:
-        return {}
+        return []
     live = _queue()
     names = {f"{batch.array}_{task}" for batch in submitted for task in range(len(batch.jobs))}
     past = _history(sorted({name.partition("_")[0] for name in names - live.keys()}))
-    found: dict[str, Job] = {}
+    found: list[tuple[Job, Sequence[str]]] = []
     for batch in submitted:
         for task, run_ids in enumerate(batch.jobs):
             name = f"{batch.array}_{task}"
-            state, node, reason = live.get(name) or past.get(name) or ("GONE", "", "")
+            known = live.get(name) or past.get(name) or past.get(str(batch.array))
+            state, node, reason = known or ("GONE", "", "")
             job = Job(name, state, name in live, node, reason, batch.log(task))
-            found |= dict.fromkeys(run_ids, job)
+            found.append((job, run_ids))
     return found
 
 
@@ -256,7 +270,8 @@ def _queue() -> dict[str, tuple[str, str, str]]:
 
 
 def _history(arrays: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """The same of jobs that are over, as far as the cluster keeps accounts."""
+    """The same of jobs that are over, as far as the cluster keeps accounts; an array of which no
+    job has begun stands there as one."""
     if not arrays:
         return {}
     words = ("--allocations", "--noheader", "--parsable2", "--format=JobID,State,NodeList")

@@ -26,6 +26,8 @@ OK, SOME_FAILED, BAD_INPUT, PREEMPTED, INTERRUPTED = 0, 1, 2, 75, 130
 PLAN_FILE = "plan.json"
 LAUNCH_FILE = "launch.yaml"
 """Hydra's own config of the sweep: which launcher, with which settings."""
+SUBMITTING = ".submitting"
+"""Locked by whoever submits jobs of the sweep."""
 
 Result = dict[str, Any]
 _BEFORE = {"attempt": 1, "cwd": ".", "path": [], "outputs": "../.."}
@@ -275,7 +277,7 @@ def _with_cause(result: Mapping[str, Any], one: RunConfig) -> Result:
 
 def discard(folder: Path) -> None:
     """Take back what a sweep that never started has left: its plan, jobs' logs, empty folders."""
-    for name in (PLAN_FILE, LAUNCH_FILE):
+    for name in (PLAN_FILE, LAUNCH_FILE, SUBMITTING):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / ".submitit", ignore_errors=True)
     for file in folder.glob("[0-9]*/*.log"):
