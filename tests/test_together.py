@@ -393,6 +393,16 @@ def test_launchers_whose_jobs_cant_be_several(train: Train) -> None:  # noqa: F8
     assert err.startswith("error: trainer.distributed=slurm: needs hydra/launcher=basic or slurm")
 
 
+def test_of_the_tasks_of_srun_one_tells(
+    train: Train,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for rank, said in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("SLURM_PROCID", rank)
+        code, _, err = train("act=rleu")
+        assert (code, err.count("error: ")) == (app.BAD_INPUT, said)
+
+
 def test_alone_nothing_is_asked() -> None:
     us = Together()
     with us.leading(TrainerConfig()):

@@ -72,8 +72,10 @@ def guarded(action: Callable[[], int]) -> int:
         assert error is not None
         if full:
             traceback.print_exception(error)
-        print(f"error: {explain(error)}", file=sys.stderr)
-        return BAD_INPUT if _is_input(error) else SOME_FAILED
+        code = BAD_INPUT if _is_input(error) else SOME_FAILED
+        if code != BAD_INPUT or os.environ.get("SLURM_PROCID", "0") == "0":  # the others met it too
+            print(f"error: {explain(error)}", file=sys.stderr)
+        return code
 
 
 def _unless_lost(action: Callable[[], int]) -> int:

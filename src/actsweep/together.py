@@ -80,6 +80,9 @@ class Together:
             heartbeat_timeout_seconds=HEARTBEAT_S,
             shutdown_timeout_seconds=LEAVE_S,
         )
+        if trainer.distributed == "slurm" and _has_its_node():
+            for kind in ("cuda", "rocm"):  # JAX has taken it that a process has one GPU
+                jax.config.update(f"jax_{kind}_visible_devices", "all")
         self._client = distributed.global_state.client
 
     def say(self, value: Any) -> None:
@@ -164,12 +167,12 @@ def _addresses(trainer: TrainerConfig) -> dict[str, Any]:
             "process_id": trainer.process,
             "cluster_detection_method": "deactivate",
         }
-    found: dict[str, Any] = {"cluster_detection_method": "slurm"}
-    # JAX takes it that every process has one GPU, whatever it sees; ours has those of its node.
-    visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-    if visible and os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1":
-        found["local_device_ids"] = list(range(len(visible)))
-    return found
+    return {"cluster_detection_method": "slurm"}
+
+
+def _has_its_node() -> bool:
+    """Whether this is the only task of its SLURM job step on its node."""
+    return os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"
 
 
 together = Together()
