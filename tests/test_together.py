@@ -275,6 +275,38 @@ def test_bad_input_that_only_shows_later(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_one_that_lacks_what_the_others_have(tmp_path: Path) -> None:
+    """It says what it lacks, and all end."""
+    at, outputs = f"127.0.0.1:{port()}", tmp_path / "outputs"
+    code = """
+import os
+def act(z):
+    if os.environ["RANK"] == "1":
+        raise OSError("not here")
+    return z
+"""
+    (tmp_path / "own_act.py").write_text(code)
+    several = (f"trainer.distributed={at}", "trainer.processes=2", f"paths.outputs={outputs}")
+    words = (*SMALL, *LIGHT, "+act._target_=own_act.act", "act.name=own", *several)
+    with ExitStack() as stack:
+        processes = [
+            piped(
+                clean() | {"RANK": str(rank), "PYTHONPATH": str(tmp_path)},
+                *(sys.executable, "train.py", *words, f"trainer.process={rank}"),
+            )
+            for rank in (0, 1)
+        ]
+        for process in processes:
+            stack.callback(process.wait)
+            stack.callback(_end, process)
+        (first, _, said), (second, _, told) = ends(processes, 100)
+    assert (first, second) == (app.PREEMPTED, app.PREEMPTED), said + told
+    assert "error: process 1 of 2: OSError: not here\n" in told
+    assert "Traceback" not in said + told
+    assert GONE.search(said)
+
+
+@pytest.mark.slow
 def test_an_activation_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pack fails in all processes; the next one is trained."""
     (tmp_path / "act").mkdir()

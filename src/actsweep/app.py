@@ -86,8 +86,11 @@ def _unless_lost(action: Callable[[], int]) -> int:
     except SystemExit as end:
         code = end.code
         raise
-    except Lost:  # in a process that follows
-        code = PREEMPTED
+    except Lost as lost:  # in a process that follows
+        code, why = PREEMPTED, lost.__cause__
+        if why and not isinstance(why, RuntimeError | ValueError):  # not what JAX says of others
+            who = f"process {together.rank} of {together.count}"
+            print(f"error: {who}: {first_line(why)}", file=sys.stderr)
     finally:
         if together.lost:
             attended.tell()

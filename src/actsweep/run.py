@@ -172,21 +172,24 @@ def follow() -> None:
     """
     due: dict[str, Member] = {}
     job: Job | None = None
+    trouble: Exception | None = None
     while (said := together.hear()) is not None:
         if "runs" in said:
             runs = [config.from_dict(dict(plain)) for plain in said["runs"]]
             due = {m.run_id: m for m in map(members.member, runs)}
-            with contextlib.suppress(Exception):  # the process that leads meets it, too, and tells
-                job = None
+            job, trouble = None, None
+            try:
                 job = set_up(members.expand([*due.values()]))
+            except Exception as error:  # the process that leads mostly meets it, too, and tells
+                trouble = error
+        elif job is None:
+            raise together.lose(trouble or RuntimeError("out of step")) from trouble
         else:
             _follow_turn(job, [due[run_id] for run_id in said["turn"]], said["step"])
 
 
-def _follow_turn(job: Job | None, chosen: Sequence[Member], step: int) -> None:
+def _follow_turn(job: Job, chosen: Sequence[Member], step: int) -> None:
     try:
-        if job is None:
-            raise RuntimeError("this process couldn't be set up as the others were")
         like = job.fitted.population.one_state()
         start = start_at([folder_of(m.config) for m in chosen], step, like)
         follow_turn(job, Turn(chosen, start, [0.0] * len(chosen)))

@@ -83,6 +83,7 @@ class Together:
         if trainer.distributed == "slurm" and _has_its_node():
             for kind in ("cuda", "rocm"):  # JAX has taken it that a process has one GPU
                 jax.config.update(f"jax_{kind}_visible_devices", "all")
+        jax.devices()  # made by all at once: nobody waits later for one that has failed meanwhile
         self._client = distributed.global_state.client
 
     def say(self, value: Any) -> None:
