@@ -176,6 +176,25 @@ def end(plan: sweeps.Plan, state: str = "complete") -> None:
         ledger.write_json(folder.summary, {"run_id": run_id, "state": state, "act": "relu"})
 
 
+def test_a_job_that_is_just_ending_is_waited_for(
+    plan: sweeps.Plan, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a cancel it leaves something to submit."""
+    monkeypatch.setattr(cluster, "POLL_S", 0.01)
+    command("sbatch", "echo 7")
+    slurm.submit(slurm.write(plan.folder, [list(plan.runs)], SlurmConfig(), 30.0), plan.cwd)
+    state = 'n=$(wc -l < "$0.calls"); [ $n -lt 3 ] && echo "7_0|COMPLETING|n0|None"; exit 0'
+    command("squeue", state)
+    command("sacct", "echo '7_0|CANCELLED|n0'")
+    jobs, queued = cluster._left(plan)
+    assert (sum(map(len, jobs)), queued) == (2, 0)
+
+
+def test_a_submission_that_was_cut_short_is_passed_over(plan: sweeps.Plan) -> None:
+    (plan.folder / "slurm" / "1").mkdir(parents=True)
+    assert slurm.write(plan.folder, JOBS, SlurmConfig(), 30.0).folder.name == "2"
+
+
 def test_following_goes_on_when_slurm_is_away(
     plan: sweeps.Plan,
     command: Command,

@@ -21,6 +21,8 @@ from actsweep.sweeps import OK, Plan, Result
 
 POLL_S = 2.0
 """Seconds between two questions to SLURM, or ten times as long as the answer took."""
+ENDING_S = 120.0
+"""Seconds that a job which has been told to end may take for it."""
 SEEN_S = 10.0
 """Seconds until what a job has written is seen on another machine, at the latest."""
 ENDED = ("complete", "diverged", "failed")
@@ -61,10 +63,23 @@ def train(plan: Plan) -> int:
 def _left(plan: Plan) -> tuple[list[list[str]], int]:
     """The runs that are neither done nor in a job that is queued or runs; how many are in one."""
     done = {run_id for run_id, one in plan.runs.items() if sweeps.ended(plan, one)}
-    states = slurm.states(slurm.batches(plan.folder))
+    states = _settled(plan.folder)
     queued = {run_id for run_id, job in states.items() if job.live} - done
     packs = [[members.run_id(one) for one in pack] for pack in plan.packs]
     return app.but_for(done | queued, packs), len(queued)
+
+
+def _settled(folder: Path) -> Mapping[str, Job]:
+    """The states of a sweep's jobs, once those that are just ending have: they may have been
+    cancelled, or be about to be queued again."""
+    end = time.monotonic() + ENDING_S
+    while True:
+        states = slurm.states(slurm.batches(folder))
+        ending = {job.name for job in states.values() if job.state == "COMPLETING"}
+        if not ending or time.monotonic() > end:
+            return states
+        log.warning("waiting for %s to end", ", ".join(f"job {name}" for name in sorted(ending)))
+        time.sleep(POLL_S)
 
 
 def _counted(jobs: Sequence[Sequence[str]]) -> str:
@@ -101,8 +116,8 @@ def _advice(said: str) -> str:
     for sign, advice in (
         ("gres", "slurm.gpus=0 where nodes have no GPUs"),
         ("node configuration", "fewer slurm.cpus, slurm.gpus or slurm.mem_gb"),
+        ("invalid account", "slurm.account=<one that sacctmgr show associations lists>"),
         ("partition", "slurm.partition=<one that sinfo lists>"),
-        ("account", "slurm.account=<one that sacctmgr show associations lists>"),
         ("array", "a larger pack.size, for fewer jobs"),
         ("no such command", "hydra/launcher=basic to train here"),
     ):

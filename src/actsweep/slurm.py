@@ -29,7 +29,7 @@ SCRIPT = """\
 {options}
 {setup}
 trap : TERM  # the steps are told, too: they save, and end with 75
-export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
+[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 srun --kill-on-bad-exit=1 {command} "$SLURM_ARRAY_TASK_ID"
 code=$?
 # Preempted, or the time is up: queue this job again. If somebody cancelled it, it isn't RUNNING.
@@ -160,7 +160,8 @@ def write(sweep: Path, jobs: Sequence[Sequence[str]], slurm: SlurmConfig, grace_
         slurm, grace_s: as for `options`.
     """
     sweep = sweep.absolute()
-    number = max((int(one.folder.name) for one in batches(sweep)), default=0) + 1
+    before = [int(path.name) for path in (sweep / "slurm").glob("*/") if path.name.isdecimal()]
+    number = max(before, default=0) + 1
     batch = Batch(sweep / "slurm" / str(number), jobs)
     batch.folder.mkdir(parents=True)
     log = str(batch.folder).replace("%", "%%") + "/%a.log"

@@ -302,7 +302,8 @@ def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
     states, name = {r["state"] for r in results}, name_of(plan.folder)
     if any("busy" in r for r in results) and exit_code(list(states - {"running"})) != PREEMPTED:
         return [f"others are at it:  actsweep status {name}"]
-    if states & {"preempted", "running"} and plan.packs[0][0].trainer.processes:
+    by_hand = plan.packs[0][0].trainer.distributed and not (plan.folder / "slurm").is_dir()
+    if states & {"preempted", "running"} and by_hand:
         return ["go on:  the same command again, for every process"]
     if states & {"preempted", "running"}:
         return [f"go on:  actsweep resume {name}   (or the same command again)"]
