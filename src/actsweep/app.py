@@ -32,7 +32,6 @@ details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 Jobs = Sequence[Sequence[str]]  # run ids
 Ends = Sequence[list[Result] | Exception]
-ENDED = ("complete", "diverged", "failed")
 POLL_SECONDS = 1.0
 FRUITLESS_S = 600.0
 """A job that has had so long, or half its time, without a step isn't queued again."""
@@ -270,7 +269,7 @@ def follow(one: RunConfig) -> int:
 def _progress(plan: Plan, run_ids: Sequence[str]) -> list[tuple[Any, Any]]:
     """What changes when runs get ahead."""
     found = [ledger.read_status(ledger.folder_of(plan.runs[run_id])) or {} for run_id in run_ids]
-    return [(status.get("state") in ENDED, status.get("step")) for status in found]
+    return [(status.get("state") in ledger.ENDED, status.get("step")) for status in found]
 
 
 def _work_off(plan: Plan, jobs: Jobs, launch: Callable[[Jobs], Ends]) -> dict[str, Result]:

@@ -25,7 +25,6 @@ ENDING_S = 120.0
 """Seconds that a job which has been told to end may take for it."""
 SEEN_S = 10.0
 """Seconds until what a job has written is seen on another machine, at the latest."""
-ENDED = ("complete", "diverged", "failed")
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +184,7 @@ class _Progress:
             if run_id not in self._done:
                 state = (ledger.read_status(folder) or {}).get("state")
                 live = run_id in states and states[run_id].live
-                if state in ENDED and not live:
+                if state in ledger.ENDED and not live:
                     self._done.add(run_id)
         jobs = {job.name: job for job in states.values() if job.live}
         counts = Counter("queued" if job.queued else "running" for job in jobs.values())

@@ -26,6 +26,7 @@ from actsweep.errors import UserError
 from actsweep.provenance import provenance
 
 STATES = ("running", "complete", "diverged", "failed", "preempted")
+ENDED = ("complete", "diverged", "failed")
 SUMMARY_FIELDS = (
     "act",
     "depth",

@@ -30,7 +30,6 @@ STYLES = {
     "starting": "cyan",
     "queued": "",
 }
-ENDED = ("complete", "diverged", "failed")
 TAILS = (1 << 14, 1 << 17, 1 << 20)  # bytes of a metrics file's end, as many as it takes
 SPANS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -117,13 +116,13 @@ def _see(
     status = ledger.read_status(run) or {}
     state = status.get("state", "waiting")
     own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
-    done = state in ENDED and (own or ledger.keeps(status, config["rerun"], sweep, attempt))
+    done = state in ledger.ENDED and (own or ledger.keeps(status, config["rerun"], sweep, attempt))
     if not done:
         if holder:
             state = "running"
         elif state == "running":
             state = "interrupted"
-        elif state in ENDED:  # in another sweep, or attempt
+        elif state in ledger.ENDED:  # in another sweep, or attempt
             state = "waiting"
         if job and job.live and not holder:
             if not job.queued:
@@ -160,7 +159,7 @@ def show(
     console.print(sweep.command, style="bold", no_wrap=True, overflow="ellipsis")
     console.print(_members(sweep))
     console.print(f"\n{sweep.folder.name}: {sweep.counts()}")
-    for line in table.causes([_result(one) for one in sweep.runs if one.state in ENDED]):
+    for line in table.causes([_result(one) for one in sweep.runs if one.state in ledger.ENDED]):
         console.print(line, style="yellow", soft_wrap=True)
     for line in [*_deaths(sweep), *_next(sweep)]:
         console.print(line, soft_wrap=True)

@@ -13,7 +13,6 @@ from actsweep.ledger import RunDir
 
 QUIET = 600.0  # seconds after which nobody is still writing what was begun
 NOT_MUCH = ("multirun.yaml",)  # what Hydra may leave of a sweep that never was
-ENDED = ("complete", "diverged", "failed")
 MEGABYTE = 1e6
 
 Found = dict[str, list[Path]]
@@ -65,7 +64,7 @@ def _of_run(run: RunDir) -> Found:
     return {
         "half-written files": left,
         "older checkpoints of complete runs": _older(run) if state == "complete" else [],
-        "W&B folders that are uploaded": _uploaded(run) if state in ENDED else [],
+        "W&B folders that are uploaded": _uploaded(run) if state in ledger.ENDED else [],
     }
 
 
