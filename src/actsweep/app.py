@@ -72,7 +72,8 @@ def guarded(action: Callable[[], int]) -> int:
         if full:
             traceback.print_exception(error)
         code = BAD_INPUT if _is_input(error) else SOME_FAILED
-        own = code != BAD_INPUT or isinstance(error, OSError)  # of this process alone, maybe
+        number = getattr(error, "errno", None)  # none in what Hydra calls an OSError
+        own = code != BAD_INPUT or number is not None  # of this process alone, maybe
         if own or os.environ.get("SLURM_PROCID", "0") == "0":
             print(f"error: {explain(error)}", file=sys.stderr)
         return code
