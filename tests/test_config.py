@@ -34,6 +34,7 @@ BAD = [
     ({"init": {"gain": "big"}}, "init.gain=big: must be auto or a number above 0"),
     ({"init": {"gain": 0}}, "init.gain=0.0: must be a number above 0"),
     ({"init": {"scale": -1}}, "init.scale=-1.0: must be a number of at least 0"),
+    ({"init": {"bias": float("nan")}}, "init.bias=nan: must be a finite number"),
     ({"optim": {"name": "sdg"}}, "optim=sdg: no such name; did you mean optim=sgd?"),
     ({"optim": {"lr": 0}}, "optim.lr=0.0: must be a number above 0"),
     ({"optim": {"lr": float("inf")}}, "optim.lr=inf: must be a number above 0"),

@@ -131,7 +131,7 @@ def test_unknown_init_is_refused():
 
 def test_every_init_has_a_file():
     assert {path.stem for path in CONF.glob("*.yaml")} == set(INITS)
-    defaults = {"scale": 1.0, "gain": 1.0, "sigma_w": 1.0, "sigma_b": 0.0}
+    defaults = {"scale": 1.0, "gain": 1.0, "sigma_w": 1.0, "sigma_b": 0.0, "bias": 0.0}
     for name in INITS:
         written = yaml.safe_load((CONF / f"{name}.yaml").read_text())
         assert written == {"name": name, **defaults}

@@ -33,6 +33,7 @@ COUNTS = {
     "init__gain": "auto",
     "init__sigma_w": 2.0,
     "init__sigma_b": 1.0,
+    "init__bias": -1.0,
     "model__name": "cnn",
     "model__channels": [8],
     "model__options": {"a": 1},
@@ -72,7 +73,7 @@ COUNTS_NOT = {
     "rerun": "all",
 }
 VARIES = {"seed", "act__alpha", "optim__lr", "optim__momentum", "optim__weight_decay"} | {
-    f"init__{key}" for key in ("scale", "sigma_w", "sigma_b")
+    f"init__{key}" for key in ("scale", "sigma_w", "sigma_b", "bias")
 }
 
 

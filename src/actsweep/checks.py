@@ -137,6 +137,8 @@ def _check_init(run: RunConfig) -> None:
     _at_least("init.scale", init.scale, 0, "init.scale=1.0")
     _at_least("init.sigma_w", init.sigma_w, 0, "init.sigma_w=1.0")
     _at_least("init.sigma_b", init.sigma_b, 0, "init.sigma_b=0.0")
+    if not _is_number(init.bias) or not math.isfinite(init.bias):
+        raise bad_value("init.bias", init.bias, "a finite number", "init.bias=0.0")
 
 
 def _check_optim(run: RunConfig) -> None:

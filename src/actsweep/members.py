@@ -27,6 +27,7 @@ VARYING = (
     "init.scale",
     "init.sigma_w",
     "init.sigma_b",
+    "init.bias",
 )
 
 
@@ -46,7 +47,7 @@ class Added:
 
 
 # Runs keep their ids when a key is added: here is what the runs from before would have said.
-ADDED: tuple[Added, ...] = ()
+ADDED: tuple[Added, ...] = (Added("init.bias", 0.0),)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class InitConfig:
     gain: Any = 1.0
     sigma_w: float = 1.0
     sigma_b: float = 0.0
+    bias: float = 0.0
 
 
 @dataclass

@@ -225,6 +225,7 @@ class Make:
             scale=h["init.scale"],
             sigma_b=h["init.sigma_b"],
         )
+        bias = bias + h["init.bias"]
         return kernel if raw else kernel * self._gain(), bias
 
     def _gain(self) -> Array:
