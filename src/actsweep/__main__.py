@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands")
     _add_sweeps(commands)
     _add_runs(commands)
+    _add_experiments(commands)
     data = commands.add_parser("data", help="data sets").add_subparsers(required=True)
     prepare = data.add_parser(
         "prepare", help="fetch, verify and prepare a data set ahead of time", description=_PREPARE
@@ -83,6 +84,22 @@ def _add_runs(commands: Any) -> None:
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
 
 
+def _add_experiments(commands: Any) -> None:
+    """The tutorials' experiments, and what they claim."""
+    experiment = _command(
+        commands, "experiment", _experiment, "do an experiment of the tutorials", _EXPERIMENT
+    )
+    experiment.add_argument("name", metavar="NAME", help="an experiment, or list")
+    experiment.add_argument(
+        "words", nargs="*", metavar="KEY=VALUE", help="parameters, such as act=relu,tanh"
+    )
+    check = _command(
+        commands, "claims", _claims, "check what the tutorials claim; writes a page", _CLAIMS
+    )
+    check.add_argument("--all", action="store_true", help="also what needs training")
+    check.add_argument("--docs", type=Path, default=Path("docs"), metavar="DIR", help="where to")
+
+
 def _command(
     commands: Any, name: str, run: Run, what: str, description: str | None = None
 ) -> argparse.ArgumentParser:
@@ -98,6 +115,11 @@ _SWEEP = "its name, its folder, or last"
 _GC = """Removes half-written files and links of processes that were killed, empty sweep folders,
 checkpoints of complete runs but for the newest, and W&B folders that wandb sync has uploaded. Runs
 that are being trained are left alone."""
+_EXPERIMENT = """Writes figures, result.json and a page README.md to DIR/experiments/NAME. What
+trains goes through train.py and its ledger: typed again, it goes on. Any override of train.py may
+follow."""
+_CLAIMS = """Computes the verdict on every claim and writes claims.md, figures, and the numbers of
+what trains, into the folder of --docs. Without --all the latter are read from there."""
 _PREPARE = """Training does this by itself; ahead of time it helps where compute nodes have no
 network. Prints the folder that holds the prepared data."""
 
@@ -168,6 +190,20 @@ def _gc(options: argparse.Namespace) -> None:
     from actsweep.tidy import gc
 
     gc(options.outputs, dry_run=options.dry_run)
+
+
+def _experiment(options: argparse.Namespace) -> int:
+    from actsweep.experiments import commands
+
+    if options.name == "list":
+        return commands.show_list()
+    return commands.do(options.name, options.words, options.outputs)
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from actsweep.experiments import commands
+
+    return commands.check(options.outputs, options.docs, everything=options.all)
 
 
 if __name__ == "__main__":

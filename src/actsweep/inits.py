@@ -121,7 +121,7 @@ def _factor(constant: float, scale: Number) -> Array:
     return jnp.float32(constant) * jnp.float32(scale)
 
 
-def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+def quadrature() -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Legendre nodes on half-unit panels of [-12, 12]; weights times the normal density."""
     x, w = np.polynomial.legendre.leggauss(16)
     nodes = np.concatenate([left + (x + 1) / 4 for left in np.arange(-12, 12, 0.5)])
@@ -147,7 +147,7 @@ def gain(activation: Activation, params: Params) -> Float[Array, ""]:
             f"init.gain=auto: isn't defined for act={activation.name}, whose units depend on each "
             f"other; type init.gain=1.0"
         )
-    nodes, weights = _quadrature()
+    nodes, weights = quadrature()
     z = jnp.asarray(nodes, jnp.float32)[:, None]
     if activation.units == "maxout":
         k = inputs_per_unit(activation, params)

@@ -58,6 +58,13 @@ class Run:
         network, params, hypers = self._network(which)
         return nnx.merge(network.graph, params, hypers)
 
+    def parameters(self, which: str = "best") -> tuple[Any, Any]:
+        """The network's parameters, and its numbers that aren't trained, as training holds them.
+
+        Args, Raises: as `model`.
+        """
+        return self._network(which)[1:]
+
     def logits(self, x: np.ndarray, which: str = "best") -> Float[Array, "batch outputs"]:
         """The network's outputs for examples as the data set stores them (uint8 images)."""
         network, params, hypers = self._network(which)

@@ -1,0 +1,439 @@
+"""Claims of S2, the UvA tutorial's comparison."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from actsweep.experiments.claims.base import (
+    NOISE,
+    ONLY_IF,
+    REFUTED,
+    Claim,
+    Found,
+    above,
+    mean,
+    one_run,
+    truth,
+    where,
+)
+from actsweep.experiments.tutorial3 import CLAIMED, accuracies
+
+INIT = "torch_uniform"
+OTHERS = ("tanh", "relu", "leaky_relu", "elu", "swish")
+TEST_IMAGES = 10_000
+TEN = (0, 1, 1, 19, 75, 53, 71, 57, 64, 69)
+
+
+def _head(found: Any) -> Found:
+    largest = found["inits"][INIT]["sigmoid"]["head"]["largest"]
+    text = f"largest |dL/dw|: {min(largest):.3f} … {max(largest):.3f}, {len(largest)} seeds"
+    return truth(0.05 <= mean(largest) <= 0.2, text)
+
+
+def _smallest_first(found: Any) -> Found:
+    layers = found["inits"][INIT]["sigmoid"]
+    first = [min(layers, key=lambda k: layers[k]["norm"][i]) for i in range(found["seeds"])]
+    norms = ", ".join(f"{mean(one['norm']):.2g}" for one in layers.values())
+    return truth(set(first) == {"hidden_1"}, f"norms, input to output: {norms}")
+
+
+def _about_1e5(found: Any) -> Found:
+    one = found["inits"][INIT]["sigmoid"]["hidden_1"]
+    names = {
+        "norm": "the L2 norm",
+        "rms": "the root mean square",
+        "mean_size": "the mean |dL/dw|",
+        "largest": "the largest |dL/dw|",
+    }
+    sizes = {said: mean(one[key]) for key, said in names.items()}
+    text = ", ".join(f"{said} {size:.2g}" for said, size in sizes.items())
+    good = [said for said, size in sizes.items() if 1 / 3 <= size / 1e-5 <= 3]
+    if sizes["the L2 norm"] <= 3e-5:
+        return truth(True, text)
+    if good:
+        return Found(ONLY_IF, text, f"it means {' or '.join(good)}")
+    return Found(REFUTED, text)
+
+
+def _alike(found: Any) -> Found:
+    cases, said = {}, []
+    for act in OTHERS:
+        sizes = [mean(one["rms"]) for one in found["inits"][INIT][act].values()]
+        ratio = max(sizes) / min(sizes)
+        cases[f"act={act}"] = truth(ratio <= 10, "")
+        said.append(f"{act} {ratio:.1f}")
+    sizes = [mean(one["rms"]) for one in found["inits"][INIT]["sigmoid"].values()]
+    said.append(f"sigmoid {max(sizes) / min(sizes):.0f}")
+    return where(cases, f"largest rms of a layer over the smallest: {', '.join(said)}")
+
+
+def _spike(found: Any) -> Found:
+    acts = found["inits"][INIT]
+    most = {a: max(mean(one["zeros"]) for one in acts[a].values()) for a in ("relu", "tanh", "elu")}
+    text = ", ".join(f"{act} {100 * share:.1f} %" for act, share in most.items())
+    holds = most["relu"] > 0.05 and max(most["tanh"], most["elu"]) < 0.001
+    return truth(holds, f"exact zeros in the layer that has most: {text}")
+
+
+def _accuracy(act: str) -> Callable[[Any], Found]:
+    return lambda found: one_run(CLAIMED[act], accuracies(found["groups"][act]), " %")
+
+
+def _at_chance(found: Any) -> Found:
+    groups = found["groups"]
+    waits = {act: [s["at_chance"] for s in one["seeds"]] for act, one in groups.items()}
+    others = max(max(waits[act]) for act in OTHERS)
+    own = waits["sigmoid"]
+    text = (
+        f"{min(own)} … {max(own)} epochs below 20 % over {len(own)} seeds; others at most {others}"
+    )
+    return truth(min(own) >= 5 and others <= 1, text)
+
+
+def _differences(found: Any, first: str, rest: Sequence[str]) -> dict[str, Found]:
+    own = accuracies(found["groups"][first])
+    return {act: above(own, accuracies(found["groups"][act])) for act in rest}
+
+
+def _relu_best(found: Any) -> Found:
+    cases = _differences(found, "relu", [act for act in OTHERS if act != "relu"])
+    said = "; ".join(f"{act} {one.text}" for act, one in cases.items())
+    verdicts = {one.verdict for one in cases.values()}
+    ahead = REFUTED if REFUTED in verdicts else NOISE if NOISE in verdicts else "holds"
+    return Found(ahead, f"ReLU minus the others, points: {said}")
+
+
+def _sigmoid_last(found: Any) -> Found:
+    cases = {a: _differences(found, a, ["sigmoid"])["sigmoid"] for a in OTHERS}
+    said = "; ".join(f"{act} {one.text}" for act, one in cases.items())
+    return where(cases, f"minus sigmoid, points: {said}")
+
+
+def _noise(found: Any) -> Found:
+    values = accuracies(found["groups"]["relu"])
+    p = mean(values) / 100
+    error = 100 * math.sqrt(p * (1 - p) / TEST_IMAGES)
+    spread = float(np.std(values, ddof=1))
+    text = f"sqrt(p (1 - p) / 10,000) = {error:.2f} points; ReLU's seeds spread by {spread:.2f}"
+    return truth(abs(error - 0.32) < 0.01, text)
+
+
+def _layers(found: Any, act: str, key: str) -> list[list[float]]:
+    """Of each hidden layer, the value of every seed."""
+    return [[s[key] for s in one["shape"]] for one in found["layers"][act].values()]
+
+
+def _percent(rows: Sequence[Sequence[float]]) -> str:
+    return ", ".join(f"{100 * mean(row):.0f}" for row in rows)
+
+
+def _sigmoid_ends(found: Any) -> Found:
+    ends = zip(
+        _layers(found, "sigmoid", "near_0"), _layers(found, "sigmoid", "near_1"), strict=True
+    )
+    rows = [[a + b for a, b in zip(zero, one, strict=True)] for zero, one in ends]
+    cases = [above(rows[-1], row).verdict == "holds" for row in rows[:-1]]
+    text = f"within 0.05 of 0 or 1, by layer: {_percent(rows)} %, {len(rows[0])} seeds"
+    return truth(all(cases) and mean(rows[-1]) > 0.3, text)
+
+
+def _tanh_ends(found: Any) -> Found:
+    ends = zip(
+        _layers(found, "tanh", "near_minus_1"), _layers(found, "tanh", "near_1"), strict=True
+    )
+    rows = [[a + b for a, b in zip(low, high, strict=True)] for low, high in ends]
+    text = f"within 0.05 of -1 or 1, by layer: {_percent(rows)} %, {len(rows[0])} seeds"
+    cases = {
+        name: truth(all(above(rows[i], rows[j]).verdict == "holds" for j in (1, 2)), "")
+        for name, i in (("it is said of the first layer", 0), ("it is said of the last layer", -1))
+    }
+    return where(cases, text)
+
+
+def _relu_shape(found: Any) -> Found:
+    zero, tails = _layers(found, "relu", "zero"), _layers(found, "relu", "rest_kurtosis")
+    text = f"exactly 0, by layer: {_percent(zero)} %; excess kurtosis of the rest: "
+    text += ", ".join(f"{mean(row):.1f}" for row in tails)
+    return truth(min(map(mean, zero)) > 0.2 and min(map(mean, tails)) > 0, text)
+
+
+def _gaussian(found: Any) -> Found:
+    def distance(act: str) -> list[float]:
+        skews, tails = _layers(found, act, "act_skew"), _layers(found, act, "act_kurtosis")
+        seeds = range(len(skews[0]))
+        return [
+            mean([abs(s[i]) + abs(k[i]) for s, k in zip(skews, tails, strict=True)]) for i in seeds
+        ]
+
+    own = distance("elu")
+    cases = {f"compared with {a}": above(distance(a), own) for a in found["layers"] if a != "elu"}
+    said = ", ".join(f"{act} {mean(distance(act)):.1f}" for act in found["layers"])
+    return where(cases, f"|skewness| + |excess kurtosis| of f(z), mean over layers: {said}")
+
+
+def _swish_15(found: Any) -> Found:
+    most = [max(layer) for layer in zip(*_layers(found, "swish", "largest"), strict=True)]
+    return one_run(15, most)
+
+
+def _silent(found: Any, depth: str, init: str = INIT) -> list[list[int]]:
+    """Of each hidden layer, every seed's silent units."""
+    return list(found["untrained"][depth][init]["silent"].values())
+
+
+def _counts(rows: Sequence[Sequence[float]]) -> str:
+    return "[" + ", ".join(f"{mean(row):.1f}" for row in rows) + "]"
+
+
+def _untrained(found: Any) -> Found:
+    rows = _silent(found, "tutorial")
+    means = [mean(row) for row in rows]
+    text = f"claimed [0, 0, 3, 7]; means of {len(rows[0])} seeds {_counts(rows)}"
+    return truth(max(means[:2]) < 1 and means[1] <= means[2] < means[3], text)
+
+
+def _untrained_last(found: Any) -> Found:
+    return one_run(7, _silent(found, "tutorial")[-1])
+
+
+def _ten(found: Any) -> Found:
+    one = found["untrained"]["deep10"][INIT]
+    rows, widths = list(one["silent"].values()), list(one["width"].values())
+    share = [mean(row) / width for row, width in zip(rows, widths, strict=True)]
+    text = f"claimed {list(TEN)}; means of {len(rows[0])} seeds {_counts(rows)}"
+    rises = all(a <= b for a, b in itertools.pairwise(share[:6]))
+    return truth(max(share[:3]) < 0.05 and rises and all(0.35 < s < 0.65 for s in share[5:]), text)
+
+
+def _trained(found: Any) -> Found:
+    before, after = (list(found["trained"][k]["silent"].values()) for k in ("before", "after"))
+    text = f"claimed [0, 0, 3, 7] to [0, 0, 3, 3]; ours {_counts(before)} to {_counts(after)}"
+    one = above([float(x) for x in before[-1]], [float(x) for x in after[-1]])
+    return Found(one.verdict, f"{text}; last layer, before - after: {one.text}")
+
+
+def _never(found: Any) -> Found:
+    one = found["fates"]["hidden_1"]
+    text = f"of {one['silent']} silent units of the input layer, {one['recovered']} recovered"
+    if not one["silent"]:
+        return Found(NOISE, text)
+    return truth(one["recovered"] == 0, text)
+
+
+def _can(found: Any) -> Found:
+    deeper = [one for layer, one in found["fates"].items() if layer != "hidden_1"]
+    silent, back = (sum(one[key] for one in deeper) for key in ("silent", "recovered"))
+    return truth(back > 0, f"of {silent} silent units of deeper layers, {back} recovered")
+
+
+def _init_decides(found: Any) -> Found:
+    inits = found["untrained"]["deep10"]
+    said, low = [], []
+    for init, one in inits.items():
+        width = list(one["width"].values())[-1]
+        share = mean(list(one["silent"].values())[-1]) / width
+        cosine = mean([c for c in list(one["cosine"].values())[-1] if c is not None])
+        said.append(f"{init} {100 * share:.0f} % silent, cosine {cosine:.3f}")
+        if init != INIT:
+            low.append(share)
+    own = mean(list(inits[INIT]["silent"].values())[-1]) / width
+    return truth(max(low) < own / 4, f"layer 10: {'; '.join(said)}")
+
+
+CLAIMS = (
+    Claim(
+        "S2.sigmoid-head",
+        "Before training, the gradients of sigmoid's output layer reach 0.1.",
+        "gradient-flow",
+        "largest |dL/dw| of the head, mean of seeds; a factor of 2",
+        _head,
+        "histograms",
+    ),
+    Claim(
+        "S2.sigmoid-first",
+        "Sigmoid's input layer has the smallest gradient norm.",
+        "gradient-flow",
+        "L2 norms of all layers; in every seed",
+        _smallest_first,
+        "histograms",
+    ),
+    Claim(
+        "S2.sigmoid-1e-5",
+        "That norm is about 1e-5.",
+        "gradient-flow",
+        "four measures of size; a factor of 3",
+        _about_1e5,
+        "histograms",
+    ),
+    Claim(
+        "S2.others-alike",
+        "The other activations' gradients are alike across layers.",
+        "gradient-flow",
+        "largest rms of a layer over the smallest; at most 10",
+        _alike,
+        "histograms",
+    ),
+    Claim(
+        "S2.relu-spike",
+        "ReLU's weight gradients have a spike at 0.",
+        "gradient-flow",
+        "exact zeros: over 5 % for ReLU, under 0.1 % for tanh and ELU",
+        _spike,
+        "histograms",
+    ),
+    *(
+        Claim(
+            f"S2.accuracy-{act}",
+            f"{act} reaches {CLAIMED[act]} % on the test images.",
+            "tutorial3",
+            "95 % prediction interval for one run, from our seeds",
+            _accuracy(act),
+            "accuracy",
+            trained=True,
+        )
+        for act in CLAIMED
+    ),
+    Claim(
+        "S2.sigmoid-waits",
+        "Sigmoid stays at chance for many epochs first.",
+        "tutorial3",
+        "epochs before 20 % validation accuracy: at least 5 in every seed, others at most 1",
+        _at_chance,
+        "accuracy",
+        trained=True,
+    ),
+    Claim(
+        "S2.relu-best",
+        "ReLU is the best of the six.",
+        "tutorial3",
+        "differences paired by seed; 95 % intervals",
+        _relu_best,
+        "accuracy",
+        trained=True,
+    ),
+    Claim(
+        "S2.sigmoid-last",
+        "Sigmoid is the worst of the six.",
+        "tutorial3",
+        "differences paired by seed; 95 % intervals",
+        _sigmoid_last,
+        "accuracy",
+        trained=True,
+    ),
+    Claim(
+        "traps.binomial",
+        "With 10,000 test images the standard error of an accuracy is 0.32 points.",
+        "tutorial3",
+        "from ReLU's mean accuracy; ± 0.01",
+        _noise,
+        "accuracy",
+        trained=True,
+    ),
+    Claim(
+        "S2.sigmoid-ends",
+        "After training sigmoid piles up at 0 and 1 in the last layer.",
+        "activation-distributions",
+        "share within 0.05 of an end: over 30 % and above every other layer, 95 % over seeds",
+        _sigmoid_ends,
+        "distributions",
+        trained=True,
+    ),
+    Claim(
+        "S2.tanh-ends",
+        "Tanh lies near -1 and 1 in the first and the last layer.",
+        "activation-distributions",
+        "share within 0.05 of an end, above the middle layers', 95 % over seeds",
+        _tanh_ends,
+        "distributions",
+        trained=True,
+    ),
+    Claim(
+        "S2.relu-tail",
+        "ReLU has a spike at 0 and a long right tail.",
+        "activation-distributions",
+        "exact zeros over 20 % in every layer; excess kurtosis of the rest above 0",
+        _relu_shape,
+        "distributions",
+        trained=True,
+    ),
+    Claim(
+        "S2.elu-gaussian",
+        "ELU's activations are more Gaussian.",
+        "activation-distributions",
+        "|skewness| + |excess kurtosis| below every other's, 95 % over seeds",
+        _gaussian,
+        "distributions",
+        trained=True,
+    ),
+    Claim(
+        "S2.swish-15",
+        "Swish goes up to 15.",
+        "activation-distributions",
+        "largest f(z) of any layer; 95 % prediction interval for one run",
+        _swish_15,
+        "distributions",
+        trained=True,
+    ),
+    Claim(
+        "S2.silent-shape",
+        "Untrained, silent ReLUs appear from the third layer on and grow: [0, 0, 3, 7].",
+        "dead-neurons",
+        "means over seeds: below 1 in the first two layers, then growing",
+        _untrained,
+        "ten-layers",
+    ),
+    Claim(
+        "S2.silent-seven",
+        "The last layer has 7 of them.",
+        "dead-neurons",
+        "95 % prediction interval for one run",
+        _untrained_last,
+        "ten-layers",
+    ),
+    Claim(
+        "S2.silent-trained",
+        "Training brings some of them back: [0, 0, 3, 3].",
+        "dead-neurons",
+        "last layer, before and after; 95 % interval over seeds",
+        _trained,
+        "trained",
+        trained=True,
+    ),
+    Claim(
+        "S2.silent-ten",
+        "Untrained with ten layers: next to none in the first three, half of all from layer 6 on.",
+        "dead-neurons",
+        "means over seeds: under 5 %, rising, 35 to 65 %",
+        _ten,
+        "ten-layers",
+    ),
+    Claim(
+        "S2.never-recover",
+        "Dead units of the input layer never recover.",
+        "dying-relu",
+        "units silent on all training images before training, over all runs; exact",
+        _never,
+        "dead",
+        trained=True,
+    ),
+    Claim(
+        "S2.can-recover",
+        "Dead units of deeper layers can recover.",
+        "dying-relu",
+        "units silent on all training images before training, over all runs; at least one",
+        _can,
+        "dead",
+        trained=True,
+    ),
+    Claim(
+        "traps.initialisation",
+        "That dead units grow with depth is the initialisation: inputs collapse onto each other.",
+        "dead-neurons",
+        "silent share of layer 10 under other inits: below a quarter of torch_uniform's",
+        _init_decides,
+        "ten-layers",
+    ),
+)

@@ -1,0 +1,429 @@
+"""Claims of S3, why non-linear, of S4, from scratch, and the traps found in all of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from actsweep.experiments.claims.base import (
+    ONLY_IF,
+    REFUTED,
+    Claim,
+    Found,
+    geometric,
+    mean,
+    truth,
+    where,
+    within,
+)
+from actsweep.experiments.dying_relu import shares
+
+ELEMENTWISE = ("sigmoid", "tanh", "relu", "elu", "swish", "gelu")
+NORMS = ("layer_norm", "group_norm", "local_response_norm", "batch_norm")
+
+
+def _same_line(found: Any) -> Found:
+    one, nine = (found["runs"][f"identity, {kind}"] for kind in ("one layer", "nine layers"))
+    gap = max(abs(a - b) for a, b in zip(one["guess"], nine["guess"], strict=True))
+    ols = found["ols"]
+    lines = ", ".join(f"{r['w']:.3f} x + {r['b']:.3f}" for r in (one, nine, ols))
+    text = f"one layer, nine, least squares: {lines}; apart by {100 * gap / found['spread']:.2g} %"
+    return truth(gap < 0.01 * found["spread"], text)
+
+
+def _only_curved(found: Any) -> Found:
+    runs, best = found["runs"], found["quadratic_error"]
+    errors = {
+        name: runs[f"{act}, {kind}"]["error"]
+        for name, act, kind in (
+            ("sigmoid", "sigmoid", "one layer"),
+            ("one linear layer", "identity", "one layer"),
+            ("nine", "identity", "nine layers"),
+        )
+    }
+    sigmoid, *linear = errors.values()
+    text = ", ".join(f"{name} {error:.3f}" for name, error in errors.items())
+    text += f"; least squares: a parabola {best:.3f}, a line {found['ols']['error']:.3f}"
+    return truth(sigmoid < 2 * best and min(linear) > 10 * best, text)
+
+
+def _same_function(found: Any) -> Found:
+    gaps = {n: one["gap"] / found["spread"] for n, one in found["runs"].items() if "gap" in one}
+    text = ", ".join(f"{name}: {gap:.1g}" for name, gap in gaps.items())
+    return truth(max(gaps.values()) < 1e-5, f"largest difference over the range of y: {text}")
+
+
+def _diagonal(found: Any) -> Found:
+    most = {act: found["off_diagonal"][act]["largest"] for act in ELEMENTWISE}
+    return truth(not any(most.values()), f"largest entry off the diagonal: {max(most.values()):g}")
+
+
+def _rule(found: Any) -> Found:
+    most = max(found["rule"].values())
+    return truth(
+        most < 1e-5, f"largest difference from autodiff, of {len(found['rule'])}: {most:.1g}"
+    )
+
+
+def _softmax(found: Any) -> Found:
+    error = found["softmax"]["error"]
+    a = ", ".join(f"{value:.4f}" for value in found["softmax"]["a"])
+    return truth(error < 1e-6, f"at the example a = [{a}]: from autodiff by {error:.1g}")
+
+
+def _dense(found: Any) -> Found:
+    one = found["off_diagonal"]["softmax"]
+    return truth(one["share"] == 1, f"{100 * one['share']:.0f} % of the entries off it are not 0")
+
+
+def _across(found: Any) -> Found:
+    shares = {name: found["off_diagonal"][name]["share"] for name in (*NORMS, "maxout")}
+    text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+    over = found["batch_norm_over_examples"]
+    text = f"entries between units that are not 0: {text}; batch_norm between examples: {over:.2f}"
+    good = [name for name, share in shares.items() if share > 0]
+    if len(good) == len(shares):
+        return truth(True, text)
+    return Found(ONLY_IF, text, f"it is {', '.join(good)}") if good else Found(REFUTED, text)
+
+
+def _cheap(found: Any) -> Found:
+    one = found["flops"]
+    text = f"operations ~ n^{one['product_exponent']:.2f}, dense ~ n^{one['dense_exponent']:.2f}"
+    return truth(one["product_exponent"] < 1.1 and one["error"] < 1e-5, text)
+
+
+def _one_sign(found: Any) -> Found:
+    one = found["one_sign"]["sigmoid"]
+    text = f"units with gradients of one sign: {100 * one['example']:.0f} % for one example, "
+    text += f"{100 * one['batch']:.0f} % for a batch of 256"
+    if one["example"] == 1 and one["batch"] < 1:
+        return Found(ONLY_IF, text, "it is the gradient of one example")
+    return truth(one["example"] == 1, text)
+
+
+def _vanishes(act: str, *, claimed: bool) -> Callable[[Any], Found]:
+    """Whether most chains' signal falls below a hundredth of the first layer's by layer 10."""
+
+    def decide(found: Any) -> Found:
+        many, one = found["many"][act], found["single"][act]
+        ratio = many["median"][9] / many["median"][0]
+        text = f"layer 10: seed {found['seed']} {one[9]:.3g}; of {found['seeds']} seeds the median "
+        text += f"{many['median'][9]:.3g}, exactly 0 in {100 * many['zero'][9]:.1f} %"
+        return truth((ratio < 0.01) == claimed, text)
+
+    return decide
+
+
+def _power(found: Any) -> Found:
+    most = found["cards"]["sigmoid"]["slope_most"]
+    return within(most**10, 9.5e-7, 5e-9, f"{most:g}^10 = {most**10:.3g}")
+
+
+def _range(found: Any) -> Found:
+    card = found["cards"]["gelu"]
+    text = f"{card['smallest']:.4f} at z = {card['smallest_at']:.3f}"
+    return within(card["smallest"], -0.17, 0.005, text)
+
+
+def _tenth(found: Any) -> Found:
+    cases, said = {}, []
+    for bias, rates in found["acts"]["relu"].items():
+        for rate in rates:
+            own = shares(found, "relu", float(bias), float(rate))
+            if len(own) > 1:
+                share = mean(own)
+                cases[f"lr={rate} bias={bias}"] = truth(0.1 <= share <= 0.4, "")
+                said.append(f"{rate}/{bias}: {100 * share:.1f}")
+    return where(cases, f"dead after training, %, by lr/bias: {', '.join(said)}")
+
+
+def _solves(found: Any) -> Found:
+    cases, said = {}, []
+    for bias, rates in found["acts"]["gelu"].items():
+        for rate in rates:
+            own, relu = (shares(found, act, float(bias), float(rate)) for act in ("gelu", "relu"))
+            if own:
+                cases[f"lr={rate} bias={bias}"] = truth(mean(own) < 0.001, "")
+                beside = f"{100 * mean(relu):.1f}" if relu else "–"
+                said.append(f"{rate}/{bias}: {100 * mean(own):.1f} ({beside})")
+    return where(cases, f"dead after training, % (ReLU), by lr/bias: {', '.join(said)}")
+
+
+def _first_of_ten(act: str, claimed: float) -> Callable[[Any], Found]:
+    def decide(found: Any) -> Found:
+        cases, said = {}, []
+        for init, acts in found["deep"].items():
+            ratio = geometric([row[0] for row in acts[act]["ratio"]])
+            cases[f"init={init}"] = truth(0.1 <= ratio / claimed <= 10, "")
+            said.append(f"{init} {ratio:.2g}")
+        return where(cases, f"claimed {claimed:g}; {', '.join(said)}, {found['seeds']} seeds")
+
+    return decide
+
+
+def _monitor(found: Any) -> Found:
+    sizes = {
+        k: mean(one["mean_size"]) for k, one in found["inits"]["torch_uniform"]["relu"].items()
+    }
+    text = "mean |dL/dw| of ReLU, a network that reaches 88 %, by layer: "
+    text += ", ".join(f"{size:.1g}" for size in sizes.values())
+    return truth(min(sizes.values()) >= 1e-3, text)
+
+
+def _elu_dead(found: Any) -> Found:
+    dead = {float(shift): one["flat"]["elu"] for shift, one in found["shifted"].items()}
+    killed = [shift for shift, count in dead.items() if count]
+    relu = max(one["flat"]["relu"] for one in found["shifted"].values())
+    text = ", ".join(f"{shift:g}: {count}" for shift, count in dead.items())
+    text = f"of 20 units, by bias shift: {text} (ReLU up to {relu})"
+    if killed and len(killed) < len(dead):
+        return Found(ONLY_IF, text, f"the bias shift is above {max(killed):g}")
+    return truth(not killed, text)
+
+
+def _slope_by_hand(act: str, z: float) -> Callable[[Any], Any]:
+    def value(found: Any) -> Any:
+        return found["curves"][act]["by hand"]["slope"][found["z"].index(z)]
+
+    return value
+
+
+def _tanh_44(found: Any) -> Found:
+    slopes = found["curves"]["tanh"]["by hand"]["slope"]
+    at = dict(zip(found["z"], slopes, strict=True))
+    first = min(z for z, slope in at.items() if z > 0 and slope is None)
+    ours = found["curves"]["tanh"]["ours"]["slope"][found["z"].index(44.0)]
+    text = f"f'(44) = {at[44.0]}, NaN from {first:g}; ours {ours:.2g}"
+    return truth(at[44.0] == 1 and 88.5 <= first <= 89, text)
+
+
+def _broken(act: str, z: float) -> Callable[[Any], Found]:
+    def decide(found: Any) -> Found:
+        slope = _slope_by_hand(act, z)(found)
+        ours = found["curves"][act]["ours"]["slope"][found["z"].index(z)]
+        return truth(slope is None, f"f'({z:g}) by hand {slope or 'NaN'}; ours {ours:.2g}")
+
+    return decide
+
+
+def _half(found: Any) -> Found:
+    slope = _slope_by_hand("relu", 0.0)(found)
+    return truth(slope == 0.5, f"{slope:g}")
+
+
+def _finite(found: Any) -> Found:
+    good = sum(all(one.values()) for one in found["finite"].values())
+    return truth(good == len(found["finite"]), f"{good} of {len(found['finite'])}")
+
+
+def _scan(act: str, share: float) -> Callable[[Any], Found]:
+    return lambda found: within(found["share"][act], share, 0.0)
+
+
+CLAIMS = (
+    Claim(
+        "S3.same-line",
+        "Two networks without activations, of one and of nine hidden layers, fit the same line.",
+        "linear-collapse",
+        "largest difference of their predictions; 1 % of the range of y",
+        _same_line,
+        "fits",
+        trained=True,
+    ),
+    Claim(
+        "S3.only-sigmoid-fits",
+        "Only the network with an activation fits the parabola.",
+        "linear-collapse",
+        "mean squared error: below 2, above 10 times that of least squares with a parabola",
+        _only_curved,
+        "fits",
+        trained=True,
+    ),
+    Claim(
+        "S3.collapsed",
+        "W = W3 W2 W1 and b = W3 W2 b1 + W3 b2 + b3 compute the same function.",
+        "linear-collapse",
+        "largest difference; 1e-5 of the range of y",
+        _same_function,
+        "fits",
+        trained=True,
+    ),
+    Claim(
+        "S3.diagonal",
+        "The Jacobian of an elementwise activation is diagonal.",
+        "jacobians",
+        "entries off the diagonal, of six activations; exact",
+        _diagonal,
+        "jacobians",
+    ),
+    Claim(
+        "S3.chain-rule",
+        "So dL/dz = dL/da * f'(z).",
+        "jacobians",
+        "beside autodiff, for a loss of all units; 1e-5",
+        _rule,
+        "jacobians",
+    ),
+    Claim(
+        "S3.softmax-formula",
+        "Softmax's Jacobian is diag(a) - a aᵀ.",
+        "jacobians",
+        "formula in float64 beside autodiff; 1e-6",
+        _softmax,
+        "jacobians",
+    ),
+    Claim(
+        "S3.softmax-dense",
+        "It is dense.",
+        "jacobians",
+        "entries off the diagonal that are not 0; all",
+        _dense,
+        "jacobians",
+    ),
+    Claim(
+        "S3.across-units",
+        "Maxout, local response, batch, layer and group normalisation act across units too.",
+        "jacobians",
+        "entries of the Jacobian between different units; not 0",
+        _across,
+        "jacobians",
+    ),
+    Claim(
+        "S3.product",
+        "A product with softmax's Jacobian takes O(n).",
+        "jacobians",
+        "operations that the compiler counts for n from 16 to 1024; exponent under 1.1",
+        _cheap,
+        "cost",
+    ),
+    Claim(
+        "S3.one-sign",
+        "If a layer's inputs are all positive, the weight gradients of a unit have one sign.",
+        "gradient-flow",
+        "units of sigmoid's second layer with gradients of one sign; all",
+        _one_sign,
+    ),
+    Claim(
+        "S4.sigmoid-vanishes",
+        "The signal of a sigmoid chain vanishes.",
+        "signal-through-layers",
+        "median of layer 10 below 1 % of layer 1's",
+        _vanishes("sigmoid", claimed=True),
+        "signal",
+    ),
+    Claim(
+        "S4.relu-survives",
+        "The signal of a ReLU chain doesn't.",
+        "signal-through-layers",
+        "median of layer 10 below 1 % of layer 1's",
+        _vanishes("relu", claimed=False),
+        "extinct",
+    ),
+    Claim(
+        "S4.quarter",
+        "0.25^10 = 9.5e-7: a sigmoid network's gradient shrinks so in ten layers.",
+        "gallery",
+        "largest f' to the 10; ± 5e-9",
+        _power,
+        "sigmoid",
+    ),
+    Claim(
+        "S4.some-die",
+        "10 to 40 % of ReLUs die in practice.",
+        "dying-relu",
+        "mean dead share after training, for every rate and bias with two seeds or more",
+        _tenth,
+        "dead",
+        trained=True,
+    ),
+    Claim(
+        "S4.gelu-range",
+        "GELU's range starts at about -0.17.",
+        "gallery",
+        "smallest f; ± 0.005",
+        _range,
+        "gelu",
+    ),
+    Claim(
+        "S4.gelu-solves",
+        "GELU solves dead neurons.",
+        "dying-relu",
+        "mean dead share after training below 0.1 %, for every rate and bias",
+        _solves,
+        "dead",
+        trained=True,
+    ),
+    *(
+        Claim(
+            f"S4.ten-layers-{act}",
+            f"The first layer's gradients in a ten-layer {act} network are about {size:g}.",
+            "gradient-flow",
+            "rms of dL/dz over the last layer's, geometric mean over seeds; a factor of 10",
+            _first_of_ten(act, size),
+            "ten-layers",
+        )
+        for act, size in (("sigmoid", 1e-6), ("tanh", 1e-3), ("relu", 1.0), ("gelu", 0.8))
+    ),
+    Claim(
+        "S4.monitor",
+        "A mean |gradient| under 0.001 in a layer says that gradients vanish.",
+        "gradient-flow",
+        "mean |dL/dw| of a ReLU network that trains well: no layer under 0.001",
+        _monitor,
+        "histograms",
+    ),
+    Claim(
+        "S4.elu-lives",
+        "ELU's units don't die.",
+        "dead-units",
+        "units with |f'| < 0.001 on all samples, by bias shift; none",
+        _elu_dead,
+        "shift",
+    ),
+    Claim(
+        "S4.scan-leaky",
+        "Leaky ReLU has no points of the scan with next to no gradient.",
+        "gradient-scan",
+        "share with |f'| < 0.01; 0",
+        _scan("leaky_relu", 0.0),
+        "scan",
+    ),
+    Claim(
+        "traps.tanh-by-hand",
+        "Tanh by exponentials has gradient 1 at 44 and NaN from 88.8.",
+        "numerics",
+        "f' in float32; exact, ± 0.25 of z",
+        _tanh_44,
+        "by-hand",
+    ),
+    Claim(
+        "traps.elu-by-hand",
+        "ELU by exponentials has a NaN gradient at 100.",
+        "numerics",
+        "f' in float32",
+        _broken("elu", 100.0),
+        "by-hand",
+    ),
+    Claim(
+        "traps.sigmoid-by-hand",
+        "Sigmoid by exponentials has a NaN gradient at -100.",
+        "numerics",
+        "f' in float32",
+        _broken("sigmoid", -100.0),
+        "by-hand",
+    ),
+    Claim(
+        "traps.maximum",
+        "maximum(0, z) has gradient 0.5 at 0 under JAX.",
+        "numerics",
+        "f'(0); exact",
+        _half,
+        "by-hand",
+    ),
+    Claim(
+        "traps.finite",
+        "Every activation here is finite, value and gradient, in float32 and bfloat16.",
+        "numerics",
+        "801 inputs over the whole range of each type; all",
+        _finite,
+    ),
+)

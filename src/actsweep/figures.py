@@ -1,0 +1,162 @@
+"""How figures look: one colour, line and marker for each activation everywhere, panels, files."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart. Relatives share one, and
+# differ by line and marker.
+BLACK, ORANGE, SKY, GREEN = "#2B2B2B", "#E69F00", "#56B4E9", "#009E73"
+BLUE, RED, PINK, GREY, BROWN = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A", "#8C564B"
+_SOLID, _DASHED, _DOTTED, _MIXED = "-", "--", ":", "-."
+STYLES: dict[str, tuple[str, str, str]] = {
+    "sigmoid": (PINK, _SOLID, "o"),
+    "hard_sigmoid": (PINK, _DASHED, "o"),
+    "log_sigmoid": (PINK, _DOTTED, "o"),
+    "tanh": (BLUE, _SOLID, "s"),
+    "hard_tanh": (BLUE, _DASHED, "s"),
+    "softsign": (BLUE, _DOTTED, "s"),
+    "relu": (RED, _SOLID, "^"),
+    "relu6": (RED, _DASHED, "^"),
+    "squared_relu": (RED, _DOTTED, "^"),
+    "softplus": (RED, _MIXED, "^"),
+    "leaky_relu": (ORANGE, _SOLID, "v"),
+    "prelu": (ORANGE, _DASHED, "v"),
+    "elu": (GREEN, _SOLID, "D"),
+    "celu": (GREEN, _DASHED, "D"),
+    "selu": (GREEN, _DOTTED, "D"),
+    "swish": (SKY, _SOLID, "P"),
+    "silu": (SKY, _DASHED, "P"),
+    "hard_swish": (SKY, _DOTTED, "P"),
+    "mish": (SKY, _MIXED, "P"),
+    "gelu": (BLACK, _SOLID, "X"),
+    "identity": (GREY, _SOLID, "."),
+    "maxout": (GREY, _DASHED, "."),
+    "softmax": (GREY, _DOTTED, "."),
+    "log_softmax": (GREY, _MIXED, "."),
+    "glu": (BROWN, _SOLID, "*"),
+    "swiglu": (BROWN, _DASHED, "*"),
+    "geglu": (BROWN, _DOTTED, "*"),
+    "reglu": (BROWN, _MIXED, "*"),
+}
+UNKNOWN = (GREY, _SOLID, "h")
+LOOK: Any = {
+    "figure.dpi": 100,
+    "savefig.dpi": 120,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "svg.hashsalt": "actsweep",
+    "svg.fonttype": "none",
+}
+
+
+def colour(act: str) -> str:
+    """An activation's colour; grey for one that isn't among ours."""
+    return STYLES.get(act, UNKNOWN)[0]
+
+
+def line(act: str, *, marker: bool = False) -> dict[str, Any]:
+    """How `Axes.plot` draws an activation, its label included."""
+    own, dash, mark = STYLES.get(act, UNKNOWN)
+    found = {"color": own, "linestyle": dash, "label": act}
+    return found | ({"marker": mark} if marker else {})
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Figures drawn inside look as all of ours do."""
+    with matplotlib.rc_context(LOOK):
+        yield
+
+
+def panels(
+    count: int,
+    columns: int,
+    *,
+    width: float = 3.0,
+    height: float = 2.4,
+    share: bool = True,
+    title: str = "",
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, `columns` in a row (fewer where there are fewer), in reading
+    order.
+
+    Args:
+        count: panels; at least 1.
+        columns: panels in a row.
+        width: of a panel, in inches.
+        height: of a panel, in inches.
+        share: whether they have the same axes.
+        title: above all.
+    """
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(width * columns, height * rows + 0.35 * bool(title)))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False)
+    flat = list(np.ravel(grid))
+    for axes in flat[count:]:
+        axes.remove()
+    for axes in flat[max(count - columns, 0) : count]:
+        axes.tick_params(labelbottom=True)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure, flat[:count]
+
+
+def by_layer(axes: Axes, layers: Sequence[str]) -> None:
+    """Name the ticks 0, 1, … after layers, input on the left; every nth of many."""
+    step = math.ceil(len(layers) / 12)
+    short = [name.replace("hidden_", "") for name in layers]
+    axes.set_xticks(range(0, len(layers), step), short[::step])
+    axes.set_xlabel("hidden layer, input to output" + (", head" if "head" in layers else ""))
+
+
+def heat(
+    axes: Axes,
+    values: Sequence[Sequence[float]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    form: str = "{:.0f}",
+    **options: Any,
+) -> None:
+    """A table of numbers as colours, the numbers written in; NaN stays blank."""
+    grid = np.asarray(values, float)
+    image = axes.imshow(grid, aspect="auto", **({"cmap": "cividis"} | options))
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.grid(visible=False)
+    bright = np.ma.filled(image.norm(grid), 0.0) > 0.55
+    for (i, j), value in np.ndenumerate(grid):
+        if not np.isnan(value):
+            own = "black" if bright[i, j] else "white"
+            axes.text(j, i, form.format(value), ha="center", va="center", color=own, fontsize=8)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure beside each other as PNG and as SVG; the same figure gives the same bytes.
+
+    Args:
+        figure: what to write.
+        path: where to, without an ending.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with look():
+        figure.savefig(path.with_name(f"{path.name}.png"), metadata={"Software": None})
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
