@@ -1,7 +1,6 @@
 """Puts measured targets into docs/performance.md and draws its picture.
 
-python benchmarks/page.py benchmarks/results/cpu-2-cores.json; the picture needs matplotlib:
-pip install -e ".[docs]".
+python benchmarks/page.py benchmarks/results/cpu-2-cores.json
 """
 
 import json

@@ -10,7 +10,9 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 
 # Each layer may import those before it, and its own.
-PARTS = "activations inits models optim data callbacks writers checkpoint claims stats table"
+PARTS = (
+    "activations inits models optim data callbacks writers checkpoint claims stats table figures"
+)
 LAYERS = (
     ("errors",),
     ("explain", "schema", "target"),
@@ -38,6 +40,7 @@ LAYERS = (
     ("hydra_plugins.actsweep_pack.sweeper",),
     ("manage",),
     ("overview", "tidy"),
+    ("experiments",),
 )
 NO_JAX = (
     *("actsweep", "actsweep.app", "actsweep.checks", "actsweep.command", "actsweep.config"),

@@ -542,6 +542,16 @@ def test_health_reports_a_gradient_that_is_not_finite(value):
     assert second is None
 
 
+def test_health_of_a_deep_network_fits_in_a_line():
+    small = {f"hidden_{i}": 1e-9 for i in range(1, 21)}
+    large = {f"hidden_{i}": 1.0 for i in range(21, 51)}
+    (told,) = said(rms(**small, **large, head=1e9))
+    assert told.count("gradient of") == 2
+    assert "gradient of hidden_1 and 19 more layers vanishes: hidden_1 RMS 1.0e-09" in told
+    assert "gradient of head explodes: RMS 1.0e+09" in told
+    assert len(told) < 250
+
+
 def test_health_of_one_layer_or_of_zeros():
     assert said(rms(a=1e-9)) == [None]
     assert said(rms(a=0.0, b=0.0, c=0.0)) == [None]

@@ -1,7 +1,4 @@
-"""Draw sweep.png from a finished sweep: python docs/images/sweep.py outputs/sweeps/<time>
-
-Needs matplotlib: pip install -e ".[docs]".
-"""
+"""Draw sweep.png from a finished sweep: python docs/images/sweep.py outputs/sweeps/<time>"""
 
 import sys
 from collections import defaultdict
@@ -11,13 +8,11 @@ import matplotlib
 import numpy as np
 
 import actsweep
-from actsweep import ledger
+from actsweep import figures, ledger
 from actsweep.stats import mean_interval
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
 
 
 def main(sweep: Path, picture: Path) -> None:
@@ -27,7 +22,7 @@ def main(sweep: Path, picture: Path) -> None:
         groups[row["act"]].append(actsweep.load_run(sweep.parents[1] / "runs" / row["run_id"]))
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for place, (act, runs) in enumerate(groups.items()):
-        colour = COLOURS[place % len(COLOURS)]
+        colour = figures.colour(act)
         _accuracy(axes[0], place, runs, colour)
         _by_layer(axes[1], act, runs, "grad_norm", colour)
         _by_layer(axes[2], act, runs, "dead_frac", colour)

@@ -149,14 +149,16 @@ def heat(
             axes.text(j, i, form.format(value), ha="center", va="center", color=own, fontsize=8)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure beside each other as PNG and as SVG; the same figure gives the same bytes.
+def save(figure: Figure, path: Path, kinds: Sequence[str] = ("png", "svg")) -> None:
+    """Write a figure; the same one gives the same bytes.
 
     Args:
         figure: what to write.
         path: where to, without an ending.
+        kinds: of files, `png` and `svg`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with look():
-        figure.savefig(path.with_name(f"{path.name}.png"), metadata={"Software": None})
-        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
+        for kind in kinds:
+            unstable = {"png": "Software", "svg": "Date"}[kind]
+            figure.savefig(path.with_name(f"{path.name}.{kind}"), metadata={unstable: None})

@@ -2,11 +2,13 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 
 from actsweep.callbacks.base import Callback, Hook, ProbeView, Readings, Say
+
+SINGLE = 3  # layers of one kind that are told of one by one
 
 
 def health(
@@ -49,10 +51,22 @@ def _monitor(ratio: float, bounds: tuple[float, float] | None) -> Hook:
         said.update((layer, kind) for layer, kind, _ in new)
         if not new:
             return None
-        text = "; ".join(f"gradient of {layer} {kind}: {why}" for layer, kind, why in new)
-        return Say(f"epoch {epoch:g}: {text}")
+        return Say(f"epoch {epoch:g}: {_told(new)}")
 
     return look
+
+
+def _told(new: Sequence[tuple[str, str, str]]) -> str:
+    """Each layer; of more than three that share a kind, the first and how many."""
+    parts = []
+    for kind in dict.fromkeys(kind for _, kind, _ in new):
+        own = [(layer, why) for layer, own_kind, why in new if own_kind == kind]
+        if len(own) > SINGLE:
+            (layer, why), more = own[0], len(own) - 1
+            parts.append(f"gradient of {layer} and {more} more layers {kind}: {layer} {why}")
+        else:
+            parts += [f"gradient of {layer} {kind}: {why}" for layer, why in own]
+    return "; ".join(parts)
 
 
 def _family(readings: Mapping[str, float], prefix: str) -> dict[str, float]:

@@ -14,7 +14,8 @@ from actsweep.experiments import base, claims
 from actsweep.experiments.base import Experiment, Quantities
 from actsweep.experiments.claims import Claim, Found
 from actsweep.experiments.training import Stopped
-from actsweep.ledger import write_atomic, write_json
+from actsweep.ledger import finite, write_atomic
+from actsweep.population import set_up_devices
 from actsweep.table import plain_console
 
 FOLDER = "experiments"
@@ -39,6 +40,7 @@ def do(name: str, words: Sequence[str], outputs: Path) -> int:
         UserError: an unknown name or parameter.
     """
     experiment = experiments.get(name)
+    set_up_devices()
     params = base.settle(experiment, words) | {"outputs": outputs}
     try:
         found = base.measure(experiment, params)
@@ -67,67 +69,87 @@ def _print(console: Console, table: base.Table) -> None:
 
 
 def check(outputs: Path, docs: Path, *, everything: bool) -> int:
-    """Compute every verdict and write the page about them; the exit code.
+    """Compute every verdict, draw every figure, and write the pages about them; the exit code.
 
     Args:
         outputs: where runs are, and are trained.
-        docs: the folder of claims.md. The numbers of what needs training are kept in its
-            `experiments/<name>.json`, and read from there unless `everything` is to be done.
+        docs: the folder of claims.md and gallery.md. The numbers of what needs training are kept in
+            its `experiments/<name>.json`, and read from there unless `everything` is to be done.
         everything: whether to train what is needed.
     """
-    found: dict[str, Quantities] = {}
-    recorded: dict[str, Quantities] = {}
-    try:
+    set_up_devices()
+    fresh: dict[str, Quantities] = {}  # measured now
+    whole: dict[str, Quantities] = {}  # with what needs training
+    for name, one in experiments.EXPERIMENTS.items():
+        start = time.perf_counter()
+        if everything or one.quick is not None:
+            params = base.settle(one, ()) | ({} if everything else dict(one.quick or {}))
+            params |= {"cost": False} if "cost" in one.params else {}
+            try:
+                fresh[name] = base.measure(one, params | {"outputs": outputs})
+            except Stopped as stopped:
+                return stopped.code
+        whole[name] = fresh[name] if everything or not one.trains else _recorded(one, docs)
+        print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
+    if everything:
         for name, one in experiments.EXPERIMENTS.items():
-            start = time.perf_counter()
-            folder = docs / FOLDER
-            if everything or one.quick is not None:
-                params = dict(base.settle(one, ())) | ({} if everything else dict(one.quick or {}))
-                params |= {"cost": False} if "cost" in one.params else {}
-                found[name] = base.measure(one, params | {"outputs": outputs})
-                if not one.trains or everything:
-                    _draw(one, found[name], folder)
             if one.trains:
-                recorded[name] = _kept(one, found.get(name) if everything else None, folder)
-            print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
-    except Stopped as stopped:
-        return stopped.code
-    verdicts = decide(found, recorded)
+                kept = base.record(one, base.settle(one, ()), whole[name])
+                write_atomic(_record_of(one, docs), json.dumps(finite(kept)) + "\n")
+    verdicts = decide(fresh, whole)
     write_atomic(docs / "claims.md", claims.page(verdicts))
+    write_atomic(docs / "gallery.md", _gallery(whole, docs))
     for kind, count in claims.tally(verdicts).items():
         print(f"{count:3} {kind}")
-    print(f"page: {docs / 'claims.md'}")
+    print(f"pages: {docs / 'claims.md'}, {docs / 'gallery.md'}")
     return 0
 
 
-def decide(
-    found: Mapping[str, Quantities], recorded: Mapping[str, Quantities]
-) -> dict[Claim, Found]:
-    """The verdict on every claim: from what was just measured, or, if training is needed, from what
-    was recorded."""
+def decide(fresh: Mapping[str, Quantities], whole: Mapping[str, Quantities]) -> dict[Claim, Found]:
+    """The verdict on every claim: from what was just measured, or, if training is needed, from all
+    that is known."""
     return {
-        one: one.decide((recorded if one.trained else found)[one.experiment])
-        for one in claims.CLAIMS
+        one: one.decide((whole if one.trained else fresh)[one.experiment]) for one in claims.CLAIMS
     }
 
 
-def _kept(one: Experiment, new: Quantities | None, folder: Path) -> Quantities:
-    """What an experiment that trains has found, written down or read back.
+def _record_of(one: Experiment, docs: Path) -> Path:
+    return docs / FOLDER / f"{one.name}.json"
+
+
+def _recorded(one: Experiment, docs: Path) -> Quantities:
+    """What an experiment that trains has found before.
 
     Raises:
-        UserError: there is nothing to read.
+        UserError: it isn't there.
     """
-    file = folder / f"{one.name}.json"
-    if new is not None:
-        write_json(file, base.record(one, base.settle(one, ()), new))
-        return new
+    file = _record_of(one, docs)
     if not file.is_file():
         raise UserError(f"{file}: isn't there; type actsweep claims --all, which trains")
     return json.loads(file.read_text())["found"]
 
 
-def _draw(one: Experiment, found: Quantities, folder: Path) -> None:
-    with figures.look():
-        drawn = one.draw(found)
-    for name, figure in drawn.items():
-        figures.save(figure, folder / f"{one.name}-{name}")
+def _gallery(whole: Mapping[str, Quantities], docs: Path) -> str:
+    """Draw every figure into docs/experiments; the page that shows them."""
+    lines = [_HEAD]
+    for name, found in whole.items():
+        one = experiments.get(name)
+        with figures.look():
+            drawn = one.draw(found)
+        lines += [f"\n## {name}\n", f"{one.question} ({one.source})\n"]
+        lines += [f"```bash\nactsweep experiment {name}\n```\n"]
+        for key, figure in drawn.items():
+            path = docs / FOLDER / f"{name}-{key}"
+            figures.save(figure, path, ("png",))
+            lines += [f"![{name}: {key}]({FOLDER}/{path.name}.png)"]
+        if name == "gallery":
+            lines += [f"\n{table.markdown()}" for table in one.tables(found)]
+    return "\n".join(lines) + "\n"
+
+
+_HEAD = """# Gallery
+
+Every figure of the tutorials has its counterpart here, drawn by the command above it; `actsweep
+claims` draws them all, those of trained networks from the numbers in `docs/experiments/`. An
+activation has the same colour everywhere; layers stand from input to output. What the tutorials
+say about them, and whether it is so, is in [claims.md](claims.md)."""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from actsweep import figures
 from actsweep.callbacks.units import mean_cosine
 from actsweep.experiments.base import Experiment, Params, Quantities, Table
-from actsweep.experiments.networks import Inside, Lab, composed, layer_order
+from actsweep.experiments.networks import Inside, Lab, layer_order, over_seeds
 from actsweep.experiments.training import seeds, sweep
 from actsweep.experiments.tutorial3 import WORDS
 
@@ -30,10 +30,11 @@ def measure(params: Params) -> Quantities:
         found["untrained"][depth] = {}
         for init in params["init"]:
             words = (f"depth={depth}", f"init={init}", "act=relu", f"data={params['data']}")
-            nets = [lab.drawn(composed(*words, f"seed={s}")) for s in range(params["seeds"])]
+            nets = [lab.drawn(run) for run in over_seeds(words, params["seeds"])]
             found["untrained"][depth][init] = _count(lab, nets)
     if params["trained"]:
-        runs = sweep((*WORDS, "act=relu", seeds(params["trained_seeds"])), params)
+        words = (*WORDS, "act=relu", f"data={params['data']}", seeds(params["trained_seeds"]))
+        runs = sweep(words, params)
         before = [lab.drawn(run.config) for run in runs]
         after = [lab.trained(run) for run in runs]
         found["trained"] = {"before": _count(lab, before), "after": _count(lab, after)}

@@ -25,7 +25,7 @@ def measure(params: Params) -> Quantities:
             f"depth.width={params['width']}",
             f"trainer.epochs={params['epochs']}",
             "trainer.patience=null",
-            "callbacks=light",
+            "callbacks=none",
             "logger=disabled",
         )
         for run in sweep(words, params):

@@ -20,7 +20,6 @@ def measure(params: Params) -> Quantities:
     """By activation, bias and learning rate: each seed's dead share before and after training, and
     what became of units that were silent before."""
     words = (
-        "depth=tutorial",
         f"act={','.join(params['act'])}",
         f"optim.lr={','.join(map(str, params['lr']))}",
         f"init.bias={','.join(map(str, params['bias']))}",
@@ -28,6 +27,8 @@ def measure(params: Params) -> Quantities:
         f"trainer.epochs={params['epochs']}",
         "trainer.patience=null",
         "callbacks=light",
+        "~callbacks.health",
+        "~callbacks.gradients",
         "logger=disabled",
     )
     lab = Lab()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from actsweep import figures
 from actsweep.experiments.base import MAIN, Experiment, Params, Quantities, Table
-from actsweep.experiments.networks import BATCH, Inside, Lab, composed
+from actsweep.experiments.networks import BATCH, Inside, Lab, over_seeds
 
 BINS = 30
 MIDDLE = 1e-5  # bins about zero count as a spike where |dL/dw| is below this share of the largest
@@ -21,10 +21,7 @@ def measure(params: Params) -> Quantities:
     """For every init and activation: histograms and norms by layer, for each seed the ratios."""
     lab = Lab()
     found: dict[str, Any] = {"seeds": params["seeds"], "inits": {}, "deep": {}}
-    words = ("depth=tutorial", f"init={params['init'][0]}")
-    found["one_sign"] = {
-        act: _one_sign(lab, (*words, f"act={act}"), params) for act in params["act"]
-    }
+    found["one_sign"] = _one_sign(lab, params)
     for init in params["init"]:
         found["inits"][init] = {
             act: _layers(lab, ("depth=tutorial", f"act={act}", f"init={init}"), params)
@@ -38,8 +35,8 @@ def measure(params: Params) -> Quantities:
 
 
 def _nets(lab: Lab, words: Sequence[str], params: Params) -> list[Inside]:
-    own = [f"data={params['data']}"]
-    return [lab.drawn(composed(*words, *own, f"seed={s}")) for s in range(params["seeds"])]
+    runs = over_seeds([*words, f"data={params['data']}"], params["seeds"])
+    return [lab.drawn(run) for run in runs]
 
 
 def _layers(lab: Lab, words: Sequence[str], params: Params) -> Mapping[str, Any]:
@@ -61,9 +58,10 @@ def _layers(lab: Lab, words: Sequence[str], params: Params) -> Mapping[str, Any]
     return found
 
 
-def _one_sign(lab: Lab, words: Sequence[str], params: Params) -> Mapping[str, float]:
-    """The share of the second layer's units whose weight gradients have one sign: for the first
-    image alone, and for the batch; a mean over seeds."""
+def _one_sign(lab: Lab, params: Params) -> Mapping[str, float]:
+    """Sigmoid's outputs are all positive. The share of the second layer's units whose weight
+    gradients have one sign: for the first image alone, and for the batch; a mean over seeds."""
+    words = ("depth=tutorial", f"init={params['init'][0]}", "act=sigmoid")
     shares: dict[str, list[float]] = {"example": [], "batch": []}
     for net in _nets(lab, words, params):
         for name, size in (("example", 1), ("batch", BATCH)):

@@ -1,8 +1,8 @@
 """Networks to look into: composed as train.py would, drawn by seed or read back from their runs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from actsweep import config, data, members, step
 from actsweep.callbacks.base import Callback, ProbeView
 from actsweep.callbacks.units import units
 from actsweep.command import for_hydra
-from actsweep.config import RunConfig
+from actsweep.config import InitConfig, RunConfig
 from actsweep.data.dataset import Dataset
 from actsweep.errors import UserError
 from actsweep.load import Run
@@ -84,6 +84,7 @@ class Lab:
 
     def __init__(self) -> None:
         self._data: dict[str, Dataset] = {}
+        self._draws: dict[str, Callable[..., step.State]] = {}
         self._programs: dict[str, _Program] = {}
 
     def examples(self, run: RunConfig) -> Dataset:
@@ -95,7 +96,7 @@ class Lab:
 
     def drawn(self, run: RunConfig) -> Inside:
         """A run's network before training: bitwise what train.py starts from."""
-        state = self._program(run).init(_hparams(run))
+        state = self._draw(run)
         return Inside(run, state.params, state.hypers)
 
     def trained(self, run: Run, which: str = "best") -> Inside:
@@ -110,7 +111,7 @@ class Lab:
         """What a probe sees on a batch: arrays by kind (`KEPT`) and layer; see
         `callbacks.ProbeView`."""
         program, hparams = self._program(net.run), _hparams(net.run)
-        state = program.init(hparams)._replace(params=net.params, hypers=net.hypers)
+        state = self._draw(net.run)._replace(params=net.params, hypers=net.hypers)
         flat = program.probe(state, hparams, step.Examples(jnp.asarray(x), jnp.asarray(y)))
         found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KEPT}
         for name, value in flat.items():
@@ -135,8 +136,15 @@ class Lab:
         own = {k.removeprefix(mark): v for k, v in sums.items() if k.startswith(mark)}
         return _in_order({layer: np.asarray(v) == 0 for layer, v in own.items()})
 
-    def _program(self, run: RunConfig) -> "_Program":
+    def _draw(self, run: RunConfig) -> step.State:
         key = members.pack_key(run)
+        if key not in self._draws:
+            init = _functions(run, self.examples(run)).init
+            self._draws[key] = jax.jit(lambda hparams: init(hparams, jnp.bool_(True)))
+        return self._draws[key](_hparams(run))
+
+    def _program(self, run: RunConfig) -> "_Program":
+        key = members.pack_key(replace(run, init=InitConfig()))  # how it was drawn doesn't matter
         if key not in self._programs:
             self._programs[key] = _compile(run, self.examples(run))
         return self._programs[key]
@@ -144,17 +152,20 @@ class Lab:
 
 @dataclass(frozen=True)
 class _Program:
-    init: Callable[..., step.State]
     probe: Callable[..., Mapping[str, Array]]
     count: Callable[..., dict[str, Array]]
     nothing: Callable[..., dict[str, Array]]
 
 
-def _compile(run: RunConfig, examples: Dataset) -> _Program:
-    """The functions of one member, jitted."""
+def _functions(run: RunConfig, examples: Dataset) -> step.Functions:
     static = members.expand([members.member(run)]).static
     callbacks = {"inside": Callback(probe=_everything), "units": units()}
-    fns = step.build(static, task_of(run, examples), _hparams(run), callbacks)
+    return step.build(static, task_of(run, examples), _hparams(run), callbacks)
+
+
+def _compile(run: RunConfig, examples: Dataset) -> _Program:
+    """The functions of one member, jitted."""
+    fns = _functions(run, examples)
 
     def probe(state: step.State, hparams: Mapping, batch: step.Examples) -> Mapping[str, Array]:
         return fns.probe(state, hparams, batch, jnp.int32(0), ("inside",))
@@ -162,8 +173,7 @@ def _compile(run: RunConfig, examples: Dataset) -> _Program:
     def count(params: Any, hypers: Any, sums: dict[str, Array], x: Array) -> Mapping[str, Array]:
         return fns.counts(params, hypers, jnp.bool_(True), sums, x)[0]
 
-    init = jax.jit(lambda hparams: fns.init(hparams, jnp.bool_(True)))
-    return _Program(init, jax.jit(probe), jax.jit(count), jax.jit(fns.no_counts))
+    return _Program(jax.jit(probe), jax.jit(count), jax.jit(fns.no_counts))
 
 
 def _hparams(run: RunConfig) -> Mapping[str, Array]:
@@ -178,6 +188,12 @@ def _everything(view: ProbeView) -> Mapping[str, Array]:
 def _in_order(layers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Layers from input to output; jit gives them back sorted by name."""
     return dict(sorted(layers.items(), key=lambda item: layer_order(item[0])))
+
+
+def over_seeds(words: Sequence[str], count: int) -> list[RunConfig]:
+    """The runs of seeds 0, 1, … that `train.py` would make of these overrides."""
+    first = composed(*words, "seed=0")
+    return [replace(first, seed=seed) for seed in range(count)]
 
 
 def layer_order(name: str) -> tuple[bool, int, str]:

@@ -50,7 +50,7 @@ def measure(params: Params) -> Quantities:
                 "state": run.status["state"],
                 "test_accuracy": summary.get("test_accuracy"),
                 "best_epoch": summary.get("best_epoch"),
-                "epochs": summary.get("epochs"),
+                "epochs": round(summary.get("epochs") or 0),
                 "dead_frac": summary.get("dead_frac"),
                 "at_chance": int((np.cumsum(curve > CHANCE) == 0).sum()) - 1,
             }

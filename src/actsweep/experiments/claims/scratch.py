@@ -92,7 +92,7 @@ def _cheap(found: Any) -> Found:
 
 
 def _one_sign(found: Any) -> Found:
-    one = found["one_sign"]["sigmoid"]
+    one = found["one_sign"]
     text = f"units with gradients of one sign: {100 * one['example']:.0f} % for one example, "
     text += f"{100 * one['batch']:.0f} % for a batch of 256"
     if one["example"] == 1 and one["batch"] < 1:

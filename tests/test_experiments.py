@@ -1,0 +1,244 @@
+"""The tutorials' experiments: what they measure, what they write, what they refuse."""
+
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from actsweep import activations, experiments, figures
+from actsweep.__main__ import main
+from actsweep.errors import UserError
+from actsweep.experiments import base, gallery, gradient_flow, jacobians, networks, numerics
+from actsweep.experiments.networks import Lab
+
+QUICK = ("data=digits",)
+
+
+def test_list_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment", "list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in experiments.EXPERIMENTS)
+    wanted = "gallery gradient-scan signal-through-layers dead-units circle xor linear-collapse "
+    wanted += (
+        "jacobians gradient-flow activation-distributions dead-neurons tutorial3 depth dying-relu"
+    )
+    assert set(wanted.split()) <= set(experiments.EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["galery"], "experiment=galery: no such name; did you mean experiment=gallery?"),
+        (["gallery", "act=rleu"], "act=rleu: no such name; did you mean act=relu?"),
+        (["gallery", "act="], "act=: must be a list with commas; type for example act=sigmoid,"),
+        (["gallery", "relu"], "relu: must be key=value; type for example act="),
+        (["gallery", "seeds=3"], "experiment=seeds: no such name"),
+        (
+            ["circle", "epochs=many"],
+            "epochs=many: must be a whole number; type for example epochs=",
+        ),
+        (["circle", "epochs=0"], "epochs=0: must be at least 1"),
+        (["dead-units", "shift=low"], "shift=low: must be a number; type for example shift=0.0,"),
+        (["gallery", "cost=yes"], "cost=yes: must be true or false; type for example cost=true"),
+        (["circle", "act=glu"], "act=glu: looks at several units at once"),
+        (["depth", "sedes=3"], "experiment=sedes: no such name; did you mean experiment=seeds?"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["experiment", *words, "--outputs", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"error: {said}")
+    assert err.count("\n") == 1
+    assert not out
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_left_to_train_py() -> None:
+    found = base.settle(experiments.get("depth"), ("seeds=2", "optim.lr=0.1", "data=digits"))
+    assert found["seeds"] == 2
+    assert found["overrides"] == ("optim.lr=0.1", "data=digits")
+
+
+def test_an_experiment_leaves_page_figures_and_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["experiment", "gradient-scan", "act=relu,tanh", "--outputs", str(tmp_path)]
+    assert main(words) == 0
+    folder = tmp_path / "experiments" / "gradient-scan"
+    assert {p.name for p in folder.iterdir()} == {
+        "README.md",
+        "result.json",
+        "scan.png",
+        "scan.svg",
+    }
+    page = (folder / "README.md").read_text()
+    assert "actsweep experiment gradient-scan act=relu,tanh" in page
+    assert "![scan](scan.png)" in page
+    assert "| relu | 51 |" in page
+    written = json.loads((folder / "result.json").read_text())
+    assert written["found"]["share"] == {"relu": 0.51, "tanh": 0.41}
+    assert "Claims" not in page  # those are about the parameters that are the default
+    first = (folder / "scan.png").read_bytes(), (folder / "scan.svg").read_bytes()
+    assert main(words) == 0
+    assert first == ((folder / "scan.png").read_bytes(), (folder / "scan.svg").read_bytes())
+    capsys.readouterr()
+    assert main(["experiment", "gradient-scan", "--outputs", str(tmp_path)]) == 0
+    assert "**holds**" in (folder / "README.md").read_text()
+
+
+def test_every_activation_has_a_look_of_its_own() -> None:
+    assert set(figures.STYLES) == set(activations.ACTIVATIONS)
+    assert len(set(figures.STYLES.values())) == len(figures.STYLES)
+    assert figures.line("mine")["label"] == "mine"
+
+
+def test_gallery_of_every_kind() -> None:
+    found = base.measure(
+        gallery.EXPERIMENT, {"act": ("gelu", "relu", "glu", "maxout", "softmax"), "cost": True}
+    )
+    gelu = found["cards"]["gelu"]
+    least = mp.findroot(lambda z: mp.ncdf(z) + z * mp.npdf(z), -0.75)
+    assert gelu["smallest_at"] == pytest.approx(float(least), abs=1e-3)
+    assert gelu["smallest"] == pytest.approx(float(least * mp.ncdf(least)), abs=1e-6)
+    for key, power in (("mean", 1), ("square", 2)):
+        exact = mp.quad(lambda z, p=power: (z * mp.ncdf(z)) ** p * mp.npdf(z), [-12, 0, 12])
+        assert gelu[key] == pytest.approx(float(exact), rel=1e-5)
+    exact = mp.quad(lambda z: (mp.ncdf(z) + z * mp.npdf(z)) ** 2 * mp.npdf(z), [-12, 0, 12])
+    assert gelu["slope_square"] == pytest.approx(float(exact), rel=1e-5)
+    assert not gelu["monotone"]
+    assert found["cards"]["relu"]["monotone"]
+    assert found["cards"]["relu"]["flat_left"] == {"small": 0.0, "zero": 0.0}
+    z = np.array(found["z"])
+    np.testing.assert_allclose(found["curves"]["glu"]["value"], 1 / (1 + np.exp(-z)), rtol=1e-5)
+    np.testing.assert_allclose(found["curves"]["maxout"]["value"], np.maximum(z, 0))
+    np.testing.assert_allclose(
+        found["curves"]["softmax"]["value"], np.exp(z) / (np.exp(z) + 2), rtol=1e-5
+    )
+    assert all(0 < ns < 1e4 for one in found["costs"].values() for ns in one.values())
+    assert {"gallery", *found["curves"]} == set(gallery.draw(found))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (jacobians.layer_norm, nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)),
+        (jacobians.group_norm, nn.GroupNorm(2, epsilon=1e-5, use_bias=False, use_scale=False)),
+    ],
+)
+def test_norms_are_flax_s(ours, theirs) -> None:
+    z = jax.random.normal(jax.random.key(3), (8,))
+    with jax.numpy_rank_promotion("allow"):
+        expected = theirs.apply({}, z[None])[0]
+    np.testing.assert_allclose(ours(z), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_and_local_response_norm() -> None:
+    z = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    expected = (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 1e-5)
+    with jax.numpy_rank_promotion("allow"):
+        np.testing.assert_allclose(jacobians.batch_norm(jnp.asarray(z)), expected, atol=1e-5)
+    row = z[0]
+    local = [
+        row[i] / (2 + 1e-4 * sum(row[j] ** 2 for j in range(8) if abs(i - j) <= 2)) ** 0.75
+        for i in range(8)
+    ]
+    np.testing.assert_allclose(jacobians.local_response_norm(jnp.asarray(row)), local, rtol=1e-5)
+
+
+def test_off_diagonal_entries_belong_to_other_units() -> None:
+    gated = jnp.concatenate([jnp.eye(3), 2 * jnp.eye(3)], axis=1)
+    assert not jacobians._off_diagonal(gated).any()
+    assert jacobians._off_diagonal(jnp.ones((3, 6))).sum() == 12
+
+
+def test_finite_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert numerics._finite("tanh") == {"float32": True, "bfloat16": True}
+    broken = activations.custom("test_experiments.by_hand", {})
+    monkeypatch.setitem(activations.ACTIVATIONS, "tanh", broken)
+    assert numerics._finite("tanh") == {"float32": False, "bfloat16": False}
+
+
+def by_hand(z):
+    return (jnp.exp(z) - jnp.exp(-z)) / (jnp.exp(z) + jnp.exp(-z))
+
+
+def test_networks_are_those_of_train_py(tmp_path: Path) -> None:
+    """Composed alike, drawn alike; gradients are those that JAX takes of the written-out loss."""
+    run = networks.composed("act=relu", *QUICK, "depth=2", "depth.width=16", "seed=3")
+    assert run.widths == (16, 16)
+    lab = Lab()
+    net = lab.drawn(run)
+    shifted = lab.drawn(
+        networks.composed(
+            "act=relu", *QUICK, "depth=2", "depth.width=16", "seed=3", "init.bias=-0.5"
+        )
+    )
+    layers = net.params["layers"]
+    for name in layers:
+        ours, theirs = layers[name], shifted.params["layers"][name]
+        np.testing.assert_array_equal(ours["kernel"][...], theirs["kernel"][...])
+        np.testing.assert_allclose(ours["bias"][...] - 0.5, theirs["bias"][...], atol=1e-7)
+    examples = lab.examples(run)
+    x = (
+        examples.train_x[:256].astype(np.float32).reshape(256, -1) * examples.scale
+        + examples.offset
+    )
+
+    def loss(w):
+        h = jax.nn.relu(x @ w + jnp.broadcast_to(layers["hidden_1"]["bias"][...], (256, 16)))
+        for name in ("hidden_2", "head"):
+            h = h @ layers[name]["kernel"][...]
+            h = h + jnp.broadcast_to(layers[name]["bias"][...], h.shape)
+            h = jax.nn.relu(h) if name == "hidden_2" else h
+        logp = jax.nn.log_softmax(h)
+        return -jnp.mean(logp[jnp.arange(256), examples.train_y[:256]])
+
+    view = lab.first_batch(net)
+    assert list(view["grads"]) == ["hidden_1", "hidden_2", "head"]
+    expected = jax.grad(loss)(layers["hidden_1"]["kernel"][...])
+    np.testing.assert_allclose(view["grads"]["hidden_1"], expected, rtol=1e-4, atol=1e-7)
+    silent = lab.silent(shifted)
+    z = lab.view(shifted, examples.train_x, examples.train_y)["preact"]["hidden_1"]
+    np.testing.assert_array_equal(silent["hidden_1"], (z <= 0).all(axis=0))
+    assert silent["hidden_1"].any()
+
+
+def test_gradient_flow_by_init() -> None:
+    words = ("act=sigmoid,relu", "init=torch_uniform,he_normal", "seeds=2", "data=digits")
+    found = base.measure(gradient_flow.EXPERIMENT, base.settle(gradient_flow.EXPERIMENT, words))
+    run = networks.composed("depth=tutorial", "act=relu", "init=he_normal", *QUICK, "seed=1")
+    lab = Lab()
+    grads = lab.first_batch(lab.drawn(run))["grads"]
+    for layer, one in found["inits"]["he_normal"]["relu"].items():
+        assert one["norm"][1] == pytest.approx(np.linalg.norm(grads[layer]), rel=1e-5)
+        assert sum(one["counts"]) == grads[layer].size
+    assert found["deep"]["he_normal"]["relu"]["ratio"][0][-1] == 1
+    assert found["one_sign"]["example"] == 1
+    assert set(gradient_flow.draw(found)) == {"histograms", "ten-layers"}
+
+
+def test_the_project_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (networks.project() / "train.py").is_file()  # the checkout that is installed
+    monkeypatch.setattr(networks, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+    with pytest.raises(UserError, match=r"no train\.py and conf/ here; type this in the project's"):
+        networks.project()
+
+
+def test_hydra_s_own_state_is_left_alone() -> None:
+    before = GlobalHydra.instance().hydra
+    networks.composed("act=relu")
+    assert GlobalHydra.instance().hydra is before
+    with initialize_config_dir(str(networks.project() / "conf"), version_base="1.3"):
+        inside = GlobalHydra.instance().hydra
+        networks.composed("act=tanh")
+        assert GlobalHydra.instance().hydra is inside

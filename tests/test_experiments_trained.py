@@ -1,0 +1,139 @@
+"""Experiments that train: through the ledger, so that nothing is trained twice; end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actsweep import load_run
+from actsweep.__main__ import main
+from actsweep.experiments import base, linear_collapse, networks
+from actsweep.experiments.training import Stopped, seeds, sweep
+
+pytestmark = pytest.mark.slow
+SMALL = ("data=digits", "data.val_size=300", "depth=2", "depth.width=16", "trainer.batch_size=100")
+
+
+def ask(tmp_path: Path, *words: str) -> tuple[int, Path]:
+    outputs = tmp_path / "outputs"
+    return main(["experiment", *words, "--outputs", str(outputs)]), outputs
+
+
+def times(outputs: Path) -> dict[str, str]:
+    """When each run was last written to."""
+    runs = outputs.glob("runs/*/status.json")
+    return {file.parent.name: json.loads(file.read_text())["updated"] for file in runs}
+
+
+def test_tutorial3_trains_nothing_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ("tutorial3", "act=relu,leaky_relu", "seeds=2", *SMALL, "trainer.epochs=2")
+    code, outputs = ask(tmp_path, *words, "logger=disabled")
+    assert code == 0, capfd.readouterr().err
+    first = times(outputs)
+    assert len(first) == 4
+    folder = outputs / "experiments" / "tutorial3"
+    page = (folder / "README.md").read_text()
+    assert "actsweep experiment tutorial3 act=relu,leaky_relu seeds=2 data=digits" in page
+    found = json.loads((folder / "result.json").read_text())["found"]["groups"]
+    for act, group in found.items():
+        for seed, one in enumerate(group["seeds"]):
+            (run,) = outputs.glob(f"runs/{act}-*-s{seed}-*")
+            assert one["test_accuracy"] == load_run(run).summary["test_accuracy"]
+            config = load_run(run).config
+            assert act != "leaky_relu" or config.act["slope"] == 0.1
+    assert (folder / "accuracy.png").stat().st_size > 10_000
+    code, _ = ask(tmp_path, *words[:2], "seeds=3", *words[3:], "logger=disabled")
+    assert code == 0
+    again = times(outputs)
+    assert len(again) == 6
+    assert {run: again[run] for run in first} == first
+    assert "complete already" in capfd.readouterr().out
+
+
+def test_what_train_py_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, outputs = ask(tmp_path, "depth", "optim.lr=-1", *SMALL[:1])
+    assert code == 2
+    assert "optim.lr=-1" in capfd.readouterr().err
+    assert not (outputs / "experiments").exists()
+
+
+def test_an_interruption_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Done:
+        returncode = 130
+
+    monkeypatch.setattr("subprocess.run", lambda *a, **k: Done())
+    with pytest.raises(Stopped) as stopped:
+        sweep([seeds(2)], {"outputs": tmp_path, "overrides": ()})
+    assert stopped.value.code == 130
+    assert ask(tmp_path, "depth")[0] == 130
+
+
+def test_dying_relu_and_depth(tmp_path: Path) -> None:
+    """With a bias of -3 on small inputs ReLUs start dead; the counts are those of the rows."""
+    words = ("act=relu,gelu", "seeds=2", *SMALL[:2], "trainer.batch_size=100", "epochs=2")
+    bias = ("lr=0.01,1e30", "bias=0.0,-3.0", "depth=2", "depth.width=16")
+    code, outputs = ask(tmp_path, "dying-relu", *bias, *words)
+    assert code == 0
+    found = json.loads((outputs / "experiments" / "dying-relu" / "result.json").read_text())[
+        "found"
+    ]
+    cells = found["acts"]["relu"]
+    assert cells["-3.0"]["0.01"][0]["before"] > 0.5 > cells["0.0"]["0.01"][0]["before"]
+    assert {one["state"] for one in cells["0.0"]["1e+30"]} == {"diverged"}
+    assert found["fates"]["hidden_1"]["silent"] > 0
+    assert found["fates"]["hidden_1"]["recovered"] == 0  # no gradient, ever
+    own = ("act=relu", "depth=2,3", "init=he_normal", "width=16")
+    code, _ = ask(tmp_path, "depth", *own, *words[1:])
+    assert code == 0
+    found = json.loads((outputs / "experiments" / "depth" / "result.json").read_text())["found"]
+    assert set(found["inits"]["he_normal"]) == {"2", "3"}
+    assert len(found["inits"]["he_normal"]["3"]["relu"][0]["validation"]) == 2
+
+
+def test_after_training(tmp_path: Path) -> None:
+    """Distributions and silent units: what the networks themselves say."""
+    words = (*SMALL, "trainer.epochs=2", "logger=disabled")
+    code, outputs = ask(tmp_path, "activation-distributions", "act=relu", "seeds=1", *words)
+    assert code == 0
+    folder = outputs / "experiments" / "activation-distributions"
+    one = json.loads((folder / "result.json").read_text())["found"]["layers"]["relu"]["hidden_1"]
+    (run,) = outputs.glob("runs/relu-*")
+    lab = networks.Lab()
+    a = lab.first_batch(lab.trained(load_run(run)))["act"]["hidden_1"]
+    assert one["shape"][0]["zero"] == (a == 0).mean()
+    widths = np.diff(one["act"]["edges"])
+    assert np.sum(widths * one["act"]["density"]) == pytest.approx(1)
+    code, _ = ask(
+        tmp_path,
+        "dead-neurons",
+        "seeds=1",
+        "trained_seeds=1",
+        "init=he_normal",
+        "data=digits",
+        *words[1:],
+    )
+    assert code == 0
+    found = json.loads((outputs / "experiments" / "dead-neurons" / "result.json").read_text())[
+        "found"
+    ]
+    last = load_run(run).metrics()["exact_silent_frac/hidden_2"]
+    assert found["trained"]["after"]["silent"]["hidden_2"] == [round(16 * last[-1])]
+
+
+def test_linear_collapse(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    params = base.settle(linear_collapse.EXPERIMENT, ("act=identity", "steps=60"))
+    found = base.measure(linear_collapse.EXPERIMENT, params | {"outputs": outputs})
+    assert set(found["runs"]) == {"identity, one layer", "identity, nine layers"}
+    x, y = np.array(found["x"]), np.array(found["y"])
+    rng = np.random.RandomState(0)
+    np.testing.assert_allclose(y, np.linspace(-2, 2, 200) ** 2 + 0.25 * rng.randn(200), rtol=1e-6)
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    (slope, offset), *_ = np.linalg.lstsq(design, y, rcond=None)
+    assert found["ols"]["w"] == pytest.approx(slope)
+    assert found["ols"]["b"] == pytest.approx(offset)
+    for one in found["runs"].values():
+        assert one["gap"] < 1e-5
+        np.testing.assert_allclose(one["w"] * x + one["b"], one["guess"], atol=1e-5)
+        assert one["error"] == pytest.approx(np.mean((np.array(one["guess"]) - y) ** 2))

@@ -1,0 +1,106 @@
+"""Every claim's verdict is computed; the committed page is what comes out."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from actsweep import experiments
+from actsweep.__main__ import main
+from actsweep.errors import UserError
+from actsweep.experiments import claims, commands
+from actsweep.experiments.claims import CLAIMS, base
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "claims.md"
+
+
+def test_each_claim_says_all() -> None:
+    assert len(CLAIMS) >= 40
+    assert len({one.key for one in CLAIMS}) == len(CLAIMS)
+    assert {one.source for one in CLAIMS} == set(claims.SOURCES)
+    for one in CLAIMS:
+        experiment = experiments.get(one.experiment)
+        assert one.words.endswith("."), one.key
+        assert not one.trained or experiment.trains, one.key
+        assert one.trained or experiment.quick is not None, one.key
+        if one.figure:
+            assert (DOCS / "experiments" / f"{one.experiment}-{one.figure}.png").is_file(), one.key
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `actsweep claims` writes, from scratch but for what trains."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "experiments").mkdir()
+    for file in DOCS.glob("experiments/*.json"):
+        shutil.copy(file, folder / "experiments")
+    assert main(["claims", "--docs", str(folder), "--outputs", str(folder / "outputs")]) == 0
+    return folder
+
+
+def test_the_committed_verdicts_come_out_again(made: Path) -> None:
+    said, now = (claims.verdicts_of(path.read_text()) for path in (PAGE, made / "claims.md"))
+    assert set(said) == {one.key for one in CLAIMS}
+    assert now == said
+
+
+def test_the_committed_figures_are_drawn_again(made: Path) -> None:
+    drawn = {path.name for path in made.glob("experiments/*.png")}
+    assert drawn == {path.name for path in DOCS.glob("experiments/*.png")}
+
+
+def test_numbers_that_need_no_network_are_the_same_to_the_letter(made: Path) -> None:
+    rows = [
+        {
+            line
+            for line in path.read_text().splitlines()
+            if re.search(r"\| \[?(circle|signal|dead-u|gradient-s)", line)
+        }
+        for path in (PAGE, made / "claims.md")
+    ]
+    assert rows[0] == rows[1]
+    assert rows[0]
+
+
+def test_nothing_recorded(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"depth\.json: isn't there; type actsweep claims --all"):
+        commands._recorded(experiments.get("depth"), tmp_path)
+
+
+def test_above() -> None:
+    assert base.above([3.0, 3.1, 2.9], [1.0, 1.1, 1.2]).verdict == base.HOLDS
+    assert base.above([1.0, 1.1, 1.2], [3.0, 3.1, 2.9]).verdict == base.REFUTED
+    assert base.above([1.0, 3.0, 2.0], [2.0, 2.0, 2.1]).verdict == base.NOISE
+    assert base.above([1.0], [0.0]).verdict == base.NOISE
+    one = base.above([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])  # differences 1, 2, 3
+    assert one.text == "+2 ± 2.5, 3 seeds"
+
+
+def test_one_run() -> None:
+    """The interval for a further draw: t(2) * s * sqrt(1 + 1/3) = 4.303 * 1 * 1.155 = 4.97."""
+    assert base.one_run(6.9, [1.0, 2.0, 3.0]).verdict == base.HOLDS
+    assert base.one_run(7.0, [1.0, 2.0, 3.0]).verdict == base.REFUTED
+    assert base.one_run(7.0, [1.0]).verdict == base.NOISE
+
+
+def test_where() -> None:
+    good, bad, noise = (base.Found(v, "") for v in (base.HOLDS, base.REFUTED, base.NOISE))
+    assert base.where({"a": good, "b": good}, "").verdict == base.HOLDS
+    assert str(base.where({"a": good, "b": bad, "c": noise}, "")) == "holds only if a"
+    assert base.where({"a": bad, "b": bad}, "").verdict == base.REFUTED
+    assert base.where({"a": bad, "b": noise}, "").verdict == base.NOISE
+
+
+def test_a_changed_number_changes_the_verdict() -> None:
+    """Verdicts are computed: each of the recorded ones falls when what it rests on is spoilt."""
+    found = json.loads((DOCS / "experiments" / "tutorial3.json").read_text())["found"]
+    by_key = {one.key: one for one in CLAIMS}
+    assert by_key["S2.sigmoid-last"].decide(found).verdict == base.HOLDS
+    for seed in found["groups"]["sigmoid"]["seeds"]:
+        seed["test_accuracy"], seed["at_chance"] = 0.95, 0
+    assert by_key["S2.sigmoid-last"].decide(found).verdict == base.REFUTED
+    assert by_key["S2.sigmoid-waits"].decide(found).verdict == base.REFUTED
+    assert by_key["S2.accuracy-sigmoid"].decide(found).verdict == base.REFUTED
