@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from actsweep import activations, figures
+from actsweep.activations import Activation
 from actsweep.errors import UserError, bad_value, unknown_name
 from actsweep.ledger import finite, write_atomic, write_json
 
@@ -92,6 +93,15 @@ def _example(experiment: Experiment) -> str:
     return pairs[0] if pairs else f"actsweep experiment {experiment.name}"
 
 
+def activation(name: str) -> Activation:
+    """One of ours, or a user's own by its dotted path, `my_module.my_function`.
+
+    Raises:
+        UserError: there is none.
+    """
+    return activations.custom(name, {}) if "." in name else activations.get(name)
+
+
 def as_typed(value: Any) -> str:
     """A parameter's value as one types it."""
     if isinstance(value, tuple):
@@ -110,7 +120,7 @@ def _parse(experiment: Experiment, key: str, text: str) -> Any:
         parts = tuple(_one(key, part, default[0], fix) for part in text.split(","))
         if key == "act":
             for name in parts:
-                activations.get(name)
+                activation(name)
         return parts
     return _one(key, text, default, fix)
 

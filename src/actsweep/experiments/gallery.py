@@ -20,29 +20,29 @@ from matplotlib.figure import Figure
 
 from actsweep import activations, figures
 from actsweep.activations import Activation
-from actsweep.experiments.base import MAIN, Experiment, Params, Quantities, Table
+from actsweep.experiments.base import MAIN, Experiment, Params, Quantities, Table, activation
 from actsweep.inits import quadrature
 
 LEFT, RIGHT, POINTS = -5.0, 5.0, 1000
 TIMED, REPEATS = 1 << 20, 15
 
 
-def slice_of(activation: Activation) -> Callable[[Array], Array]:
+def slice_of(one: Activation) -> Callable[[Array], Array]:
     """The activation, at its default parameters, as a function of one number; see above."""
-    fn = partial(activation.fn, **activation.params)
+    fn = partial(one.fn, **one.params)
     inputs: Mapping[str, Callable[[Array], Array]] = {
         "elementwise": lambda z: z[None],
         "gated": lambda z: jnp.stack([jnp.ones_like(z), z]),
-        "maxout": lambda z: jnp.zeros(activation.params.get("pieces", 2), z.dtype).at[0].set(z),
+        "maxout": lambda z: jnp.zeros(one.params.get("pieces", 2), z.dtype).at[0].set(z),
         "vector": lambda z: jnp.zeros(3, z.dtype).at[0].set(z),
     }
-    return lambda z: fn(inputs[activation.units](z))[0]
+    return lambda z: fn(inputs[one.units](z))[0]
 
 
-def card(activation: Activation) -> dict[str, Any]:
+def card(one: Activation) -> dict[str, Any]:
     """What there is to know, measured in float32 but for `formula`, `paper`, `range`, `zero` and
     `kinks`, which are facts. Moments are over N(0, 1), by quadrature."""
-    f = slice_of(activation)
+    f = slice_of(one)
     value, slope = jax.jit(jax.vmap(f)), jax.jit(jax.vmap(jax.grad(f)))
     z = np.linspace(LEFT, RIGHT, 100_001, dtype=np.float32)
     a, da = np.asarray(value(z), float), np.asarray(slope(z), float)
@@ -52,12 +52,12 @@ def card(activation: Activation) -> dict[str, Any]:
     moments = [float(np.sum(weights * x)) for x in _powers(value(at), slope(at))]
     dips = (a[1:-1] < a[:-2]) & (a[1:-1] < a[2:])
     return {
-        "formula": activation.formula,
-        "paper": activation.paper,
-        "range": activation.range,
-        "zero": activation.zero,
-        "kinks": activation.kinks,
-        "units": activation.units,
+        "formula": one.formula,
+        "paper": one.paper,
+        "range": one.range,
+        "zero": one.zero,
+        "kinks": one.kinks,
+        "units": one.units,
         "smallest": a.min(),
         "largest": a.max(),
         "smallest_at": z[a.argmin()] if dips.any() else None,
@@ -92,10 +92,10 @@ def _flat_from(slope: Callable) -> Mapping[str, float | None]:
     return found
 
 
-def cost(activation: Activation) -> dict[str, float]:
+def cost(one: Activation) -> dict[str, float]:
     """Nanoseconds for each of a million float32 inputs on this machine: f, and f together with
     the gradient; the median of 15."""
-    f = jax.jit(partial(activation.fn, **activation.params))
+    f = jax.jit(partial(one.fn, **one.params))
 
     @jax.jit
     def back(z: Array) -> tuple[Array, Array]:
@@ -121,7 +121,7 @@ def measure(params: Params) -> Quantities:
     z = jnp.linspace(LEFT, RIGHT, POINTS, dtype=jnp.float32)
     curves, cards, costs = {}, {}, {}
     for name in params["act"]:
-        one = activations.get(name)
+        one = activation(name)
         f = slice_of(one)
         curves[name] = {"value": jax.vmap(f)(z), "slope": jax.vmap(jax.grad(f))(z)}
         cards[name] = card(one)
