@@ -1,6 +1,7 @@
 """The tutorials' experiments: what they measure, what they write, what they refuse."""
 
 import json
+import re
 from pathlib import Path
 
 import flax.linen as nn
@@ -242,3 +243,13 @@ def test_hydra_s_own_state_is_left_alone() -> None:
         inside = GlobalHydra.instance().hydra
         networks.composed("act=tanh")
         assert GlobalHydra.instance().hydra is inside
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/gallery.md", "docs/results.md"])
+def test_commands_that_pages_name(page: str) -> None:
+    text = (Path(__file__).parents[1] / page).read_text()
+    typed = re.findall(r"^actsweep experiment ([a-z0-9-]+)([^#\n]*)", text, re.M)
+    assert typed
+    for name, words in typed:
+        if name != "list":
+            base.settle(experiments.get(name), words.split())

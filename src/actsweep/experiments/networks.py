@@ -21,6 +21,7 @@ from actsweep.config import InitConfig, RunConfig
 from actsweep.data.dataset import Dataset
 from actsweep.errors import UserError
 from actsweep.load import Run
+from actsweep.population import ONCE
 from actsweep.run import task_of
 
 SLICE = 10_000
@@ -140,7 +141,7 @@ class Lab:
         key = members.pack_key(run)
         if key not in self._draws:
             init = _functions(run, self.examples(run)).init
-            self._draws[key] = jax.jit(lambda hparams: init(hparams, jnp.bool_(True)))
+            self._draws[key] = _quickly(lambda hparams: init(hparams, jnp.bool_(True)))
         return self._draws[key](_hparams(run))
 
     def _program(self, run: RunConfig) -> "_Program":
@@ -173,7 +174,12 @@ def _compile(run: RunConfig, examples: Dataset) -> _Program:
     def count(params: Any, hypers: Any, sums: dict[str, Array], x: Array) -> Mapping[str, Array]:
         return fns.counts(params, hypers, jnp.bool_(True), sums, x)[0]
 
-    return _Program(jax.jit(probe), jax.jit(count), jax.jit(fns.no_counts))
+    return _Program(_quickly(probe), jax.jit(count), _quickly(fns.no_counts))
+
+
+def _quickly(fn: Callable) -> Callable:
+    """Jitted as the trainer does what runs once: compiled fast rather than well."""
+    return jax.jit(fn, compiler_options=ONCE)
 
 
 def _hparams(run: RunConfig) -> Mapping[str, Array]:

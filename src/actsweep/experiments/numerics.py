@@ -78,8 +78,8 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
         axes.plot(z, hand, color="black", linestyle=":", label="by hand")
         broken = z[np.isnan(hand)]
         axes.plot(broken, np.full(len(broken), 0.5), "x", color="black", markersize=3)
-        said = f"NaN at {len(broken)} of {len(z)} points" if len(broken) else "never NaN"
-        axes.set_title(f"{name} by hand: {said}")
+        said = f"NaN at {len(broken)} of {len(z)}" if len(broken) else "never NaN"
+        axes.set_title(f"{name}: {said}")
         axes.set_xlabel("z")
     flat[0].set_ylabel("f'(z) in float32")
     flat[0].legend(fontsize=8)

@@ -37,6 +37,12 @@ by `actsweep claims`, which computes what needs no training and reads the rest f
 - **refuted**: the opposite was found, or another number than was claimed.
 - **not decidable (noise)**: the interval over these seeds allows both."""
 
+_UNCHECKED = """## What isn't checked
+
+Advice on networks that aren't here: GELU in transformers, tanh in recurrent networks, ReLU or
+swish in convolutional ones, the choice of the output by the task. Slopes and conventions at 0 that
+differ from source to source: ours are in the [gallery](gallery.md)'s facts."""
+
 
 def tally(verdicts: Mapping[Claim, Found]) -> dict[str, int]:
     """How many claims got each verdict."""
@@ -53,6 +59,7 @@ def page(verdicts: Mapping[Claim, Found]) -> str:
     lines += [_fallen(one, found) for one, found in verdicts.items() if found.verdict == ONLY_IF]
     lines += ["", "## Which these seeds can't decide", ""]
     lines += [_fallen(one, found) for one, found in verdicts.items() if found.verdict == NOISE]
+    lines += ["", _UNCHECKED]
     for source, title in SOURCES.items():
         own = {one: found for one, found in verdicts.items() if one.source == source}
         lines += ["", f"## {source}: {title}" if source != "traps" else f"## {title}", ""]

@@ -14,8 +14,7 @@ from actsweep.experiments.claims.base import (
 )
 from actsweep.experiments.depth import scores
 from actsweep.experiments.dying_relu import shares
-
-SIX = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "swish")
+from actsweep.experiments.gallery import SIX
 
 
 def _slope(act: str, most: float) -> Any:
