@@ -56,12 +56,14 @@ def test_nothing_recorded(tmp_path: Path) -> None:
 
 
 def test_above() -> None:
-    assert base.above([3.0, 3.1, 2.9], [1.0, 1.1, 1.2]).verdict == base.HOLDS
-    assert base.above([1.0, 1.1, 1.2], [3.0, 3.1, 2.9]).verdict == base.REFUTED
-    assert base.above([1.0, 3.0, 2.0], [2.0, 2.0, 2.1]).verdict == base.NOISE
-    assert base.above([1.0], [0.0]).verdict == base.NOISE
-    one = base.above([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])  # differences 1, 2, 3
+    low, high = {0: 1.0, 1: 1.1, 2: 1.2}, {0: 3.0, 1: 3.1, 2: 2.9}
+    assert base.above(high, low).verdict == base.HOLDS
+    assert base.above(low, high).verdict == base.REFUTED
+    assert base.above({0: 1.0, 1: 3.0, 2: 2.0}, {0: 2.0, 1: 2.0, 2: 2.1}).verdict == base.NOISE
+    assert base.above({0: 1.0}, {0: 0.0}).verdict == base.NOISE
+    one = base.above({0: 2.0, 1: 4.0, 2: 6.0}, {2: 3.0, 1: 2.0, 0: 1.0})  # differences 1, 2, 3
     assert one.text == "+2 ± 2.5, 3 seeds"
+    assert base.above(high, {0: 1.0, 2: 1.2, 7: 9.0}).text.endswith("2 seeds")
 
 
 def test_one_run() -> None:

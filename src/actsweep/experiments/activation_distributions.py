@@ -27,7 +27,7 @@ def measure(params: Params) -> Quantities:
         for layer, z in view["preact"].items():
             a = view["act"][layer]
             one = own.setdefault(layer, {"shape": []})
-            one["shape"].append(_shape(z, a))
+            one["shape"].append({"seed": run.config.seed, **_shape(z, a)})
             if "preact" not in one:
                 one["preact"], one["act"] = _histogram(z), _histogram(a)
     return {"layers": found}
@@ -93,13 +93,14 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
 
 def tables(found: Quantities) -> Sequence[Table]:
     """Means over seeds."""
+    first = next(iter(next(iter(found["layers"].values())).values()))
+    keys = [key for key in first["shape"][0] if key != "seed"]
     rows = [
-        [act, layer, len(one["shape"]), *(_mean(one["shape"], key) for key in one["shape"][0])]
+        [act, layer, len(one["shape"]), *(_mean(one["shape"], key) for key in keys)]
         for act, layers in found["layers"].items()
         for layer, one in layers.items()
     ]
-    first = next(iter(next(iter(found["layers"].values())).values()))
-    return [Table("Means over seeds", ("activation", "layer", "seeds", *first["shape"][0]), rows)]
+    return [Table("Means over seeds", ("activation", "layer", "seeds", *keys), rows)]
 
 
 def _mean(shapes: Sequence[Mapping[str, float]], key: str) -> float:

@@ -34,6 +34,7 @@ def measure(params: Params) -> Quantities:
             accuracy = run.metrics().get("val/accuracy", np.array([]))
             by_depth.setdefault(run.config.act["name"], []).append(
                 {
+                    "seed": run.config.seed,
                     "state": state,
                     "test_accuracy": summary.get("test_accuracy"),
                     "validation": accuracy[~np.isnan(accuracy)][1:],
@@ -42,9 +43,10 @@ def measure(params: Params) -> Quantities:
     return {"inits": found, "epochs": params["epochs"], "seeds": params["seeds"]}
 
 
-def scores(found: Quantities, init: str, depth: int, act: str) -> list[float]:
+def scores(found: Quantities, init: str, depth: int, act: str) -> dict[int, float]:
     """Test accuracy of each seed; chance, 0.1, for one that diverged."""
-    return [s["test_accuracy"] or 0.1 for s in found["inits"][init][str(depth)][act]]
+    runs = found["inits"][init][str(depth)][act]
+    return {one["seed"]: one["test_accuracy"] or 0.1 for one in runs}
 
 
 def draw(found: Quantities) -> Mapping[str, Figure]:
@@ -57,7 +59,10 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     for axes, (init, depths) in zip(flat, inits.items(), strict=True):
         acts = list(next(iter(depths.values())))
         values = [
-            [100 * float(np.mean(scores(found, init, int(depth), act))) for depth in depths]
+            [
+                100 * float(np.mean(list(scores(found, init, int(depth), act).values())))
+                for depth in depths
+            ]
             for act in acts
         ]
         figures.heat(axes, values, acts, list(depths), vmin=10, vmax=90)
@@ -72,7 +77,7 @@ def tables(found: Quantities) -> Sequence[Table]:
     for init, depths in found["inits"].items():
         rows = []
         for act in next(iter(depths.values())):
-            own = [scores(found, init, int(depth), act) for depth in depths]
+            own = [list(scores(found, init, int(depth), act).values()) for depth in depths]
             rows.append(
                 [
                     act,

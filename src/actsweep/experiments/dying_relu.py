@@ -4,7 +4,7 @@ The tutorial's network on FashionMNIST. A unit is dead if |f'(z)| < 0.001 on all
 images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ def measure(params: Params) -> Quantities:
         done = run.status["state"] == "complete"
         cell.append(
             {
+                "seed": own.seed,
                 "state": run.status["state"],
                 "before": known[0] if len(known) else None,
                 "after": known[-1] if done and len(known) > 1 else None,
@@ -61,10 +62,10 @@ def _add_fates(fates: dict, before: Mapping[str, np.ndarray], after: Mapping) ->
         own["recovered"] += int((silent & ~after[layer]).sum())
 
 
-def shares(found: Quantities, act: str, bias: float, lr: float) -> list[float]:
-    """Dead share after training of each seed that was completed."""
+def shares(found: Quantities, act: str, bias: float, lr: float) -> dict[int, float]:
+    """Dead units after training, %, of each seed that was completed."""
     cells = found["acts"][act][str(bias)][str(lr)]
-    return [one["after"] for one in cells if one["after"] is not None]
+    return {one["seed"]: 100 * one["after"] for one in cells if one["after"] is not None}
 
 
 def draw(found: Quantities) -> Mapping[str, Figure]:
@@ -77,7 +78,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     for axes, (act, biases) in zip(flat, acts.items(), strict=True):
         rates = list(next(iter(biases.values())))
         values = [
-            [_percent(shares(found, act, float(bias), float(rate))) for rate in rates]
+            [_mean(shares(found, act, float(bias), float(rate)).values()) for rate in rates]
             for bias in biases
         ]
         figures.heat(axes, values, list(biases), rates, form="{:.1f}", vmin=0, vmax=100)
@@ -87,8 +88,9 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     return {"dead": figure}
 
 
-def _percent(values: Sequence[float]) -> float:
-    return 100 * float(np.mean(values)) if values else float("nan")
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return float(np.mean(values)) if values else float("nan")
 
 
 def tables(found: Quantities) -> Sequence[Table]:
@@ -98,10 +100,10 @@ def tables(found: Quantities) -> Sequence[Table]:
         for bias, rates in biases.items():
             for rate, cells in rates.items():
                 after = shares(found, act, float(bias), float(rate))
-                before = [one["before"] for one in cells if one["before"] is not None]
-                good = [s["test_accuracy"] for s in cells if s["test_accuracy"] is not None]
+                before = [100 * one["before"] for one in cells if one["before"] is not None]
+                good = [100 * s["test_accuracy"] for s in cells if s["test_accuracy"] is not None]
                 done = f"{len(after)} of {len(cells)}"
-                cell = [_percent(before), _percent(after), _percent(good)]
+                cell = [_mean(before), _mean(after.values()), _mean(good)]
                 rows.append([act, bias, rate, done, *cell])
     heading = ("activation", "bias", "lr", "completed", "dead before, %", "dead after, %")
     fates = [[layer, one["silent"], one["recovered"]] for layer, one in found["fates"].items()]

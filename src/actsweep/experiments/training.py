@@ -12,7 +12,7 @@ from actsweep.experiments.base import Params
 from actsweep.experiments.networks import project
 from actsweep.load import Run, load_run
 from actsweep.manage import NAMED_BY_TIME
-from actsweep.sweeps import OK, PLAN_FILE, SOME_FAILED
+from actsweep.sweeps import OK, SOME_FAILED, read_plan
 
 
 class Stopped(Exception):
@@ -28,10 +28,11 @@ def sweep(words: Sequence[str], params: Params) -> list[Run]:
     complete isn't trained again.
 
     Returns:
-        Every run of the sweep, those that diverged or failed included: see `Run.status`.
+        Every run of the sweep, by seed, those that diverged or failed included: see `Run.status`.
 
     Raises:
         Stopped: it was interrupted or preempted, or its input was refused.
+        UserError: jobs of the sweep are in a queue.
     """
     outputs = Path(params["outputs"]).absolute()
     folder = outputs / "sweeps" / datetime.now().strftime(NAMED_BY_TIME)
@@ -41,10 +42,15 @@ def sweep(words: Sequence[str], params: Params) -> list[Run]:
     done = subprocess.run([sys.executable, "train.py", *typed, *where], cwd=project())
     if done.returncode not in (OK, SOME_FAILED):
         raise Stopped(done.returncode)
-    if not (folder / PLAN_FILE).is_file():
-        raise UserError(f"{folder}: train.py has left no sweep here; see what it said above")
-    rows = ledger.read_members_csv(folder)
-    return [load_run(outputs / "runs" / row["run_id"]) for row in rows]
+    runs = [ledger.folder_of(one) for one in read_plan(folder).runs.values()]
+    statuses = [ledger.read_status(run) or {} for run in runs]
+    left = sum(status.get("state") not in ledger.ENDED for status in statuses)
+    if left:  # in a queue
+        raise UserError(
+            f"{folder.name}: {left} of {len(runs)} runs aren't finished; type the same again once "
+            f"actsweep status says that they are"
+        )
+    return sorted((load_run(run.path) for run in runs), key=lambda run: run.config.seed)
 
 
 def seeds(count: int) -> str:

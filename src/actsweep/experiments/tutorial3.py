@@ -47,6 +47,7 @@ def measure(params: Params) -> Quantities:
         own["curves"].append({"epoch": epochs[whole], "accuracy": curve})
         own["seeds"].append(
             {
+                "seed": run.config.seed,
                 "state": run.status["state"],
                 "test_accuracy": summary.get("test_accuracy"),
                 "best_epoch": summary.get("best_epoch"),
@@ -58,16 +59,17 @@ def measure(params: Params) -> Quantities:
     return {"groups": groups}
 
 
-def accuracies(group: Mapping[str, Any]) -> list[float]:
+def accuracies(group: Mapping[str, Any]) -> dict[int, float]:
     """Test accuracies, %, of the seeds that were completed."""
-    return [100 * s["test_accuracy"] for s in group["seeds"] if s["state"] == "complete"]
+    done = [one for one in group["seeds"] if one["state"] == "complete"]
+    return {one["seed"]: 100 * one["test_accuracy"] for one in done}
 
 
 def draw(found: Quantities) -> Mapping[str, Figure]:
     """Test accuracies with intervals; validation over epochs."""
     figure, (left, right) = figures.panels(2, 2, width=4.4, height=3.4, share=False)
     for place, (act, group) in enumerate(found["groups"].items()):
-        values = accuracies(group)
+        values = list(accuracies(group).values())
         own = figures.colour(act)
         if values:
             mean, half = mean_interval(values)
@@ -92,7 +94,7 @@ def tables(found: Quantities) -> Sequence[Table]:
     """A row an activation."""
     rows = []
     for act, group in found["groups"].items():
-        values = accuracies(group)
+        values = list(accuracies(group).values())
         mean, half = mean_interval(values) if values else (None, None)
         listed = lambda key, g=group: " ".join(str(s[key]) for s in g["seeds"])  # noqa: E731
         rows.append(

@@ -1,7 +1,7 @@
 """What a claim is, what can be found about it, and how findings are put together."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,12 +77,13 @@ def where(cases: Mapping[str, Found], text: str) -> Found:
     return Found(REFUTED if all(bad) else NOISE, text)
 
 
-def above(a: Sequence[float], b: Sequence[float], unit: str = "") -> Found:
-    """Whether `a` exceeds `b`, paired by seed: by the 95 % interval of the mean difference.
+def above(a: Mapping[int, float], b: Mapping[int, float], unit: str = "") -> Found:
+    """Whether `a` exceeds `b`, both by seed: by the 95 % interval of the mean difference over the
+    seeds that both have.
 
     With one seed, or none, it can't be told.
     """
-    differences = [x - y for x, y in zip(a, b, strict=False)]
+    differences = [a[seed] - b[seed] for seed in a if seed in b]
     if len(differences) < 2:
         return Found(NOISE, f"{len(differences)} pairs of seeds")
     mean, half = mean_interval(differences)
@@ -93,9 +94,10 @@ def above(a: Sequence[float], b: Sequence[float], unit: str = "") -> Found:
     return Found(REFUTED if mean + half < 0 else NOISE, text)
 
 
-def one_run(claimed: float, values: Sequence[float], unit: str = "") -> Found:
+def one_run(claimed: float, values: Iterable[float], unit: str = "") -> Found:
     """Whether one further run could have given the claimed number: the 95 % prediction interval,
     mean ± t(n - 1) s sqrt(1 + 1 / n)."""
+    values = list(values)
     n = len(values)
     if n < 2:
         return Found(NOISE, f"{n} seeds")
@@ -111,6 +113,7 @@ def geometric(values: Sequence[float]) -> float:
     return math.exp(sum(math.log(max(v, 1e-30)) for v in values) / len(values))
 
 
-def mean(values: Sequence[float]) -> float:
+def mean(values: Iterable[float]) -> float:
     """The arithmetic mean."""
+    values = list(values)
     return math.fsum(values) / len(values)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ def _spike(found: Any) -> Found:
 
 
 def _accuracy(act: str) -> Callable[[Any], Found]:
-    return lambda found: one_run(CLAIMED[act], accuracies(found["groups"][act]), " %")
+    return lambda found: one_run(CLAIMED[act], accuracies(found["groups"][act]).values(), " %")
 
 
 def _at_chance(found: Any) -> Found:
@@ -120,7 +120,7 @@ def _sigmoid_last(found: Any) -> Found:
 
 
 def _noise(found: Any) -> Found:
-    values = accuracies(found["groups"]["relu"])
+    values = list(accuracies(found["groups"]["relu"]).values())
     p = mean(values) / 100
     error = 100 * math.sqrt(p * (1 - p) / TEST_IMAGES)
     spread = float(np.std(values, ddof=1))
@@ -128,30 +128,25 @@ def _noise(found: Any) -> Found:
     return truth(abs(error - 0.32) < 0.01, text)
 
 
-def _layers(found: Any, act: str, key: str) -> list[list[float]]:
-    """Of each hidden layer, the value of every seed."""
-    return [[s[key] for s in one["shape"]] for one in found["layers"][act].values()]
+def _layers(found: Any, act: str, *keys: str) -> list[dict[int, float]]:
+    """Of each hidden layer, every seed's value, or the sum of several."""
+    layers = found["layers"][act].values()
+    return [{s["seed"]: sum(s[key] for key in keys) for s in one["shape"]} for one in layers]
 
 
-def _percent(rows: Sequence[Sequence[float]]) -> str:
-    return ", ".join(f"{100 * mean(row):.0f}" for row in rows)
+def _percent(rows: Sequence[Mapping[int, float]]) -> str:
+    return ", ".join(f"{100 * mean(row.values()):.0f}" for row in rows)
 
 
 def _sigmoid_ends(found: Any) -> Found:
-    ends = zip(
-        _layers(found, "sigmoid", "near_0"), _layers(found, "sigmoid", "near_1"), strict=True
-    )
-    rows = [[a + b for a, b in zip(zero, one, strict=True)] for zero, one in ends]
+    rows = _layers(found, "sigmoid", "near_0", "near_1")
     cases = [above(rows[-1], row).verdict == "holds" for row in rows[:-1]]
     text = f"within 0.05 of 0 or 1, by layer: {_percent(rows)} %, {len(rows[0])} seeds"
-    return truth(all(cases) and mean(rows[-1]) > 0.3, text)
+    return truth(all(cases) and mean(rows[-1].values()) > 0.3, text)
 
 
 def _tanh_ends(found: Any) -> Found:
-    ends = zip(
-        _layers(found, "tanh", "near_minus_1"), _layers(found, "tanh", "near_1"), strict=True
-    )
-    rows = [[a + b for a, b in zip(low, high, strict=True)] for low, high in ends]
+    rows = _layers(found, "tanh", "near_minus_1", "near_1")
     text = f"within 0.05 of -1 or 1, by layer: {_percent(rows)} %, {len(rows[0])} seeds"
     cases = {
         name: truth(all(above(rows[i], rows[j]).verdict == "holds" for j in (1, 2)), "")
@@ -163,27 +158,26 @@ def _tanh_ends(found: Any) -> Found:
 def _relu_shape(found: Any) -> Found:
     zero, tails = _layers(found, "relu", "zero"), _layers(found, "relu", "rest_kurtosis")
     text = f"exactly 0, by layer: {_percent(zero)} %; excess kurtosis of the rest: "
-    text += ", ".join(f"{mean(row):.1f}" for row in tails)
-    return truth(min(map(mean, zero)) > 0.2 and min(map(mean, tails)) > 0, text)
+    text += ", ".join(f"{mean(row.values()):.1f}" for row in tails)
+    spike = min(mean(row.values()) for row in zero) > 0.2
+    return truth(spike and min(mean(row.values()) for row in tails) > 0, text)
 
 
 def _gaussian(found: Any) -> Found:
-    def distance(act: str) -> list[float]:
+    def distance(act: str) -> dict[int, float]:
         skews, tails = _layers(found, act, "act_skew"), _layers(found, act, "act_kurtosis")
-        seeds = range(len(skews[0]))
-        return [
-            mean([abs(s[i]) + abs(k[i]) for s, k in zip(skews, tails, strict=True)]) for i in seeds
-        ]
+        pairs = list(zip(skews, tails, strict=True))
+        return {i: mean(abs(s[i]) + abs(k[i]) for s, k in pairs) for i in skews[0]}
 
     own = distance("elu")
     cases = {f"compared with {a}": above(distance(a), own) for a in found["layers"] if a != "elu"}
-    said = ", ".join(f"{act} {mean(distance(act)):.1f}" for act in found["layers"])
+    said = ", ".join(f"{act} {mean(distance(act).values()):.1f}" for act in found["layers"])
     return where(cases, f"|skewness| + |excess kurtosis| of f(z), mean over layers: {said}")
 
 
 def _swish_15(found: Any) -> Found:
-    most = [max(layer) for layer in zip(*_layers(found, "swish", "largest"), strict=True)]
-    return one_run(15, most)
+    layers = _layers(found, "swish", "largest")
+    return one_run(15, [max(layer[seed] for layer in layers) for seed in layers[0]])
 
 
 def _silent(found: Any, depth: str, init: str = INIT) -> list[list[int]]:
@@ -218,7 +212,7 @@ def _ten(found: Any) -> Found:
 def _trained(found: Any) -> Found:
     before, after = (list(found["trained"][k]["silent"].values()) for k in ("before", "after"))
     text = f"claimed [0, 0, 3, 7] to [0, 0, 3, 3]; ours {_counts(before)} to {_counts(after)}"
-    one = above([float(x) for x in before[-1]], [float(x) for x in after[-1]])
+    one = above(dict(enumerate(before[-1])), dict(enumerate(after[-1])))
     return Found(one.verdict, f"{text}; last layer, before - after: {one.text}")
 
 

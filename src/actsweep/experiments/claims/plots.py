@@ -63,10 +63,10 @@ def _collapse(found: Any) -> Found:
 
 def _high_rate(found: Any) -> Found:
     rates = [float(rate) for rate in next(iter(found["acts"]["relu"].values()))]
-    low = [100 * x for x in shares(found, "relu", 0.0, min(rates))]
+    low = shares(found, "relu", 0.0, min(rates))
     cases, said = {}, []
     for rate in sorted(rates)[1:]:
-        high = [100 * x for x in shares(found, "relu", 0.0, rate)]
+        high = shares(found, "relu", 0.0, rate)
         cases[f"lr={rate:g}"] = above(high, low)
         said.append(f"lr={rate:g}: {cases[f'lr={rate:g}'].text}")
     return where(cases, f"dead units more than at lr={min(rates):g}, points: " + "; ".join(said))
@@ -75,8 +75,8 @@ def _high_rate(found: Any) -> Found:
 def _bad_bias(found: Any) -> Found:
     biases = [float(bias) for bias in found["acts"]["relu"]]
     rate = min(float(r) for r in found["acts"]["relu"][str(biases[0])])
-    normal = [100 * x for x in shares(found, "relu", 0.0, rate)]
-    low = [100 * x for x in shares(found, "relu", min(biases), rate)]
+    normal = shares(found, "relu", 0.0, rate)
+    low = shares(found, "relu", min(biases), rate)
     one = above(low, normal, " points")
     return Found(one.verdict, f"bias {min(biases):g} against 0 at lr={rate:g}: dead {one.text}")
 
@@ -84,11 +84,11 @@ def _bad_bias(found: Any) -> Found:
 def _elu(key: str, epoch: int | None) -> Any:
     """ELU against ReLU in networks of more than five layers, by init and depth."""
 
-    def values(found: Any, init: str, depth: int, act: str) -> list[float]:
+    def values(found: Any, init: str, depth: int, act: str) -> dict[int, float]:
         if epoch is None:
-            return [100 * x for x in scores(found, init, depth, act)]
+            return {seed: 100 * x for seed, x in scores(found, init, depth, act).items()}
         runs = found["inits"][init][str(depth)][act]
-        return [100 * (one["validation"][epoch] or 0) for one in runs if one["validation"]]
+        return {s["seed"]: 100 * (s["validation"][epoch] or 0) for s in runs if s["validation"]}
 
     def decide(found: Any) -> Found:
         cases = {}

@@ -130,9 +130,9 @@ def _tenth(found: Any) -> Found:
         for rate in rates:
             own = shares(found, "relu", float(bias), float(rate))
             if len(own) > 1:
-                share = mean(own)
-                cases[f"lr={rate} bias={bias}"] = truth(0.1 <= share <= 0.4, "")
-                said.append(f"{rate}/{bias}: {100 * share:.1f}")
+                share = mean(own.values())
+                cases[f"lr={rate} bias={bias}"] = truth(10 <= share <= 40, "")
+                said.append(f"{rate}/{bias}: {share:.1f}")
     return where(cases, f"dead after training, %, by lr/bias: {', '.join(said)}")
 
 
@@ -142,9 +142,9 @@ def _solves(found: Any) -> Found:
         for rate in rates:
             own, relu = (shares(found, act, float(bias), float(rate)) for act in ("gelu", "relu"))
             if own:
-                cases[f"lr={rate} bias={bias}"] = truth(mean(own) < 0.001, "")
-                beside = f"{100 * mean(relu):.1f}" if relu else "–"
-                said.append(f"{rate}/{bias}: {100 * mean(own):.1f} ({beside})")
+                cases[f"lr={rate} bias={bias}"] = truth(mean(own.values()) < 0.1, "")
+                beside = f"{mean(relu.values()):.1f}" if relu else "–"
+                said.append(f"{rate}/{bias}: {mean(own.values()):.1f} ({beside})")
     return where(cases, f"dead after training, % (ReLU), by lr/bias: {', '.join(said)}")
 
 
