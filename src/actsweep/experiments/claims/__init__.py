@@ -8,12 +8,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from actsweep.experiments.base import Quantities
-from actsweep.experiments.claims import comparison, plots, scratch
+from actsweep.experiments.claims import comparison, nonlinear, plots, scratch, silent
 from actsweep.experiments.claims.base import HOLDS, NOISE, ONLY_IF, REFUTED, VERDICTS, Claim, Found
 
 CLAIMS = tuple(
     sorted(
-        (*plots.CLAIMS, *comparison.CLAIMS, *scratch.CLAIMS),
+        (
+            *plots.CLAIMS,
+            *comparison.CLAIMS,
+            *silent.CLAIMS,
+            *nonlinear.CLAIMS,
+            *scratch.CLAIMS,
+        ),
         key=lambda claim: (claim.source == "traps", claim.source),
     )
 )
