@@ -122,9 +122,9 @@ EXPERIMENT = Experiment(
     tables,
     {
         "act": ("relu", "gelu"),
-        "lr": (0.01, 0.1, 0.3, 1.0),
-        "bias": (0.0, -0.5, -1.0),
-        "seeds": 3,
+        "lr": (0.01, 0.1, 0.2, 0.3),
+        "bias": (0.0, -0.1, -0.2, -0.5),
+        "seeds": 5,
         "epochs": 5,
     },
     quick=None,

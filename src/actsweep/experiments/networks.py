@@ -1,5 +1,6 @@
 """Networks to look into: composed as train.py would, drawn by seed or read back from their runs."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,6 +43,9 @@ def project() -> Path:
     raise UserError(f"{Path.cwd()}: no train.py and conf/ here; type this in the project's folder")
 
 
+_COMPOSING = threading.Lock()  # Hydra has one global state
+
+
 @contextmanager
 def _hydra() -> Iterator[None]:
     config.register()
@@ -60,7 +64,7 @@ def composed(*words: str) -> RunConfig:
     Raises:
         UserError: a value is out of bounds, or a name unknown.
     """
-    with _hydra():
+    with _COMPOSING, _hydra():
         return config.resolve(compose("config", overrides=for_hydra(words)))
 
 

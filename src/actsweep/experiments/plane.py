@@ -141,7 +141,15 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     points = np.array(found["points"])
     for axes, (name, run) in zip(flat, runs.items(), strict=True):
         extent = (-HALF, HALF, -HALF, HALF)
-        axes.imshow(run["map"], origin="lower", extent=extent, cmap="RdBu", vmin=0, vmax=1)
+        axes.imshow(
+            run["map"],
+            origin="lower",
+            extent=extent,
+            cmap="RdBu",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+        )
         inside = points[:, 2] == 1
         axes.plot(*points[~inside, :2].T, "o", color="black", markersize=2.5)
         axes.plot(*points[inside, :2].T, "o", color="white", markersize=2.5)

@@ -31,12 +31,13 @@ SOURCES = {
     "S4": "Activation functions from scratch (the diagnostics)",
     "traps": "What goes wrong in all of them",
 }
+SAID = {HOLDS: "hold", ONLY_IF: "hold only if …", REFUTED: "are refuted", NOISE: "can't be decided"}
 _HEAD = """# What the tutorials claim, and what we found
 
 Five public tutorials on activation functions say {count} things that can be checked. Each is
 decided by an experiment that you can do yourself, `actsweep experiment <name>`; this page is made
 by `actsweep claims`, which computes what needs no training and reads the rest from
-`docs/experiments/`, or by `actsweep claims --all`, which trains it. Found: {tally}.
+`docs/experiments/`, or by `actsweep claims --all`, which trains it. Of them {tally}.
 
 - **holds**: within the tolerance, and, where it is a matter of seeds, by a 95 % interval.
 - **holds only if**: under that condition; under others that we looked at it doesn't.
@@ -58,7 +59,7 @@ def tally(verdicts: Mapping[Claim, Found]) -> dict[str, int]:
 
 def page(verdicts: Mapping[Claim, Found]) -> str:
     """docs/claims.md."""
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in tally(verdicts).items())
+    counts = ", ".join(f"{n} {SAID[verdict]}" for verdict, n in tally(verdicts).items())
     lines = [_HEAD.format(count=len(verdicts), tally=counts), "", "## Which fell, and why", ""]
     lines += [_fallen(one, found) for one, found in verdicts.items() if found.verdict == REFUTED]
     lines += ["", "## Which hold only under a condition", ""]
@@ -106,8 +107,9 @@ def verdicts_of(text: str) -> dict[str, str]:
 
 
 def _fallen(one: Claim, found: Found) -> str:
-    condition = f" Only if {found.condition}." if found.verdict == ONLY_IF else ""
-    return f"- **{one.key}**: {one.words}{condition} {found.text[:1].upper()}{found.text[1:]}."
+    condition = f" *Only if {found.condition}.*" if found.verdict == ONLY_IF else ""
+    because = f" {one.because}" if one.because else ""
+    return f"- **{one.key}**: {one.words}{condition}{because} (Found: {found.text}.)"
 
 
 __all__ = ["CLAIMS", "HOLDS", "Claim", "Found", "page", "short", "table", "tally", "verdicts_of"]

@@ -38,6 +38,7 @@ class Claim:
         decide: from what the experiment found to the verdict.
         figure: of the experiment, to look at; none if there is nothing to see.
         trained: whether it needs trained networks.
+        because: why it doesn't simply hold, where it doesn't.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Claim:
     decide: Callable[[Any], Found]
     figure: str | None = None
     trained: bool = False
+    because: str = ""
 
     @property
     def source(self) -> str:

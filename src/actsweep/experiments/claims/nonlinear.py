@@ -162,6 +162,10 @@ CLAIMS = (
         "entries of the Jacobian between different units; not 0",
         _across,
         "jacobians",
+        because=(
+            "Batch normalisation couples examples, not units; a maxout unit takes the "
+            "largest of its own inputs."
+        ),
     ),
     Claim(
         "S3.product",
@@ -177,5 +181,6 @@ CLAIMS = (
         "gradient-flow",
         "units of sigmoid's second layer with gradients of one sign; all",
         _one_sign,
+        because="Each example's error has a sign of its own, and a batch sums them.",
     ),
 )

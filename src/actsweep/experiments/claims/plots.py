@@ -152,6 +152,10 @@ CLAIMS = (
         "f' on 964 points of [-120, 121); exact",
         _relu,
         "by-hand",
+        because=(
+            "At a kink any number from 0 to 1 is a subgradient; JAX's maximum shares it "
+            "between both sides."
+        ),
     ),
     Claim(
         "S0.swish-dip",
@@ -176,6 +180,10 @@ CLAIMS = (
         "the z below which |f'| < 0.001, down to -200",
         _flat,
         "gallery",
+        because=(
+            "ELU's derivative is exp(z), swish's tail falls as fast: not zero, but soon "
+            "too small to learn from."
+        ),
     ),
     Claim(
         "S0.linear-collapse",
@@ -194,6 +202,10 @@ CLAIMS = (
         _high_rate,
         "dead",
         trained=True,
+        because=(
+            "Where the rate is high enough to kill, some seeds diverge, and what dies "
+            "differs from seed to seed."
+        ),
     ),
     Claim(
         "S0.bad-inits-kill",
@@ -212,6 +224,10 @@ CLAIMS = (
         _elu("after one epoch", 0),
         "accuracy",
         trained=True,
+        because=(
+            "The initialisation decides: it must keep the activation's signal alive "
+            "through all layers."
+        ),
     ),
     Claim(
         "S1.elu-better",
@@ -221,6 +237,10 @@ CLAIMS = (
         _elu("test", None),
         "accuracy",
         trained=True,
+        because=(
+            "The initialisation decides: he_normal is made for ReLU, and makes ELU's "
+            "signal explode at 50 layers; lecun_normal lets ReLU's vanish."
+        ),
     ),
     Claim(
         "S1.tails",
