@@ -77,6 +77,9 @@ def test_where() -> None:
     good, bad, noise = (base.Found(v, "") for v in (base.HOLDS, base.REFUTED, base.NOISE))
     assert base.where({"a": good, "b": good}, "").verdict == base.HOLDS
     assert str(base.where({"a": good, "b": bad, "c": noise}, "")) == "holds only if a"
+    most = {"a": good, "b": good, "c": noise}
+    assert str(base.where(most, "")) == "holds only if it isn't c"
+    assert str(base.where(most, "", name_all=True)) == "holds only if a, b"
     assert base.where({"a": bad, "b": bad}, "").verdict == base.REFUTED
     assert base.where({"a": bad, "b": noise}, "").verdict == base.NOISE
 

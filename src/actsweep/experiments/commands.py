@@ -108,7 +108,8 @@ def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
 
     def one_of(name: str) -> Quantities:
         one, start = experiments.get(name), time.perf_counter()
-        params = base.settle(one, ()) | ({} if everything else dict(one.quick or {}))
+        trains = everything and one.trains
+        params = base.settle(one, ()) | ({} if trains else dict(one.quick or {}))
         params |= {"cost": False} if "cost" in one.params else {}
         found = base.measure(one, params | {"outputs": outputs})
         print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
@@ -117,7 +118,7 @@ def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
     wanted = [
         n for n, one in experiments.EXPERIMENTS.items() if everything or one.quick is not None
     ]
-    training = [name for name in wanted if everything and experiments.get(name).trains]
+    training = [n for n in wanted if everything and experiments.get(n).trains]
     others = sorted(set(wanted) - set(training), key=lambda name: name != "gradient-flow")
     with ThreadPoolExecutor(2) as pool:  # the longest first
         found = dict(zip(others, pool.map(one_of, others), strict=True))

@@ -50,7 +50,7 @@ def card(one: Activation) -> dict[str, Any]:
     scan = np.array([-5 + 0.1 * i for i in range(100)], np.float32)
     nodes, weights = quadrature()
     at = nodes.astype(np.float32)
-    moments = [float(np.sum(weights * x)) for x in _powers(value(at), slope(at))]
+    moments = [round(float(np.sum(weights * x)), 9) + 0.0 for x in _powers(value(at), slope(at))]
     dips = (a[1:-1] < a[:-2]) & (a[1:-1] < a[2:])
     return {
         "formula": one.formula,

@@ -66,13 +66,17 @@ def within(value: float, claimed: float, tolerance: float, text: str = "") -> Fo
     return truth(abs(value - claimed) <= tolerance, text or f"{value:.4g}")
 
 
-def where(cases: Mapping[str, Found], text: str) -> Found:
+def where(cases: Mapping[str, Found], text: str, *, name_all: bool = False) -> Found:
     """A claim without a condition, looked at under several: it holds if it does under all of them,
     only if some condition is met if it does under some, and is refuted where it is under all. What
-    is neither is noise."""
+    is neither is noise. Where it holds in most cases, the condition names the others, unless it
+    has to `name_all`."""
     good = [name for name, found in cases.items() if found.verdict == HOLDS]
-    if len(good) == len(cases):
+    rest = [name for name in cases if name not in good]
+    if not rest:
         return Found(HOLDS, text)
+    if len(good) > len(rest) and not name_all:
+        return Found(ONLY_IF, text, f"it isn't {', '.join(rest)}")
     if good:
         return Found(ONLY_IF, text, ", ".join(good))
     bad = [found.verdict == REFUTED for found in cases.values()]

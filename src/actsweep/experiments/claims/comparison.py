@@ -171,7 +171,8 @@ def _gaussian(found: Any) -> Found:
     own = distance("elu")
     cases = {act: above(distance(act), own) for act in found["layers"] if act != "elu"}
     said = ", ".join(f"{act} {mean(distance(act).values()):.1f}" for act in found["layers"])
-    one = where(cases, f"|skewness| + |excess kurtosis| of f(z), mean over layers: {said}")
+    text = f"|skewness| + |excess kurtosis| of f(z), mean over layers: {said}"
+    one = where(cases, text, name_all=True)
     return replace(one, condition=f"compared with {one.condition}") if one.condition else one
 
 
