@@ -9,6 +9,7 @@ import pytest
 from actsweep import load_run
 from actsweep.__main__ import main
 from actsweep.experiments import base, linear_collapse, networks
+from actsweep.experiments.claims import CLAIMS, verdicts_of
 from actsweep.experiments.training import Stopped, seeds, sweep
 
 pytestmark = pytest.mark.slow
@@ -122,10 +123,14 @@ def test_after_training(tmp_path: Path) -> None:
 
 
 def test_linear_collapse(tmp_path: Path) -> None:
-    outputs = tmp_path / "outputs"
-    params = base.settle(linear_collapse.EXPERIMENT, ("act=identity", "steps=60"))
-    found = base.measure(linear_collapse.EXPERIMENT, params | {"outputs": outputs})
-    assert set(found["runs"]) == {"identity, one layer", "identity, nine layers"}
+    """Trained as for docs/claims.md: the committed verdicts come out again."""
+    params = base.settle(linear_collapse.EXPERIMENT, ())
+    found = base.measure(linear_collapse.EXPERIMENT, params | {"outputs": tmp_path / "outputs"})
+    said = verdicts_of((Path(__file__).parents[1] / "docs" / "claims.md").read_text())
+    own = [one for one in CLAIMS if one.experiment == "linear-collapse"]
+    assert len(own) == 4
+    assert {one.key: str(one.decide(found)) for one in own} == {k.key: said[k.key] for k in own}
+    assert len(found["runs"]) == 8
     x, y = np.array(found["x"]), np.array(found["y"])
     rng = np.random.RandomState(0)
     np.testing.assert_allclose(y, np.linspace(-2, 2, 200) ** 2 + 0.25 * rng.randn(200), rtol=1e-6)
@@ -133,7 +138,9 @@ def test_linear_collapse(tmp_path: Path) -> None:
     (slope, offset), *_ = np.linalg.lstsq(design, y, rcond=None)
     assert found["ols"]["w"] == pytest.approx(slope)
     assert found["ols"]["b"] == pytest.approx(offset)
-    for one in found["runs"].values():
+    for name, one in found["runs"].items():
+        assert one["error"] == pytest.approx(np.mean((np.array(one["guess"]) - y) ** 2))
+        if not name.startswith("identity"):
+            continue
         assert one["gap"] < 1e-5
         np.testing.assert_allclose(one["w"] * x + one["b"], one["guess"], atol=1e-5)
-        assert one["error"] == pytest.approx(np.mean((np.array(one["guess"]) - y) ** 2))
