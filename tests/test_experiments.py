@@ -49,6 +49,11 @@ def test_list_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
         (["dead-units", "shift=low"], "shift=low: must be a number; type for example shift=0.0,"),
         (["gallery", "cost=yes"], "cost=yes: must be true or false; type for example cost=true"),
         (["circle", "act=glu"], "act=glu: looks at several units at once"),
+        (
+            ["gradient-flow", "init=he", "act=relu"],
+            "init=he: no such name; did you mean init=he_normal?",
+        ),
+        (["images", "data=circle"], "data=circle: must be a set of images; type for example data="),
         (["depth", "sedes=3"], "experiment=sedes: no such name; did you mean experiment=seeds?"),
     ],
 )

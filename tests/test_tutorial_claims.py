@@ -9,8 +9,7 @@ import pytest
 
 from actsweep import experiments
 from actsweep.__main__ import main
-from actsweep.errors import UserError
-from actsweep.experiments import claims, commands
+from actsweep.experiments import claims
 from actsweep.experiments.claims import CLAIMS, base
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -50,9 +49,12 @@ def test_the_committed_page_comes_out_again(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs" / "runs").exists()
 
 
-def test_nothing_recorded(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"depth\.json: isn't there; type actsweep claims --all"):
-        commands._recorded(experiments.get("depth"), tmp_path)
+def test_nothing_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["claims", "--docs", str(tmp_path / "docs")]) == 2
+    out, err = capsys.readouterr()
+    assert "dead-neurons.json: isn't there; type actsweep claims --all, which trains" in err
+    assert not out
+    assert not (tmp_path / "docs").exists()
 
 
 def test_above() -> None:

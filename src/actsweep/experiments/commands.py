@@ -79,15 +79,15 @@ def check(outputs: Path, docs: Path, *, everything: bool) -> int:
         everything: whether to train what is needed.
     """
     set_up_devices()
-    (docs / FOLDER).mkdir(parents=True, exist_ok=True)  # before hours of training
+    if everything:
+        (docs / FOLDER).mkdir(parents=True, exist_ok=True)  # before hours of training
+    trained = [] if everything else [n for n, e in experiments.EXPERIMENTS.items() if e.trains]
+    recorded = {name: _recorded(experiments.get(name), docs) for name in trained}
     try:
-        fresh = _measured(outputs, everything)  # now
+        fresh = _measured(outputs, everything)
     except Stopped as stopped:
         return stopped.code
-    whole = {  # with what needs training
-        name: fresh[name] if everything or not one.trains else _recorded(one, docs)
-        for name, one in experiments.EXPERIMENTS.items()
-    }
+    whole = {name: (fresh | recorded)[name] for name in experiments.EXPERIMENTS}
     if everything:
         for name, one in experiments.EXPERIMENTS.items():
             if one.trains:

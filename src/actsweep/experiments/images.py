@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from actsweep import figures
+from actsweep.errors import bad_value
 from actsweep.experiments.base import Experiment, Params, Quantities, Table
 from actsweep.experiments.networks import Lab, composed
 
@@ -15,6 +16,8 @@ SHOWN = 16
 def measure(params: Params) -> Quantities:
     """The first 16 training images as stored, their labels, and how many each class has."""
     examples = Lab().examples(composed(f"data={params['data']}"))
+    if examples.train_x.ndim < 4:
+        raise bad_value("data", params["data"], "a set of images", "data=fashion_mnist")
     names = examples.labels or tuple(map(str, range(examples.classes or 0)))
     first = examples.train_x[:SHOWN]
     return {

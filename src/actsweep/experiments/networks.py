@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from jaxtyping import Array
+from omegaconf.errors import OmegaConfBaseException
 
 from actsweep import config, data, members, step
 from actsweep.callbacks.base import Callback, ProbeView
@@ -21,6 +23,7 @@ from actsweep.command import for_hydra
 from actsweep.config import InitConfig, RunConfig
 from actsweep.data.dataset import Dataset
 from actsweep.errors import UserError
+from actsweep.explain import explain
 from actsweep.load import Run
 from actsweep.population import ONCE
 from actsweep.run import task_of
@@ -65,7 +68,10 @@ def composed(*words: str) -> RunConfig:
         UserError: a value is out of bounds, or a name unknown.
     """
     with _COMPOSING, _hydra():
-        return config.resolve(compose("config", overrides=for_hydra(words)))
+        try:
+            return config.resolve(compose("config", overrides=for_hydra(words)))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(explain(error)) from error
 
 
 @dataclass(frozen=True)
