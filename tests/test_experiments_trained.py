@@ -1,7 +1,14 @@
 """Experiments that train: through the ledger, so that nothing is trained twice; end to end."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,15 +66,56 @@ def test_what_train_py_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert not (outputs / "experiments").exists()
 
 
-def test_an_interruption_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Done:
-        returncode = 130
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_ends_the_training_behind_the_command(
+    tmp_path: Path, number: int, code: int
+) -> None:
+    """A signal to the command alone ends the training behind it, which saves; then it goes on."""
+    words = ("depth", "depth=2", "init=he_normal", "act=relu", "seeds=2", "width=16", *SMALL[:2])
+    words = (
+        *words,
+        "trainer.batch_size=100",
+        "trainer.save_every_s=1000",
+        "--outputs",
+        str(tmp_path),
+    )
+    command = [sys.executable, "-m", "actsweep", "experiment", *words]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen([*command, "epochs=3000"], stdout=said, stderr=said)
+        wait(lambda: any(rows > 20 for rows in map(rows_in, tmp_path.glob("runs/*/metrics.jsonl"))))
+        process.send_signal(number)
+        assert process.wait(60) == code, (tmp_path / "said").read_text()
+    statuses = [json.loads(f.read_text()) for f in tmp_path.glob("runs/*/status.json")]
+    assert {one["state"] for one in statuses} == {"preempted"}
+    assert all(one["step"] > 100 for one in statuses)  # saved when it was told to, not before
+    assert not (tmp_path / "experiments").exists()
 
-    monkeypatch.setattr("subprocess.run", lambda *a, **k: Done())
+
+def rows_in(file: Path) -> int:
+    return file.read_bytes().count(b"\n")
+
+
+def wait(ready: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_killed_training_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed:
+        pid = os.getpid()
+
+        def __init__(self, *words: Any, **options: Any) -> None: ...
+
+        def wait(self) -> int:
+            return -9
+
+    monkeypatch.setattr("subprocess.Popen", Killed)
     with pytest.raises(Stopped) as stopped:
         sweep([seeds(2)], {"outputs": tmp_path, "overrides": ()})
-    assert stopped.value.code == 130
-    assert ask(tmp_path, "depth")[0] == 130
+    assert stopped.value.code == 137
+    assert ask(tmp_path, "depth")[0] == 137
 
 
 def test_dying_relu_and_depth(tmp_path: Path) -> None:

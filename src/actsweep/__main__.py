@@ -16,7 +16,11 @@ Run = Callable[[argparse.Namespace], int | None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; bad input is one line and exit code 2."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not (hasattr(options, "words") and all(word[0] != "-" for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # words that stand behind an option
+        options.words += rest
     if not hasattr(options, "run"):
         parser.print_help()
         return BAD_INPUT

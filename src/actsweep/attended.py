@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
 from actsweep.signals import ENDING
@@ -55,6 +56,18 @@ def attend(line: str, code: int) -> None:
 def tell() -> None:
     """Have the parent say its line, as if JAX had aborted this process."""
     os.write(2, DYING + b"\n")
+
+
+@contextlib.contextmanager
+def forwarding(child: int) -> Iterator[None]:
+    """Pass signals that would end this process on to a child in a process group of its own."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    _forward(child)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _forward(child: int) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from actsweep import ledger
+from actsweep.attended import forwarding
 from actsweep.errors import UserError
 from actsweep.experiments.base import Params
 from actsweep.experiments.networks import project
@@ -39,9 +40,12 @@ def sweep(words: Sequence[str], params: Params) -> list[Run]:
     typed = ["-m", *words, *params["overrides"]]
     where = [f"paths.outputs={outputs}", f"hydra.sweep.dir={folder}"]
     print("python train.py", *typed, flush=True)
-    done = subprocess.run([sys.executable, "train.py", *typed, *where], cwd=project())
-    if done.returncode not in (OK, SOME_FAILED):
-        raise Stopped(done.returncode)
+    command = [sys.executable, "train.py", *typed, *where]
+    process = subprocess.Popen(command, cwd=project(), process_group=0)
+    with forwarding(process.pid):
+        code = process.wait()
+    if code not in (OK, SOME_FAILED):
+        raise Stopped(code if code > 0 else 128 - code)
     runs = [ledger.folder_of(one) for one in read_plan(folder).runs.values()]
     statuses = [ledger.read_status(run) or {} for run in runs]
     left = sum(status.get("state") not in ledger.ENDED for status in statuses)
