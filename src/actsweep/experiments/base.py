@@ -104,6 +104,8 @@ def activation(name: str) -> Activation:
 
 def as_typed(value: Any) -> str:
     """A parameter's value as one types it."""
+    if value == tuple(activations.ACTIVATIONS):
+        return "all"
     if isinstance(value, tuple):
         return ",".join(map(as_typed, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -158,7 +158,8 @@ def _gallery(whole: Mapping[str, Quantities], docs: Path) -> str:
         with figures.look():
             drawn = one.draw(found)
         lines += [f"\n## {name}\n", f"{one.question} ({one.source})\n"]
-        lines += [f"```bash\nactsweep experiment {name}\n```\n"]
+        typed = base.settle(one, ()) | ({} if one.trains else dict(one.quick or {}))
+        lines += [f"```bash\n{base.command(one, typed)}\n```\n"]
         for key, figure in drawn.items():
             path = docs / FOLDER / f"{name}-{key}"
             figures.save(figure, path, ("png",))
