@@ -150,14 +150,22 @@ def test_norms_are_flax_s(ours, theirs) -> None:
 def test_batch_and_local_response_norm() -> None:
     z = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
     expected = (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 1e-5)
-    with jax.numpy_rank_promotion("allow"):
-        np.testing.assert_allclose(jacobians.batch_norm(jnp.asarray(z)), expected, atol=1e-5)
+    np.testing.assert_allclose(jacobians.batch_norm(jnp.asarray(z)), expected, atol=1e-5)
     row = z[0]
     local = [
         row[i] / (2 + 1e-4 * sum(row[j] ** 2 for j in range(8) if abs(i - j) <= 2)) ** 0.75
         for i in range(8)
     ]
     np.testing.assert_allclose(jacobians.local_response_norm(jnp.asarray(row)), local, rtol=1e-5)
+
+
+def test_jacobians() -> None:
+    found = base.measure(jacobians.EXPERIMENT, {"act": ("tanh", "softmax"), "sizes": (8, 32)})
+    assert found["off_diagonal"]["tanh"] == {"largest": 0, "share": 0}
+    assert found["off_diagonal"]["batch_norm"]["share"] == 0 < found["batch_norm_over_examples"]
+    assert found["flops"]["error"] < 1e-6
+    assert found["flops"]["dense_exponent"] > 1.5 > found["flops"]["product_exponent"]
+    assert set(jacobians.draw(found)) == {"jacobians", "cost"}
 
 
 def test_off_diagonal_entries_belong_to_other_units() -> None:

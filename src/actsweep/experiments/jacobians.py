@@ -36,7 +36,8 @@ def local_response_norm(z: Array) -> Array:
 def batch_norm(z: Array) -> Array:
     """(z - mean) / sqrt(variance + eps) of each unit over the batch, [batch, units]
     (Ioffe & Szegedy 2015, arXiv:1502.03167)."""
-    return (z - z.mean(axis=0)) / jnp.sqrt(z.var(axis=0) + EPS)
+    centred = z - z.mean(axis=0, keepdims=True)
+    return centred / jnp.sqrt(z.var(axis=0, keepdims=True) + EPS)
 
 
 def measure(params: Params) -> Quantities:
