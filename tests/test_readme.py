@@ -73,7 +73,8 @@ def test_interrupted_and_extended(folder: Path) -> None:
         ) as process:
             if any("interrupted" in line for line in printed):
                 end = time.monotonic() + 120
-                while len(epochs(folder)) < 2 or min(epochs(folder)) < 1:
+                logged = lambda: len(list(folder.glob("outputs/runs/*/wandb/offline-*/*.wandb")))  # noqa: E731
+                while len(epochs(folder)) < 2 or min(epochs(folder)) < 1 or logged() < 2:
                     assert time.monotonic() < end
                     time.sleep(0.1)
                 process.send_signal(signal.SIGINT)
