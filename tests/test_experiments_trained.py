@@ -140,6 +140,22 @@ def test_dying_relu_and_depth(tmp_path: Path) -> None:
     assert len(found["inits"]["he_normal"]["3"]["relu"][0]["validation"]) == 2
 
 
+def test_what_is_looked_into_is_what_training_starts_from(tmp_path: Path) -> None:
+    """Bitwise: a rate so small that no step changes a number leaves the network as it was drawn."""
+    words = ("act=relu", "init=torch_uniform,he_normal", "init.bias=0.25", seeds(2), *SMALL)
+    words = (*words, "optim.lr=1e-30", "trainer.epochs=1", "logger=disabled")
+    runs = sweep(words, {"outputs": tmp_path, "overrides": ()})
+    assert len(runs) == 4
+    lab = networks.Lab()
+    for run in runs:
+        drawn, last = (
+            net.params["layers"] for net in (lab.drawn(run.config), lab.trained(run, "last"))
+        )
+        for layer in drawn:
+            for part in ("kernel", "bias"):
+                np.testing.assert_array_equal(drawn[layer][part][...], last[layer][part][...])
+
+
 def test_after_training(tmp_path: Path) -> None:
     """Distributions and silent units: what the networks themselves say."""
     words = (*SMALL, "trainer.epochs=2", "logger=disabled")

@@ -17,8 +17,8 @@ from actsweep.experiments.training import seeds, sweep
 
 
 def measure(params: Params) -> Quantities:
-    """By activation, bias and learning rate: each seed's dead share before and after training, and
-    what became of units that were silent before."""
+    """By activation, bias and learning rate: each seed's dead share before training and with the
+    best parameters; and which units, silent before training, are heard after its last epoch."""
     words = (
         f"act={','.join(params['act'])}",
         f"optim.lr={','.join(map(str, params['lr']))}",
