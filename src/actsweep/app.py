@@ -64,19 +64,25 @@ def guarded(action: Callable[[], int]) -> int:
     try:
         return _unless_lost(action)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from what is saved", file=sys.stderr)
-        return INTERRUPTED if watch.asked in (None, signal.SIGINT) else PREEMPTED
+        return _interrupted()
     except (Exception, Refused) as raised:
         error = raised.__cause__ if isinstance(raised, Refused) else raised
         assert error is not None
         if full:
             traceback.print_exception(error)
+        if watch.asked:  # the signal came in the way of whatever raised this
+            return _interrupted()
         code = BAD_INPUT if _is_input(error) else SOME_FAILED
         number = getattr(error, "errno", None)  # none in what Hydra calls an OSError
         own = code != BAD_INPUT or number is not None  # of this process alone, maybe
         if own or os.environ.get("SLURM_PROCID", "0") == "0":
             print(f"error: {explain(error)}", file=sys.stderr)
         return code
+
+
+def _interrupted() -> int:
+    print("interrupted; the same command goes on from what is saved", file=sys.stderr)
+    return INTERRUPTED if watch.asked in (None, signal.SIGINT) else PREEMPTED
 
 
 def _unless_lost(action: Callable[[], int]) -> int:

@@ -19,6 +19,7 @@ from yaml import YAMLError
 from actsweep import app, cluster, sweeps
 from actsweep.app import Ends, Jobs
 from actsweep.errors import UserError
+from actsweep.signals import watch
 from actsweep.sweeps import LAUNCH_FILE, Plan
 
 SLURM = "hydra_plugins.actsweep_pack.slurm_launcher.SlurmLauncher"
@@ -61,6 +62,7 @@ def train(plan: Plan, launcher: Launcher) -> int:
         try:
             return launch(launcher, [[f"pack.members=[{','.join(job)}]"] for job in jobs])
         except Exception as error:
+            watch.check()
             if sweeps.own_statuses(plan) != before:  # some job has begun
                 return [error] * len(jobs)
             raise UserError(f"hydra/launcher={name}: {app.first_line(error)}") from error
