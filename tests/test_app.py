@@ -89,6 +89,7 @@ MISTAKES = [
     ("debug=x", "debug=x: no such name; type for example debug=default."),
     ("hydra/launcher=slrm", "hydra/launcher=slrm: no such name"),
     ("trainr.epochs=1", "trainr: no such key; did you mean trainer?"),
+    ("lr=0.1", "lr: no such key; did you mean optim.lr? Known here: act, depth"),
     ("trainer.epoch=1", "trainer.epoch: no such key; did you mean trainer.epochs?"),
     ("callbacks.healht={}", "callbacks.healht: no such key; did you mean callbacks.health?"),
     ("act.slope=0.2", "act.slope: no such key; Known here: none"),

@@ -62,9 +62,16 @@ def _explain_key(path: str, key: str, error: OmegaConfBaseException) -> str:
     known = [str(k) for k in parent if k not in hidden] if isinstance(parent, DictConfig) else []
     prefix = path.rpartition(".")[0]
     full = {k: f"{prefix}.{k}" if prefix else k for k in known}
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {full[near[0]]}? " if near else ""
+    near = [full[k] for k in difflib.get_close_matches(key, known, n=1, cutoff=0.5)]
+    if not prefix and isinstance(parent, DictConfig):  # lr is optim.lr
+        near = [f"{group}.{key}" for group in known if _has(parent, group, key)] or near
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{path}: no such key; {hint}Known here: {', '.join(full.values()) or 'none'}"
+
+
+def _has(parent: DictConfig, group: str, key: str) -> bool:
+    below = parent._get_node(group)
+    return isinstance(below, DictConfig) and not below._is_none() and key in below
 
 
 def _explain_hydra(error: Exception) -> str:

@@ -207,7 +207,7 @@ def _set_up_recorded(pack: Pack, place: Place) -> Job:
     except UserError:
         raise
     except Exception as error:
-        watch.check()  # a signal that came in the way of a clean-up is the cause of what that raised
+        watch.check()  # what a signal came in the way of may raise on its own account
         for member in pack.members:
             with contextlib.suppress(OSError):
                 _record_unstarted(member, error, {"sweep": place.sweep, "attempt": place.attempt})
