@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_summary() -> None:
         stats.summarise([])
 
 
-def by_seed(values) -> dict[tuple[int], float]:
+def by_seed(values: Iterable[float]) -> dict[tuple[int], float]:
     return {(seed,): float(value) for seed, value in enumerate(values)}
 
 
@@ -118,8 +119,7 @@ def test_pairs_are_by_seed() -> None:
 
 @pytest.mark.parametrize(("groups", "seeds"), [(3, 5), (6, 5), (6, 10)])
 def test_few_false_verdicts(groups: int, seeds: int) -> None:
-    """1,000 sweeps in which nothing differs: in 5 % of them, give or take chance, any pair is called different
-    (6.4 % is where 1,000 trials would show more than 5 %)."""
+    """1,000 sweeps in which nothing differs: in 5 % of them any pair is called different."""
     rng = np.random.default_rng(groups * seeds)
     false = 0
     for _ in range(1000):

@@ -67,6 +67,12 @@ def _add_sweeps(commands: Any) -> None:
     retry.add_argument("--diverged", action="store_true", help="also what has diverged")
     table = _command(commands, "table", _table, "a sweep's table, as at its end")
     table.add_argument("sweep", nargs="?", default="last", metavar="SWEEP", help=_SWEEP)
+    compare = _command(
+        commands, "compare", _compare, "which activation is better, and how sure that is", _COMPARE
+    )
+    compare.add_argument("sweep", nargs="*", default=["last"], metavar="SWEEP", help=_SWEEP)
+    _add_comparing(compare)
+    compare.add_argument("--all", action="store_true", help="every pair, also if they are many")
     cancel = _command(
         commands, "cancel", _cancel, "end a sweep's SLURM jobs; what they did is kept"
     )
@@ -76,6 +82,22 @@ def _add_sweeps(commands: Any) -> None:
     job.add_argument("number", type=int, metavar="N", help="the submission: DIR/slurm/N")
     job.add_argument("task", type=int, metavar="TASK", help="the job, from 0 on")
     job.set_defaults(run=_job)
+
+
+def _add_comparing(parser: argparse.ArgumentParser) -> None:
+    """What is compared, and how."""
+    parser.add_argument(
+        "--metric", help="such as test/accuracy (the default), val/loss, dead_frac/all"
+    )
+    parser.add_argument(
+        "--by", default="act", metavar="FACTOR", help="act, depth, init, lr, a config path, or two"
+    )
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs"
+    )
+    parser.add_argument(
+        "--margin", type=float, metavar="X", help="differences below it don't matter (0.5 points)"
+    )
 
 
 def _add_runs(commands: Any) -> None:
@@ -119,6 +141,8 @@ _SWEEP = "its name, its folder, or last"
 _GC = """Removes half-written files and links of processes that were killed, empty sweep folders,
 checkpoints of complete runs but for the newest, and W&B folders that wandb sync has uploaded. Runs
 that are being trained are left alone."""
+_COMPARE = """Means with 95 % intervals, every pair compared seed by seed and corrected for their
+number, and the answer in words. What was tuned (optim.*) is chosen in validation."""
 _EXPERIMENT = """Writes figures, result.json and a page README.md to DIR/experiments/NAME. What
 trains goes through train.py and its ledger: typed again, it goes on. Any override of train.py may
 follow."""
@@ -157,6 +181,17 @@ def _table(options: argparse.Namespace) -> None:
     from actsweep.manage import find_sweep, show_table
 
     show_table(find_sweep(options.outputs, options.sweep))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from actsweep import compare
+    from actsweep.manage import find_sweep
+
+    entries = compare.gather([find_sweep(options.outputs, one) for one in options.sweep])
+    chosen = compare.where(entries, options.where)
+    by = options.by.split(",")
+    found = compare.compare(chosen, by, options.metric, options.margin)
+    compare.show(found, every=options.all)
 
 
 def _cancel(options: argparse.Namespace) -> None:

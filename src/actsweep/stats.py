@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -135,7 +136,8 @@ def _bca(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 Cell = tuple[Hashable, ...]
 """A run's place beside its group: its seed, then whatever else was swept."""
-Group = Hashable
+Group = TypeVar("Group", bound=Hashable)
+Other = TypeVar("Other", bound=Hashable)
 
 
 def by_seed(cells: Mapping[Cell, float]) -> dict[Hashable, float]:
@@ -330,7 +332,7 @@ def optimum(curve: Mapping[float, Mapping[Cell, float]]) -> Optimum | None:
     return Optimum(levels[best], levels[low], levels[high], best in (0, len(levels) - 1))
 
 
-def interaction(table: Mapping[tuple[Group, Group], Mapping[Cell, float]]) -> float | None:
+def interaction(table: Mapping[tuple[Group, Other], Mapping[Cell, float]]) -> float | None:
     """Whether one factor's order depends on the other: p of the interaction in an analysis of
     variance with repeated measures, both factors within seeds (F = MS_ab / MS_ab x seed).
 

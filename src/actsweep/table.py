@@ -84,7 +84,7 @@ def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     A field that another one decides, such as the learning rate that comes with `optim=adam`, is no
     column. The activation always is.
     """
-    flat = [_flatten(what_counts(config)) for config in configs]
+    flat = [flatten(what_counts(config)) for config in configs]
     paths = sorted({path for one in flat for path in one} - {"seed"})
     differ = [p for p in paths if len({_key(one.get(p)) for one in flat}) > 1]
     order = {path: place for place, path in enumerate(KNOWN)}
@@ -97,12 +97,12 @@ def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {p: KNOWN.get(p, p) for p in dict.fromkeys(["act.name", *kept])}
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted path -> leaf. An empty group is a leaf: `callbacks.units: {}` is there, or not."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -118,7 +118,7 @@ def _groups(
 ) -> dict[tuple, list[Result]]:
     groups: dict[tuple, list[Result]] = {}
     for result in results:
-        flat = _flatten(configs[result["run_id"]])
+        flat = flatten(configs[result["run_id"]])
         groups.setdefault(tuple(_key(flat.get(path)) for path in paths), []).append(result)
     return groups
 
@@ -171,7 +171,7 @@ def _remarks(results: Sequence[Result]) -> list[str]:
         lines.append(f"{reused} of {len(results)} runs were complete already (rerun=all repeats)")
     for how in dict.fromkeys(r["other_code"] for r in results if r.get("other_code")):
         made = [r["run_id"] for r in results if r.get("other_code") == how]
-        lines.append(f"{_who(made)} made by other code: {how}")
+        lines.append(f"{who(made)} made by other code: {how}")
     return lines + causes(results)
 
 
@@ -184,11 +184,11 @@ def causes(results: Sequence[Result]) -> list[str]:
             why = " ".join(str(result.get("cause") or "").split())
             alike.setdefault((result["state"], why), []).append(result["run_id"])
     for (state, why), run_ids in alike.items():
-        lines.append(f"{_who(run_ids)} {state}{': ' + why if why else ''}")
+        lines.append(f"{who(run_ids)} {state}{': ' + why if why else ''}")
     return lines
 
 
-def _who(run_ids: Sequence[str]) -> str:
+def who(run_ids: Sequence[str]) -> str:
     few = len(run_ids) < 4
     return ", ".join(run_ids) if few else f"{run_ids[0]} and {len(run_ids) - 1} more"
 

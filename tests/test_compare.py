@@ -1,0 +1,264 @@
+"""Comparisons: who is compared with whom, what is said, what isn't."""
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actsweep import config, members, stats
+from actsweep.compare import Comparison, Entry, compare, show, where, words
+from actsweep.errors import UserError
+from actsweep.ledger import RunDir
+
+ROOT = Path("nowhere")
+NOISE = np.random.default_rng(0).normal(0, 0.002, (20, 20))
+
+
+def entry(accuracy: float | None, state: str = "complete", **groups: Any) -> Entry:
+    """A run; `groups` are parts of its config: `act="relu", seed=0, optim={"lr": 0.1}`."""
+    if isinstance(groups.get("act"), str):
+        groups["act"] = {"name": groups["act"]}
+    run = config.resolve({"act": {"name": "relu"}, **groups})
+    summary = {
+        "test_accuracy": accuracy,
+        "test_loss": None if accuracy is None else 1 - accuracy,
+        "best_val_accuracy": accuracy,
+        "best_val_loss": None,
+        "dead_frac": 0.1 * run.seed,
+    }
+    place = RunDir(ROOT, members.run_id(run))
+    cause = None if state == "complete" else "as told"
+    return Entry(place, config.to_dict(run), state, summary, cause)
+
+
+def grid(value: Callable[..., float], **axes: Any) -> list[Entry]:
+    """Every combination of `act=(…), seed=(…), …`, with the accuracy that `value` gives."""
+    cells: list[dict[str, Any]] = [{}]
+    for name, values in axes.items():
+        cells = [{**cell, name: one} for cell in cells for one in values]
+    return [entry(value(**cell), **nested(cell)) for cell in cells]
+
+
+def nested(cell: Mapping[str, Any]) -> dict[str, Any]:
+    known = dict(cell)
+    if "lr" in known:
+        known["optim"] = {"lr": known.pop("lr")}
+    if "depth" in known:
+        known["depth"] = {"layers": known["depth"], "width": 8}
+    return known
+
+
+ACTS = {"relu": 0.9, "tanh": 0.85, "sigmoid": 0.9}
+
+
+def usual(act: str, seed: int) -> float:
+    return ACTS[act] + NOISE[0, seed] + 0.1 * NOISE[1 + list(ACTS).index(act), seed]
+
+
+def printed(found: Comparison, **how: Any) -> str:
+    stream = io.StringIO()
+    show(found, stream, **how)
+    return stream.getvalue()
+
+
+def test_groups_and_pairs_are_those_of_stats() -> None:
+    entries = grid(usual, act=ACTS, seed=range(5))
+    found = compare(entries)
+    values = {act: {(s,): usual(act, s) for s in range(5)} for act in ACTS}
+    expected = stats.compare({(k,): v for k, v in values.items()}, 0.005)
+    for (a, b), pair in found.pairs.items():
+        mirrored = expected.get((a, b)) or expected[b, a]
+        sign = 1 if (a, b) in expected else -1
+        assert pair.difference == pytest.approx(sign * mirrored.difference)
+        assert pair.p_holm == pytest.approx(mirrored.p_holm)
+    assert len(found.pairs) == 3
+    assert found.groups["tanh",] == stats.summarise([usual("tanh", s) for s in range(5)])
+    assert [*found.groups][-1] == ("tanh",)  # best first
+    said = words(found)
+    assert "  better than tanh (+" in "\n".join(said)
+    assert "  equivalent, within 0.50 points, to" in "\n".join(said)
+    assert not found.notes
+
+
+def test_smaller_is_better_for_a_loss() -> None:
+    found = compare(grid(usual, act=ACTS, seed=range(5)), metric="test/loss", margin=0.005)
+    assert [*found.groups][-1] == ("tanh",)
+    pair = found.pairs[next(iter(found.groups)), ("tanh",)]
+    assert (pair.verdict, pair.improvement) == ("better", 1.0)
+    assert pair.difference == pytest.approx(-0.05, abs=0.003)
+    assert pair.low < pair.difference < pair.high < 0
+
+
+def test_what_is_neither_good_nor_bad_is_higher_or_lower() -> None:
+    def value(act: str, seed: int) -> float:
+        return 0.5
+
+    entries = grid(value, act=("relu", "elu"), seed=range(4))
+    dead = [
+        Entry(e.run, e.config, e.state, {**e.summary, "dead_frac": 0.5 * (i < 4) + 0.01 * i}, None)
+        for i, e in enumerate(entries)
+    ]
+    text = printed(compare(dead, metric="exact_dead_frac/all"))
+    assert "highest mean exact_dead_frac/all: relu" in text
+    assert "higher than elu" in text
+
+
+def test_one_seed_gives_no_verdict() -> None:
+    found = compare(grid(usual, act=ACTS, seed=[0]))
+    assert {pair.verdict for pair in found.pairs.values()} == {"cannot tell"}
+    assert all(pair.p is None and pair.low is None for pair in found.pairs.values())
+    assert "one seed says nothing about spread" in printed(found)
+
+
+def test_diverged_runs_count_and_are_shown() -> None:
+    entries = grid(usual, act=ACTS, seed=range(4))
+    gone = entries[1]  # relu, seed 1
+    entries[1] = Entry(gone.run, gone.config, "diverged", {}, "the loss is not finite")
+    found = compare(entries)
+    assert found.cells["relu",][1,] == 0.0
+    assert found.groups["relu",].n == 4
+    assert found.groups["relu",].mean < 0.7
+    assert f"{gone.run.run_id} diverged: counted as 0.00 %" in found.notes
+    loss = compare(entries, metric="test/loss")
+    assert loss.cells["relu",][1,] == max(
+        e.summary["test_loss"] for e in entries if e.state == "complete"
+    )
+
+
+def test_what_is_missing_is_said() -> None:
+    entries = grid(usual, act=ACTS, seed=range(4))
+    gone = entries[5]  # tanh, seed 1
+    entries[5] = Entry(gone.run, gone.config, "failed", {}, "ValueError: x")
+    found = compare(entries)
+    assert f"not counted: {gone.run.run_id} failed" in found.notes
+    assert "tanh lacks seed 1: pairs compare what both have" in found.notes
+    assert found.groups["tanh",].n == 3
+    assert found.pairs[next(iter(found.groups)), ("tanh",)].n == 3
+
+
+def test_a_group_without_anything_is_named() -> None:
+    entries = grid(usual, act=("relu", "tanh"), seed=range(3))
+    lost = [
+        Entry(e.run, e.config, "preempted", {}, None) if e.config["act"]["name"] == "tanh" else e
+        for e in entries
+    ]
+    assert "tanh: no run is complete" in compare(lost).notes
+
+
+def test_what_was_tuned_is_chosen_in_validation() -> None:
+    """Test accuracy lies about lr=0.1; validation doesn't: it decides."""
+
+    def value(act: str, lr: float, seed: int) -> float:
+        return 0.8 + {0.01: 0.02, 0.1: 0.05, 1.0: 0.0}[lr] + NOISE[2, seed]
+
+    entries = []
+    for one in grid(value, act=("relu", "tanh"), lr=(0.01, 0.1, 1.0), seed=range(3)):
+        lr = one.config["optim"]["lr"]
+        flattered = {"test_accuracy": 0.99 if lr == 1.0 else one.summary["test_accuracy"]}
+        entries.append(Entry(one.run, one.config, one.state, {**one.summary, **flattered}, None))
+    found = compare(entries)
+    assert found.chosen == {("relu",): {"lr": 0.1}, ("tanh",): {"lr": 0.1}}
+    assert found.groups["relu",].mean == pytest.approx(0.85 + NOISE[2, :3].mean())
+    assert "lr: each group's best in validation" in found.notes
+    curve = compare(entries, ["lr"])
+    assert [*curve.groups] == [("0.01",), ("0.1",), ("1.0",)]
+
+
+def test_an_optimum_on_the_edge_is_said() -> None:
+    entries = grid(
+        lambda act, lr, seed: 0.5 + lr + NOISE[0, seed],
+        act=("relu", "tanh"),
+        lr=(0.01, 0.1, 0.3),
+        seed=range(3),
+    )
+    assert "relu: lr=0.3 is the edge of the grid; its best may lie beyond" in compare(entries).notes
+    found = compare(entries, ["lr"])
+    best = found.optima["lr"][()]
+    assert (best.best, best.low, best.high, best.edge) == (0.3, 0.3, 0.3, True)
+    assert "best lr 0.3, 95 % of resamples in 0.3 … 0.3; the edge of the grid" in printed(found)
+
+
+def test_two_factors() -> None:
+    def value(act: str, depth: int, seed: int) -> float:
+        sinks = 0.05 * (depth - 2) if act == "relu" else 0.0
+        return ACTS[act] - sinks + NOISE[0, seed] + NOISE[list(ACTS).index(act), depth + seed]
+
+    found = compare(
+        grid(value, act=("relu", "tanh"), depth=(2, 3, 10), seed=range(5)), ["act", "depth"]
+    )
+    assert found.by == ("act", "depth")
+    assert {(a[1], b[1]) for a, b in found.pairs} == {("2", "2"), ("3", "3"), ("10", "10")}
+    assert found.interaction < 1e-6
+    assert [label[1] for label in found.groups] == ["2", "2", "3", "3", "10", "10"]
+    text = printed(found)
+    assert "best mean test/accuracy at depth 2: relu" in text
+    assert "best mean test/accuracy at depth 10: tanh" in text
+    assert "the effect of act depends on depth" in text
+
+
+def test_other_factors_are_averaged_within_a_seed() -> None:
+    def value(act: str, depth: int, seed: int) -> float:
+        return ACTS[act] - 0.01 * depth + 0.01 * NOISE[depth, seed]
+
+    found = compare(grid(value, act=("relu", "tanh"), depth=(2, 4), seed=range(3)))
+    assert found.groups["relu",].n == 3  # seeds, not runs
+    assert "each seed's value is its mean over depth (2, 4)" in found.notes
+
+
+def test_parameters_of_an_activation_belong_to_its_name() -> None:
+    entries = [
+        entry(0.8 + 0.01 * seed, act={"name": "leaky_relu", "slope": slope}, seed=seed)
+        for slope in (0.1, 0.2)
+        for seed in range(3)
+    ]
+    assert set(compare(entries).groups) == {("leaky_relu slope=0.1",), ("leaky_relu slope=0.2",)}
+
+
+def test_many_pairs_are_cut() -> None:
+    acts = ("relu", "elu", "celu", "selu", "gelu", "mish", "swish", "tanh")
+    entries = grid(
+        lambda act, seed: 0.5 + 0.01 * len(act) + NOISE[0, seed], act=acts, seed=range(2)
+    )
+    text = printed(compare(entries))
+    assert "and 21 more pairs (--all)" in text
+    assert "more pairs" not in printed(compare(entries), every=True)
+
+
+MIXED = [
+    entry(0.9, data={"name": name}, seed=seed) for name in ("mnist", "kmnist") for seed in (0, 1)
+]
+RUNS = grid(usual, act=ACTS, seed=range(2))
+RUNNING = [Entry(e.run, e.config, "running", {}, None) for e in RUNS]
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        (lambda: compare([]), "nothing to compare: no run is complete"),
+        (lambda: compare(RUNNING), "no run is complete (they are: running)"),
+        (lambda: compare(RUNS, ["akt"]), "--by akt: no such factor; did you mean act?"),
+        (lambda: compare(RUNS, ["optim.lrr"]), "did you mean optim.lr?"),
+        (lambda: compare(RUNS, ["seed"]), "--by seed: seeds are what is averaged over"),
+        (lambda: compare(RUNS, ["act", "depth", "init"]), "must be one or two factors"),
+        (lambda: compare(RUNS, margin=-1.0), "--margin -1: must be 0 or more"),
+        (lambda: compare(MIXED), "several data sets (kmnist, mnist)"),
+        (lambda: where(RUNS, ["act=mish"]), "--where act=mish: no run has it; there are: relu"),
+        (lambda: where(RUNS, ["lrr=1"]), "no such factor; did you mean lr?"),
+    ],
+)
+def test_bad_input_is_one_line(how: Callable[[], Any], line: str) -> None:
+    with pytest.raises(UserError) as raised:
+        how()
+    assert line in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_where() -> None:
+    entries = grid(usual, act=ACTS, seed=range(2))
+    assert {e.config["act"]["name"] for e in where(entries, ["act=relu,tanh"])} == {"relu", "tanh"}
+    assert len(where(entries, ["act=relu", "seed=0"])) == 1
+    assert compare(where(MIXED, ["data=mnist"]), ["data"]).groups.keys() == {("mnist",)}
+    assert compare(MIXED, ["act", "data"]).interaction is None
