@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from actsweep import config, members, stats
-from actsweep.compare import Comparison, Entry, compare, show, where, words
 from actsweep.errors import UserError
 from actsweep.ledger import RunDir
+from actsweep.report.compare import Comparison, compare
+from actsweep.report.entries import Entry, where
+from actsweep.report.words import show, words
 
 ROOT = Path("nowhere")
 NOISE = np.random.default_rng(0).normal(0, 0.002, (20, 20))
@@ -145,7 +147,7 @@ def test_a_group_without_anything_is_named() -> None:
         Entry(e.run, e.config, "preempted", {}, None) if e.config["act"]["name"] == "tanh" else e
         for e in entries
     ]
-    assert "tanh: no run is complete" in compare(lost).notes
+    assert "tanh: no run counts" in compare(lost).notes
 
 
 def test_what_was_tuned_is_chosen_in_validation() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_run import make
 
-from actsweep import claims, ledger, manage, overview, sweeps, tidy
+from actsweep import claims, ledger, manage, overview, seen, sweeps, tidy
 from actsweep.__main__ import main
 from actsweep.claims import Claims
 from actsweep.config import RunConfig
@@ -132,8 +132,8 @@ def test_what_another_sweep_left_is_still_to_be_trained(outputs: Path) -> None:
     assert look().runs[0].left
 
 
-def look() -> overview.Sweep:
-    return overview.look(Path("outputs") / "sweeps" / NAME)
+def look() -> seen.Sweep:
+    return seen.look(Path("outputs") / "sweeps" / NAME)
 
 
 def test_regression_has_a_loss(outputs: Path) -> None:

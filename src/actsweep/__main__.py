@@ -184,14 +184,14 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from actsweep import compare
     from actsweep.manage import find_sweep
+    from actsweep.report.compare import compare
+    from actsweep.report.entries import gather, where
+    from actsweep.report.words import show
 
-    entries = compare.gather([find_sweep(options.outputs, one) for one in options.sweep])
-    chosen = compare.where(entries, options.where)
-    by = options.by.split(",")
-    found = compare.compare(chosen, by, options.metric, options.margin)
-    compare.show(found, every=options.all)
+    entries = where(gather([find_sweep(options.outputs, s) for s in options.sweep]), options.where)
+    found = compare(entries, options.by.split(","), options.metric, options.margin)
+    show(found, every=options.all)
 
 
 def _cancel(options: argparse.Namespace) -> None:

@@ -1,0 +1,1 @@
+"""Comparing runs: verdicts, the report, its figures. No jax."""

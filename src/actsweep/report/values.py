@@ -1,0 +1,141 @@
+"""The number of each run that is compared: from its summary or its metrics file. No jax."""
+
+import difflib
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from actsweep import table
+from actsweep.errors import UserError
+from actsweep.report.entries import Entry
+from actsweep.stats import BETTER, WORSE
+from actsweep.writers.metrics_file import read_metrics
+
+SUMMARISED = {
+    "test/accuracy": "test_accuracy",
+    "test/loss": "test_loss",
+    "train/loss": "train_loss",
+    "val/accuracy": "best_val_accuracy",
+    "exact_dead_frac/all": "dead_frac",
+    "best_epoch": "best_epoch",
+    "epochs": "epochs",
+    "seconds": "seconds",
+}
+"""Metrics of a run's summary: those of the parameters that were best in validation."""
+MARGINS = {"accuracy": 0.005}
+RELATIVE_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is compared.
+
+    Attributes:
+        metric: its name.
+        sign: 1 if larger is better, -1 if smaller is, 0 if neither.
+        scale: from its own unit to what is shown: 100 for accuracies.
+        unit: of what is shown.
+        margin: differences below it don't matter, in its own unit.
+    """
+
+    metric: str
+    sign: int
+    scale: float
+    unit: str
+    margin: float
+
+    def text(self, value: float | None, *, signed: bool = False) -> str:
+        """A value as it is shown."""
+        if value is None or not math.isfinite(value):
+            return "–"
+        digits = ".2f" if self.scale == 100 else ".4g"
+        return format(self.scale * value, f"{'+' if signed else ''}{digits}")
+
+    def word(self, verdict: str) -> str:
+        """A verdict in words; where neither direction is better, which is higher."""
+        return verdict if self.sign else {BETTER: "higher", WORSE: "lower"}.get(verdict, verdict)
+
+
+def usual(entries: Sequence[Entry]) -> str:
+    classify = any(one.summary.get("test_accuracy") is not None for one in entries)
+    return "test/accuracy" if classify else "test/loss"
+
+
+def values_of(entries: Sequence[Entry], metric: str) -> tuple[dict[str, float | None], list[str]]:
+    """Each run's value, None without one; and which runs don't count.
+
+    Raises:
+        UserError: no run has the metric, or a metrics file is damaged.
+    """
+    values: dict[str, float | None] = {}
+    for one in entries:
+        found: float | None = None
+        if one.state == "complete":
+            key = SUMMARISED.get(metric)
+            found = one.summary.get(key) if key else _last(one, metric)
+        values[one.run.run_id] = found
+    if all(value is None for value in values.values()):
+        _refuse(metric, entries)
+    notes = []
+    for state in dict.fromkeys(one.state for one in entries):
+        gone = [one.run.run_id for one in entries if one.state == state]
+        if state not in ("complete", "diverged"):
+            notes.append(f"not counted: {table.who(gone)} {state}")
+    lacking = [
+        one.run.run_id
+        for one in entries
+        if one.state == "complete" and values[one.run.run_id] is None
+    ]
+    if lacking:
+        notes.append(f"not counted: {table.who(lacking)} without {metric}")
+    return values, notes
+
+
+def _last(one: Entry, metric: str) -> float | None:
+    """The last value that a run has logged."""
+    column = read_metrics(one.run.metrics).get(metric)
+    known = column[np.isfinite(column)] if column is not None else []
+    return float(known[-1]) if len(known) else None
+
+
+def _refuse(metric: str, entries: Sequence[Entry]) -> None:
+    one = next(one for one in entries if one.state == "complete")
+    logged = list(read_metrics(one.run.metrics))
+    options = sorted({*SUMMARISED, *logged} - {"step"})
+    near = difflib.get_close_matches(metric, options, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    groups = ", ".join(dict.fromkeys(name.partition("/")[0] for name in options))
+    raise UserError(f"--metric {metric}: no run has it; {hint}They have: {groups}")
+
+
+def measure_of(metric: str, values: Sequence[float], margin: float | None) -> Measure:
+    kind = metric.rpartition("/")[2]
+    sign = {"accuracy": 1, "loss": -1, "seconds": -1}.get(kind, 0)
+    scale, unit = (100.0, "points") if kind == "accuracy" else (1.0, "")
+    if margin is not None:
+        if margin < 0:
+            raise UserError(
+                f"--margin {margin:g}: must be 0 or more; type for example --margin 0.5"
+            )
+        return Measure(metric, sign, scale, unit, margin / scale)
+    own = MARGINS.get(kind, RELATIVE_MARGIN * abs(statistics.fmean(values)))
+    return Measure(metric, sign, scale, unit, own)
+
+
+def with_diverged(
+    entries: Sequence[Entry], values: Mapping[str, float | None], measure: Measure
+) -> tuple[dict[str, float | None], list[str]]:
+    """A run that has diverged counts as accuracy 0, or as the worst value of all."""
+    gone = [one.run.run_id for one in entries if one.state == "diverged"]
+    if not gone:
+        return dict(values), []
+    who = f"{table.who(gone)} diverged"
+    if not measure.sign:
+        return dict(values), [f"not counted: {who}"]
+    known = [measure.sign * v for v in values.values() if v is not None]
+    floor = 0.0 if measure.scale == 100 else measure.sign * min(known)
+    worst = f"{measure.text(floor)} {'%' if measure.scale == 100 else '(the worst of all)'}"
+    return {**values, **dict.fromkeys(gone, floor)}, [f"{who}: counted as {worst}"]
