@@ -185,9 +185,8 @@ def _order(design: Design, groups: Mapping[Label, Summary], measure: Measure) ->
         for label, one in groups.items():
             means.setdefault(label[place], []).append(one.mean)
         sign = measure.sign or 1
-        ranks.append(
-            numbers or {text: -sign * statistics.fmean(own) for text, own in means.items()}
-        )
+        by_mean = {text: -sign * statistics.fmean(own) for text, own in means.items()}
+        ranks.append(design.numbers(title) or by_mean)
     key = lambda label: [r[text] for r, text in zip(ranks, label, strict=True)][::-1]  # noqa: E731
     return sorted(groups, key=key)
 
