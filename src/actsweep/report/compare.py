@@ -1,7 +1,7 @@
 """Which group of runs is better, and how sure that is. No jax."""
 
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,8 +27,8 @@ class Comparison:
             the group's label without it.
         chosen: values that were tuned for each group, by title.
         notes: lines: what was averaged, chosen, left out, and what can't be said.
-        entries: all runs.
-        labels: each run's group.
+        design: how all the runs are laid out.
+        kept: ids of the runs with what was chosen for their group.
     """
 
     measure: Measure
@@ -40,8 +40,8 @@ class Comparison:
     optima: Mapping[str, Mapping[Label, Optimum]]
     chosen: Mapping[Label, Mapping[str, Any]]
     notes: Sequence[str]
-    entries: Sequence[Entry]
-    labels: Mapping[str, Label]
+    design: Design
+    kept: Collection[str]
 
 
 def compare(
@@ -87,8 +87,8 @@ def compare(
         optima=_optima(design, turned) if measure.sign else {},
         chosen=chosen,
         notes=[*notes, *gone, *tuned, *_remarks(design, metric, cells)],
-        entries=entries,
-        labels=design.labels,
+        design=design,
+        kept=kept,
     )
 
 

@@ -1,0 +1,178 @@
+"""What groups of runs went through: means over seeds of what was logged, by epoch. No jax."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from actsweep.errors import UserError
+from actsweep.report.entries import Entry, Label
+from actsweep.stats import mean_interval
+from actsweep.writers.metrics_file import HistogramSeries, read_histograms, read_metrics
+
+CURVES = ("val/accuracy", "val/loss", "train/loss")
+QUANTITIES = ("grad_norm", "dead_frac", "saturated_frac", "cos_sim")
+MOST_RUNS = 200
+"""Runs whose measurements are read: of more, the first seeds of each group."""
+Table = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric's mean over a group's runs, with Student's 95 % interval (NaN for a single run). A
+    run that has ended keeps its last value."""
+
+    epochs: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    runs: int
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A quantity's mean over a group's runs: `values` is [layers, epochs]; NaN where not logged."""
+
+    names: Sequence[str]
+    epochs: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ridges:
+    """One run's histogram of a layer over time: `densities` is [times, bins], each with maximum 1;
+    `outside` the largest share beyond the edges."""
+
+    run_id: str
+    epochs: np.ndarray
+    edges: np.ndarray
+    densities: np.ndarray
+    outside: float
+
+
+@dataclass
+class Series:
+    """All that the figures draw, by group.
+
+    Attributes:
+        curves: by metric.
+        layers: by quantity.
+        ridges: by layer: the first and the last hidden one.
+        notes: what could not be read, what was left out.
+    """
+
+    curves: dict[str, dict[Label, Curve]] = field(default_factory=dict)
+    layers: dict[str, dict[Label, Layers]] = field(default_factory=dict)
+    ridges: dict[str, dict[Label, Ridges]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
+    """Read what some groups of runs have logged; a damaged file costs that run alone."""
+    found = Series()
+    total = sum(map(len, groups.values()))
+    most = max(1, MOST_RUNS // max(1, len(groups))) if total > MOST_RUNS else total
+    if most < max(map(len, groups.values()), default=0):
+        found.notes.append(f"curves and layers are of the first {most} runs of each group")
+    for label, entries in groups.items():
+        tables: dict[str, Table] = {}
+        for one in entries[:most]:
+            try:
+                tables[one.run.run_id] = read_metrics(one.run.metrics)
+            except UserError as error:
+                found.notes.append(f"left out: {error}")
+            except OSError as error:
+                if one.state != "waiting":
+                    found.notes.append(f"left out: {one.run.metrics}: {error.strerror or error}")
+        own = [table for table in tables.values() if len(table.get("epoch", ()))]
+        for metric in CURVES:
+            if curve := _curve([t for t in own if metric in t], metric):
+                found.curves.setdefault(metric, {})[label] = curve
+        for quantity in QUANTITIES:
+            if layers := _layers(own, quantity):
+                found.layers.setdefault(quantity, {})[label] = layers
+        _add_ridges(found, label, [one for one in entries if one.run.run_id in tables])
+    return found
+
+
+def _column(table: Table, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """The epochs at which a metric was logged, and its values."""
+    values = table[metric]
+    known = np.isfinite(values)
+    return np.round(table["epoch"][known], 6), values[known]
+
+
+def _curve(tables: Sequence[Table], metric: str) -> Curve | None:
+    columns = [column for table in tables if len((column := _column(table, metric))[0])]
+    if not columns:
+        return None
+    epochs = np.unique(np.concatenate([known for known, _ in columns]))
+    rows = np.stack([_held(epochs, *column) for column in columns])
+    known = ~np.isnan(rows).any(0)
+    epochs, rows = epochs[known], rows[:, known]
+    intervals = [mean_interval(rows[:, place].tolist()) for place in range(len(epochs))]
+    mean = np.array([one for one, _ in intervals])
+    half = np.array([np.nan if width is None else width for _, width in intervals])
+    return Curve(epochs, mean, mean - half, mean + half, len(rows))
+
+
+def _held(epochs: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values at other epochs: the last one before; NaN before the first."""
+    places = np.searchsorted(known, epochs, side="right") - 1
+    return np.where(places < 0, np.nan, values[np.maximum(places, 0)])
+
+
+def _layers(tables: Sequence[Table], quantity: str) -> Layers | None:
+    names = list(
+        dict.fromkeys(
+            name.partition("/")[2]
+            for table in tables
+            for name in table
+            if name.startswith(f"{quantity}/") and not name.endswith("/all")
+        )
+    )
+    names.sort(key=_place)
+    curves = [
+        _curve([t for t in tables if f"{quantity}/{n}" in t], f"{quantity}/{n}") for n in names
+    ]
+    drawn = {name: curve for name, curve in zip(names, curves, strict=True) if curve}
+    if not drawn:
+        return None
+    epochs = np.unique(np.concatenate([curve.epochs for curve in drawn.values()]))
+    values = np.stack([_held(epochs, curve.epochs, curve.mean) for curve in drawn.values()])
+    return Layers(list(drawn), epochs, values)
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Input to output: conv_1 …, hidden_1 …, head."""
+    kind, _, number = name.rpartition("_")
+    return {"conv": 0, "hidden": 1}.get(kind, 2), int(number) if number.isdigit() else 0
+
+
+def _add_ridges(found: Series, label: Label, entries: Sequence[Entry]) -> None:
+    """The first and last layer's histograms of the first run that has any."""
+    for one in entries:
+        try:
+            known = read_histograms(one.run.histograms)
+            at = read_metrics(one.run.metrics)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, UserError, zipfile.BadZipFile) as error:
+            found.notes.append(f"left out: {one.run.histograms}: {error}")
+            continue
+        layers = [name.removeprefix("hist/act/") for name in known if name.startswith("hist/act/")]
+        layers.sort(key=_place)
+        epochs = dict(zip(at["step"].tolist(), at["epoch"].tolist(), strict=True))
+        for name in dict.fromkeys([*layers[:1], *layers[-1:]]):
+            ridges = _ridges(one.run.run_id, known[f"hist/act/{name}"], epochs)
+            found.ridges.setdefault(name, {})[label] = ridges
+        return
+
+
+def _ridges(run_id: str, one: HistogramSeries, epochs: Mapping[float, float]) -> Ridges:
+    inner = one.counts[:, 1:-1] / np.diff(one.edges)
+    top = np.maximum(inner.max(1, keepdims=True), np.finfo(float).tiny)
+    outside = float((one.counts[:, [0, -1]].sum(1) / np.maximum(one.counts.sum(1), 1)).max())
+    times = np.array([epochs.get(float(step), np.nan) for step in one.steps])
+    return Ridges(run_id, times, one.edges, inner / top, outside)
