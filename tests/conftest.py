@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["WANDB_ERROR_REPORTING"] = "false"
 os.environ["WANDB_SILENT"] = "true"
+os.environ["ACTSWEEP_REPORT"] = "false"  # hundreds of sweeps; tests of the report ask for it
 
 import jax  # noqa: E402
 

@@ -71,8 +71,19 @@ def _add_sweeps(commands: Any) -> None:
         commands, "compare", _compare, "which activation is better, and how sure that is", _COMPARE
     )
     compare.add_argument("sweep", nargs="*", default=["last"], metavar="SWEEP", help=_SWEEP)
-    _add_comparing(compare)
+    _add_comparing(compare, "act")
     compare.add_argument("--all", action="store_true", help="every pair, also if they are many")
+    report = _command(commands, "report", _report, "write the report of sweeps", _REPORT)
+    report.add_argument("sweep", nargs="*", default=["last"], metavar="SWEEP", help=_SWEEP)
+    _add_comparing(report)
+    report.add_argument("--to", type=Path, metavar="DIR", help="where to")
+    watch = _command(commands, "watch", _watch, "serve a sweep's report while it runs", _WATCH)
+    watch.add_argument("sweep", nargs="?", default="last", metavar="SWEEP", help=_SWEEP)
+    _add_comparing(watch)
+    watch.add_argument("--port", type=int, default=8765, help="of 127.0.0.1 (8765; 0: a free one)")
+    watch.add_argument(
+        "--every", type=float, default=20.0, metavar="SECONDS", help="between two looks (20)"
+    )
     cancel = _command(
         commands, "cancel", _cancel, "end a sweep's SLURM jobs; what they did is kept"
     )
@@ -84,13 +95,13 @@ def _add_sweeps(commands: Any) -> None:
     job.set_defaults(run=_job)
 
 
-def _add_comparing(parser: argparse.ArgumentParser) -> None:
+def _add_comparing(parser: argparse.ArgumentParser, by: str = "") -> None:
     """What is compared, and how."""
     parser.add_argument(
         "--metric", help="such as test/accuracy (the default), val/loss, dead_frac/all"
     )
     parser.add_argument(
-        "--by", default="act", metavar="FACTOR", help="act, depth, init, lr, a config path, or two"
+        "--by", default=by, metavar="FACTOR", help="act, depth, init, lr, a config path, or two"
     )
     parser.add_argument(
         "--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs"
@@ -143,6 +154,10 @@ checkpoints of complete runs but for the newest, and W&B folders that wandb sync
 that are being trained are left alone."""
 _COMPARE = """Means with 95 % intervals, every pair compared seed by seed and corrected for their
 number, and the answer in words. What was tuned (optim.*) is chosen in validation."""
+_REPORT = """Writes a page index.html that needs no network, and every figure and table as PNG and
+CSV, to the sweep's folder report/; for several sweeps to DIR/report, or where --to says. Without
+--by the groups are the activations and, if one other thing was swept, its values."""
+_WATCH = """Writes the same page whenever a run has got ahead, and serves it on this machine."""
 _EXPERIMENT = """Writes figures, result.json and a page README.md to DIR/experiments/NAME. What
 trains goes through train.py and its ledger: typed again, it goes on. Any override of train.py may
 follow."""
@@ -192,6 +207,30 @@ def _compare(options: argparse.Namespace) -> None:
     entries = where(gather([find_sweep(options.outputs, s) for s in options.sweep]), options.where)
     found = compare(entries, options.by.split(","), options.metric, options.margin)
     show(found, every=options.all)
+
+
+def _wanted(options: argparse.Namespace) -> Any:
+    from actsweep.report.write import Wanted
+
+    by = options.by.split(",") if options.by else ()
+    return Wanted(by, options.metric, options.margin, options.where)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from actsweep.manage import find_sweep
+    from actsweep.report.write import write
+
+    folders = [find_sweep(options.outputs, one) for one in options.sweep]
+    own = folders[0] / "report" if len(folders) == 1 else options.outputs / "report"
+    print(write(folders, options.to or own, _wanted(options)))
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from actsweep.manage import find_sweep
+    from actsweep.report.watch import watch
+
+    folder = find_sweep(options.outputs, options.sweep)
+    watch(folder, _wanted(options), options.port, options.every)
 
 
 def _cancel(options: argparse.Namespace) -> None:

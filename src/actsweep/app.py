@@ -23,6 +23,7 @@ from actsweep.claims import Claims, holders
 from actsweep.config import RunConfig
 from actsweep.errors import UserError
 from actsweep.explain import explain
+from actsweep.report import end
 from actsweep.signals import Interrupted, watch
 from actsweep.sweeps import BAD_INPUT, INTERRUPTED, OK, PREEMPTED, SOME_FAILED, Plan, Result
 from actsweep.together import Lost, place_of, together
@@ -226,7 +227,7 @@ def train_all(plan: Plan, launch: Callable[[Jobs], Ends]) -> int:
     """
     packs = [[members.run_id(one) for one in pack] for pack in plan.packs]
     results = _work_off(plan, packs, launch)
-    return sweeps.finish(plan, [results[run_id] for run_id in plan.runs])
+    return end.finish(plan, [results[run_id] for run_id in plan.runs])
 
 
 def train_job(plan: Plan, run_ids: Sequence[str]) -> int:
@@ -243,7 +244,7 @@ def train_job(plan: Plan, run_ids: Sequence[str]) -> int:
     results = _work_off(plan, [run_ids], launch)
     code = sweeps.told(plan, [results[run_id] for run_id in run_ids])
     if all(sweeps.ended(plan, one) for one in plan.runs.values()):
-        sweeps.finish(plan, [sweeps.cut_short(plan, one) for one in plan.runs.values()])
+        end.finish(plan, [sweeps.cut_short(plan, one) for one in plan.runs.values()])
     patience = min(FRUITLESS_S, 1800 * plan.packs[0][0].slurm.hours)
     took = time.monotonic() - began
     if code == PREEMPTED and took > patience and _progress(plan, run_ids) == before:

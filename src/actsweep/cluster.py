@@ -15,6 +15,7 @@ from actsweep import app, ledger, members, slurm, sweeps
 from actsweep.config import DataConfig
 from actsweep.errors import UserError
 from actsweep.ledger import folder_of
+from actsweep.report import end
 from actsweep.signals import Interrupted
 from actsweep.slurm import Batch, Job, SlurmError
 from actsweep.sweeps import OK, Plan, Result
@@ -149,7 +150,7 @@ def follow(plan: Plan) -> int:
         print(f"the jobs go on: actsweep status {name}   to stop them: actsweep cancel {name}")
         return sweeps.exit_code(["running"])
     shown.end()
-    return sweeps.finish(plan, _results(plan, states))
+    return end.finish(plan, _results(plan, states))
 
 
 def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:

@@ -121,7 +121,7 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Weights & Biases: offline by default."""
+    """Weights & Biases: offline by default. `report` writes one at the end of a sweep."""
 
     mode: str = "offline"
     project: str = "actsweep"
@@ -129,6 +129,7 @@ class LoggerConfig:
     tags: list[str] = field(default_factory=list)
     require_online: bool = False
     console: bool = True
+    report: bool = True
 
 
 @dataclass

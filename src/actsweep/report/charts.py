@@ -182,7 +182,8 @@ def sensitivity(found: Comparison) -> Chart | None:
             own = _along(found, place, rest)
             _sensitivity_curve(axes, own, _style(named, at), found.optima[title].get(rest))
             rows += [{title: x, "group": named, **values} for x, values in own.items()]
-        axes.set_xscale("log")
+        if all(row[title] > 0 for row in rows):
+            axes.set_xscale("log")
         axes.set_xlabel(title)
         axes.set_ylabel(_score_title(found))
         axes.set_ylim(*_ends([row["mean"] for row in rows]))

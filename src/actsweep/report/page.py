@@ -43,7 +43,6 @@ def page(
     charts: Sequence[Chart],
     notes: Sequence[str],
     again: Sequence[Again],
-    refresh: str = "",
 ) -> str:
     """The whole page.
 
@@ -55,7 +54,6 @@ def page(
         charts: the figures.
         notes: what couldn't be read.
         again: what was typed, with what.
-        refresh: an element for the head: of a page that is served while a sweep runs.
     """
     own = files("actsweep.report")
     broken = [one for one in design.entries if one.state != "complete"]
@@ -78,7 +76,7 @@ def page(
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"{refresh}<title>{escape(name)}: actsweep report</title>\n"
+        f"<title>{escape(name)}: actsweep report</title>\n"
         f"<style>\n{own.joinpath('page.css').read_text()}</style>\n</head>\n<body>\n"
         + "\n".join(parts)
         + f"\n<script>\n{own.joinpath('page.js').read_text()}</script>\n</body>\n</html>\n"
@@ -297,7 +295,9 @@ def _svg(chart: Chart, prefix: str) -> str:
         chart.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", text)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
+    text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = text.replace(INK, "currentColor").replace(figures.BLACK.lower(), "var(--black)")
     label = escape(f"{chart.title}. {chart.caption}")

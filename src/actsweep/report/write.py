@@ -3,7 +3,6 @@
 import csv
 import io
 import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from actsweep.report.page import Again, page
 from actsweep.report.series import series
 
 PAGE = "index.html"
-MOST_GROUPS = 12
+MOST_GROUPS = 24
 """Groups that are drawn: of more, the best."""
 MOST_SECOND = 8
 """Values of a second factor that are compared without being asked for."""
@@ -44,46 +43,46 @@ class Report:
     notes: Sequence[str]
 
 
-def write(folders: Sequence[Path], to: Path, wanted: Wanted = Wanted()) -> Path:
+def write(
+    folders: Sequence[Path], to: Path, wanted: Wanted = Wanted(), *, partly: bool = False
+) -> Path:
     """Write the report of some sweeps into a folder; the page's path.
+
+    Args:
+        folders: the sweeps'.
+        to: where to.
+        wanted: what it is about.
+        partly: also if nothing is complete yet: then without an answer.
 
     Raises:
         UserError: no run is complete; as `compare`.
         OSError: the folder can't be written.
     """
     made = _make(where(gather(folders), wanted.where), wanted)
-    if isinstance(made.found, str):
+    if isinstance(made.found, str) and not partly:
         raise UserError(made.found)
     to.mkdir(parents=True, exist_ok=True)
     for chart in made.charts:
         figures.save(chart.figure, to / chart.name, ("png",))
         _write_csv(to / f"{chart.name}.csv", chart.rows)
-    for name, rows in _tables(made.found).items():
+    for name, rows in _tables(made.design, made.found).items():
         _write_csv(to / f"{name}.csv", rows)
     ledger.write_atomic(to / PAGE, _page(folders, to, made))
     return to / PAGE
-
-
-def live(folders: Sequence[Path], to: Path, wanted: Wanted, seconds: float) -> str:
-    """The page of sweeps that may still run, which loads itself anew every so many seconds."""
-    made = _make(where(gather(folders), wanted.where), wanted)
-    again = f'<meta http-equiv="refresh" content="{seconds:g}">\n'
-    return _page(folders, to, made, again)
 
 
 def usual_factors(entries: Sequence[Entry]) -> list[str]:
     """What tells groups apart if nobody says: the activation, and what else was swept if it is one
     thing with few values, but for what is tuned; data sets are never averaged over."""
     design = lay_out(entries, ["act", "data"])
-    several = [len(design.values(path)) for path in ("act.name", "data.name")]
-    others = design.averaged
-    if several[1] > 1:
+    if len(design.values("data.name")) > 1:
         return ["act", "data"]
-    params = any(path.startswith("act.") and path != "act.name" for path in design.titles)
-    few = [path for path in others if len(design.values(path)) <= MOST_SECOND]
-    if several[0] > 1 or params or not (others or design.tuned):
-        return ["act", *(few if len(others) == 1 else [])]
-    return [*(others or design.tuned)][:1]
+    several = any(path.startswith("act.") for path in design.titles if path != "act.name")
+    others, tuned = ([design.titles[p] for p in paths] for paths in (design.averaged, design.tuned))
+    if not (several or len(design.values("act.name")) > 1) and (others or tuned):
+        return [*others, *tuned][:1]
+    one_more = len(others) == 1 and len(design.values(design.averaged[0])) <= MOST_SECOND
+    return ["act", *(others if one_more else [])]
 
 
 def _make(entries: Sequence[Entry], wanted: Wanted) -> Report:
@@ -115,21 +114,18 @@ def _make(entries: Sequence[Entry], wanted: Wanted) -> Report:
 
 
 def _sensitivities(found: Comparison, entries: Sequence[Entry], wanted: Wanted) -> list[Chart]:
-    """A curve along each number that was compared, or tuned."""
-    if own := sensitivity(found):
-        return [own]
-    made = []
+    """A curve along the number that was compared, and along each one that was tuned."""
+    made = [sensitivity(found)]
     for path in found.design.tuned:
-        if found.by[0] == "act":
-            along = compare(entries, [path, "act"], found.measure.metric, wanted.margin)
-            made.append(sensitivity(along))
+        along = [path, found.by[0]]
+        made.append(sensitivity(compare(entries, along, found.measure.metric, wanted.margin)))
     return [one for one in made if one]
 
 
-def _page(folders: Sequence[Path], to: Path, made: Report, refresh: str = "") -> str:
+def _page(folders: Sequence[Path], to: Path, made: Report) -> str:
     name = ", ".join(folder.name for folder in folders)
     again = [_again(folder, made.design.entries) for folder in folders]
-    return page(name, to, made.design, made.found, made.charts, made.notes, again, refresh)
+    return page(name, to, made.design, made.found, made.charts, made.notes, again)
 
 
 def _again(folder: Path, entries: Sequence[Entry]) -> Again:
@@ -153,23 +149,8 @@ def _each(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _tables(found: Comparison) -> dict[str, list[dict[str, Any]]]:
+def _tables(design: Design, found: Comparison | str) -> dict[str, list[dict[str, Any]]]:
     """The page's tables as rows; numbers in their own units."""
-    by = found.by
-    groups = [
-        {**dict(zip(by, label, strict=True)), **found.chosen.get(label, {}), **asdict(one)}
-        for label, one in found.groups.items()
-    ]
-    pairs = [
-        {
-            f"{by[0]} a": a[0],
-            f"{by[0]} b": b[0],
-            **dict(zip(by[1:], a[1:], strict=True)),
-            **asdict(one),
-        }
-        for (a, b), one in found.pairs.items()
-    ]
-    design = found.design
     runs = [
         {
             "run_id": one.run.run_id,
@@ -181,6 +162,22 @@ def _tables(found: Comparison) -> dict[str, list[dict[str, Any]]]:
         }
         for one in design.entries
     ]
+    if isinstance(found, str):
+        return {"runs": runs}
+    first, *rest = found.by
+    groups = [
+        {**dict(zip(found.by, label, strict=True)), **found.chosen.get(label, {}), **asdict(one)}
+        for label, one in found.groups.items()
+    ]
+    pairs = [
+        {
+            f"{first} a": a[0],
+            f"{first} b": b[0],
+            **dict(zip(rest, a[1:], strict=True)),
+            **asdict(one),
+        }
+        for (a, b), one in found.pairs.items()
+    ]
     return {"groups": groups, "pairs": pairs, "runs": runs}
 
 
@@ -191,17 +188,3 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     ledger.write_atomic(path, stream.getvalue())
-
-
-def at_end(folder: Path) -> None:
-    """Write a sweep's report once it has ended, and say where; it never fails the sweep."""
-    try:
-        path = write([folder], folder / "report")
-    except UserError:
-        return  # nothing is complete: the table has said so
-    except Exception as error:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        again = f"actsweep report {sweeps.name_of(folder)}"
-        print(f"no report: {why}; again: {again}", file=sys.stderr)
-    else:
-        print(f"report: {path}")

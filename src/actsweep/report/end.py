@@ -1,0 +1,37 @@
+"""How a sweep ends: its table, then its report. No jax; matplotlib once there is a report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from actsweep import sweeps
+from actsweep.errors import UserError
+from actsweep.sweeps import Plan
+
+
+def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
+    """End a sweep: its table, what to type next, its report; the exit code.
+
+    Raises:
+        UserError: every run was refused: nothing has started.
+    """
+    code = sweeps.finish(plan, results)
+    wanted = plan.packs[0][0].logger.report and len(plan.runs) > 1
+    if wanted and code in (sweeps.OK, sweeps.SOME_FAILED):
+        print(_at_end(plan.folder), flush=True)
+    return code
+
+
+def _at_end(folder: Path) -> str:
+    """Write the report of a sweep that has ended; a line that says where. It never fails it."""
+    from actsweep.report.write import write
+
+    try:
+        return f"report: {write([folder], folder / 'report')}"
+    except UserError as error:
+        why = str(error)
+    except KeyboardInterrupt:
+        why = "interrupted"
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"report: none ({why}); to try again: actsweep report {sweeps.name_of(folder)}"

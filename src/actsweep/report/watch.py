@@ -1,0 +1,120 @@
+"""Serves a sweep's report on this machine, written anew while the sweep runs. No jax."""
+
+import errno
+import functools
+import os
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from actsweep import sweeps
+from actsweep.errors import UserError
+from actsweep.report.write import PAGE, Wanted, write
+
+HOST = "127.0.0.1"
+WATCHED = ("status.json", "metrics.jsonl")
+
+
+def watch(folder: Path, wanted: Wanted, port: int = 8765, seconds: float = 20.0) -> None:
+    """Serve a sweep's report until Ctrl-C.
+
+    Args:
+        folder: the sweep's.
+        wanted: what the report is about.
+        port: of 127.0.0.1; 0 takes a free one.
+        seconds: between two looks at the sweep.
+
+    Raises:
+        UserError: the port is taken, or the sweep can't be read.
+    """
+    watched = Watched(folder, wanted)
+    watched.renew()
+    with server(watched, port, seconds) as served:
+        print(f"http://{HOST}:{served.server_address[1]}/   (Ctrl-C ends)", flush=True)
+        stop = threading.Event()
+        threading.Thread(target=_keep_new, args=(watched, stop, seconds), daemon=True).start()
+        try:
+            served.serve_forever()
+        finally:
+            stop.set()
+
+
+class Watched:
+    """A sweep's report on disk, and whether there is something new to tell."""
+
+    def __init__(self, folder: Path, wanted: Wanted) -> None:
+        self.outputs = sweeps.outputs_of(folder, sweeps.frozen(folder)).absolute()
+        self.page = folder.absolute() / "report" / PAGE
+        self._folder, self._wanted = folder, wanted
+        self._known: object = None
+
+    def renew(self) -> bool:
+        """Write the report if any run has got ahead; whether it did."""
+        now = self._state()
+        if now == self._known and self.page.is_file():
+            return False
+        write([self._folder], self.page.parent, self._wanted, partly=True)
+        self._known = now
+        return True
+
+    def _state(self) -> list[tuple[str, int]]:
+        found = []
+        for run_id in sweeps.frozen(self._folder)["members"]:
+            for name in WATCHED:
+                path = self.outputs / "runs" / run_id / name
+                found.append((str(path), path.stat().st_mtime_ns if path.exists() else 0))
+        return found
+
+
+def server(watched: Watched, port: int, seconds: float) -> ThreadingHTTPServer:
+    """A server of the outputs' folder, whose page loads itself anew.
+
+    Raises:
+        UserError: the port is taken.
+    """
+    handler = functools.partial(_Handler, watched, seconds, directory=str(watched.outputs))
+    try:
+        return ThreadingHTTPServer((HOST, port), handler)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise UserError(f"--port {port}: is taken; type for example --port {port + 1}") from error
+
+
+def _keep_new(watched: Watched, stop: threading.Event, seconds: float) -> None:
+    while not stop.wait(seconds):
+        try:
+            watched.renew()
+        except (UserError, OSError) as error:
+            print(f"the page is of before: {error}", file=sys.stderr)
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def __init__(self, watched: Watched, seconds: float, *rest: Any, **named: Any) -> None:
+        self._watched, self._seconds = watched, seconds
+        super().__init__(*rest, **named)
+
+    def do_GET(self) -> None:
+        page = self._watched.page
+        if self.path == "/":
+            self.send_response(302)
+            self.send_header("Location", f"/{os.path.relpath(page, self._watched.outputs)}")
+            self.end_headers()
+        elif Path(self.translate_path(self.path)) == page:
+            self._send_page(page.read_bytes())
+        else:
+            super().do_GET()
+
+    def _send_page(self, content: bytes) -> None:
+        again = f'<head>\n<meta http-equiv="refresh" content="{self._seconds:g}">'.encode()
+        content = content.replace(b"<head>", again, 1)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *values: Any) -> None:
+        """Say nothing of what is fetched."""

@@ -1,0 +1,410 @@
+"""The report: in a real browser, its numbers against the runs' own, and what may go wrong."""
+
+import contextlib
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from actsweep import load_run
+from actsweep.__main__ import main
+from actsweep.report.entries import gather
+from actsweep.report.series import QUANTITIES
+from actsweep.report.watch import Watched, server
+from actsweep.report.write import Wanted, usual_factors, write
+
+ROOT = Path(__file__).parents[1]
+WORDS = (
+    *("data=digits", "data.val_size=300", "depth=2", "depth.width=16", "trainer.epochs=3"),
+    *("logger.mode=disabled", "trainer.patience=null", "optim.lr=0.1"),
+)
+SWEEP = ("act=relu,tanh,leaky_relu", "seed=0,1,2", *WORDS)
+
+
+def train(outputs: Path, *words: str, report: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "train.py", "-m", *words, f"paths.outputs={outputs}"],
+        cwd=ROOT,
+        env={**os.environ, "ACTSWEEP_REPORT": str(report).lower()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def sweep_of(outputs: Path) -> Path:
+    return max((outputs / "sweeps").iterdir())
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real sweep, which has written its report."""
+    folder = tmp_path_factory.mktemp("outputs")
+    done = train(folder, *SWEEP)
+    assert done.returncode == 0, done.stderr
+    page = sweep_of(folder) / "report" / "index.html"
+    assert done.stdout.splitlines()[-1] == f"report: {page}"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(outputs: Path) -> Path:
+    return sweep_of(outputs) / "report"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """Headless Chromium."""
+    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    if missing := [name for name, path in found.items() if path is None]:
+        raise RuntimeError(f"no {', '.join(missing)}: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(found["chromium"])
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(str(found["chromedriver"]))
+    with webdriver.Chrome(options=options, service=service) as driver:
+        yield driver
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, report: Path) -> webdriver.Chrome:
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.set_window_size(1100, 900)
+    browser.get((report / "index.html").as_uri())
+    return browser
+
+
+def texts(driver: webdriver.Chrome, selector: str) -> list[str]:
+    return [one.text for one in driver.find_elements(By.CSS_SELECTOR, selector)]
+
+
+def test_every_figure_is_drawn_and_nothing_complains(page: webdriver.Chrome) -> None:
+    figures = page.find_elements(By.CSS_SELECTOR, "figure svg")
+    names = [one.get_attribute("id") for one in page.find_elements(By.CSS_SELECTOR, "figure")]
+    layers = ("activations-hidden_1", "activations-hidden_2")
+    assert names == ["scores", "curves", *QUANTITIES, *layers]
+    for name, figure in zip(names, figures, strict=True):
+        assert figure.size["width"] > 300, name
+        assert figure.size["height"] > 100, name
+        drawn = page.execute_script(
+            "return [...arguments[0].querySelectorAll('path, image, use')]"
+            ".filter(e => e.getBoundingClientRect().width > 0).length",
+            figure,
+        )
+        assert drawn > 10, name
+        assert figure.get_attribute("role") == "img"
+        assert len(figure.get_attribute("aria-label") or "") > 30
+    assert page.get_log("browser") == []
+    ids = [one.get_attribute("id") for one in page.find_elements(By.CSS_SELECTOR, "[id]")]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_browser_fetches_nothing_else(page: webdriver.Chrome, report: Path) -> None:
+    fetched = page.execute_script("return performance.getEntriesByType('resource').length")
+    assert fetched == 0
+    text = (report / "index.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", text)
+    assert not re.search(r"@import|url\((?!#)", text.replace("url(#", ""))
+    assert len(text) < 5e6
+
+
+def test_links_lead_to_what_is_there(page: webdriver.Chrome, report: Path) -> None:
+    links = [a.get_dom_attribute("href") or "" for a in page.find_elements(By.TAG_NAME, "a")]
+    files = [link for link in links if not link.startswith("#")]
+    assert len(files) > 20
+    assert all((report / link).exists() for link in files)
+    anchors = [link[1:] for link in links if link.startswith("#")]
+    assert all(page.find_elements(By.ID, name) for name in anchors)
+    for folder in [link for link in files if "runs" in link and link.endswith("/")]:
+        assert (report / folder / "summary.json").is_file()
+
+
+def test_runs_are_sorted_by_a_click(page: webdriver.Chrome) -> None:
+    for title, place in (("test accuracy, %", 4), ("run", 0)):
+        head = next(
+            one
+            for one in page.find_elements(By.CSS_SELECTOR, "#runs th button")
+            if one.text == title
+        )
+        cells = f"#runs tbody td:nth-child({place + 1})"
+        before = texts(page, cells)
+        head.click()
+        numeric = title != "run"
+        key: Any = float if numeric else str
+        rising = sorted(before, key=key)
+        assert [key(v) for v in texts(page, cells)] == [key(v) for v in rising]
+        head.send_keys(Keys.ENTER)  # a keyboard will do
+        assert [key(v) for v in texts(page, cells)] == [key(v) for v in reversed(rising)]
+    assert len(page.find_elements(By.CSS_SELECTOR, "#runs th[aria-sort]")) == 1
+
+
+def test_runs_are_filtered(page: webdriver.Chrome) -> None:
+    box = page.find_element(By.ID, "filter")
+    box.send_keys("tanh complete")
+    shown = [r for r in page.find_elements(By.CSS_SELECTOR, "#runs tbody tr") if r.is_displayed()]
+    assert [row.text.split()[0].split("-")[0] for row in shown] == ["tanh"] * 3
+    assert page.find_element(By.ID, "shown").text == "3 shown"
+    box.send_keys(" nowhere")
+    assert page.find_element(By.ID, "shown").text == "0 shown"
+
+
+def test_a_phone_and_the_dark(page: webdriver.Chrome) -> None:
+    metrics = {"mobile": True, "width": 390, "height": 800, "deviceScaleFactor": 2}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    colours = {}
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        colours[scheme] = page.execute_script(
+            "const t = document.querySelector('figure svg text');"
+            "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(t).fill]"
+        )
+    for back, ink in colours.values():
+        assert abs(lightness(back) - lightness(ink)) > 0.6
+    assert lightness(colours["light"][0]) > 0.9
+    assert lightness(colours["dark"][0]) < 0.15
+
+
+def lightness(colour: str) -> float:
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 765
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_figure_and_table_is_a_file(report: Path) -> None:
+    figures = re.findall(r'<figure id="([^"]+)"', (report / "index.html").read_text())
+    for name in figures:
+        with Image.open(report / f"{name}.png") as image:
+            assert len(image.convert("L").getcolors() or []) > 5
+        assert rows(report / f"{name}.csv")
+    assert all(rows(report / f"{name}.csv") for name in ("groups", "pairs", "runs"))
+
+
+def test_the_numbers_are_those_of_the_runs(outputs: Path, report: Path) -> None:
+    """Means by NumPy from each run's own files."""
+    runs = [load_run(path) for path in sorted((outputs / "runs").glob("tanh-*"))]
+    known = [run.metrics() for run in runs]
+    for epoch in (0.0, 3.0):
+        at = [
+            m["val/accuracy"][(m["epoch"] == epoch) & ~np.isnan(m["val/accuracy"])] for m in known
+        ]
+        (row,) = [
+            r
+            for r in rows(report / "curves.csv")
+            if (r["metric"], r["act"], float(r["epoch"])) == ("val/accuracy", "tanh", epoch)
+        ]
+        assert float(row["mean"]) == pytest.approx(np.mean(at), rel=1e-9)
+    norms = [m["grad_norm/hidden_2"][(m["epoch"] == 3.0)] for m in known]
+    last = np.mean([norm[~np.isnan(norm)][-1] for norm in norms])
+    (row,) = [
+        r
+        for r in rows(report / "grad_norm.csv")
+        if (r["group"], r["layer"], float(r["epoch"])) == ("tanh", "hidden_2", 3.0)
+    ]
+    assert float(row["grad_norm"]) == pytest.approx(last, rel=1e-6)
+    scores = {run.summary["run_id"]: run.summary["test_accuracy"] for run in runs}
+    table = {row["run_id"]: row for row in rows(report / "runs.csv")}
+    assert len(table) == 9
+    assert {k: float(table[k]["test_accuracy"]) for k in scores} == pytest.approx(scores)
+    (group,) = [row for row in rows(report / "groups.csv") if row["act"] == "tanh"]
+    assert float(group["mean"]) == pytest.approx(np.mean(list(scores.values())))
+    series = runs[0].histograms()["hist/act/hidden_2"]
+    density = series.counts[-1, 1:-1] / np.diff(series.edges)
+    drawn = [
+        r for r in rows(report / "activations-hidden_2.csv") if r["run"] == runs[0].folder.run_id
+    ]
+    assert [float(r["density"]) for r in drawn[-len(density) :]] == pytest.approx(
+        density / density.max()
+    )
+
+
+def test_it_says_how_to_do_it_again(report: Path) -> None:
+    text = (report / "index.html").read_text()
+    assert f"python train.py -m {SWEEP[0]}" in text
+    assert "git " in text
+    assert "jax 0." in text
+
+
+@pytest.fixture
+def copied(outputs: Path, tmp_path: Path) -> Path:
+    shutil.copytree(outputs, tmp_path / "outputs", symlinks=True)
+    return tmp_path / "outputs"
+
+
+def test_damage_costs_the_damaged_run_alone(copied: Path) -> None:
+    hurt = sorted((copied / "runs").iterdir())
+    (hurt[0] / "metrics.jsonl").write_text("{no row}\n")
+    (hurt[3] / "metrics.jsonl").unlink()
+    (hurt[6] / "histograms.npz").write_bytes(b"no archive")
+    (hurt[7] / "summary.json").unlink()
+    to = copied / "again"
+    text = write([sweep_of(copied)], to).read_text()
+    assert "metrics.jsonl, line 1: not a row of metrics" in text
+    assert f"left out: {hurt[3] / 'metrics.jsonl'}" in text
+    assert f"left out: {hurt[6] / 'histograms.npz'}" in text
+    assert f"not counted: {hurt[7].name} without test/accuracy" in text
+    assert {row["runs"] for row in rows(to / "curves.csv")} == {"2", "3"}
+
+
+def test_failures_are_shown(copied: Path) -> None:
+    first, second = sorted((copied / "runs").iterdir())[:2]
+    for run, state in ((first, "failed"), (second, "diverged")):
+        status = json.loads((run / "status.json").read_text())
+        status |= {"state": state, "cause": "ValueError: <b>so it was</b>"}
+        (run / "status.json").write_text(json.dumps(status))
+    text = write([sweep_of(copied)], copied / "again").read_text()
+    failures = text.split('<h2 id="failures">')[1].split("<h2")[0]
+    assert first.name in failures
+    assert "&lt;b&gt;so it was" in failures
+    assert "<b>" not in failures
+    assert f"{second.name} diverged: counted as 0.00 %" in text
+    assert "9 runs: 7 complete" in text
+
+
+def test_nothing_complete(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run in (copied / "runs").iterdir():
+        status = json.loads((run / "status.json").read_text())
+        (run / "status.json").write_text(json.dumps(status | {"state": "running"}))
+    assert main(["report", "--outputs", str(copied)]) == 2
+    assert capsys.readouterr().err == (
+        "error: nothing to compare: no run is complete (they are: interrupted)\n"
+    )
+    text = write([sweep_of(copied)], copied / "again", partly=True).read_text()
+    assert "nothing to compare" in text
+    assert '<figure id="curves">' in text
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--by", "akt"], "--by akt: no such factor; did you mean act?"),
+        (["--metric", "test/acuracy"], "did you mean test/accuracy?"),
+        (["--where", "act=mish"], "--where act=mish: no run has it"),
+        (["2020"], "2020: no such sweep"),
+    ],
+)
+def test_bad_input(
+    words: Sequence[str], line: str, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("report", "compare"):
+        assert main([command, *words, "--outputs", str(outputs)]) == 2
+        said = capsys.readouterr().err
+        assert line in said
+        assert said.count("\n") == 1
+
+
+def test_a_damaged_metrics_file_is_one_line_when_its_metric_is_asked_for(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hurt = min((copied / "runs").iterdir())
+    (hurt / "metrics.jsonl").write_text("{no row}\n")
+    assert main(["compare", "--metric", "grad_norm/head", "--outputs", str(copied)]) == 2
+    said = capsys.readouterr().err
+    assert f"{hurt / 'metrics.jsonl'}, line 1: not a row of metrics" in said
+    assert said.count("\n") == 1
+
+
+def test_compare_prints_the_answer(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--outputs", str(outputs)]) == 0
+    shown = capsys.readouterr().out
+    assert "best mean test/accuracy: " in shown
+    assert shown.count("\n") > 8
+
+
+def test_a_report_that_fails_fails_nothing(tmp_path: Path) -> None:
+    """The folder of the report can't be made: it says so, and the sweep is complete."""
+    words = [*SWEEP[:1], "seed=0", *WORDS]
+    folder = tmp_path / "outputs" / "sweeps" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "report").write_text("in the way")
+    done = train(tmp_path / "outputs", *words, f"hydra.sweep.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("report: none (FileExistsError: ")
+    assert last.endswith(f"); to try again: actsweep report {folder}")
+
+
+def test_no_report_if_nobody_wants_one(tmp_path: Path) -> None:
+    done = train(tmp_path, "act=relu", "seed=0,1", *WORDS, "logger.report=false")
+    assert done.returncode == 0, done.stderr
+    assert "report:" not in done.stdout
+    assert not (sweep_of(tmp_path) / "report").exists()
+    alone = train(tmp_path, "act=relu", "seed=0", *WORDS)  # one run compares nothing
+    assert "report:" not in alone.stdout
+
+
+def test_watch_serves_what_is_new(copied: Path) -> None:
+    sweep = sweep_of(copied)
+    watched = Watched(sweep, Wanted())
+    assert watched.renew()
+    assert not watched.renew()
+    with server(watched, 0, 7.0) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{served.server_address[1]}"
+        first = fetch(f"{at}/")
+        assert '<meta http-equiv="refresh" content="7">' in first
+        assert "refresh" not in (sweep / "report" / "index.html").read_text()
+        assert "9 runs: 9 complete" in first
+        run = min((copied / "runs").iterdir())
+        (run / "status.json").write_text("{}")
+        assert watched.renew()
+        assert "8 complete" in fetch(f"{at}/")
+        assert fetch(f"{at}/runs/{run.name}/summary.json") == (run / "summary.json").read_text()
+        link = re.search(r'href="([^"]+runs/[^"]+)/"', first)
+        assert link
+        assert (sweep / "report" / link[1]).resolve().is_dir()
+        assert main(["watch", "--outputs", str(copied), "--port", at.rpartition(":")[2]]) == 2
+        served.shutdown()
+
+
+def fetch(url: str) -> str:
+    with contextlib.closing(urllib.request.urlopen(url, timeout=10)) as answer:
+        return answer.read().decode()
+
+
+def test_two_factors_and_what_was_tuned(tmp_path: Path) -> None:
+    """Act by depth as a table of colours; a learning rate's curve, chosen in validation."""
+    words = ("act=relu,tanh", "depth=2,3", "optim.lr=0.01,0.1,0.3", "seed=0,1", *WORDS[:2])
+    rest = ("depth.width=8", "trainer.epochs=2", "logger.mode=disabled", "callbacks=light")
+    done = train(tmp_path, *words, *rest, report=False)
+    assert done.returncode == 0, done.stderr
+    sweep = sweep_of(tmp_path)
+    assert usual_factors(gather([sweep])) == ["act", "depth"]
+    text = write([sweep], tmp_path / "r").read_text()
+    assert "test/accuracy, % by act and depth" in text
+    assert "lr: each group&#x27;s best in validation" in text
+    groups = rows(tmp_path / "r" / "groups.csv")
+    assert {(row["act"], row["depth"]) for row in groups} == {
+        (act, depth) for act in ("relu", "tanh") for depth in ("2", "3")
+    }
+    runs = rows(tmp_path / "r" / "runs.csv")
+    for row in groups:
+        own = [r for r in runs if (r["act"], r["depth"]) == (row["act"], row["depth"])]
+        best: dict[str, float] = {}
+        for lr in ("0.01", "0.1", "0.3"):
+            best[lr] = np.mean([float(r["best_val_accuracy"]) for r in own if r["lr"] == lr])
+        assert row["lr"] == max(best, key=lambda lr: best[lr])
+    curve = rows(tmp_path / "r" / "sensitivity-lr.csv")
+    assert [float(r["lr"]) for r in curve if r["group"] == "relu"] == [0.01, 0.1, 0.3]
