@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version("actsweep"))
     commands = parser.add_subparsers(title="commands")
     _add_sweeps(commands)
+    _add_comparisons(commands)
+    _add_wandb(commands)
     _add_runs(commands)
     _add_experiments(commands)
     data = commands.add_parser("data", help="data sets").add_subparsers(required=True)
@@ -67,6 +69,19 @@ def _add_sweeps(commands: Any) -> None:
     retry.add_argument("--diverged", action="store_true", help="also what has diverged")
     table = _command(commands, "table", _table, "a sweep's table, as at its end")
     table.add_argument("sweep", nargs="?", default="last", metavar="SWEEP", help=_SWEEP)
+    cancel = _command(
+        commands, "cancel", _cancel, "end a sweep's SLURM jobs; what they did is kept"
+    )
+    cancel.add_argument("sweep", metavar="SWEEP", help=_SWEEP)
+    job = commands.add_parser("job", help="train one job of a submission: for batch scripts")
+    job.add_argument("folder", type=Path, metavar="DIR", help="the sweep's folder")
+    job.add_argument("number", type=int, metavar="N", help="the submission: DIR/slurm/N")
+    job.add_argument("task", type=int, metavar="TASK", help="the job, from 0 on")
+    job.set_defaults(run=_job)
+
+
+def _add_comparisons(commands: Any) -> None:
+    """Which is better, in words and figures."""
     compare = _command(
         commands, "compare", _compare, "which activation is better, and how sure that is", _COMPARE
     )
@@ -84,15 +99,21 @@ def _add_sweeps(commands: Any) -> None:
     watch.add_argument(
         "--every", type=float, default=20.0, metavar="SECONDS", help="between two looks (20)"
     )
-    cancel = _command(
-        commands, "cancel", _cancel, "end a sweep's SLURM jobs; what they did is kept"
-    )
-    cancel.add_argument("sweep", metavar="SWEEP", help=_SWEEP)
-    job = commands.add_parser("job", help="train one job of a submission: for batch scripts")
-    job.add_argument("folder", type=Path, metavar="DIR", help="the sweep's folder")
-    job.add_argument("number", type=int, metavar="N", help="the submission: DIR/slurm/N")
-    job.add_argument("task", type=int, metavar="TASK", help="the job, from 0 on")
-    job.set_defaults(run=_job)
+
+
+def _add_wandb(commands: Any) -> None:
+    """What W&B gets to see."""
+    board = _command(commands, "dashboard", _dashboard, "a W&B workspace for a project", _DASHBOARD)
+    board.add_argument("target", metavar="ENTITY/PROJECT", help="where the runs are")
+    board.add_argument("--sweep", default="last", metavar="SWEEP", help=f"metrics: {_SWEEP}")
+    how = board.add_mutually_exclusive_group()
+    how.add_argument("--push", action="store_true", help="save the views; needs a key")
+    how.add_argument("--dry-run", action="store_true", help="write them as JSON (the default)")
+    board.add_argument("--to", type=Path, metavar="DIR", help="where to (DIR/dashboard)")
+    sync = _command(commands, "sync", _sync, "upload a sweep's offline runs to W&B", _SYNC)
+    sync.add_argument("sweep", nargs="?", default="last", metavar="SWEEP", help=_SWEEP)
+    sync.add_argument("--project", help="by default the runs' own")
+    sync.add_argument("--entity", help="by default your own")
 
 
 def _add_comparing(parser: argparse.ArgumentParser, by: str = "") -> None:
@@ -158,6 +179,10 @@ _REPORT = """Writes a page index.html that needs no network, and every figure an
 CSV, to the sweep's folder report/; for several sweeps to DIR/report, or where --to says. Without
 --by the groups are the activations and, if one other thing was swept, its values."""
 _WATCH = """Writes the same page whenever a run has got ahead, and serves it on this machine."""
+_DASHBOARD = """Three saved views, by act, depth and init: accuracy, loss, gradients by layer, dead
+and saturated units, quantiles, health; means over seeds with their standard error."""
+_SYNC = """Uploads what the server lacks, and says what it did. Typed again, it goes on; runs in
+training are left for later."""
 _EXPERIMENT = """Writes figures, result.json and a page README.md to DIR/experiments/NAME. What
 trains goes through train.py and its ledger: typed again, it goes on. Any override of train.py may
 follow."""
@@ -231,6 +256,29 @@ def _watch(options: argparse.Namespace) -> None:
 
     folder = find_sweep(options.outputs, options.sweep)
     watch(folder, _wanted(options), options.port, options.every)
+
+
+def _dashboard(options: argparse.Namespace) -> None:
+    from actsweep.manage import find_sweep
+    from actsweep.report import dashboard
+    from actsweep.report.entries import gather
+
+    entity, _, project = options.target.partition("/")
+    if not entity or not project or "/" in project:
+        raise UserError(f"{options.target}: must be ENTITY/PROJECT; type for example me/actsweep")
+    names = dashboard.metric_names(gather([find_sweep(options.outputs, options.sweep)]))
+    found = dashboard.workspaces(entity, project, names)
+    if options.push:
+        print(*dashboard.push(found), sep="\n")
+    else:
+        print(*dashboard.write(found, options.to or options.outputs / "dashboard"), sep="\n")
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from actsweep.manage import find_sweep
+    from actsweep.report.sync import sync
+
+    return sync(find_sweep(options.outputs, options.sweep), options.project, options.entity)
 
 
 def _cancel(options: argparse.Namespace) -> None:

@@ -132,7 +132,7 @@ def _layers(tables: Sequence[Table], quantity: str) -> Layers | None:
             if name.startswith(f"{quantity}/") and not name.endswith("/all")
         )
     )
-    names.sort(key=_place)
+    names.sort(key=layer_place)
     curves = [
         _curve([t for t in tables if f"{quantity}/{n}" in t], f"{quantity}/{n}") for n in names
     ]
@@ -144,8 +144,8 @@ def _layers(tables: Sequence[Table], quantity: str) -> Layers | None:
     return Layers(list(drawn), epochs, values)
 
 
-def _place(name: str) -> tuple[int, int]:
-    """Input to output: conv_1 …, hidden_1 …, head."""
+def layer_place(name: str) -> tuple[int, int]:
+    """What sorts layers from input to output: conv_1 …, hidden_1 …, head."""
     kind, _, number = name.rpartition("_")
     return {"conv": 0, "hidden": 1}.get(kind, 2), int(number) if number.isdigit() else 0
 
@@ -162,7 +162,7 @@ def _add_ridges(found: Series, label: Label, entries: Sequence[Entry]) -> None:
             found.notes.append(f"left out: {one.run.histograms}: {error}")
             continue
         layers = [name.removeprefix("hist/act/") for name in known if name.startswith("hist/act/")]
-        layers.sort(key=_place)
+        layers.sort(key=layer_place)
         epochs = dict(zip(at["step"].tolist(), at["epoch"].tolist(), strict=True))
         for name in dict.fromkeys([*layers[:1], *layers[-1:]]):
             ridges = _ridges(one.run.run_id, known[f"hist/act/{name}"], epochs)

@@ -1,0 +1,99 @@
+"""Uploads what W&B has of a sweep's runs on disk, each part once. No jax."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from actsweep import seen
+from actsweep.errors import UserError
+from actsweep.ledger import RunDir
+from actsweep.writers import wandb_log
+from actsweep.writers.wandb_support import preflight
+
+BATCH = 10
+"""Runs that one call of `wandb sync` uploads."""
+
+
+@dataclass
+class Done:
+    """What became of the runs, by id; `failed` says why."""
+
+    uploaded: list[str]
+    there: list[str]
+    training: list[str]
+    without: list[str]
+    failed: dict[str, str]
+
+
+def sync(folder: Path, project: str | None = None, entity: str | None = None) -> int:
+    """Upload a sweep's runs, and say what was done; 1 if some couldn't be.
+
+    What the server has is passed over: `wandb sync` marks each file that it has uploaded. Runs in
+    training are left for later.
+
+    Raises:
+        UserError: no such sweep; no key, or no server.
+    """
+    done = Done([], [], [], [], {})
+    todo: dict[str, list[Path]] = {}
+    for one in seen.look(folder).runs:
+        run_id = one.run.run_id
+        if one.holder or one.state in ("running", "starting"):
+            done.training.append(run_id)
+            continue
+        files, pending = _files(one.run)
+        if pending:
+            todo[run_id] = pending
+        else:
+            (done.there if files else done.without).append(run_id)
+    if todo and (why := preflight()):
+        raise UserError(f"sync: {why}; the runs wait on disk")
+    options = [*(["-p", project] if project else []), *(["-e", entity] if entity else [])]
+    names = list(todo)
+    for start in range(0, len(names), BATCH):
+        _upload({name: todo[name] for name in names[start : start + BATCH]}, options, done)
+        print(f"{min(start + BATCH, len(names))} of {len(names)}", flush=True)
+    _tell(folder.name, done)
+    return 1 if done.failed else 0
+
+
+def _files(run: RunDir) -> tuple[list[Path], list[Path]]:
+    """All that W&B has of a run, and what the server lacks, made ready to be uploaded."""
+    if not run.wandb.is_dir():
+        return [], []
+    wandb_log.settle(run.wandb, run.run_id)
+    files = wandb_log.fragments(run.wandb, run.run_id)
+    pending = [f for f in files if not wandb_log.is_online(f) and not wandb_log.is_synced(f)]
+    return files, pending
+
+
+def _upload(runs: dict[str, list[Path]], options: Sequence[str], done: Done) -> None:
+    folders = [str(file.parent) for files in runs.values() for file in files]
+    ended = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", *options, *folders],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (ended.stdout + ended.stderr).strip().splitlines()
+    for run_id, files in runs.items():
+        if all(wandb_log.is_synced(file) for file in files):
+            done.uploaded.append(run_id)
+        else:
+            done.failed[run_id] = said[-1] if said else f"wandb sync ended with {ended.returncode}"
+
+
+def _tell(name: str, done: Done) -> None:
+    parts = {
+        "uploaded": done.uploaded,
+        "there already": done.there,
+        "in training: later": done.training,
+        "without W&B": done.without,
+        "failed": list(done.failed),
+    }
+    counts = ", ".join(f"{len(runs)} {what}" for what, runs in parts.items() if runs)
+    print(f"{name}: {counts or 'no runs'}")
+    for run_id, why in done.failed.items():
+        print(f"{run_id}: {why}")
