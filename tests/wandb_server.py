@@ -59,6 +59,12 @@ class WandbServer:
         self.runs: dict[str, Run] = {}
         self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         """Path, headers and content of every request, in order."""
+        self.views: dict[str, dict[str, Any]] = {}
+        """Saved views by their internal name, as they were sent."""
+        self.sweeps: dict[str, str] = {}
+        """Sweeps' configurations by id, as text."""
+        self.queue: list[dict[str, Any]] = []
+        """What agents are told to run: a run's arguments; then to end."""
         self.operations: Counter[str] = Counter()
         """GraphQL operations by name, and `file_stream` and `PUT`."""
         self.lock = threading.RLock()
@@ -133,7 +139,38 @@ class WandbServer:
             files = [{"name": f, "uploadUrl": f"{self.url}/put/{f}"} for f in given["files"]]
             made = {"runID": given["run"], "uploadHeaders": [], "files": files}
             return {"createRunFiles": made}
+        return self._sweeping(name, given)
+
+    def _sweeping(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Views, sweeps, agents."""
+        if name == "UpsertView2":
+            inserted = given["name"] not in self.views
+            self.views[given["name"]] = given
+            view = {"id": f"id of {given['name']}", "name": given["name"]}
+            return {"upsertView": {"view": view, "inserted": inserted}}
+        if name == "UpsertSweep":
+            made = f"sweep{len(self.sweeps)}"
+            self.sweeps[made] = given["config"]
+            sweep = {"name": made, "project": self._project({"project": given["projectName"]})}
+            return {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
+        if name == "SweepWithRuns":
+            sweep = {"id": given["sweep"], "config": self.sweeps[given["sweep"]]}
+            return {"project": {"sweep": sweep | {"state": "RUNNING", "runs": {"edges": []}}}}
+        if name == "CreateAgent":
+            return {"createAgent": {"agent": {"id": "agent"}}}
+        if name == "Heartbeat":
+            return {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": self._next(given)}}
         return {}
+
+    def _next(self, given: dict[str, Any]) -> str:
+        """A run at a time."""
+        if json.loads(given["runState"]):
+            return "[]"
+        if not self.queue:
+            return json.dumps([{"type": "exit"}])
+        arguments = {key: {"value": value} for key, value in self.queue.pop(0).items()}
+        run = {"type": "run", "run_id": f"agent-{len(self.queue)}", "args": arguments}
+        return json.dumps([run])
 
     def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:
         inserted = given["name"] not in self.runs

@@ -1,7 +1,9 @@
 """Uploads what W&B has of a sweep's runs on disk, each part once. No jax."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +72,17 @@ def _files(run: RunDir) -> tuple[list[Path], list[Path]]:
 
 
 def _upload(runs: dict[str, list[Path]], options: Sequence[str], done: Done) -> None:
-    folders = [str(file.parent) for files in runs.values() for file in files]
-    ended = subprocess.run(
-        [sys.executable, "-m", "wandb", "sync", *options, *folders],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    folders = [str(file.parent.absolute()) for files in runs.values() for file in files]
+    env = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    with tempfile.TemporaryDirectory() as where:  # wandb leaves a log in the working folder
+        ended = subprocess.run(
+            [sys.executable, "-m", "wandb", "sync", *options, *folders],
+            env={**env, "WANDB_SILENT": "false"},
+            cwd=where,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     said = (ended.stdout + ended.stderr).strip().splitlines()
     for run_id, files in runs.items():
         if all(wandb_log.is_synced(file) for file in files):

@@ -1,0 +1,243 @@
+"""W&B beside a sweep: dashboards as code, uploads, W&B's own sweeps; against a loopback double."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from test_wandb import clean_environment, use_server  # noqa: F401 (a fixture)
+from wandb_server import KEY, WandbServer
+
+from actsweep.__main__ import main
+from actsweep.report import dashboard
+
+ROOT = Path(__file__).parents[1]
+FIXTURES = Path(__file__).parent / "wandb_fixtures"
+SNAPSHOT = FIXTURES / "dashboard.json"
+WORDS = ("data=digits", "data.val_size=300", "depth=2", "depth.width=8", "trainer.epochs=2")
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep whose runs W&B has on disk."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    run("train.py", "-m", "act=relu,tanh", "seed=0,1", *WORDS, f"paths.outputs={outputs}")
+    return outputs
+
+
+def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    kept = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**kept, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    with WandbServer() as one:
+        use_server(monkeypatch, one.port)
+        yield one
+
+
+def test_dashboard_s_specs_are_those_of_before(trained: Path, tmp_path: Path) -> None:
+    """A change of it is a change of the file beside this test; ids come out the same each time."""
+    words = ["dashboard", "me/acts", "--outputs", str(trained), "--to", str(tmp_path)]
+    assert main(words) == 0
+    found = {by: json.loads((tmp_path / f"by-{by}.json").read_text()) for by in dashboard.VIEWS}
+    assert main(words) == 0
+    for by, one in found.items():
+        assert json.loads((tmp_path / f"by-{by}.json").read_text()) == one
+    assert found["act"] == json.loads(SNAPSHOT.read_text())
+    ids = re.findall(r'"__id__": "(\w+)"', (tmp_path / "by-act.json").read_text())
+    assert len(set(ids)) == len(ids) > 20
+
+
+def test_dashboard_s_sections() -> None:
+    layers = [*(f"hidden_{n}" for n in range(1, 51)), "head"]
+    names = [f"{q}/{layer}" for q in ("grad_norm", "dead_frac", "act_q50") for layer in layers]
+    found = dashboard.workspaces("me", "acts", ["val/accuracy", "dead_frac/all", *names])
+    assert list(found) == ["act", "depth", "init"]
+    view = dashboard.spec(found["depth"])["section"]
+    sections = view["panelBankConfig"]["sections"]
+    assert [s["name"] for s in sections] == [
+        *("Accuracy", "Gradient flow by layer", "Dead and saturated", "Activations by layer")
+    ]
+    drawn = [panel["config"]["metrics"] for panel in sections[1]["panels"]]
+    assert [one for (one,) in drawn] == [  # fifty layers don't flood it
+        *(f"grad_norm/hidden_{n}" for n in (1, 11, 21, 31, 41)),
+        "grad_norm/head",
+    ]
+    for section in sections:
+        for panel in section["panels"]:
+            config = panel["config"]
+            assert config["groupBy"] == "depth.value"
+            assert (config["groupAgg"], config["groupArea"]) == ("mean", "stderr")
+            assert config["xAxis"] == "epoch"
+            assert config["metrics"][0].count("/") == 1
+    assert view["runSets"][0]["grouping"] == [{"section": "config", "name": "depth.value"}]
+
+
+def test_dashboard_is_pushed_and_replaced(
+    trained: Path, server: WandbServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["dashboard", "me/acts", "--push", "--outputs", str(trained)]
+    for _ in range(2):
+        assert main(words) == 0
+        assert capsys.readouterr().out.count("/me/acts?nw=") == 3
+    assert server.operations["UpsertView2"] == 6
+    assert len(server.views) == 3  # pushed again, a view replaces the one from before
+    for view in server.views.values():
+        assert (view["entityName"], view["projectName"]) == ("me", "acts")
+        assert view["displayName"].startswith("actsweep: by ")
+        assert json.loads(view["spec"])["section"]["panelBankConfig"]["sections"]
+
+
+def test_dashboard_that_can_t_be_pushed(
+    trained: Path, server: WandbServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["dashboard", "me/acts", "--outputs", str(trained)]
+    server.fault, server.only, server.after = 403, "graphql", 1  # who we are, it still says
+    assert main([*words, "--push"]) == 2
+    said = capsys.readouterr().err
+    assert "the view by act wasn't saved" in said
+    assert said.count("\n") == 1
+    server.stop()
+    assert main([*words, "--push"]) == 2
+    assert "--push: http://127.0.0.1" in capsys.readouterr().err
+
+
+def test_dashboard_without_a_key(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert main(["dashboard", "me/acts", "--push", "--outputs", str(trained)]) == 2
+    said = capsys.readouterr().err
+    assert "no API key; type `wandb login` or set WANDB_API_KEY" in said
+    assert said.count("\n") == 1
+    assert main(["sync", "--outputs", str(trained)]) == 2
+    assert "sync: no API key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["me"], "me: must be ENTITY/PROJECT"),
+        (["me/acts", "--sweep", "2020"], "2020: no such sweep"),
+    ],
+)
+def test_bad_input(
+    words: Sequence[str], line: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dashboard", *words, "--outputs", str(trained)]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_sync_uploads_each_run_once(
+    trained: Path, server: WandbServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An upload that fails midway is gone on with; what is there isn't sent again."""
+    sync = ["sync", "--outputs", str(trained)]
+    server.fault, server.only = 403, "file_stream"
+    assert main(sync) == 1
+    said = capfd.readouterr().out
+    assert "4 failed" in said
+    server.fault = None
+    assert main(sync) == 0
+    assert re.search(r"^\S+: 4 uploaded$", capfd.readouterr().out, re.MULTILINE)
+    assert len(server.runs) == 4
+    for run_id, one in server.runs.items():
+        rows = (trained / "runs" / run_id / "metrics.jsonl").read_text().splitlines()
+        assert one.steps == [json.loads(row)["step"] for row in rows]
+        summary = json.loads((trained / "runs" / run_id / "summary.json").read_text())
+        assert one.summary["test_accuracy"] == pytest.approx(summary["test_accuracy"])
+        assert one.config["act"]["value"] == run_id.split("-")[0]
+        assert {"depth", "init", "seed", "lr"} <= one.config.keys()
+        names = {name for row in one.history for name in row if not name.startswith("_")}
+        assert all(name.count("/") <= 1 or name.startswith("hist/") for name in names)
+    before = server.operations["file_stream"]
+    assert main(sync) == 0
+    assert "4 there already" in capfd.readouterr().out
+    assert server.operations["file_stream"] == before
+
+
+def twin(file: Path) -> list[str]:
+    (line,) = re.findall(r"^# +python (train\.py -m .*)$", file.read_text(), re.MULTILINE)
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_a_sweep_s_file_fits_w_and_b_s_schema(file: Path) -> None:
+    config = yaml.safe_load(file.read_text())
+    schema = json.loads((FIXTURES / "sweep_schema.json").read_text())
+    jsonschema.Draft7Validator(schema).validate(config)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**config, "parameters": {}}, schema)
+    assert {"act", "depth", "init"} <= config["parameters"].keys()
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_a_sweep_s_twin_asks_the_same(file: Path, tmp_path: Path) -> None:
+    """What it chooses among is the same; where W&B draws numbers, the twin's lie in their range."""
+    parameters = yaml.safe_load(file.read_text())["parameters"]
+    words = dict(word.split("=", 1) for word in twin(file)[2:])
+    for key, one in parameters.items():
+        if key in ("logger", "seed") and key not in words:
+            continue
+        values = [yaml.safe_load(value) for value in words[key].split(",")]
+        if "min" in one:
+            assert all(one["min"] <= value <= one["max"] for value in values)
+        elif key in words:
+            assert values == one.get("values", [one.get("value")])
+    assert words.keys() <= parameters.keys()
+    shown = run(*twin(file), "pack.plan=true", f"paths.outputs={tmp_path}").stdout
+    count = 1
+    for value in words.values():
+        count *= len(value.split(","))
+    packs = re.findall(r"^pack \d+: (\d+) runs?", shown, re.MULTILINE)
+    assert sum(map(int, packs)) == count
+
+
+def test_a_sweep_of_w_and_b_s_own(tmp_path: Path, server: WandbServer) -> None:
+    """`wandb sweep`, `wandb agent`, train.py, end to end: the agent's runs are ours."""
+    env = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_SILENT": "false"}
+    made = run("-m", "wandb", "sweep", "-e", "me", "-p", "acts", str(SWEEPS[1]), **env)
+    assert server.sweeps
+    (sweep_id,) = server.sweeps
+    assert f"wandb agent e/acts/{sweep_id}" in made.stdout + made.stderr
+    extra: dict[str, Any] = dict(word.split("=") for word in WORDS)
+    extra |= {"paths.outputs": str(tmp_path), "logger": "online"}
+    server.queue = [{"act": act, "seed": 0, **extra} for act in ("relu", "tanh")]
+    run("-m", "wandb", "agent", f"e/acts/{sweep_id}", **env, WANDB_DIR=str(tmp_path))
+    summaries = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/summary.json")]
+    assert {one["act"]: one["state"] for one in summaries} == {
+        "relu": "complete",
+        "tanh": "complete",
+    }
+    assert server.runs.keys() == {"agent-0", "agent-1"}  # the agent names them
+    for one in server.runs.values():
+        assert one.exit_codes == [0]
+        own = next(s for s in summaries if s["act"] == one.config["act"]["value"])
+        assert one.summary["test_accuracy"] == pytest.approx(own["test_accuracy"])
+        assert any("val/accuracy" in row for row in one.history)
