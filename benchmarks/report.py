@@ -1,7 +1,8 @@
 """How long the report takes, and how large it is: python benchmarks/report.py --out FILE.json
 
-A few runs are trained for real (digits, four hidden layers, full diagnostics, 20 epochs); their folders are copied under other seeds
-until there are as many as asked for. Every report is written in a process of its own.
+A few runs are trained for real (digits, four hidden layers, full diagnostics, 20 epochs); their
+folders are copied under other seeds until there are as many as asked for. Every report is written
+in a process of its own.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def main() -> None:
     for one in found:
         limits = LIMITS[one["runs"]] or {}
         one["met"] = all(one[key] <= most for key, most in limits.items())
-        print(f"{one['runs']:5} runs  {one['seconds']:6.2f} s  {one['MB']:5.2f} MB  limits {limits}")
+        print(f"{one['runs']:5} runs {one['seconds']:7.2f} s {one['MB']:6.2f} MB, limits {limits}")
     result = {"cores": cores(), "repeats": options.repeats, "report": found}
     print(json.dumps(result))
     if options.out:

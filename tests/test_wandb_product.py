@@ -1,6 +1,7 @@
 """W&B beside a sweep: dashboards as code, uploads, W&B's own sweeps; against a loopback double."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -13,11 +14,15 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from test_wandb import clean_environment, use_server  # noqa: F401 (a fixture)
 from wandb_server import KEY, WandbServer
 
+from actsweep import config
 from actsweep.__main__ import main
+from actsweep.command import for_hydra
 from actsweep.report import dashboard
+from actsweep.report import sync as syncing
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "wandb_fixtures"
@@ -182,6 +187,22 @@ def test_sync_uploads_each_run_once(
     assert server.operations["file_stream"] == before
 
 
+def test_sync_to_a_server_that_falls_silent(
+    trained: Path,
+    server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """`wandb sync` would wait for ever; nothing is marked as uploaded."""
+    for mark in trained.glob("runs/*/wandb/offline-run-*/*.synced"):
+        mark.unlink()
+    monkeypatch.setattr(syncing, "PATIENCE", 5)
+    server.fault, server.only = "silent", "file_stream"
+    assert main(["sync", "--outputs", str(trained)]) == 1
+    assert f"{server.url} had not taken it after 5 s" in capfd.readouterr().out
+    assert not list(trained.glob("runs/*/wandb/offline-run-*/*.synced"))
+
+
 def twin(file: Path) -> list[str]:
     (line,) = re.findall(r"^# +python (train\.py -m .*)$", file.read_text(), re.MULTILINE)
     return shlex.split(line)
@@ -189,16 +210,16 @@ def twin(file: Path) -> list[str]:
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_a_sweep_s_file_fits_w_and_b_s_schema(file: Path) -> None:
-    config = yaml.safe_load(file.read_text())
+    sweep = yaml.safe_load(file.read_text())
     schema = json.loads((FIXTURES / "sweep_schema.json").read_text())
-    jsonschema.Draft7Validator(schema).validate(config)
+    jsonschema.Draft7Validator(schema).validate(sweep)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**config, "parameters": {}}, schema)
-    assert {"act", "depth", "init"} <= config["parameters"].keys()
+        jsonschema.validate({**sweep, "parameters": {}}, schema)
+    assert {"act", "depth", "init"} <= sweep["parameters"].keys()
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
-def test_a_sweep_s_twin_asks_the_same(file: Path, tmp_path: Path) -> None:
+def test_a_sweep_s_twin_asks_the_same(file: Path) -> None:
     """What it chooses among is the same; where W&B draws numbers, the twin's lie in their range."""
     parameters = yaml.safe_load(file.read_text())["parameters"]
     words = dict(word.split("=", 1) for word in twin(file)[2:])
@@ -211,25 +232,31 @@ def test_a_sweep_s_twin_asks_the_same(file: Path, tmp_path: Path) -> None:
         elif key in words:
             assert values == one.get("values", [one.get("value")])
     assert words.keys() <= parameters.keys()
-    shown = run(*twin(file), "pack.plan=true", f"paths.outputs={tmp_path}").stdout
-    count = 1
-    for value in words.values():
-        count *= len(value.split(","))
-    packs = re.findall(r"^pack \d+: (\d+) runs?", shown, re.MULTILINE)
-    assert sum(map(int, packs)) == count
+    config.register()
+    for key, value in words.items():  # and all of it composes
+        for one in value.split(","):
+            first = [f"{k}={v.split(',')[0]}" for k, v in words.items() if k != key]
+            with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+                typed = for_hydra([*first, f"{key}={one}"])
+                resolved = config.resolve(compose("config", overrides=typed))
+            assert str(one) in f"{resolved}"
+    count = math.prod(len(value.split(",")) for value in words.values())
+    for told in re.findall(r"= (\d+) runs", file.read_text()):
+        assert int(told) == count
 
 
 def test_a_sweep_of_w_and_b_s_own(tmp_path: Path, server: WandbServer) -> None:
     """`wandb sweep`, `wandb agent`, train.py, end to end: the agent's runs are ours."""
     env = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_SILENT": "false"}
-    made = run("-m", "wandb", "sweep", "-e", "me", "-p", "acts", str(SWEEPS[1]), **env)
+    env["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as if activated
+    made = run("-m", "wandb", "sweep", "-e", "me", "-p", "acts", "sweeps/grid.yaml", **env)
     assert server.sweeps
     (sweep_id,) = server.sweeps
-    assert f"wandb agent e/acts/{sweep_id}" in made.stdout + made.stderr
+    assert f"wandb agent me/acts/{sweep_id}" in made.stdout + made.stderr
     extra: dict[str, Any] = dict(word.split("=") for word in WORDS)
     extra |= {"paths.outputs": str(tmp_path), "logger": "online"}
     server.queue = [{"act": act, "seed": 0, **extra} for act in ("relu", "tanh")]
-    run("-m", "wandb", "agent", f"e/acts/{sweep_id}", **env, WANDB_DIR=str(tmp_path))
+    run("-m", "wandb", "agent", f"me/acts/{sweep_id}", **env, WANDB_DIR=str(tmp_path))
     summaries = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/summary.json")]
     assert {one["act"]: one["state"] for one in summaries} == {
         "relu": "complete",

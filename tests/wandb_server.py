@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import yaml
+
 KEY = "0" * 40
 Fault = int | str | None
 """An HTTP status for every answer; `silent`: accept and never answer; `close`: hang up."""
@@ -169,7 +171,10 @@ class WandbServer:
         if not self.queue:
             return json.dumps([{"type": "exit"}])
         arguments = {key: {"value": value} for key, value in self.queue.pop(0).items()}
-        run = {"type": "run", "run_id": f"agent-{len(self.queue)}", "args": arguments}
+        (config,) = self.sweeps.values()
+        program = yaml.safe_load(config)["program"]
+        run = {"type": "run", "run_id": f"agent-{len(self.queue)}", "program": program}
+        run["args"] = arguments
         return json.dumps([run])
 
     def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from actsweep import seen
 from actsweep.errors import UserError
 from actsweep.ledger import RunDir
 from actsweep.writers import wandb_log
-from actsweep.writers.wandb_support import preflight
+from actsweep.writers.wandb_support import preflight, server_url
 
 BATCH = 10
 """Runs that one call of `wandb sync` uploads."""
+PATIENCE = 600
+"""Seconds that such a call may take: to a server that doesn't answer, it would try for ever."""
 
 
 @dataclass
@@ -72,23 +74,42 @@ def _files(run: RunDir) -> tuple[list[Path], list[Path]]:
 
 
 def _upload(runs: dict[str, list[Path]], options: Sequence[str], done: Done) -> None:
+    """`wandb sync` marks a run as uploaded whatever came of its rows: what it says is looked at."""
     folders = [str(file.parent.absolute()) for files in runs.values() for file in files]
-    env = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
-    with tempfile.TemporaryDirectory() as where:  # wandb leaves a log in the working folder
-        ended = subprocess.run(
-            [sys.executable, "-m", "wandb", "sync", *options, *folders],
-            env={**env, "WANDB_SILENT": "false"},
-            cwd=where,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    said = (ended.stdout + ended.stderr).strip().splitlines()
+    said, why = _wandb_sync([*options, *folders])
     for run_id, files in runs.items():
-        if all(wandb_log.is_synced(file) for file in files):
+        wrong = [line for line in said if "ERROR" in line and f"/{run_id}]" in line]
+        if wrong:
+            for file in files:
+                wandb_log.unmark_synced(file)
+            done.failed[run_id] = wrong[0].split("] ", 1)[1]
+        elif all(wandb_log.is_synced(file) for file in files):
             done.uploaded.append(run_id)
         else:
-            done.failed[run_id] = said[-1] if said else f"wandb sync ended with {ended.returncode}"
+            done.failed[run_id] = why
+
+
+def _wandb_sync(words: Sequence[str]) -> tuple[list[str], str]:
+    """The lines it says, and why a run was left out that none of them names."""
+    env = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    env |= {"WANDB_SILENT": "false", "WANDB_BASE_URL": server_url()}
+    with tempfile.TemporaryDirectory() as where:  # wandb leaves a log in the working folder
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-m", "wandb", "sync", *words],
+                env=env,
+                cwd=where,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return [], f"{server_url()} had not taken it after {PATIENCE} s"
+    said = ended.stdout.strip().splitlines()
+    return said, said[-1] if said else f"wandb sync ended with {ended.returncode}"
 
 
 def _tell(name: str, done: Done) -> None:

@@ -128,6 +128,11 @@ def mark_synced(file: Path) -> None:
     _mark(file).touch()
 
 
+def unmark_synced(file: Path) -> None:
+    """Make `wandb sync` upload a file (again)."""
+    _mark(file).unlink(missing_ok=True)
+
+
 def is_synced(file: Path) -> bool:
     """Whether `wandb sync` passes over it."""
     return _mark(file).exists()

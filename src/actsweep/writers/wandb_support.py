@@ -105,13 +105,18 @@ def runs_that_fit(wanted: int, files: int = FILES_A_RUN) -> int:
     return wanted
 
 
+def server_url() -> str:
+    """The W&B server that this user's settings name."""
+    return str(import_wandb().setup().settings.base_url)
+
+
 def preflight() -> str | None:
     """Ask the W&B server who we are; None when it answers within 3 s, else the reason in words."""
     try:
-        wandb = import_wandb()
+        import_wandb()
         from wandb.sdk.lib import wbauth
 
-        url = wandb.setup().settings.base_url
+        url = server_url()
         auth = wbauth.authenticate_session(
             host=url, source="actsweep", prompt=False, update_session=False
         )
