@@ -470,12 +470,13 @@ def test_online_runs_open_and_finish_side_by_side(
 
 
 @pytest.mark.parametrize("mode", ["offline", "online", "disabled"])
-def test_config_group_is_the_schema(mode: str) -> None:
+def test_config_group_is_the_schema(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACTSWEEP_REPORT")  # the suite's own
     folder = Path(__file__).parents[1] / "conf"
     with hydra.initialize_config_dir(str(folder), version_base="1.3"):
         composed = hydra.compose(overrides=[f"+logger={mode}"])
     expected = {**dataclasses.asdict(LoggerConfig()), "mode": mode}
-    assert OmegaConf.to_container(composed.logger) == expected
+    assert OmegaConf.to_container(composed.logger, resolve=True) == expected
 
 
 def test_sweep_agent_takes_one_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from actsweep.__main__ import main
 from actsweep.command import for_hydra
 from actsweep.report import dashboard
 from actsweep.report import sync as syncing
+from actsweep.writers.wandb_run import worst_layers
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "wandb_fixtures"
@@ -178,6 +179,9 @@ def test_sync_uploads_each_run_once(
         summary = json.loads((trained / "runs" / run_id / "summary.json").read_text())
         assert one.summary["test_accuracy"] == pytest.approx(summary["test_accuracy"])
         assert one.config["act"]["value"] == run_id.split("-")[0]
+        last = {name: value for row in map(json.loads, rows) for name, value in row.items()}
+        weakest = min(("hidden_1", "hidden_2"), key=lambda layer: last[f"grad_norm/{layer}"])
+        assert one.summary["worst_layer/grad_norm"] == weakest
         assert {"depth", "init", "seed", "lr"} <= one.config.keys()
         names = {name for row in one.history for name in row if not name.startswith("_")}
         assert all(name.count("/") <= 1 or name.startswith("hist/") for name in names)
@@ -185,6 +189,23 @@ def test_sync_uploads_each_run_once(
     assert main(sync) == 0
     assert "4 there already" in capfd.readouterr().out
     assert server.operations["file_stream"] == before
+
+
+def test_worst_layers() -> None:
+    latest = {
+        "grad_norm/hidden_1": 0.1,
+        "grad_norm/hidden_2": 0.01,
+        "grad_norm/head": 0.001,
+        "dead_frac/all": 0.5,
+        "dead_frac/hidden_1": 0.0,
+        "dead_frac/hidden_2": 0.0,  # none is worse
+        "saturated_frac/hidden_1": float("nan"),
+        "saturated_frac/hidden_2": 0.2,
+        "saturated_frac/hidden_3": 0.4,
+    }
+    found = {"worst_layer/grad_norm": "hidden_2", "worst_layer/saturated_frac": "hidden_3"}
+    assert worst_layers(latest) == found
+    assert worst_layers({}) == {}
 
 
 def test_sync_to_a_server_that_falls_silent(

@@ -1,6 +1,7 @@
 """One open W&B run: its rows in order, every step once, over all attempts at it."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from actsweep.writers.base import MemberInfo, Row, numbers
 
 CUT_SHORT = ("running", "preempted")
 """States after which a run may go on: its last row is not final."""
+
+WORSE: dict[str, Callable[..., str]] = {"dead_frac": max, "saturated_frac": max, "grad_norm": min}
+"""Quantities of a layer, and at which end it is in trouble."""
 
 
 class WandbRun:
@@ -43,6 +47,7 @@ class WandbRun:
             self._known = self._wandb.starting_step - 1 if self._wandb.resumed else -1
         self.file = Path(self._wandb.settings.sync_file)
         self.held: Row | None = None
+        self._latest: dict[str, float] = {}
         self._defined = {"epoch"}
         self._wandb.define_metric("epoch", summary="none")
 
@@ -59,10 +64,12 @@ class WandbRun:
         for row in past:
             self._define_all(row)
             latest |= _for_summary(row)
+            self._latest |= row.scalars
         self._wandb.summary.update(latest)
 
     def put(self, row: Row) -> None:
         """Hold a row back, merged with what else came of its step; pass on the one before."""
+        self._latest |= row.scalars
         before, self.held = self.held, row
         if before is not None and before.step == row.step:
             scalars, histograms = before.scalars | row.scalars, before.histograms | row.histograms
@@ -82,7 +89,7 @@ class WandbRun:
             if last.step <= self._known:
                 self._define_all(last)
                 self._wandb.summary.update(_for_summary(last))
-        self._wandb.summary.update(summary)
+        self._wandb.summary.update(worst_layers(self._latest) | summary)
         if state == "preempted":
             self._wandb.mark_preempting()
 
@@ -115,6 +122,29 @@ class WandbRun:
         if pattern not in self._defined:
             self._defined.add(pattern)
             self._wandb.define_metric(pattern, step_metric="epoch", **options)
+
+
+def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:
+    """Which hidden layer has most dead units, most saturated outputs, and the smallest gradient:
+    one looks there first. Where all layers are alike, none is named.
+
+    Args:
+        latest: the last value of each metric, by name.
+
+    Returns:
+        `worst_layer/<quantity>` -> the layer, for the run's summary.
+    """
+    found = {}
+    for quantity, worse in WORSE.items():
+        of = {
+            layer: value
+            for layer in (n.split("/")[1] for n in latest if n.startswith(f"{quantity}/"))
+            if layer not in ("all", "head")
+            and math.isfinite(value := latest[f"{quantity}/{layer}"])
+        }
+        if len(set(of.values())) > 1:
+            found[f"worst_layer/{quantity}"] = worse(of, key=of.__getitem__)
+    return found
 
 
 def _for_summary(row: Row) -> dict[str, Any]:
