@@ -9,9 +9,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from actsweep import figures, stats
 from actsweep.report.compare import Comparison
@@ -184,6 +186,7 @@ def sensitivity(found: Comparison) -> Chart | None:
             rows += [{title: x, "group": named, **values} for x, values in own.items()]
         if all(row[title] > 0 for row in rows):
             axes.set_xscale("log")
+            _plain(axes.xaxis)
         axes.set_xlabel(title)
         axes.set_ylabel(_score_title(found))
         axes.set_ylim(*_ends([row["mean"] for row in rows]))
@@ -244,6 +247,7 @@ def _curves(
         means = [curve.mean for curve in curves[metric].values()]
         if metric != "val/accuracy" and min(mean.min() for mean in means) > 0:
             axes.set_yscale("log")
+            _plain(axes.yaxis)
             axes.set_ylim(0.8 * min(m.min() for m in means), 1.25 * max(m.max() for m in means))
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize=8)
@@ -252,6 +256,13 @@ def _curves(
         "last value."
     )
     return Chart("curves", "Curves", caption, figure, rows)
+
+
+def _plain(axis: Axis) -> None:
+    """Numbers such as 0.02 on a logarithmic axis that spans few decades."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _curve(axes: Axes, one: Curve, scale: float, look: Mapping[str, Any]) -> None:

@@ -11,11 +11,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from actsweep import figures
+from actsweep import figures, table
 from actsweep.report.charts import INK, Chart
 from actsweep.report.compare import Comparison
 from actsweep.report.entries import Design, Entry
 from actsweep.report.words import interval_text, words
+
+ASKED_FIRST = {**table.KNOWN, "trainer.epochs": "epochs"}
+"""What the page's head says if all runs share it: config paths, and words for them."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def page(
     broken = [one for one in design.entries if one.state != "complete"]
     parts = [
         f"<h1>{escape(name)}</h1>",
-        f'<p class="soft">{escape(_counts(design.entries))}</p>',
+        f'<p class="soft">{escape(_counts(design.entries))}<br>{escape(_shared(design))}</p>',
         _navigation(bool(broken)),
         '<h2 id="answer">Answer</h2>',
         _answer(found),
@@ -87,6 +90,12 @@ def _counts(entries: Sequence[Entry]) -> str:
     states = [one.state for one in entries]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     return f"{len(entries)} runs: {counts}"
+
+
+def _shared(design: Design) -> str:
+    """What all runs have in common of what one asks about first."""
+    shared = {title: design.values(path) for path, title in ASKED_FIRST.items()}
+    return ", ".join(f"{title} {one[0]}" for title, one in shared.items() if len(one) == 1)
 
 
 def _navigation(broken: bool) -> str:
