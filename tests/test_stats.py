@@ -137,6 +137,13 @@ def test_promised_power() -> None:
     assert hits / 2000 == pytest.approx(stats.power(effect, n), abs=0.03)
 
 
+def test_power_of_large_effects() -> None:
+    """SciPy has no number for the chance to find them the other way round."""
+    assert stats.power(3.0, 10, 0.05 / 15) == pytest.approx(0.99996551, abs=1e-8)
+    chances = [stats.power(effect, n) for n in (5, 10, 30) for effect in (1, 2, 3, 4, 6, 10, 40)]
+    assert all(0 < one <= 1 for one in chances)
+
+
 def test_further_seeds_decide() -> None:
     """As many more as are asked for find the difference in about 80 % of repetitions."""
     rng = np.random.default_rng(4)

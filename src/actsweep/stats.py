@@ -270,7 +270,8 @@ def power(effect: float, n: int, alpha: float = ALPHA) -> float:
 
     limit = float(stdtrit(n - 1, 1 - alpha / 2))
     shift = abs(effect) * math.sqrt(n)
-    return float(nct.sf(limit, n - 1, shift) + nct.cdf(-limit, n - 1, shift))
+    other_way = float(nct.cdf(-limit, n - 1, shift))  # NaN where it is too small for SciPy
+    return float(nct.sf(limit, n - 1, shift)) + (0.0 if math.isnan(other_way) else other_way)
 
 
 def _more(differences: Sequence[float], margin: float, alpha: float) -> int | None:

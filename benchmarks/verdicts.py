@@ -1,0 +1,147 @@
+"""How often a verdict is wrong, and how often a true difference is found, by simulation:
+
+    python benchmarks/verdicts.py --out benchmarks/results/verdicts.json
+
+Every trial is a sweep of made-up scores: what a seed's groups share is drawn once a seed, and then
+each group's own noise. The numbers repeat: they are drawn from fixed seeds.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actsweep import stats
+from actsweep.stats import BETTER, EQUIVALENT, WORSE, compare
+
+TRIALS = 1000
+Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+NOISE: dict[str, Draw] = {
+    "normal": lambda rng, shape: rng.normal(0, 1, shape),
+    "heavy tails (Student t, 3 degrees)": lambda rng, shape: rng.standard_t(3, shape),
+    "every other group skewed (lognormal)": lambda rng, shape: np.where(
+        np.arange(shape[0])[:, None] % 2,
+        math.exp(0.5) - rng.lognormal(0, 1, shape),
+        rng.normal(0, 1, shape),
+    ),
+    "one run in ten at accuracy 0": lambda rng, shape: np.where(
+        rng.random(shape) < 0.1, -80.0, rng.normal(0, 1, shape)
+    ),
+}
+"""Each with mean 0, or the same for all groups."""
+
+
+@dataclass(frozen=True)
+class Null:
+    """Sweeps in which no group differs: the share in which any pair is called better or worse."""
+
+    noise: str
+    groups: int
+    seeds: int
+    wrong: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """One group of six is ahead by `effect` standard deviations of the differences between two
+    groups: the share of its five pairs that are found, and the least that is promised."""
+
+    effect: float
+    seeds: int
+    found: float
+    promised: float
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Two groups that differ by the margin exactly: the share that is called equivalent."""
+
+    seeds: int
+    wrong: float
+
+
+NULLS = [("normal", 2, 5), ("normal", 6, 3), ("normal", 6, 5), ("normal", 6, 10), ("normal", 10, 5)]
+NULLS += [(noise, 6, seeds) for noise in list(NOISE)[1:] for seeds in (5, 10)]
+FOUND = [(effect, seeds) for seeds in (5, 10) for effect in (1.0, 2.0, 3.0)]
+EQUIVALENCES = (5, 10)
+
+
+def sweep(noise: str, groups: int, seeds: int, trial: int) -> dict[str, dict[tuple[int], float]]:
+    """Scores of a sweep, by group and seed."""
+    rng = np.random.default_rng([groups, seeds, trial, list(NOISE).index(noise)])
+    table = rng.normal(0, 1, (1, seeds)) + NOISE[noise](rng, (groups, seeds))
+    return {f"g{g}": {(s,): float(table[g, s]) for s in range(seeds)} for g in range(groups)}
+
+
+def null(noise: str, groups: int, seeds: int) -> Null:
+    """Count sweeps with any false verdict."""
+    wrong = 0
+    for trial in range(TRIALS):
+        pairs = compare(sweep(noise, groups, seeds, trial), margin=0.0)
+        wrong += any(one.verdict in (BETTER, WORSE) for one in pairs.values())
+    return Null(noise, groups, seeds, wrong / TRIALS)
+
+
+def found(effect: float, seeds: int) -> Found:
+    """Count pairs of the one that is ahead."""
+    hits = 0
+    for trial in range(TRIALS):
+        scores = sweep("normal", 6, seeds, trial)
+        ahead = {cell: score + effect * np.sqrt(2) for cell, score in scores["g0"].items()}
+        pairs = compare({**scores, "g0": ahead}, margin=0.0)
+        hits += sum(pairs["g0", f"g{other}"].verdict == BETTER for other in range(1, 6))
+    return Found(effect, seeds, hits / TRIALS / 5, stats.power(effect, seeds, stats.ALPHA / 15))
+
+
+def equivalence(seeds: int) -> Equivalence:
+    """Count false equivalences; the margin is a standard deviation of a group's noise."""
+    wrong = 0
+    for trial in range(TRIALS):
+        scores = sweep("normal", 2, seeds, trial)
+        scores["g0"] = {cell: score + 1.0 for cell, score in scores["g0"].items()}
+        wrong += compare(scores, margin=1.0)["g0", "g1"].verdict == EQUIVALENT
+    return Equivalence(seeds, wrong / TRIALS)
+
+
+def table(result: dict[str, list[dict[str, Any]]]) -> str:
+    """All of it as Markdown; docs/statistics.md shows it."""
+    lines = ["| nothing differs: noise | groups | seeds | sweeps with any false verdict |"]
+    lines += ["|---|---|---|---|"]
+    for one in result["null"]:
+        lines += [f"| {one['noise']} | {one['groups']} | {one['seeds']} | {one['wrong']:.1%} |"]
+    lines += [
+        "",
+        "| one of six is ahead by | seeds | found | promised at least |",
+        "|---|---|---|---|",
+    ]
+    for one in result["found"]:
+        told = f"{one['found']:.0%} | {one['promised']:.0%}"
+        lines += [f"| {one['effect']:g} sd | {one['seeds']} | {told} |"]
+    lines += ["", "| the difference is the margin: seeds | called equivalent |", "|---|---|"]
+    lines += [f"| {one['seeds']} | {one['wrong']:.1%} |" for one in result["equivalence"]]
+    return "\n".join(lines).replace("%", " %")
+
+
+def main() -> None:
+    """Simulate, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    result = {
+        "null": [asdict(null(*one)) for one in NULLS],
+        "found": [asdict(found(*one)) for one in FOUND],
+        "equivalence": [asdict(equivalence(seeds)) for seeds in EQUIVALENCES],
+    }
+    print(json.dumps(result))
+    print(table(result))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
