@@ -58,6 +58,15 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Again:
+    """Two groups that don't differ, extended by the seeds that were advised and looked at again:
+    the share in which either look called one better."""
+
+    seeds: int
+    wrong: float
+
+
+@dataclass(frozen=True)
 class Equivalence:
     """Two groups that differ by the margin exactly: the share that is called equivalent."""
 
@@ -69,6 +78,7 @@ NULLS = [("normal", 2, 5), ("normal", 6, 3), ("normal", 6, 5), ("normal", 6, 10)
 NULLS += [(noise, 6, seeds) for noise in list(NOISE)[1:] for seeds in (5, 10)]
 FOUND = [(effect, seeds) for seeds in (5, 10) for effect in (1.0, 2.0, 3.0)]
 EQUIVALENCES = (5, 10)
+"""Also the seeds at the first look of `again`."""
 
 
 def sweep(noise: str, groups: int, seeds: int, trial: int) -> dict[str, dict[tuple[int], float]]:
@@ -98,6 +108,21 @@ def found(effect: float, seeds: int) -> Found:
     return Found(effect, seeds, hits / TRIALS / 5, stats.power(effect, seeds, stats.ALPHA / 15))
 
 
+def again(seeds: int) -> Again:
+    """Count pairs with a false verdict at the first look or the second."""
+    wrong = 0
+    for trial in range(TRIALS):
+        scores, more = sweep("normal", 2, seeds + stats.MOST_SEEDS, trial), 0
+        for _ in range(2):
+            part = {group: dict(list(own.items())[: seeds + more]) for group, own in scores.items()}
+            pair = compare(part, margin=0.0)["g0", "g1"]
+            if pair.verdict in (BETTER, WORSE):
+                wrong += 1
+                break
+            more = pair.more or 0
+    return Again(seeds, wrong / TRIALS)
+
+
 def equivalence(seeds: int) -> Equivalence:
     """Count false equivalences; the margin is a standard deviation of a group's noise."""
     wrong = 0
@@ -122,6 +147,8 @@ def table(result: dict[str, list[dict[str, Any]]]) -> str:
     for one in result["found"]:
         told = f"{one['found']:.0%} | {one['promised']:.0%}"
         lines += [f"| {one['effect']:g} sd | {one['seeds']} | {told} |"]
+    lines += ["", "| nothing differs, looked at again: seeds | false verdict |", "|---|---|"]
+    lines += [f"| {one['seeds']} + advised | {one['wrong']:.1%} |" for one in result["again"]]
     lines += ["", "| the difference is the margin: seeds | called equivalent |", "|---|---|"]
     lines += [f"| {one['seeds']} | {one['wrong']:.1%} |" for one in result["equivalence"]]
     return "\n".join(lines).replace("%", " %")
@@ -135,6 +162,7 @@ def main() -> None:
     result = {
         "null": [asdict(null(*one)) for one in NULLS],
         "found": [asdict(found(*one)) for one in FOUND],
+        "again": [asdict(again(seeds)) for seeds in EQUIVALENCES],
         "equivalence": [asdict(equivalence(seeds)) for seeds in EQUIVALENCES],
     }
     print(json.dumps(result))

@@ -34,6 +34,7 @@ LAYERS = (
     ("run",),
     ("sweeps",),
     ("seen",),
+    ("factors",),
     ("report",),
     ("app",),
     ("cluster",),

@@ -12,6 +12,7 @@ import numpy as np
 ALPHA, POWER = 0.05, 0.8
 EXACT = 14  # seeds up to which all sign flips are tried
 FLIPS = 20_000  # random ones beyond
+SAME = 1e-4  # float32's rounding, of the differences' size: sums that close are ties
 RESAMPLES = 10_000
 MOST_SEEDS = 1_000
 
@@ -46,11 +47,11 @@ class Pair:
         p: two-sided, of the paired t test.
         p_flips: two-sided, of the paired permutation test (sign flips), which assumes no
             normal distribution; never below 2 / 2^n.
-        p_holm: `p` corrected for all pairs of the comparison (Holm 1979).
+        p_holm, p_flips_holm: these corrected for all pairs of the comparison (Holm 1979).
         verdict: about a: better, worse, equivalent (the 90 % interval lies within the margin), or
             cannot tell.
         more: further seeds that would decide it with 80 % power, if the difference is what it
-            seems; None if there is nothing to say, or it would take more than 1,000.
+            seems; 1,000 also stands for more; None if there is nothing to say.
     """
 
     n: int
@@ -62,6 +63,7 @@ class Pair:
     p: float | None
     p_flips: float | None
     p_holm: float | None
+    p_flips_holm: float | None
     verdict: str
     more: int | None
 
@@ -137,7 +139,6 @@ def _bca(values: Sequence[float]) -> tuple[float | None, float | None]:
 Cell = tuple[Hashable, ...]
 """A run's place beside its group: its seed, then whatever else was swept."""
 Group = TypeVar("Group", bound=Hashable)
-Other = TypeVar("Other", bound=Hashable)
 
 
 def by_seed(cells: Mapping[Cell, float]) -> dict[Hashable, float]:
@@ -165,59 +166,92 @@ def compare(
         By (a, b), in the order of `groups`.
     """
     pairs = [(a, b) for a, b in itertools.combinations(groups, 2) if among(a, b)]
+    fine = resolution([value for cells in groups.values() for value in by_seed(cells).values()])
     differences = {(a, b): _differences(groups[a], groups[b]) for a, b in pairs}
-    raw = {pair: t_test(values) for pair, values in differences.items()}
-    corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
+    ps = [t_test(values, fine) for values in differences.values()]
+    flips = [flip_test(values) for values in differences.values()]
+    corrected = zip(ps, flips, holm(ps), holm(flips), strict=True)
     return {
-        pair: _pair(values, raw[pair], corrected[pair], margin, len(pairs))
-        for pair, values in differences.items()
+        pair: _pair(values, p, margin, ALPHA / len(pairs), fine)
+        for (pair, values), p in zip(differences.items(), corrected, strict=True)
     }
+
+
+def resolution(values: Sequence[float]) -> float:
+    """The least difference between two of some values, float32's rounding aside: accuracies of 300
+    examples lie on a grid of 1/300. 0 if all are alike."""
+    ordered = np.sort(np.asarray(values, float))
+    gaps = np.diff(ordered)
+    gaps = gaps[gaps > 1e-6 * np.max(np.abs(ordered), initial=0.0)]
+    return float(np.min(gaps, initial=math.inf)) if len(gaps) else 0.0
 
 
 def _differences(a: Mapping[Cell, float], b: Mapping[Cell, float]) -> list[float]:
     return list(by_seed({cell: a[cell] - b[cell] for cell in a if cell in b}).values())
 
 
+def _spread(differences: Sequence[float], resolution: float) -> float:
+    """Their standard deviation, the rounding of both values (variance resolution² / 12 each) taken
+    as a part of it: few differences that happen to be the same don't mean that all would be."""
+    if len(differences) < 2:
+        return 0.0
+    return math.sqrt(float(np.var(differences, ddof=1)) + resolution**2 / 6)
+
+
 def _pair(
-    values: Sequence[float], p: float | None, p_holm: float | None, margin: float, tests: int
+    values: Sequence[float],
+    ps: tuple[float | None, float | None, float | None, float | None],
+    margin: float,
+    alpha: float,
+    fine: float,
 ) -> Pair:
     n = len(values)
-    if n == 0:
-        return Pair(0, math.nan, None, None, math.nan, None, None, None, None, UNDECIDED, None)
-    mean, half = mean_interval(values)
-    _, narrow = mean_interval(values, 0.9)
+    p, p_flips, p_holm, p_flips_holm = ps
+    mean = math.fsum(values) / n if n else math.nan
+    wide = narrow = None
+    if n > 1:
+        wide, narrow = (_half(values, fine, confidence) for confidence in (0.95, 0.9))
     ahead = sum(v > 0 for v in values) + sum(v == 0 for v in values) / 2
     verdict = UNDECIDED
     if narrow is not None and abs(mean) + narrow <= margin:
         verdict = EQUIVALENT
     elif p_holm is not None and p_holm < ALPHA:
         verdict = BETTER if mean > 0 else WORSE
-    more = _more(values, margin, ALPHA / tests) if verdict == UNDECIDED else None
     return Pair(
         n=n,
         difference=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
-        improvement=ahead / n,
-        effect=effect_size(values),
+        low=None if wide is None else mean - wide,
+        high=None if wide is None else mean + wide,
+        improvement=ahead / n if n else math.nan,
+        effect=effect_size(values, fine),
         p=p,
-        p_flips=flip_test(values),
+        p_flips=p_flips,
         p_holm=p_holm,
+        p_flips_holm=p_flips_holm,
         verdict=verdict,
-        more=more,
+        more=_more(values, margin, alpha, fine) if verdict == UNDECIDED else None,
     )
 
 
-def t_test(differences: Sequence[float]) -> float | None:
+def _half(differences: Sequence[float], resolution: float, confidence: float) -> float:
+    """The half-width of the mean's interval."""
+    from scipy.special import stdtrit
+
+    n = len(differences)
+    reach = float(stdtrit(n - 1, 0.5 + confidence / 2))
+    return reach * _spread(differences, resolution) / math.sqrt(n)
+
+
+def t_test(differences: Sequence[float], resolution: float = 0.0) -> float | None:
     """The two-sided p of the paired t test; None for fewer than two pairs. Differences that are all
-    the same have p = 0, or 1 where they are 0."""
+    the same have p = 0, or 1 where they are 0, unless values are known to be rounded."""
     from scipy.special import stdtr
 
     n = len(differences)
     if n < 2:
         return None
     mean = math.fsum(differences) / n
-    spread = float(np.std(differences, ddof=1))
+    spread = _spread(differences, resolution)
     if spread == 0:
         return 1.0 if mean == 0 else 0.0
     return 2 * float(stdtr(n - 1, -abs(mean) * math.sqrt(n) / spread))
@@ -235,20 +269,19 @@ def flip_test(differences: Sequence[float]) -> float | None:
         signs = np.array(list(itertools.product((-1.0, 1.0), repeat=n)))
     else:
         signs = np.random.default_rng(0).choice((-1.0, 1.0), (FLIPS, n))
-    far = abs(values.sum()) * (1 - 1e-12)
+    far = abs(values.sum()) - SAME * np.abs(values).sum()
     count = int(np.sum(np.abs(signs @ values) >= far))
     return count / len(signs) if n <= EXACT else (count + 1) / (FLIPS + 1)
 
 
-def effect_size(differences: Sequence[float]) -> float | None:
+def effect_size(differences: Sequence[float], resolution: float = 0.0) -> float | None:
     """Mean over standard deviation, times Hedges' 1 - 3 / (4 (n - 1) - 1) against the bias of few
-    pairs; None for fewer than two, or without spread."""
+    pairs; None for fewer than three, or without spread."""
     n = len(differences)
-    spread = float(np.std(differences, ddof=1)) if n > 1 else 0.0
-    if spread == 0:
+    spread = _spread(differences, resolution)
+    if n < 3 or spread == 0:
         return None
-    correction = 1 - 3 / (4 * (n - 1) - 1) if n > 2 else 1.0
-    return correction * math.fsum(differences) / n / spread
+    return (1 - 3 / (4 * (n - 1) - 1)) * math.fsum(differences) / n / spread
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
@@ -274,92 +307,29 @@ def power(effect: float, n: int, alpha: float = ALPHA) -> float:
     return float(nct.sf(limit, n - 1, shift)) + (0.0 if math.isnan(other_way) else other_way)
 
 
-def _more(differences: Sequence[float], margin: float, alpha: float) -> int | None:
-    """Further seeds that would decide: a difference, if it is larger than the margin, by a t test
-    at `alpha`; else equivalence, by an interval that fits within the margin."""
-    n = len(differences)
-    spread = float(np.std(differences, ddof=1)) if n > 1 else 0.0
+def _more(
+    differences: Sequence[float], margin: float, alpha: float, resolution: float
+) -> int | None:
+    """Further seeds that would decide, were the difference and its spread what they seem: that
+    there is one, by a t test at `alpha`, or that it doesn't matter."""
+    n, spread = len(differences), _spread(differences, resolution)
     if spread == 0:
         return None
     size = abs(math.fsum(differences) / n)
-    if size > margin:
-        chance = lambda total: power(size / spread, total, alpha)  # noqa: E731
-    else:
-        chance = lambda total: _equivalence_power(margin, spread, total)  # noqa: E731
-    totals = range(max(n + 1, 3), MOST_SEEDS + 1)  # the chance grows with them
-    found = bisect.bisect_left(totals, POWER, key=chance)
-    return totals[found] - n if found < len(totals) else None
+
+    def chance(total: int) -> float:
+        alike = _equivalence_power(size, margin, spread, total) if size < margin else 0.0
+        return max(power(size / spread, total, alpha), alike)
+
+    totals = range(max(n + 1, 3), MOST_SEEDS + n + 1)  # the chance grows with them
+    return totals[bisect.bisect_left(totals, POWER, key=chance, hi=len(totals) - 1)] - n
 
 
-def _equivalence_power(margin: float, spread: float, n: int) -> float:
-    """The chance that two groups without a difference are found to be equivalent."""
-    from scipy.special import stdtr, stdtrit
+def _equivalence_power(size: float, margin: float, spread: float, n: int) -> float:
+    """The chance that groups that differ by less than the margin are found to be equivalent."""
+    from scipy.special import stdtrit
+    from scipy.stats import nct
 
-    reach = margin * math.sqrt(n) / spread - float(stdtrit(n - 1, 0.95))
-    return max(0.0, 2 * float(stdtr(n - 1, reach)) - 1)
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """Where a group is best along a swept number: `low … high` holds it in 95 % of the resamples of
-    the seeds. `edge` says that it is the grid's first or last value, so the true one may lie
-    beyond."""
-
-    best: float
-    low: float
-    high: float
-    edge: bool
-
-
-def optimum(curve: Mapping[float, Mapping[Cell, float]]) -> Optimum | None:
-    """The best of some values of a number, larger is better, with a bootstrap over seeds.
-
-    Args:
-        curve: for each value the results by cell.
-
-    Returns:
-        None unless two values share a seed.
-    """
-    levels = sorted(curve)
-    seeds = [by_seed(curve[level]) for level in levels]
-    common = [seed for seed in seeds[0] if all(seed in one for one in seeds)] if seeds else []
-    if len(levels) < 2 or not common:
-        return None
-    table = np.array([[one[seed] for seed in common] for one in seeds])
-    drawn = np.random.default_rng(0).integers(0, len(common), (RESAMPLES // 5, len(common)))
-    places = np.argmax(table[:, drawn].mean(2), 0)
-    low, high = np.percentile(places, [2.5, 97.5], method="closest_observation").astype(int)
-    best = int(np.argmax(table.mean(1)))
-    return Optimum(levels[best], levels[low], levels[high], best in (0, len(levels) - 1))
-
-
-def interaction(table: Mapping[tuple[Group, Other], Mapping[Cell, float]]) -> float | None:
-    """Whether one factor's order depends on the other: p of the interaction in an analysis of
-    variance with repeated measures, both factors within seeds (F = MS_ab / MS_ab x seed).
-
-    Args:
-        table: for each pair of levels the results by cell.
-
-    Returns:
-        None unless every combination has been run for the same two or more seeds, or without noise.
-    """
-    from scipy.special import fdtrc
-
-    firsts = list(dict.fromkeys(a for a, _ in table))
-    seconds = list(dict.fromkeys(b for _, b in table))
-    means = {key: by_seed(cells) for key, cells in table.items()}
-    seeds = [s for s in next(iter(means.values()), {}) if all(s in one for one in means.values())]
-    i, j, n = len(firsts), len(seconds), len(seeds)
-    if len(means) != i * j or min(i, j, n) < 2:
-        return None
-    cube = np.array([[[means[a, b][s] for s in seeds] for b in seconds] for a in firsts])
-    # What is left of each seed's table once its rows' and columns' means are taken away.
-    rest = cube - cube.mean(0, keepdims=True) - cube.mean(1, keepdims=True)
-    rest += cube.mean((0, 1), keepdims=True)
-    common = rest.mean(2, keepdims=True)
-    freedom = (i - 1) * (j - 1)
-    noise = float(np.sum((rest - common) ** 2)) / (freedom * (n - 1))
-    if noise == 0:
-        return None
-    ratio = n * float(np.sum(common**2)) / freedom / noise
-    return float(fdtrc(freedom, freedom * (n - 1), ratio))
+    limit, scale = float(stdtrit(n - 1, 0.95)), math.sqrt(n) / spread
+    ends = (float(nct.sf(limit, n - 1, (margin + side * size) * scale)) for side in (-1, 1))
+    return max(0.0, sum(ends) - 1)

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from actsweep import figures, stats
+from actsweep.factors import Optimum
 from actsweep.report.compare import Comparison
 from actsweep.report.entries import Design, Label
 from actsweep.report.series import Curve, Layers, Ridges, Series
-from actsweep.stats import Optimum
 
 INK = "#1a1b1c"
 """Text and axes: on the page they get the text's colour."""

@@ -1,15 +1,18 @@
 """Which group of runs is better, and how sure that is. No jax."""
 
 import statistics
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from actsweep import stats
+from actsweep import factors, stats
 from actsweep.errors import UserError
+from actsweep.factors import Optimum
 from actsweep.report.entries import Design, Entry, Label, lay_out
+from actsweep.report.tune import tune
 from actsweep.report.values import Measure, measure_of, usual, values_of, with_diverged
-from actsweep.stats import Cell, Optimum, Pair, Summary
+from actsweep.stats import EQUIVALENT, UNDECIDED, Cell, Pair, Summary
+from actsweep.table import KNOWN
 
 
 @dataclass(frozen=True)
@@ -68,25 +71,30 @@ def compare(
         raise UserError(f"nothing to compare: no run is complete (they are: {states})")
     metric = metric or usual(entries)
     values, notes = values_of(entries, metric)
-    measure = measure_of(metric, [v for v in values.values() if v is not None], margin)
-    values, gone = with_diverged(entries, values, measure)
     design = lay_out(entries, by)
-    kept, chosen, tuned = _tune(design)
-    cells = _cells(design, {k: v for k, v in values.items() if k in kept and v is not None})
+    kept, chosen, tuned = tune(design)
+    known = {run_id: v for run_id, v in values.items() if v is not None}
+    own = [v for run_id, v in known.items() if run_id in kept]
+    measure = measure_of(metric, own or [*known.values()], margin)
+    values, diverged, gone = with_diverged(entries, values, measure)
+    everything = _cells(design, {k: v for k, v in values.items() if k in kept and v is not None})
+    cells, partial = _comparable(design, everything)
     groups = {label: stats.summarise([*stats.by_seed(c).values()]) for label, c in cells.items()}
     order = _order(design, groups, measure)
     cells = {label: cells[label] for label in order}
     turned = {k: {c: (measure.sign or 1) * v for c, v in own.items()} for k, own in cells.items()}
+    interaction, optima = _interaction(turned, design), _optima(design, turned, measure)
+    more = _unanswered(design, interaction, optima, measure)
     return Comparison(
         measure=measure,
         by=tuple(design.factors),
         cells=cells,
         groups={label: groups[label] for label in order},
-        pairs=_pairs(turned, measure),
-        interaction=_interaction(turned, design),
-        optima=_optima(design, turned) if measure.sign else {},
+        pairs=_pairs(turned, measure, {design.labels[k] for k in diverged & kept}),
+        interaction=interaction,
+        optima={title: {k: one for k, one in o.items() if one} for title, o in optima.items()},
         chosen=chosen,
-        notes=[*notes, *gone, *tuned, *_remarks(design, metric, cells)],
+        notes=[*notes, *gone, *tuned, *_remarks(design, metric, everything), *partial, *more],
         design=design,
         kept=kept,
     )
@@ -95,23 +103,51 @@ def compare(
 def _cells(design: Design, values: Mapping[str, float]) -> dict[Label, dict[Cell, float]]:
     cells: dict[Label, dict[Cell, float]] = {}
     for run_id, value in values.items():
-        flat = design.flat[run_id]
-        cell = (flat["seed"], *(_hashable(flat.get(path)) for path in design.averaged))
-        cells.setdefault(design.labels[run_id], {})[cell] = value
+        cells.setdefault(design.labels[run_id], {})[design.cell(run_id)] = value
     return cells
 
 
+def _comparable(
+    design: Design, cells: Mapping[Label, Mapping[Cell, float]]
+) -> tuple[dict[Label, Mapping[Cell, float]], list[str]]:
+    """Where other factors are averaged over: only what every group has of them, and seeds that have
+    all of it, so that no group's mean is one over easier runs."""
+    if not design.averaged or len(cells) < 2:
+        return dict(cells), []
+    have = [{cell[1:] for cell in own} for own in cells.values()]
+    common, everything = set.intersection(*have), set.union(*have)
+    titles = ", ".join(design.titles[path] for path in design.averaged)
+    if not common:
+        return dict(cells), [f"groups share no value of {titles}: it may make the difference"]
+    kept: dict[Label, Mapping[Cell, float]] = {}
+    for label, own in cells.items():
+        full = {seed for seed, *_ in own if all((seed, *rest) in own for rest in common)}
+        if full:
+            kept[label] = {c: v for c, v in own.items() if c[0] in full and c[1:] in common}
+    notes = []
+    if common != everything:
+        shown = ", ".join(" ".join(map(str, rest)) for rest in common)
+        notes.append(f"compared at {titles} {shown} alone, which every group has")
+    if any(len(kept.get(label, {})) < len(own) for label, own in cells.items()):
+        notes.append(f"a seed counts where its group has all of {titles}")
+    return kept, notes
+
+
 def _pairs(
-    turned: Mapping[Label, Mapping[Cell, float]], measure: Measure
+    turned: Mapping[Label, Mapping[Cell, float]], measure: Measure, diverged: Collection[Label]
 ) -> dict[tuple[Label, Label], Pair]:
+    """Groups of which a run diverged are equivalent to none: what it counts as is arbitrary."""
     pairs = stats.compare(turned, measure.margin, lambda a, b: a[1:] == b[1:])
+    for (a, b), one in pairs.items():
+        if one.verdict == EQUIVALENT and (a in diverged or b in diverged):
+            pairs[a, b] = replace(one, verdict=UNDECIDED, more=None)
     return pairs if measure.sign >= 0 else {key: _turned(one) for key, one in pairs.items()}
 
 
 def _interaction(turned: Mapping[Label, Mapping[Cell, float]], design: Design) -> float | None:
     if len(design.factors) != 2:
         return None
-    return stats.interaction({(label[0], label[1]): own for label, own in turned.items()})
+    return factors.interaction({(label[0], label[1]): own for label, own in turned.items()})
 
 
 def _remarks(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, float]]) -> list[str]:
@@ -124,57 +160,17 @@ def _remarks(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, fl
         notes.append(f"each seed's value is its mean over {', '.join(parts)}")
     if metric.startswith("val/"):
         notes.append("validation has chosen epochs and parameters: test/… is what it can't flatter")
+    for path in design.decided:
+        told = ", ".join(
+            f"{' '.join(label)} {value}"
+            for label, value in dict.fromkeys(
+                (design.labels[run_id], str(flat.get(path))) for run_id, flat in design.flat.items()
+            )
+        )
+        title = KNOWN.get(path, path)
+        notes.append(f"groups differ in {title}, too ({told}): it may make the difference")
     empty = [label for label in dict.fromkeys(design.labels.values()) if label not in cells]
     return [*notes, *(f"{' '.join(label)}: no run counts" for label in empty), *_gaps(cells)]
-
-
-def _hashable(value: Any) -> Hashable:
-    return str(value) if isinstance(value, list | dict) else value
-
-
-def _tune(design: Design) -> tuple[set[str], dict[Label, dict[str, Any]], list[str]]:
-    """The ids of the runs that have their group's values of what was tuned, those that are best in
-    validation, the mean over its runs; these values by title; what to say of them."""
-    if not design.tuned:
-        return set(design.flat), {}, []
-    choice = {
-        run_id: tuple(_hashable(flat.get(path)) for path in design.tuned)
-        for run_id, flat in design.flat.items()
-    }
-    scores: dict[Label, dict[Cell, list[float]]] = {}
-    for one in design.entries:
-        run_id, score = one.run.run_id, _validation(one)
-        if score is not None:
-            own = scores.setdefault(design.labels[run_id], {})
-            own.setdefault(choice[run_id], []).append(score)
-    best = {label: max(c, key=lambda at: statistics.fmean(c[at])) for label, c in scores.items()}
-    kept = {run_id for run_id, own in choice.items() if best.get(design.labels[run_id]) == own}
-    titles = [design.titles[path] for path in design.tuned]
-    notes = [f"{', '.join(titles)}: each group's best in validation", *_edges(design, best)]
-    return kept, {k: dict(zip(titles, own, strict=True)) for k, own in best.items()}, notes
-
-
-def _edges(design: Design, best: Mapping[Label, Cell]) -> list[str]:
-    """Warnings about tuned numbers that lie on the edge of their grid."""
-    notes = []
-    for place, path in enumerate(design.tuned):
-        values = [flat.get(path) for flat in design.flat.values()]
-        grid = sorted({value for value in values if isinstance(value, int | float)})
-        for label, choice in best.items():
-            if len(grid) > 2 and choice[place] in (grid[0], grid[-1]):
-                notes.append(
-                    f"{' '.join(label)}: {design.titles[path]}={choice[place]} is the edge of the "
-                    "grid; its best may lie beyond"
-                )
-    return notes
-
-
-def _validation(one: Entry) -> float | None:
-    """How good a run is in validation, larger is better; one that diverged as bad as can be."""
-    if one.state == "diverged":
-        return -1e9
-    accuracy, loss = one.summary.get("best_val_accuracy"), one.summary.get("best_val_loss")
-    return accuracy if accuracy is not None else None if loss is None else -loss
 
 
 def _order(design: Design, groups: Mapping[Label, Summary], measure: Measure) -> list[Label]:
@@ -216,18 +212,41 @@ def _turned(one: Pair) -> Pair:
 
 
 def _optima(
-    design: Design, turned: Mapping[Label, Mapping[Cell, float]]
-) -> dict[str, dict[Label, Optimum]]:
+    design: Design, turned: Mapping[Label, Mapping[Cell, float]], measure: Measure
+) -> dict[str, dict[Label, Optimum | None]]:
     """For each factor that is a swept number: where each group is best along it."""
-    found: dict[str, dict[Label, Optimum]] = {}
+    found: dict[str, dict[Label, Optimum | None]] = {}
     for place, title in enumerate(design.factors):
-        numbers = design.numbers(title)
-        if len(numbers) < 3 or all(value == int(value) for value in numbers.values()):
+        numbers, path = design.numbers(title), design.factors[title][0]
+        whole = all(isinstance(flat.get(path), int) for flat in design.flat.values())
+        if len(numbers) < 3 or whole or not measure.sign:
             continue
         curves: dict[Label, dict[float, Mapping[Cell, float]]] = {}
         for label, own in turned.items():
             rest = label[:place] + label[place + 1 :]
             curves.setdefault(rest, {})[numbers[label[place]]] = own
-        best = {rest: stats.optimum(curve) for rest, curve in curves.items()}
-        found[title] = {rest: one for rest, one in best.items() if one}
+        found[title] = {rest: factors.optimum(curve) for rest, curve in curves.items()}
     return found
+
+
+def _unanswered(
+    design: Design,
+    interaction: float | None,
+    optima: Mapping[str, Mapping[Label, Optimum | None]],
+    measure: Measure,
+) -> list[str]:
+    notes = []
+    if len(design.factors) == 2 and interaction is None:
+        a, b = design.factors
+        notes.append(
+            f"whether the effect of {a} depends on {b} can't be tested: not every combination has "
+            "the same two or more seeds"
+        )
+    for title, own in optima.items():
+        lacking = [" ".join(rest) or "all" for rest, one in own.items() if one is None]
+        if lacking:
+            notes.append(
+                f"{', '.join(lacking)}: the best {title} is left open: it takes three seeds, the "
+                "same at every value"
+            )
+    return notes

@@ -1,7 +1,7 @@
 """The runs that are compared, and the factors that tell them apart. No jax."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from actsweep import ledger, seen, sweeps, table
 from actsweep.errors import UserError
 from actsweep.ledger import RunDir
+from actsweep.members import what_counts
+from actsweep.stats import Cell
 
 Flat = Mapping[str, Any]
 """A run's config, dotted path -> value."""
@@ -87,6 +89,8 @@ class Design:
         tuned: other paths, of the optimiser: a group's best values are chosen in validation.
         averaged: other paths, whose values are averaged over.
         labels: each run's group.
+        decided: other paths in which groups differ, but which say nothing that the factors don't:
+            whatever the difference between groups is, it may be theirs.
     """
 
     entries: Sequence[Entry]
@@ -96,10 +100,16 @@ class Design:
     tuned: Sequence[str]
     averaged: Sequence[str]
     labels: Mapping[str, Label]
+    decided: Sequence[str] = ()
 
     def values(self, path: str) -> list[str]:
         """What a config path holds, each value once, as text."""
         return list(dict.fromkeys(str(flat.get(path)) for flat in self.flat.values()))
+
+    def cell(self, run_id: str) -> Cell:
+        """A run's place beside its group: its seed, then what is averaged over."""
+        flat = self.flat[run_id]
+        return (flat["seed"], *(hashable(flat.get(path)) for path in self.averaged))
 
     def numbers(self, title: str) -> dict[str, float]:
         """A factor's values by their text, if all are numbers; else empty."""
@@ -120,7 +130,8 @@ def lay_out(entries: Sequence[Entry], by: Sequence[str]) -> Design:
     factors = _factors(by, titles, [*flat.values()])
     used = {path for paths in factors.values() for path in paths}
     others = [path for path in titles if path not in used and path != "seed"]
-    if "data.name" in others:
+    decided = _decided(entries, [*titles, *used])
+    if "data.name" in (*others, *decided):
         names = ", ".join(sorted({str(one["data.name"]) for one in flat.values()}))
         raise UserError(
             f"the runs are of several data sets ({names}), whose mean says nothing; type "
@@ -132,7 +143,20 @@ def lay_out(entries: Sequence[Entry], by: Sequence[str]) -> Design:
         for run_id, one in flat.items()
     }
     averaged = [path for path in others if path not in tuned]
-    return Design(entries, flat, titles, factors, tuned, averaged, labels)
+    return Design(entries, flat, titles, factors, tuned, averaged, labels, decided)
+
+
+def _decided(entries: Sequence[Entry], titles: Sequence[str]) -> list[str]:
+    """Config paths in which runs differ although no title says so, but for the parameters of what
+    has a title; the first of each part of the config."""
+    flat = [table.flatten(what_counts(one.config)) for one in entries]
+    parts = {path.partition(".")[0] for path in (*titles, "seed")}
+    found: dict[str, str] = {}
+    for path in dict.fromkeys((*table.KNOWN, *(path for one in flat for path in one))):
+        part = path.partition(".")[0]
+        if part not in parts and len({str(one.get(path)) for one in flat}) > 1:
+            found.setdefault(part, path)
+    return list(found.values())
 
 
 def _factors(
@@ -171,3 +195,8 @@ def _text(known: Mapping[str, Any], paths: Sequence[str]) -> str:
     main, *rest = paths
     text = str(known.get(main))
     return " ".join([text, *(f"{p.rpartition('.')[2]}={known[p]}" for p in rest if p in known)])
+
+
+def hashable(value: Any) -> Hashable:
+    """A config's value as a key."""
+    return str(value) if isinstance(value, list | dict) else value

@@ -76,7 +76,8 @@ def values_of(entries: Sequence[Entry], metric: str) -> tuple[dict[str, float | 
         if one.state == "complete":
             key = SUMMARISED.get(metric)
             found = one.summary.get(key) if key else _last(one, metric)
-        values[one.run.run_id] = found
+        known = found is not None and math.isfinite(found)
+        values[one.run.run_id] = found if known else None
     if all(value is None for value in values.values()):
         _refuse(metric, entries)
     notes = []
@@ -116,26 +117,33 @@ def measure_of(metric: str, values: Sequence[float], margin: float | None) -> Me
     sign = {"accuracy": 1, "loss": -1, "seconds": -1}.get(kind, 0)
     scale, unit = (100.0, "points") if kind == "accuracy" else (1.0, "")
     if margin is not None:
-        if margin < 0:
+        if not 0 <= margin < math.inf:
             raise UserError(
                 f"--margin {margin:g}: must be 0 or more; type for example --margin 0.5"
             )
         return Measure(metric, sign, scale, unit, margin / scale)
-    own = MARGINS.get(kind, RELATIVE_MARGIN * abs(statistics.fmean(values)))
+    own = MARGINS.get(kind, RELATIVE_MARGIN * abs(statistics.median(values)))
     return Measure(metric, sign, scale, unit, own)
 
 
 def with_diverged(
     entries: Sequence[Entry], values: Mapping[str, float | None], measure: Measure
-) -> tuple[dict[str, float | None], list[str]]:
-    """A run that has diverged counts as accuracy 0, or as the worst value of all."""
-    gone = [one.run.run_id for one in entries if one.state == "diverged"]
+) -> tuple[dict[str, float | None], set[str], list[str]]:
+    """A run that has diverged counts as accuracy 0, or as a loss behind all others: as far behind
+    the worst as that is behind the best.
+
+    Returns:
+        The values with theirs; ids of those that so count; what to say of them.
+    """
+    gone = {one.run.run_id for one in entries if one.state == "diverged"}
     if not gone:
-        return dict(values), []
-    who = f"{table.who(gone)} diverged"
-    if not measure.sign:
-        return dict(values), [f"not counted: {who}"]
-    known = [measure.sign * v for v in values.values() if v is not None]
-    floor = 0.0 if measure.scale == 100 else measure.sign * min(known)
-    worst = f"{measure.text(floor)} {'%' if measure.scale == 100 else '(the worst of all)'}"
-    return {**values, **dict.fromkeys(gone, floor)}, [f"{who}: counted as {worst}"]
+        return dict(values), set(), []
+    who = f"{table.who(sorted(gone))} diverged"
+    if measure.metric.rpartition("/")[2] not in ("accuracy", "loss"):
+        return dict(values), set(), [f"not counted: {who}"]
+    known = [v for v in values.values() if v is not None]
+    floor = 0.0 if measure.scale == 100 else 2 * max(known) - min(known)
+    if measure.scale != 100 and floor == max(known):
+        floor += abs(floor)
+    counted = f"{measure.text(floor)}{' %' if measure.scale == 100 else ', behind all others'}"
+    return {**values, **dict.fromkeys(gone, floor)}, gone, [f"{who}: counted as {counted}"]

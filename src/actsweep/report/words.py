@@ -21,7 +21,7 @@ def words(found: Comparison) -> list[str]:
     for rest in seconds:
         own = [label for label in found.groups if label[1:] == rest]
         where_ = f" at {found.by[1]} {rest[0]}" if rest else ""
-        best = max(own, key=lambda label: (measure.sign or 1) * found.groups[label].mean)
+        best = _best(found, own)
         one = found.groups[best]
         extreme = "best" if measure.sign else "highest"
         name = best[0] if found.by[0] == "act" else f"{found.by[0]} {best[0]}"
@@ -44,6 +44,20 @@ def words(found: Comparison) -> list[str]:
     return lines
 
 
+def _best(found: Comparison, own: Sequence[Label]) -> Label:
+    """The one with the best mean over the seeds that all have, if there are any."""
+    means = {label: stats.by_seed(found.cells[label]) for label in own}
+    common = [seed for seed in means[own[0]] if all(seed in one for one in means.values())]
+    sign = found.measure.sign or 1
+
+    def score(label: Label) -> float:
+        if not common:
+            return sign * found.groups[label].mean
+        return sign * math.fsum(means[label][seed] for seed in common)
+
+    return max(own, key=score)
+
+
 def _against(found: Comparison, best: Label, own: Sequence[Label]) -> list[str]:
     """What the best group is to the others, those alike in one line."""
     sorts: dict[str, list[str]] = {BETTER: [], WORSE: [], EQUIVALENT: [], UNDECIDED: []}
@@ -57,7 +71,7 @@ def _against(found: Comparison, best: Label, own: Sequence[Label]) -> list[str]:
         sign = -1 if turn else 1
         text = f"{other[0]} ({found.measure.text(sign * pair.difference, signed=True)}"
         if pair.verdict == UNDECIDED and pair.more:
-            text += f"; about {_count(pair.more, 'further seed')} would decide"
+            text += f"; {_further(pair.more)} would decide"
         sorts[verdict if turn else pair.verdict].append(f"{text})")
     margin = f"{found.measure.text(found.measure.margin)} {found.measure.unit}".strip()
     starts = {
@@ -67,6 +81,12 @@ def _against(found: Comparison, best: Label, own: Sequence[Label]) -> list[str]:
         UNDECIDED: "can't be told from",
     }
     return [f"{starts[sort]} {', '.join(those)}" for sort, those in sorts.items() if those]
+
+
+def _further(seeds: int) -> str:
+    if seeds >= stats.MOST_SEEDS:
+        return f"{stats.MOST_SEEDS:,} or more further seeds"
+    return f"about {_count(seeds, 'further seed')}"
 
 
 def _count(number: int, noun: str) -> str:
@@ -146,6 +166,8 @@ def _pairs_table(found: Comparison, shown: Mapping[tuple[Label, Label], Pair]) -
     made = Table(box=None, pad_edge=False, header_style="bold")
     for name in (f"{found.by[0]}\na", "\nb", *found.by[1:]):
         made.add_column(name, overflow="fold")
+    if unequal := len({one.n for one in found.groups.values()} | {p.n for p in shown.values()}) > 1:
+        made.add_column("\nseeds", justify="right")
     columns = ("difference\na − b [95 %]", "share of\nseeds a ahead", "effect\nsize", "p\n(Holm)")
     for name in columns:
         made.add_column(name, justify="right", no_wrap=True)
@@ -156,6 +178,7 @@ def _pairs_table(found: Comparison, shown: Mapping[tuple[Label, Label], Pair]) -
             a[0],
             b[0],
             *a[1:],
+            *([str(one.n)] if unequal else []),
             interval_text(measure, one.difference, one.low, one.high, signed=True),
             "–" if math.isnan(one.improvement) else f"{one.improvement:.2f}",
             "–" if one.effect is None else f"{one.effect:+.1f}",

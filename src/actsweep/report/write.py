@@ -175,6 +175,7 @@ def _tables(design: Design, found: Comparison | str) -> dict[str, list[dict[str,
             f"{first} b": b[0],
             **dict(zip(rest, a[1:], strict=True)),
             **asdict(one),
+            "verdict": found.measure.word(one.verdict),
         }
         for (a, b), one in found.pairs.items()
     ]
