@@ -61,12 +61,13 @@ def epochs(folder: Path) -> list[float]:
 
 @pytest.mark.slow
 def test_interrupted_and_extended(folder: Path) -> None:
-    before = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"}
+    env = {key: value for key, value in os.environ.items() if key != "ACTSWEEP_REPORT"}
+    env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"}
     for command, printed in demonstration():
         with subprocess.Popen(
             shlex.split(command),
             cwd=folder,
-            env={**os.environ, **before},
+            env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
