@@ -38,8 +38,9 @@ def test_the_simulation_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_the_page_says_of_the_simulation() -> None:
     """At most 5 %, within two standard deviations of 1,000 trials, but where groups are skewed."""
-    for one in FOUND["null"]:
-        assert (one["wrong"] <= 0.064) != one["noise"].startswith("every other group"), one
+    skewed = [one for one in FOUND["null"] if one["noise"].startswith("every other group")]
+    assert all(one["wrong"] <= 0.064 for one in FOUND["null"] if one not in skewed)
+    assert max(one["wrong"] for one in skewed) > 0.1
     for one in FOUND["found"]:
         assert one["found"] >= one["promised"] - 0.02
     assert all(one["wrong"] <= 0.064 for one in FOUND["equivalence"])
