@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from actsweep import config, ledger, members, sweeps
 from benchmarks.baselines import cores
 

@@ -1,4 +1,4 @@
-"""docs/statistics.md and docs/results.md: their numbers are what the code says."""
+"""The pages on comparing: their numbers are what the code says, or what was measured."""
 
 import csv
 import io
@@ -14,7 +14,8 @@ from actsweep.report.words import show
 from benchmarks import verdicts
 
 DOCS = Path(__file__).parents[1] / "docs"
-FOUND = json.loads((DOCS.parent / "benchmarks" / "results" / "verdicts.json").read_text())
+VERDICTS = DOCS.parent / "benchmarks" / "results" / "verdicts.json"
+FOUND = json.loads(VERDICTS.read_text())
 
 
 def test_the_simulation_s_table() -> None:
@@ -57,3 +58,10 @@ def test_the_verdict_on_six_activations() -> None:
     block = (DOCS / "results.md").read_text().partition("<!-- verdict -->\n```text\n")[2]
     printed = [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
     assert block.partition("\n```")[0].splitlines() == printed
+
+
+def test_how_long_reports_take() -> None:
+    page = (DOCS / "performance.md").read_text()
+    for one in json.loads((VERDICTS.parent / "report.json").read_text())["report"]:
+        assert one["met"]
+        assert f"| {one['runs']} | {one['seconds']:.1f} | {one['MB']:.2f} |" in page
