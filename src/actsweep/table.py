@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from actsweep.members import what_counts
-from actsweep.stats import mean_interval
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -159,6 +158,8 @@ def _score(members: Sequence[Result], key: str) -> str:
     if not values:
         return "–"
     scale, digits = (100.0, 2) if key == "test_accuracy" else (1.0, 5)
+    from actsweep.stats import mean_interval  # needs NumPy, which bad input is answered without
+
     mean, half = mean_interval(values)
     cell = f"{scale * mean:.{digits}f}"
     return cell if half is None else f"{cell} ± {scale * half:.{digits}f}"
