@@ -257,15 +257,17 @@ def test_damage_costs_the_damaged_run_alone(copied: Path) -> None:
     hurt = sorted((copied / "runs").iterdir())
     (hurt[0] / "metrics.jsonl").write_text("{no row}\n")
     (hurt[3] / "metrics.jsonl").unlink()
+    (hurt[4] / "metrics.jsonl").write_text("")
     (hurt[6] / "histograms.npz").write_bytes(b"no archive")
     (hurt[7] / "summary.json").unlink()
     to = copied / "again"
     text = write([sweep_of(copied)], to).read_text()
     assert "metrics.jsonl, line 1: not a row of metrics" in text
     assert f"left out: {hurt[3] / 'metrics.jsonl'}" in text
+    assert f"left out: {hurt[4] / 'metrics.jsonl'}: it is empty" in text
     assert f"left out: {hurt[6] / 'histograms.npz'}" in text
     assert f"not counted: {hurt[7].name} without test/accuracy" in text
-    assert {row["runs"] for row in rows(to / "curves.csv")} == {"2", "3"}
+    assert {row["runs"] for row in rows(to / "curves.csv")} == {"1", "2", "3"}
 
 
 def test_failures_are_shown(copied: Path) -> None:

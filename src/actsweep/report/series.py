@@ -79,13 +79,17 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
         tables: dict[str, Table] = {}
         for one in entries[:most]:
             try:
-                tables[one.run.run_id] = read_metrics(one.run.metrics)
+                table = read_metrics(one.run.metrics)
+                if len(table.get("epoch", ())):
+                    tables[one.run.run_id] = table
+                elif one.state == "complete":
+                    found.notes.append(f"left out: {one.run.metrics}: it is empty")
             except UserError as error:
                 found.notes.append(f"left out: {error}")
             except OSError as error:
                 if one.state != "waiting":
                     found.notes.append(f"left out: {one.run.metrics}: {error.strerror or error}")
-        own = [table for table in tables.values() if len(table.get("epoch", ()))]
+        own = list(tables.values())
         for metric in CURVES:
             if curve := _curve([t for t in own if metric in t], metric):
                 found.curves.setdefault(metric, {})[label] = curve
