@@ -206,6 +206,17 @@ def test_what_failed_or_is_rare_isn_t_chosen() -> None:
     assert "more choices are more chances: relu 2, tanh 3 of lr" in found.notes
 
 
+def test_diverged_rates_that_were_not_chosen_are_named() -> None:
+    entries = []
+    for one in grid(usual_at, act=("relu", "tanh"), lr=(0.1, 10.0), seed=range(3)):
+        gone = one.config["optim"]["lr"] == 10.0 and one.config["act"]["name"] == "relu"
+        entries.append(Entry(one.run, one.config, "diverged", {}, "x") if gone else one)
+    found = compare(entries)
+    (note,) = (note for note in found.notes if "diverged" in note)
+    assert note.count("relu-") == 3 and note.endswith(" diverged: not chosen in validation")
+    assert found.chosen["relu",] == {"lr": 0.1}
+
+
 def test_a_margin_is_of_what_is_compared() -> None:
     """Losses of rates that weren't chosen don't widen it."""
     entries = []

@@ -76,7 +76,7 @@ def compare(
     known = {run_id: v for run_id, v in values.items() if v is not None}
     own = [v for run_id, v in known.items() if run_id in kept]
     measure = measure_of(metric, own or [*known.values()], margin)
-    values, diverged, gone = with_diverged(entries, values, measure)
+    values, diverged, gone = with_diverged(entries, values, measure, kept)
     everything = _cells(design, {k: v for k, v in values.items() if k in kept and v is not None})
     cells, partial = _comparable(design, everything)
     groups = {label: stats.summarise([*stats.by_seed(c).values()]) for label, c in cells.items()}
@@ -90,7 +90,7 @@ def compare(
         by=tuple(design.factors),
         cells=cells,
         groups={label: groups[label] for label in order},
-        pairs=_pairs(turned, measure, {design.labels[k] for k in diverged & kept}),
+        pairs=_pairs(turned, measure, {design.labels[k] for k in diverged}),
         interaction=interaction,
         optima={title: {k: one for k, one in o.items() if one} for title, o in optima.items()},
         chosen=chosen,

@@ -3,7 +3,7 @@
 import difflib
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,23 +127,34 @@ def measure_of(metric: str, values: Sequence[float], margin: float | None) -> Me
 
 
 def with_diverged(
-    entries: Sequence[Entry], values: Mapping[str, float | None], measure: Measure
+    entries: Sequence[Entry],
+    values: Mapping[str, float | None],
+    measure: Measure,
+    kept: Collection[str],
 ) -> tuple[dict[str, float | None], set[str], list[str]]:
     """A run that has diverged counts as accuracy 0, or as a loss behind all others: as far behind
     the worst as that is behind the best.
 
+    Args:
+        kept: ids of the runs with what validation has chosen for their group.
+
     Returns:
-        The values with theirs; ids of those that so count; what to say of them.
+        The values with theirs; ids of those that so count; what to say of all that diverged.
     """
-    gone = {one.run.run_id for one in entries if one.state == "diverged"}
-    if not gone:
-        return dict(values), set(), []
-    who = f"{table.who(sorted(gone))} diverged"
+    gone = [one.run.run_id for one in entries if one.state == "diverged"]
+    counted = [run_id for run_id in gone if run_id in kept]
+    notes = []
+    if others := [run_id for run_id in gone if run_id not in kept]:
+        notes.append(f"{table.who(others)} diverged: not chosen in validation")
+    if not counted:
+        return dict(values), set(), notes
+    who = f"{table.who(counted)} diverged"
     if measure.metric.rpartition("/")[2] not in ("accuracy", "loss"):
-        return dict(values), set(), [f"not counted: {who}"]
+        return dict(values), set(), [*notes, f"not counted: {who}"]
     known = [v for v in values.values() if v is not None]
     floor = 0.0 if measure.scale == 100 else 2 * max(known) - min(known)
     if measure.scale != 100 and floor == max(known):
         floor += abs(floor)
-    counted = f"{measure.text(floor)}{' %' if measure.scale == 100 else ', behind all others'}"
-    return {**values, **dict.fromkeys(gone, floor)}, gone, [f"{who}: counted as {counted}"]
+    told = f"{measure.text(floor)}{' %' if measure.scale == 100 else ', behind all others'}"
+    notes.append(f"{who}: counted as {told}")
+    return {**values, **dict.fromkeys(counted, floor)}, set(counted), notes
