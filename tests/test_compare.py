@@ -213,7 +213,8 @@ def test_diverged_rates_that_were_not_chosen_are_named() -> None:
         entries.append(Entry(one.run, one.config, "diverged", {}, "x") if gone else one)
     found = compare(entries)
     (note,) = (note for note in found.notes if "diverged" in note)
-    assert note.count("relu-") == 3 and note.endswith(" diverged: not chosen in validation")
+    assert note.count("relu-") == 3
+    assert note.endswith(" diverged: not chosen in validation")
     assert found.chosen["relu",] == {"lr": 0.1}
 
 
