@@ -359,6 +359,7 @@ def test_no_report_if_nobody_wants_one(tmp_path: Path) -> None:
 
 def test_watch_serves_what_is_new(copied: Path) -> None:
     sweep = sweep_of(copied)
+    sweep = sweep.rename(sweep.with_name("ü # 1"))
     watched = Watched(sweep, Wanted())
     assert watched.renew()
     assert not watched.renew()

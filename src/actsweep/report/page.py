@@ -10,6 +10,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from actsweep import figures, table
 from actsweep.report.charts import INK, Chart
@@ -217,7 +218,7 @@ def _percent(value: float | None) -> float | None:
 
 
 def _link(one: Entry, folder: Path) -> Cell:
-    where = os.path.relpath(one.run.path, folder)
+    where = quote(os.path.relpath(one.run.path, folder))
     run_id = escape(one.run.run_id)
     return Cell(f'<a href="{escape(where)}/">{run_id}</a>', one.run.run_id)
 

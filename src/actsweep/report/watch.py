@@ -8,6 +8,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from actsweep import sweeps
 from actsweep.errors import UserError
@@ -87,8 +88,9 @@ def _keep_new(watched: Watched, stop: threading.Event, seconds: float) -> None:
     while not stop.wait(seconds):
         try:
             watched.renew()
-        except (UserError, OSError) as error:
-            print(f"the page is of before: {error}", file=sys.stderr)
+        except Exception as error:  # a half-written file, say; the next look may do
+            text = str(error) if isinstance(error, UserError) else repr(error)
+            print(f"the page is of before: {text}", file=sys.stderr)
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -100,7 +102,7 @@ class _Handler(SimpleHTTPRequestHandler):
         page = self._watched.page
         if self.path == "/":
             self.send_response(302)
-            self.send_header("Location", f"/{os.path.relpath(page, self._watched.outputs)}")
+            self.send_header("Location", f"/{quote(os.path.relpath(page, self._watched.outputs))}")
             self.end_headers()
         elif Path(self.translate_path(self.path)) == page:
             self._send_page(page.read_bytes())
