@@ -60,7 +60,7 @@ def compare(
         by: one or two factors that tell groups apart: `act`, `depth`, `init`, `lr`, a config path.
         metric: by default test accuracy; for regressions test loss.
         margin: below which a difference doesn't matter, as the metric is shown (percentage points
-            for accuracies); by default 0.5 points, or 5 % of the mean.
+            for accuracies); by default 0.5 points, or 5 % of the median run.
 
     Raises:
         UserError: nothing is complete, or there is no such factor or metric; several data sets
