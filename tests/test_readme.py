@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,20 @@ def epochs(folder: Path) -> list[float]:
     return [max(read_metrics(file).get("epoch", [0.0])) for file in files]
 
 
+def in_the_middle(folder: Path) -> bool:
+    """Two runs have trained an epoch, and W&B has begun with both."""
+    logged = list(folder.glob("outputs/runs/*/wandb/offline-*/*.wandb"))
+    trained = epochs(folder)
+    return min(len(logged), len(trained)) >= 2 and min(trained) >= 1
+
+
+def wait(ready: Callable[[], bool], seconds: float = 300) -> None:
+    """Much longer than it takes, so that what is printed after it tells why it wasn't ready."""
+    end = time.monotonic() + seconds
+    while not ready() and time.monotonic() < end:
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_interrupted_and_extended(folder: Path) -> None:
     env = {key: value for key, value in os.environ.items() if key != "ACTSWEEP_REPORT"}
@@ -73,11 +88,7 @@ def test_interrupted_and_extended(folder: Path) -> None:
             text=True,
         ) as process:
             if any("interrupted" in line for line in printed):
-                end = time.monotonic() + 120
-                logged = lambda: len(list(folder.glob("outputs/runs/*/wandb/offline-*/*.wandb")))  # noqa: E731
-                while len(epochs(folder)) < 2 or min(epochs(folder)) < 1 or logged() < 2:
-                    assert time.monotonic() < end
-                    time.sleep(0.1)
+                wait(lambda: process.poll() is not None or in_the_middle(folder))
                 process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=180)
         assert words(out.splitlines()) == words(printed), out

@@ -203,6 +203,22 @@ def test_killed_core_loses_no_metrics(tmp_path: Path, caplog: pytest.LogCaptureF
     assert len(history(after[0])) == 1
 
 
+def test_the_core_of_another_process_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A notebook that uses wandb hands its core's address to all that it starts."""
+    support.restart_service()
+    monkeypatch.setenv("WANDB_SERVICE", f"3-{os.getpid()}-unix-{tmp_path}/gone")
+    (info,) = members = make_members(tmp_path, 1)
+    writer = offline()
+    writer.open(members)
+    writer.row(0, make_rows()[0])
+    writer.finish(0, "complete", {})
+    writer.close()
+    assert len(history(info)) == 1
+    assert said(caplog) == []
+
+
 HANG = """
 import os, signal, sys, time
 from pathlib import Path

@@ -27,7 +27,11 @@ VIEWER = "query Viewer { viewer { id entity } }"
 
 def import_wandb() -> Any:
     """Import wandb without its error reporting, which looks up a host even offline, and without its
-    own advice: of an upload that broke off it names a `wandb sync` that would pass over the run."""
+    own advice: of an upload that broke off it names a `wandb sync` that would pass over the run.
+
+    The wandb-core of the process that started this one isn't shared: it may end before this one.
+    """
+    os.environ.pop("WANDB_SERVICE", None)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
