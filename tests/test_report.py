@@ -20,10 +20,13 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from test_compare import entry
 
 from actsweep import load_run
 from actsweep.__main__ import main
+from actsweep.report.compare import compare
 from actsweep.report.entries import gather
+from actsweep.report.page import _groups
 from actsweep.report.series import QUANTITIES
 from actsweep.report.watch import Watched, server
 from actsweep.report.write import Wanted, usual_factors, write
@@ -154,6 +157,14 @@ def test_runs_are_sorted_by_a_click(page: webdriver.Chrome) -> None:
         head.send_keys(Keys.ENTER)  # a keyboard will do
         assert [key(v) for v in texts(page, cells)] == [key(v) for v in reversed(rising)]
     assert len(page.find_elements(By.CSS_SELECTOR, "#runs th[aria-sort]")) == 1
+
+
+def test_unknown_numbers_have_no_place_in_the_order() -> None:
+    """A group of one seed has no interval: sorted, it comes last both ways."""
+    runs = [entry(0.8 + seed / 100, act="relu", seed=seed) for seed in range(3)]
+    html = _groups(compare([*runs, entry(0.7, act="elu", seed=0)]))
+    unknown = re.findall(r'<td class="number"([^>]*)>–</td>', html)
+    assert unknown == [' data-value=""']
 
 
 def test_runs_are_filtered(page: webdriver.Chrome) -> None:
