@@ -24,12 +24,13 @@ from test_compare import entry
 
 from actsweep import load_run
 from actsweep.__main__ import main
+from actsweep.report.charts import _ridges
 from actsweep.report.compare import compare
-from actsweep.report.entries import gather
+from actsweep.report.entries import gather, lay_out, usual_factors, where
 from actsweep.report.page import _groups
-from actsweep.report.series import QUANTITIES
+from actsweep.report.series import QUANTITIES, Ridges
 from actsweep.report.watch import Watched, server
-from actsweep.report.write import Wanted, usual_factors, write
+from actsweep.report.write import Wanted, write
 
 ROOT = Path(__file__).parents[1]
 WORDS = (
@@ -165,6 +166,15 @@ def test_unknown_numbers_have_no_place_in_the_order() -> None:
     html = _groups(compare([*runs, entry(0.7, act="elu", seed=0)]))
     unknown = re.findall(r'<td class="number"([^>]*)>–</td>', html)
     assert unknown == [' data-value=""']
+
+
+def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
+    """Weights a million times too large: no bin holds anything."""
+    looks = {("relu",): {"color": "black", "label": "relu"}}
+    nothing = Ridges("id", np.arange(2.0), np.linspace(-1, 1, 5), np.zeros((2, 4)), 1.0)
+    made = _ridges("hidden_1", {("relu",): nothing}, looks)
+    assert made is not None
+    assert "100.0 % lie beyond the edges" in made.caption
 
 
 def test_runs_are_filtered(page: webdriver.Chrome) -> None:
@@ -407,6 +417,9 @@ def test_two_factors_and_what_was_tuned(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path)
     assert usual_factors(gather([sweep])) == ["act", "depth"]
     text = write([sweep], tmp_path / "r").read_text()
+    alike = where(gather([sweep]), ["act=relu", "lr=0.1"])
+    assert usual_factors(alike) == ["depth"]
+    assert lay_out(alike, ["depth"]).averaged == []
     assert "test/accuracy, % by act and depth" in text
     assert "lr: each group&#x27;s best in validation" in text
     groups = rows(tmp_path / "r" / "groups.csv")

@@ -86,7 +86,7 @@ def _add_comparisons(commands: Any) -> None:
         commands, "compare", _compare, "which activation is better, and how sure that is", _COMPARE
     )
     compare.add_argument("sweep", nargs="*", default=["last"], metavar="SWEEP", help=_SWEEP)
-    _add_comparing(compare, "act")
+    _add_comparing(compare)
     compare.add_argument("--all", action="store_true", help="every pair, also if they are many")
     report = _command(commands, "report", _report, "write the report of sweeps", _REPORT)
     report.add_argument("sweep", nargs="*", default=["last"], metavar="SWEEP", help=_SWEEP)
@@ -116,13 +116,13 @@ def _add_wandb(commands: Any) -> None:
     sync.add_argument("--entity", help="by default your own")
 
 
-def _add_comparing(parser: argparse.ArgumentParser, by: str = "") -> None:
+def _add_comparing(parser: argparse.ArgumentParser) -> None:
     """What is compared, and how."""
     parser.add_argument(
         "--metric", help="such as test/accuracy (the default), val/loss, dead_frac/all"
     )
     parser.add_argument(
-        "--by", default=by, metavar="FACTOR", help="act, depth, init, lr, a config path, or two"
+        "--by", default="", metavar="FACTOR", help="act, depth, init, lr, a config path, or two"
     )
     parser.add_argument(
         "--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs"
@@ -174,10 +174,11 @@ _GC = """Removes half-written files and links of processes that were killed, emp
 checkpoints of complete runs but for the newest, and W&B folders that wandb sync has uploaded. Runs
 that are being trained are left alone."""
 _COMPARE = """Means with 95 % intervals, every pair compared seed by seed and corrected for their
-number, and the answer in words. What was tuned (optim.*) is chosen in validation."""
+number, and the answer in words. What was tuned (optim.*) is chosen in validation. Without --by the
+groups are the activations and, if one other thing was swept, its values."""
 _REPORT = """Writes a page index.html that needs no network, and every figure and table as PNG and
 CSV, to the sweep's folder report/; for several sweeps to DIR/report, or where --to says. Without
---by the groups are the activations and, if one other thing was swept, its values."""
+--by the groups are those of actsweep compare."""
 _WATCH = """Writes the same page whenever a run has got ahead, and serves it on this machine."""
 _DASHBOARD = """Three saved views, by act, depth and init: accuracy, loss, gradients by layer, dead
 and saturated units, quantiles, health; means over seeds with their standard error."""
@@ -226,11 +227,12 @@ def _table(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from actsweep.manage import find_sweep
     from actsweep.report.compare import compare
-    from actsweep.report.entries import gather, where
+    from actsweep.report.entries import gather, usual_factors, where
     from actsweep.report.words import show
 
     entries = where(gather([find_sweep(options.outputs, s) for s in options.sweep]), options.where)
-    found = compare(entries, options.by.split(","), options.metric, options.margin)
+    by = options.by.split(",") if options.by else usual_factors(entries)
+    found = compare(entries, by, options.metric, options.margin)
     show(found, every=options.all)
 
 

@@ -384,9 +384,10 @@ def _ridge_panel(axes: Axes, one: Ridges, picked: np.ndarray, look: Mapping[str,
 
 def _zoom(panels: Sequence[Axes], ridges: Sequence[Ridges]) -> None:
     """Leave out bins at both ends that hold next to nothing anywhere."""
-    low, high = math.inf, -math.inf
+    edges: list[float] = []
     for one in ridges:
         used = np.flatnonzero((one.densities > 0.002).any(0))
-        low, high = min(low, one.edges[used[0]]), max(high, one.edges[used[-1] + 1])
-    for axes in panels:
-        axes.set_xlim(low, high)
+        edges += [*one.edges[used], *one.edges[used + 1]]
+    if edges:  # there are none where everything lies beyond them
+        for axes in panels:
+            axes.set_xlim(min(edges), max(edges))

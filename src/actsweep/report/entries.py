@@ -16,6 +16,8 @@ Flat = Mapping[str, Any]
 """A run's config, dotted path -> value."""
 Label = tuple[str, ...]
 """A group's values of the factors that are compared, as text."""
+MOST_SECOND = 8
+"""Values of a second factor that are compared without being asked for."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def lay_out(entries: Sequence[Entry], by: Sequence[str]) -> Design:
     titles = table.columns([one.config for one in entries])
     factors = _factors(by, titles, [*flat.values()])
     used = {path for paths in factors.values() for path in paths}
-    others = [path for path in titles if path not in used and path != "seed"]
+    several = {p for p in titles if len({str(one.get(p)) for one in flat.values()}) > 1}
+    others = [path for path in titles if path in several - used - {"seed"}]
     decided = _decided(entries, [*titles, *used])
     if "data.name" in (*others, *decided):
         names = ", ".join(sorted({str(one["data.name"]) for one in flat.values()}))
@@ -144,6 +147,20 @@ def lay_out(entries: Sequence[Entry], by: Sequence[str]) -> Design:
     }
     averaged = [path for path in others if path not in tuned]
     return Design(entries, flat, titles, factors, tuned, averaged, labels, decided)
+
+
+def usual_factors(entries: Sequence[Entry]) -> list[str]:
+    """What tells groups apart if nobody says: the activation, and what else was swept if it is one
+    thing with few values, but for what is tuned; data sets are never averaged over."""
+    design = lay_out(entries, ["act", "data"])
+    if len(design.values("data.name")) > 1:
+        return ["act", "data"]
+    several = any(path.startswith("act.") for path in design.titles if path != "act.name")
+    others, tuned = ([design.titles[p] for p in paths] for paths in (design.averaged, design.tuned))
+    if not (several or len(design.values("act.name")) > 1) and (others or tuned):
+        return [*others, *tuned][:1]
+    one_more = len(others) == 1 and len(design.values(design.averaged[0])) <= MOST_SECOND
+    return ["act", *(others if one_more else [])]
 
 
 def _decided(entries: Sequence[Entry], titles: Sequence[str]) -> list[str]:

@@ -12,15 +12,21 @@ from actsweep import figures, ledger, sweeps
 from actsweep.errors import UserError
 from actsweep.report.charts import Chart, charts, sensitivity
 from actsweep.report.compare import Comparison, compare
-from actsweep.report.entries import Design, Entry, Label, gather, lay_out, where
+from actsweep.report.entries import (
+    Design,
+    Entry,
+    Label,
+    gather,
+    lay_out,
+    usual_factors,
+    where,
+)
 from actsweep.report.page import Again, page
 from actsweep.report.series import series
 
 PAGE = "index.html"
 MOST_GROUPS = 24
 """Groups that are drawn: of more, the best."""
-MOST_SECOND = 8
-"""Values of a second factor that are compared without being asked for."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +75,6 @@ def write(
         _write_csv(to / f"{name}.csv", rows)
     ledger.write_atomic(to / PAGE, _page(folders, to, made))
     return to / PAGE
-
-
-def usual_factors(entries: Sequence[Entry]) -> list[str]:
-    """What tells groups apart if nobody says: the activation, and what else was swept if it is one
-    thing with few values, but for what is tuned; data sets are never averaged over."""
-    design = lay_out(entries, ["act", "data"])
-    if len(design.values("data.name")) > 1:
-        return ["act", "data"]
-    several = any(path.startswith("act.") for path in design.titles if path != "act.name")
-    others, tuned = ([design.titles[p] for p in paths] for paths in (design.averaged, design.tuned))
-    if not (several or len(design.values("act.name")) > 1) and (others or tuned):
-        return [*others, *tuned][:1]
-    one_more = len(others) == 1 and len(design.values(design.averaged[0])) <= MOST_SECOND
-    return ["act", *(others if one_more else [])]
 
 
 def _make(entries: Sequence[Entry], wanted: Wanted) -> Report:
