@@ -11,6 +11,8 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,13 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from test_compare import entry
 
-from actsweep import load_run
+from actsweep import load_run, seen
 from actsweep.__main__ import main
-from actsweep.report.charts import _ridges
-from actsweep.report.compare import compare
+from actsweep.errors import UserError
 from actsweep.report.entries import gather, lay_out, usual_factors, where
-from actsweep.report.page import _groups
-from actsweep.report.series import QUANTITIES, Ridges
+from actsweep.report.page import Cell, _table
+from actsweep.report.series import QUANTITIES
 from actsweep.report.watch import Watched, server
 from actsweep.report.write import Wanted, write
 
@@ -160,21 +160,29 @@ def test_runs_are_sorted_by_a_click(page: webdriver.Chrome) -> None:
     assert len(page.find_elements(By.CSS_SELECTOR, "#runs th[aria-sort]")) == 1
 
 
-def test_unknown_numbers_have_no_place_in_the_order() -> None:
-    """A group of one seed has no interval: sorted, it comes last both ways."""
-    runs = [entry(0.8 + seed / 100, act="relu", seed=seed) for seed in range(3)]
-    html = _groups(compare([*runs, entry(0.7, act="elu", seed=0)]))
-    unknown = re.findall(r'<td class="number"([^>]*)>–</td>', html)
-    assert unknown == [' data-value=""']
-
-
-def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
-    """Weights a million times too large: no bin holds anything."""
-    looks = {("relu",): {"color": "black", "label": "relu"}}
-    nothing = Ridges("id", np.arange(2.0), np.linspace(-1, 1, 5), np.zeros((2, 4)), 1.0)
-    made = _ridges("hidden_1", {("relu",): nothing}, looks)
-    assert made is not None
-    assert "100.0 % lie beyond the edges" in made.caption
+@pytest.mark.parametrize(
+    ("values", "numeric"),
+    [
+        (["1e-05", "0.01", "0.05", "0.1", "0.3", "2"], False),
+        (["-3.5", "-1", "0", "10", "relu", "tanh"], False),
+        (["-0.5", "0.2", "1.5", "–", "nan"], True),
+    ],
+)
+def test_numbers_are_sorted_as_numbers(
+    browser: webdriver.Chrome, tmp_path: Path, values: list[str], numeric: bool
+) -> None:
+    """Also in the columns of what was swept; what is no number comes last both ways."""
+    cells = [[Cell(text, None if text == "–" else text)] for text in values[::2] + values[1::2]]
+    html = _table(["x"], cells, first_number=0 if numeric else 1, caption="x")
+    script = files("actsweep.report").joinpath("page.js").read_text()
+    (tmp_path / "x.html").write_text(f"<meta charset=utf-8>{html}<script>{script}</script>")
+    browser.get((tmp_path / "x.html").as_uri())
+    head = browser.find_element(By.CSS_SELECTOR, "th button")
+    head.click()
+    known = [v for v in values if v not in ("–", "nan")]
+    assert texts(browser, "tbody td")[: len(known)] == known
+    head.click()
+    assert texts(browser, "tbody td")[: len(known)] == known[::-1]
 
 
 def test_runs_are_filtered(page: webdriver.Chrome) -> None:
@@ -378,7 +386,7 @@ def test_no_report_if_nobody_wants_one(tmp_path: Path) -> None:
     assert "report:" not in alone.stdout
 
 
-def test_watch_serves_what_is_new(copied: Path) -> None:
+def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweep_of(copied)
     sweep = sweep.rename(sweep.with_name("ü # 1"))
     watched = Watched(sweep, Wanted())
@@ -400,6 +408,10 @@ def test_watch_serves_what_is_new(copied: Path) -> None:
         assert link
         assert (sweep / "report" / link[1]).resolve().is_dir()
         assert main(["watch", "--outputs", str(copied), "--port", at.rpartition(":")[2]]) == 2
+        killed = replace(seen.look(sweep), runs=[])
+        monkeypatch.setattr(seen, "look", lambda _: killed)  # which changes no file
+        with pytest.raises(UserError, match="no runs"):
+            watched.renew()
         served.shutdown()
 
 

@@ -206,6 +206,9 @@ def test_worst_layers() -> None:
     found = {"worst_layer/grad_norm": "hidden_2", "worst_layer/saturated_frac": "hidden_3"}
     assert worst_layers(latest) == found
     assert worst_layers({}) == {}
+    assert worst_layers({"grad_norm/my/a": 1.0, "grad_norm/my/b": 2.0}) == {
+        "worst_layer/grad_norm": "my/a"
+    }
 
 
 def test_sync_to_a_server_that_falls_silent(
@@ -222,6 +225,16 @@ def test_sync_to_a_server_that_falls_silent(
     assert main(["sync", "--outputs", str(trained)]) == 1
     assert f"{server.url} had not taken it after 5 s" in capfd.readouterr().out
     assert not list(trained.glob("runs/*/wandb/offline-run-*/*.synced"))
+
+
+def test_what_was_said_before_it_fell_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: Any, **__: Any) -> None:
+        raise subprocess.TimeoutExpired("wandb", 5, b"ERROR [x/run] refused\nmore")
+
+    monkeypatch.setattr(subprocess, "run", late)
+    said, why = syncing._wandb_sync([])
+    assert said == ["ERROR [x/run] refused", "more"]
+    assert "had not taken it" in why
 
 
 def twin(file: Path) -> list[str]:

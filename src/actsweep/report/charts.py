@@ -338,7 +338,7 @@ def _ridges(
 ) -> Chart | None:
     if not ridges:
         return None
-    figure, panels = figures.panels(len(ridges), 3, width=2.9, height=2.2)
+    figure, panels = figures.panels(len(ridges), 3, width=2.9, height=2.2, share=False)
     rows: list[dict[str, Any]] = []
     for (label, one), axes in zip(ridges.items(), panels, strict=True):
         picked = np.unique(np.linspace(0, len(one.epochs) - 1, RIDGES).round().astype(int))

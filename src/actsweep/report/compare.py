@@ -10,7 +10,14 @@ from actsweep.errors import UserError
 from actsweep.factors import Optimum
 from actsweep.report.entries import Design, Entry, Label, lay_out
 from actsweep.report.tune import tune
-from actsweep.report.values import Measure, measure_of, usual, values_of, with_diverged
+from actsweep.report.values import (
+    SUMMARISED,
+    Measure,
+    measure_of,
+    usual,
+    values_of,
+    with_diverged,
+)
 from actsweep.stats import EQUIVALENT, UNDECIDED, Cell, Pair, Summary
 from actsweep.table import KNOWN
 
@@ -114,8 +121,8 @@ def _comparable(
     all of it, so that no group's mean is one over easier runs."""
     if not design.averaged or len(cells) < 2:
         return dict(cells), []
-    have = [{cell[1:] for cell in own} for own in cells.values()]
-    common, everything = set.intersection(*have), set.union(*have)
+    have = [dict.fromkeys(cell[1:] for cell in own) for own in cells.values()]
+    common, everything = set.intersection(*map(set, have)), set.union(*map(set, have))
     titles = ", ".join(design.titles[path] for path in design.averaged)
     if not common:
         return dict(cells), [f"groups share no value of {titles}: it may make the difference"]
@@ -124,9 +131,15 @@ def _comparable(
         full = {seed for seed, *_ in own if all((seed, *rest) in own for rest in common)}
         if full:
             kept[label] = {c: v for c, v in own.items() if c[0] in full and c[1:] in common}
-    notes = []
+    if not kept:
+        return dict(cells), [f"no seed has all of {titles}: it may make the difference"]
+    notes = [
+        f"{' '.join(label)}: no run counts, as no seed has all of {titles}"
+        for label in cells
+        if label not in kept
+    ]
     if common != everything:
-        shown = ", ".join(" ".join(map(str, rest)) for rest in common)
+        shown = ", ".join(" ".join(map(str, rest)) for rest in have[0] if rest in common)
         notes.append(f"compared at {titles} {shown} alone, which every group has")
     if any(len(kept.get(label, {})) < len(own) for label, own in cells.items()):
         notes.append(f"a seed counts where its group has all of {titles}")
@@ -158,7 +171,9 @@ def _remarks(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, fl
             f"{design.titles[path]} ({', '.join(design.values(path))})" for path in design.averaged
         ]
         notes.append(f"each seed's value is its mean over {', '.join(parts)}")
-    if metric.startswith("val/"):
+    if metric not in SUMMARISED:
+        notes.append(f"{metric}: each run's last logged value")
+    if metric == "val/accuracy":
         notes.append("validation has chosen epochs and parameters: test/… is what it can't flatter")
     for path in design.decided:
         told = ", ".join(

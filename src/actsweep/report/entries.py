@@ -186,6 +186,7 @@ def _factors(
         if path == "seed":
             raise UserError("--by seed: seeds are what is averaged over; type --by act")
         own = [p for p in swept if p.startswith(f"{name}.") and p != path]
+        own = [] if path.startswith("optim.") else own  # these are tuned
         found[table.KNOWN.get(path, path)] = [path, *own]
     if len(found) > 2:
         raise UserError(f"--by {','.join(by)}: must be one or two factors")

@@ -8,14 +8,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
       for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
-      const numeric = head.classList.contains("number");
-      const compare = (a, b) => {
-        const [x, y] = [value(a), value(b)];
-        if (!numeric) return x.localeCompare(y, undefined, { numeric: true });
-        if (x === "" || y === "") return (x === "") - (y === "") || 0;
-        return Number(x) - Number(y);
+      const number = (row) => (value(row).trim() === "" ? NaN : Number(value(row)));
+      const compare = (a, b) => {  // numbers before words, also where a column has both
+        const [x, y] = [number(a), number(b)];
+        if (Number.isNaN(x) && Number.isNaN(y))
+          return value(a).localeCompare(value(b), undefined, { numeric: true });
+        return Number.isNaN(x) - Number.isNaN(y) || x - y;
       };
-      const blank = (row) => numeric && value(row) === "";
+      const blank = (row) => head.classList.contains("number") && Number.isNaN(number(row));
       const rows = [...body.rows];
       const known = rows.filter((row) => !blank(row)).sort(compare);
       if (down) known.reverse();

@@ -140,7 +140,7 @@ def _groups(found: Comparison) -> str:
                 *(_text(found.chosen.get(label, {}).get(key)) for key in tuned),
                 Cell(str(one.n), one.n),
                 Cell(interval_text(measure, one.mean, one.low, one.high), one.mean),
-                Cell("–", "") if one.bca_low is None else Cell(ends, one.bca_low),
+                Cell("–" if one.bca_low is None else ends, one.bca_low),
                 number(one.median),
                 number(one.iqm),
             ]

@@ -106,8 +106,9 @@ def _wandb_sync(words: Sequence[str]) -> tuple[list[str], str]:
                 timeout=PATIENCE,
                 check=False,
             )
-        except subprocess.TimeoutExpired:
-            return [], f"{server_url()} had not taken it after {PATIENCE} s"
+        except subprocess.TimeoutExpired as error:
+            known = (error.stdout or b"").decode(errors="replace")
+            return known.strip().splitlines(), f"{server_url()} had not taken it after {PATIENCE} s"
     said = ended.stdout.strip().splitlines()
     return said, said[-1] if said else f"wandb sync ended with {ended.returncode}"
 

@@ -151,7 +151,8 @@ def with_diverged(
     who = f"{table.who(counted)} diverged"
     if measure.metric.rpartition("/")[2] not in ("accuracy", "loss"):
         return dict(values), set(), [*notes, f"not counted: {who}"]
-    known = [v for v in values.values() if v is not None]
+    own = [v for run_id, v in values.items() if v is not None and run_id in kept]
+    known = own or [v for v in values.values() if v is not None]
     floor = 0.0 if measure.scale == 100 else 2 * max(known) - min(known)
     if measure.scale != 100 and floor == max(known):
         floor += abs(floor)

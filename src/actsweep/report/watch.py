@@ -2,7 +2,9 @@
 
 import errno
 import functools
+import math
 import os
+import shlex
 import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from actsweep import sweeps
+from actsweep import seen, sweeps
 from actsweep.errors import UserError
 from actsweep.report.write import PAGE, Wanted, write
 
@@ -28,8 +30,12 @@ def watch(folder: Path, wanted: Wanted, port: int = 8765, seconds: float = 20.0)
         seconds: between two looks at the sweep.
 
     Raises:
-        UserError: the port is taken, or the sweep can't be read.
+        UserError: the port is taken or none, the time is none, or the sweep can't be read.
     """
+    if not 1 <= seconds < math.inf:
+        raise UserError(f"--every {seconds:g}: must be at least 1; type for example --every 20")
+    if not 0 <= port < 65536:
+        raise UserError(f"--port {port}: must be 0 to 65535; type for example --port 8765")
     watched = Watched(folder, wanted)
     watched.renew()
     with server(watched, port, seconds) as served:
@@ -46,10 +52,15 @@ class Watched:
     """A sweep's report on disk, and whether there is something new to tell."""
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:
-        self.outputs = sweeps.outputs_of(folder, sweeps.frozen(folder)).absolute()
-        self.page = folder.absolute() / "report" / PAGE
+        self.outputs = sweeps.outputs_of(folder, sweeps.frozen(folder)).resolve()
+        self.page = folder.resolve() / "report" / PAGE
         self._folder, self._wanted = folder, wanted
         self._known: object = None
+        if self.outputs not in self.page.parents:
+            raise UserError(
+                f"{folder}: isn't in {self.outputs}, whose runs the page links to; type "
+                f"actsweep report {shlex.quote(str(folder))}"
+            )
 
     def renew(self) -> bool:
         """Write the report if any run has got ahead; whether it did."""
@@ -60,12 +71,13 @@ class Watched:
         self._known = now
         return True
 
-    def _state(self) -> list[tuple[str, int]]:
+    def _state(self) -> list[tuple[str, str, list[int]]]:
+        """How far each run is; a process that was killed has changed no file."""
         found = []
-        for run_id in sweeps.frozen(self._folder)["members"]:
-            for name in WATCHED:
-                path = self.outputs / "runs" / run_id / name
-                found.append((str(path), path.stat().st_mtime_ns if path.exists() else 0))
+        for one in seen.look(self._folder).runs:
+            paths = [self.outputs / "runs" / one.run.run_id / name for name in WATCHED]
+            times = [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
+            found.append((one.run.run_id, one.state, times))
         return found
 
 
@@ -81,7 +93,7 @@ def server(watched: Watched, port: int, seconds: float) -> ThreadingHTTPServer:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        raise UserError(f"--port {port}: is taken; type for example --port {port + 1}") from error
+        raise UserError(f"--port {port}: is taken; type for example --port 0") from error
 
 
 def _keep_new(watched: Watched, stop: threading.Event, seconds: float) -> None:

@@ -146,7 +146,8 @@ def show(
     console.print(group_table)
     shown = found.pairs
     if len(shown) > FEW and not every:
-        best = {next(k for k in found.groups if k[1:] == label[1:]) for label in found.groups}
+        rests = {label[1:] for label in found.groups}
+        best = {_best(found, [k for k in found.groups if k[1:] == rest]) for rest in rests}
         shown = {pair: one for pair, one in shown.items() if best & {*pair}}
     if shown:
         console.print()

@@ -108,6 +108,8 @@ def _make(entries: Sequence[Entry], wanted: Wanted) -> Report:
 def _sensitivities(found: Comparison, entries: Sequence[Entry], wanted: Wanted) -> list[Chart]:
     """A curve along the number that was compared, and along each one that was tuned."""
     made = [sensitivity(found)]
+    if any("data.name" in found.design.factors[title] for title in found.by[1:]):
+        return [one for one in made if one]  # a curve would average over data sets
     for path in found.design.tuned:
         along = [path, found.by[0]]
         made.append(sensitivity(compare(entries, along, found.measure.metric, wanted.margin)))
@@ -149,7 +151,7 @@ def _tables(design: Design, found: Comparison | str) -> dict[str, list[dict[str,
             "state": one.state,
             **{title: design.flat[one.run.run_id].get(p) for p, title in design.titles.items()},
             "seed": one.config["seed"],
-            **one.summary,
+            **{key: value for key, value in one.summary.items() if key not in ("state", "seed")},
             "cause": one.cause,
         }
         for one in design.entries

@@ -138,7 +138,7 @@ def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:
     for quantity, worse in WORSE.items():
         of = {
             layer: value
-            for layer in (n.split("/")[1] for n in latest if n.startswith(f"{quantity}/"))
+            for layer in (n.partition("/")[2] for n in latest if n.startswith(f"{quantity}/"))
             if layer not in ("all", "head")
             and math.isfinite(value := latest[f"{quantity}/{layer}"])
         }

@@ -1,0 +1,118 @@
+"""What is rare in a report: layouts with holes, numbers beyond bounds, folders elsewhere."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_compare import NOISE, entry, grid, printed
+
+from actsweep.__main__ import main
+from actsweep.report.charts import _ridges
+from actsweep.report.compare import compare
+from actsweep.report.entries import Entry
+from actsweep.report.series import Ridges
+from actsweep.report.write import Wanted, _make
+
+
+def beyond(*epochs: float) -> Ridges:
+    return Ridges("id", np.array(epochs), np.linspace(-1, 1, 5), np.zeros((len(epochs), 4)), 1.0)
+
+
+def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
+    """Weights a million times too large: no bin holds anything."""
+    looks = {("relu",): {"color": "black", "label": "relu"}}
+    made = _ridges("hidden_1", {("relu",): beyond(0, 1)}, looks)
+    assert made is not None
+    assert "100.0 % lie beyond the edges" in made.caption
+
+
+def test_each_panel_of_a_layer_names_its_own_epochs() -> None:
+    ends = {("relu",): 12.0, ("tanh",): 30.0, ("elu",): 2.0}
+    looks = {label: {"color": "black", "label": label[0]} for label in ends}
+    made = _ridges("hidden_1", {k: beyond(0, last / 2, last) for k, last in ends.items()}, looks)
+    assert made is not None
+    shown = [[tick.get_text() for tick in axes.get_yticklabels()] for axes in made.figure.axes]
+    assert shown == [["epoch 0", f"epoch {last:g}"] for last in ends.values()]
+
+
+def test_several_data_sets_and_rates() -> None:
+    """No curve along the rate averages over the data sets; the rest of the report is there."""
+
+    def run(act: str, data: str, lr: float, seed: int) -> Entry:
+        score = 0.9 - lr / 10 - 0.1 * (data == "kmnist") + NOISE[0, seed]
+        return entry(score, act=act, data={"name": data}, optim={"lr": lr}, seed=seed)
+
+    entries = [
+        run(act, data, lr, seed)
+        for act in ("relu", "tanh")
+        for data in ("mnist", "kmnist")
+        for lr in (0.01, 0.1, 0.3)
+        for seed in range(3)
+    ]
+    for by in ((), ("act", "data"), ("data", "act")):
+        made = _make(entries, Wanted(by))
+        assert not isinstance(made.found, str)
+        assert set(made.found.by) == {"act", "data"}
+    assert [one.name for one in _make(entries, Wanted(("act", "data"))).charts] == ["scores"]
+
+
+def test_groups_without_a_full_seed_are_named() -> None:
+    def value(act: str, depth: int, seed: int) -> float:
+        return 0.9 - 0.01 * depth + NOISE[0, seed]
+
+    every = grid(value, act=("relu", "tanh"), depth=(2, 4), seed=range(4))
+    key = lambda e: (e.config["act"]["name"], e.config["depth"]["layers"], e.config["seed"])  # noqa: E731
+    split = lambda e: (key(e)[1] == 2) == (key(e)[2] < 2)  # noqa: E731  # a seed has one depth
+    found = compare([e for e in every if key(e)[0] == "tanh" or split(e)])
+    assert "relu: no run counts, as no seed has all of depth" in found.notes
+    found = compare([e for e in every if split(e)])
+    assert set(found.groups) == {("relu",), ("tanh",)}
+    assert "no seed has all of depth: it may make the difference" in found.notes
+
+
+def test_a_rate_that_was_not_chosen_doesn_t_widen_what_diverged() -> None:
+    runs = [entry(0.9 + NOISE[0, s], optim={"lr": 0.1}, seed=s) for s in range(3)]
+    far = [entry(0.1, optim={"lr": 9.0}, seed=s) for s in range(3)]
+    for one in far:
+        one.summary["test_loss"] = 400.0  # type: ignore[index]
+    gone = entry(None, "diverged", optim={"lr": 0.1}, seed=3)
+    found = compare([*runs, *far, gone], ["act"], "test/loss")
+    assert max(found.cells["relu",].values()) < 1
+
+
+def test_the_pairs_that_are_shown_are_the_best_group_s() -> None:
+    rates = tuple(10.0**k for k in range(-6, 2))
+
+    def value(lr: float, seed: int) -> float:
+        return 0.9 - 0.05 * abs(np.log10(lr) + 1) + NOISE[0, seed]
+
+    text = printed(compare(grid(value, lr=rates, seed=range(3)), ["lr"]))
+    rows = re.findall(r"^(\S+) +(\S+) +[+-]\d", text, re.MULTILINE)
+    assert len(rows) == 7
+    assert all("0.1" in pair for pair in rows)
+
+
+def test_an_optimiser_s_rate_is_tuned() -> None:
+    def run(name: str, lr: float, seed: int) -> Entry:
+        return entry(0.9 - lr + NOISE[0, seed], optim={"name": name, "lr": lr}, seed=seed)
+
+    runs = [run(n, lr, s) for n in ("sgd", "adam") for lr in (0.01, 0.1) for s in range(2)]
+    found = compare(runs, ["optim"])
+    assert set(found.groups) == {("sgd",), ("adam",)}
+    assert found.chosen["sgd",] == {"lr": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("--every", "0"), ("--every", "-5"), ("--every", "inf"), ("--port", "70000")],
+)
+def test_numbers_that_watch_can_t_take(
+    word: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sweeps" / "s").mkdir(parents=True)
+    (tmp_path / "sweeps" / "s" / "plan.json").write_text("{}")
+    assert main(["watch", "s", "--outputs", str(tmp_path), word, value]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {word} {value}: must be ")
+    assert "type for example" in said
