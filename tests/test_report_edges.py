@@ -11,7 +11,7 @@ from actsweep.__main__ import main
 from actsweep.report.charts import _ridges
 from actsweep.report.compare import compare
 from actsweep.report.entries import Entry
-from actsweep.report.series import Ridges
+from actsweep.report.series import Log, Ridges, _curve
 from actsweep.report.write import Wanted, _make
 
 
@@ -34,6 +34,17 @@ def test_each_panel_of_a_layer_names_its_own_epochs() -> None:
     assert made is not None
     shown = [[tick.get_text() for tick in axes.get_yticklabels()] for axes in made.figure.axes]
     assert shown == [["epoch 0", f"epoch {last:g}"] for last in ends.values()]
+
+
+def test_a_run_in_training_ends_its_group_s_curve() -> None:
+    """Its last value says nothing of later epochs; that of a run that has ended stands."""
+    long = {"epoch": np.arange(5.0), "val/loss": np.array([4.0, 3, 2, 1, 0])}
+    short = {"epoch": np.arange(3.0), "val/loss": np.array([8.0, 6, 4])}
+    for ended, mean in ((True, [6, 4.5, 3, 2.5, 2]), (False, [6, 4.5, 3])):
+        curve = _curve([Log(long, True), Log(short, ended)], "val/loss")
+        assert curve is not None
+        assert curve.mean.tolist() == mean
+        assert curve.epochs.tolist() == list(range(len(mean)))
 
 
 def test_several_data_sets_and_rates() -> None:

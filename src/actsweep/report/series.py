@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from actsweep import ledger
 from actsweep.errors import UserError
 from actsweep.report.entries import Entry, Label
 from actsweep.stats import mean_interval
@@ -19,9 +20,17 @@ Table = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Log:
+    """What a run has logged, and whether it has ended."""
+
+    table: Table
+    ended: bool
+
+
+@dataclass(frozen=True)
 class Curve:
     """A metric's mean over a group's runs, with Student's 95 % interval (NaN for a single run). A
-    run that has ended keeps its last value."""
+    run that has ended keeps its last value; one that hasn't ends the curve."""
 
     epochs: np.ndarray
     mean: np.ndarray
@@ -76,12 +85,12 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
     if most < max(map(len, groups.values()), default=0):
         found.notes.append(f"curves and layers are of the first {most} runs of each group")
     for label, entries in groups.items():
-        tables: dict[str, Table] = {}
+        tables: dict[str, Log] = {}
         for one in entries[:most]:
             try:
                 table = read_metrics(one.run.metrics)
                 if len(table.get("epoch", ())):
-                    tables[one.run.run_id] = table
+                    tables[one.run.run_id] = Log(table, one.state in ledger.ENDED)
                 elif one.state == "complete":
                     found.notes.append(f"left out: {one.run.metrics}: it is empty")
             except UserError as error:
@@ -91,7 +100,7 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
                     found.notes.append(f"left out: {one.run.metrics}: {error.strerror or error}")
         own = list(tables.values())
         for metric in CURVES:
-            if curve := _curve([t for t in own if metric in t], metric):
+            if curve := _curve(own, metric):
                 found.curves.setdefault(metric, {})[label] = curve
         for quantity in QUANTITIES:
             if layers := _layers(own, quantity):
@@ -107,13 +116,16 @@ def _column(table: Table, metric: str) -> tuple[np.ndarray, np.ndarray]:
     return np.round(table["epoch"][known], 6), values[known]
 
 
-def _curve(tables: Sequence[Table], metric: str) -> Curve | None:
-    columns = [column for table in tables if len((column := _column(table, metric))[0])]
+def _curve(logs: Sequence[Log], metric: str) -> Curve | None:
+    columns = [(_column(log.table, metric), log.ended) for log in logs if metric in log.table]
+    columns = [(column, ended) for column, ended in columns if len(column[0])]
     if not columns:
         return None
-    epochs = np.unique(np.concatenate([known for known, _ in columns]))
-    rows = np.stack([_held(epochs, *column) for column in columns])
+    epochs = np.unique(np.concatenate([known for (known, _), _ in columns]))
+    rows = np.stack([_held(epochs, *column, ended=ended) for column, ended in columns])
     known = ~np.isnan(rows).any(0)
+    if not known.any():
+        return None
     epochs, rows = epochs[known], rows[:, known]
     intervals = [mean_interval(rows[:, place].tolist()) for place in range(len(epochs))]
     mean = np.array([one for one, _ in intervals])
@@ -121,25 +133,27 @@ def _curve(tables: Sequence[Table], metric: str) -> Curve | None:
     return Curve(epochs, mean, mean - half, mean + half, len(rows))
 
 
-def _held(epochs: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values at other epochs: the last one before; NaN before the first."""
+def _held(
+    epochs: np.ndarray, known: np.ndarray, values: np.ndarray, *, ended: bool = True
+) -> np.ndarray:
+    """Values at other epochs: the last one before; NaN before the first, and after the last of
+    what hasn't ended."""
     places = np.searchsorted(known, epochs, side="right") - 1
-    return np.where(places < 0, np.nan, values[np.maximum(places, 0)])
+    unknown = (places < 0) | ((epochs > known[-1]) & (not ended))
+    return np.where(unknown, np.nan, values[np.maximum(places, 0)])
 
 
-def _layers(tables: Sequence[Table], quantity: str) -> Layers | None:
+def _layers(logs: Sequence[Log], quantity: str) -> Layers | None:
     names = list(
         dict.fromkeys(
             name.partition("/")[2]
-            for table in tables
-            for name in table
+            for log in logs
+            for name in log.table
             if name.startswith(f"{quantity}/") and not name.endswith("/all")
         )
     )
     names.sort(key=layer_place)
-    curves = [
-        _curve([t for t in tables if f"{quantity}/{n}" in t], f"{quantity}/{n}") for n in names
-    ]
+    curves = [_curve(logs, f"{quantity}/{name}") for name in names]
     drawn = {name: curve for name, curve in zip(names, curves, strict=True) if curve}
     if not drawn:
         return None
