@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -404,6 +405,11 @@ def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch)
         assert watched.renew()
         assert "8 complete" in fetch(f"{at}/")
         assert fetch(f"{at}/runs/{run.name}/summary.json") == (run / "summary.json").read_text()
+        assert fetch(f"{at}/?again") == fetch(f"{at}/")
+        for path in ("/", "/runs/"):
+            asked = urllib.request.Request(f"{at}{path}", headers={"Host": "elsewhere.example:80"})
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(asked, timeout=10)
         link = re.search(r'href="([^"]+runs/[^"]+)/"', first)
         assert link
         assert (sweep / "report" / link[1]).resolve().is_dir()

@@ -17,6 +17,7 @@ from actsweep.errors import UserError
 from actsweep.report.write import PAGE, Wanted, write
 
 HOST = "127.0.0.1"
+NAMES = (HOST, "localhost")
 WATCHED = ("status.json", "metrics.jsonl")
 
 
@@ -112,14 +113,26 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         page = self._watched.page
-        if self.path == "/":
+        if not self._for_us():
+            self.send_error(403)
+        elif self.path.partition("?")[0] == "/":
             self.send_response(302)
             self.send_header("Location", f"/{quote(os.path.relpath(page, self._watched.outputs))}")
             self.end_headers()
-        elif Path(self.translate_path(self.path)) == page:
+        elif Path(self.translate_path(self.path)) == page and page.is_file():
             self._send_page(page.read_bytes())
         else:
             super().do_GET()
+
+    def do_HEAD(self) -> None:
+        if self._for_us():
+            super().do_HEAD()
+        else:
+            self.send_error(403)
+
+    def _for_us(self) -> bool:
+        """Whether a browser asks for this machine, not for a site whose name leads here."""
+        return self.headers.get("Host", "").rpartition(":")[0] in NAMES
 
     def _send_page(self, content: bytes) -> None:
         again = f'<head>\n<meta http-equiv="refresh" content="{self._seconds:g}">'.encode()
