@@ -92,6 +92,25 @@ def test_a_rate_that_was_not_chosen_doesn_t_widen_what_diverged() -> None:
     assert max(found.cells["relu",].values()) < 1
 
 
+def test_a_huge_loss_changes_no_other_pair() -> None:
+    """A rate at which losses explode says nothing of how finely the others are known."""
+
+    def run(act: str, loss: float, seed: int) -> Entry:
+        one = entry(0.5, act=act, seed=seed)
+        one.summary["test_loss"] = loss  # type: ignore[index]
+        return one
+
+    two = [run("relu", 1 + s / 10, s) for s in range(3)]
+    two += [run("tanh", 2 + s / 9 + s**2 / 99, s) for s in range(3)]
+    alone = compare(two, metric="test/loss", margin=0.05)
+    beside = compare(
+        [*two, *(run("elu", 1e24 * (1 + s), s) for s in range(3))], ["act"], "test/loss", 0.05
+    )
+    pair = ("relu",), ("tanh",)
+    assert beside.pairs[pair].low == pytest.approx(alone.pairs[pair].low)
+    assert beside.pairs[pair].p == pytest.approx(alone.pairs[pair].p)
+
+
 def test_the_pairs_that_are_shown_are_the_best_group_s() -> None:
     rates = tuple(10.0**k for k in range(-6, 2))
 

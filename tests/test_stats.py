@@ -288,6 +288,7 @@ def test_values_on_a_coarse_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     two = {"a": by_seed([0.9, 0.9]), "b": by_seed([0.89, 0.89])}
     assert compare(two, 0.005)["a", "b"].verdict == UNDECIDED
     assert stats.resolution(np.float32([0.9, 0.9, 0.8999999, 0.89])) == pytest.approx(0.01, 1e-4)
+    assert stats.resolution([1.0, 1.1, 2.0, 1e6, 3e6]) == pytest.approx(0.1)
     assert stats.resolution([1.0, 1.0]) == stats.resolution([]) == 0.0
 
 

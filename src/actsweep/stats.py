@@ -182,7 +182,7 @@ def resolution(values: Sequence[float]) -> float:
     examples lie on a grid of 1/300. 0 if all are alike."""
     ordered = np.sort(np.asarray(values, float))
     gaps = np.diff(ordered)
-    gaps = gaps[gaps > 1e-6 * np.max(np.abs(ordered), initial=0.0)]
+    gaps = gaps[gaps > 1e-6 * np.maximum(np.abs(ordered[1:]), np.abs(ordered[:-1]))]
     return float(np.min(gaps, initial=math.inf)) if len(gaps) else 0.0
 
 
