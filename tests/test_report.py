@@ -26,7 +26,6 @@ from selenium.webdriver.common.keys import Keys
 
 from actsweep import load_run, seen
 from actsweep.__main__ import main
-from actsweep.errors import UserError
 from actsweep.report.entries import gather, lay_out, usual_factors, where
 from actsweep.report.page import Cell, _table
 from actsweep.report.series import QUANTITIES
@@ -414,10 +413,11 @@ def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch)
         assert link
         assert (sweep / "report" / link[1]).resolve().is_dir()
         assert main(["watch", "--outputs", str(copied), "--port", at.rpartition(":")[2]]) == 2
-        killed = replace(seen.look(sweep), runs=[])
-        monkeypatch.setattr(seen, "look", lambda _: killed)  # which changes no file
-        with pytest.raises(UserError, match="no runs"):
-            watched.renew()
+        before = seen.look(sweep)
+        gone = replace(before, runs=[replace(one, state="interrupted") for one in before.runs])
+        monkeypatch.setattr(seen, "look", lambda _: gone)  # a kill changes no file
+        assert watched.renew()
+        assert "9 runs: 9 interrupted" in fetch(f"{at}/")
         served.shutdown()
 
 
