@@ -10,6 +10,7 @@ from test_compare import NOISE, entry, grid, printed
 from actsweep.__main__ import main
 from actsweep.report.charts import _ridges
 from actsweep.report.compare import compare
+from actsweep.report.end import _at_end
 from actsweep.report.entries import Entry
 from actsweep.report.series import Log, Ridges, _curve
 from actsweep.report.write import Wanted, _make
@@ -131,6 +132,14 @@ def test_an_optimiser_s_rate_is_tuned() -> None:
     found = compare(runs, ["optim"])
     assert set(found.groups) == {("sgd",), ("adam",)}
     assert found.chosen["sgd",] == {"lr": 0.01}
+
+
+def test_a_sweep_without_an_answer_isn_t_told_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actsweep.report.write.gather", lambda _: [entry(None, "diverged")])
+    said = _at_end(tmp_path)
+    assert said == "report: none (nothing to compare: no run is complete (they are: diverged))"
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def _at_end(folder: Path) -> str:
 
     try:
         return f"report: {write([folder], folder / 'report')}"
-    except UserError as error:
-        why = str(error)
+    except UserError as error:  # typed again, it would say so again
+        return f"report: none ({error})"
     except KeyboardInterrupt:
         why = "interrupted"
     except Exception as error:
