@@ -5,16 +5,17 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from actsweep import app, config
+from actsweep.config import resolve
+from actsweep.launch import job
 
-config.register()
+resolve.register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> object:
     """Hydra's task."""
-    return app.run(cfg)
+    return job.run(cfg)
 
 
 if __name__ == "__main__":
-    sys.exit(app.guard(main))
+    sys.exit(job.guard(main))

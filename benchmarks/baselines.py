@@ -7,7 +7,7 @@ that trains ONE more epoch in a fresh order, blocks until that is done and retur
 loss in nats, so that a harness can time it warm and in rotation with the others (`rotate`).
 
 Whoever wants one JAX device a core must say so before the backend starts, as the product does:
-`actsweep.population.set_up_devices()`.
+`actsweep.runtime.devices.set_up_devices()`.
 """
 
 import itertools

@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from wandb_server import KEY, WandbServer
 
-from actsweep import run
-from actsweep.population import set_up_devices
-from actsweep.writers import wandb_support
+from actsweep.loggers import wandb_support
+from actsweep.runtime.devices import set_up_devices
+from actsweep.train import pack
 from benchmarks.baselines import cores, rotate
 from benchmarks.rig import composed, median
 from benchmarks.speed import machine, show, target
@@ -88,7 +88,7 @@ class Trainings:
         """Seconds of the processor, wandb-core's apart."""
         self.goodbye: dict[str, list[float]] = {}
         self._words = words
-        self._train, run.loop.train = run.loop.train, self._timed
+        self._train, pack.loop.train = pack.loop.train, self._timed
 
     def one(self, name: str, mode: str, later: Callable[[], None] | None = None) -> None:
         """One training; `later` happens in the middle of it."""
@@ -97,7 +97,7 @@ class Trainings:
             own = (f"logger={mode}", "logger.console=false", f"paths.outputs={folder}")
             first = composed(*self._words, *own)
             runs = [dataclasses.replace(first, seed=seed) for seed in range(max(2, cores()))]
-            results = run.run_pack(runs, run.Place("benchmark"))
+            results = pack.run_pack(runs, pack.Place("benchmark"))
         if any(result["state"] != "complete" for result in results):
             raise RuntimeError(f"{name}: not every run is complete")
         self.goodbye.setdefault(name, []).append(time.perf_counter() - self._ended)

@@ -17,7 +17,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from actsweep import config, ledger, members, sweeps
+from actsweep.config import identity, resolve
+from actsweep.runs import run_dir
+from actsweep.sweeps.plan import Plan, read_plan
 from benchmarks.baselines import cores
 
 ROOT = Path(__file__).parents[1]
@@ -39,13 +41,13 @@ def train(outputs: Path) -> Path:
 
 def multiply(sweep: Path, count: int) -> Path:
     """A sweep of as many runs, each a copy of a trained one under another seed."""
-    plan = sweeps.read_plan(sweep)
+    plan = read_plan(sweep)
     packs, overrides = [], {}
     for run in list(plan.runs.values()):
-        old, pack = ledger.folder_of(run), []
+        old, pack = run_dir.folder_of(run), []
         for seed in range(count // len(ACTS)):
-            one = config.from_dict({**config.to_dict(run), "seed": seed})
-            new = ledger.folder_of(one)
+            one = resolve.from_dict({**resolve.to_dict(run), "seed": seed})
+            new = run_dir.folder_of(one)
             if new.run_id != old.run_id and not new.path.exists():
                 shutil.copytree(old.path, new.path, ignore=shutil.ignore_patterns("checkpoints"))
                 summary = json.loads(new.summary.read_text())
@@ -53,11 +55,11 @@ def multiply(sweep: Path, count: int) -> Path:
                 summary["test_accuracy"] += 0.01 * ((seed * 7919) % 13 - 6) / 6
                 new.summary.write_text(json.dumps(summary))
             pack.append(one)
-            overrides[members.run_id(one)] = [f"seed={seed}"]
+            overrides[identity.run_id(one)] = [f"seed={seed}"]
         packs.append(pack)
     folder = sweep.with_name(f"{count} runs")
     folder.mkdir()
-    sweeps.Plan(folder, plan.command, packs, overrides).write()
+    Plan(folder, plan.command, packs, overrides).write()
     return folder
 
 

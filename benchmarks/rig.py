@@ -9,13 +9,19 @@ import jax
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from actsweep import callbacks, config, data, members, run
+from actsweep import callbacks, data
+from actsweep.config import identity, resolve, schema
 from actsweep.data import Dataset
-from actsweep.fit import GIB, Fitted, fit
-from actsweep.population import Population
-from actsweep.roster import Chunk, Roster, due_at, plan
-from actsweep.rowlog import Readings, RowLog
-from actsweep.writers import MetricsFile, WandbWriter, Writers
+from actsweep.loggers.base import Writers
+from actsweep.loggers.wandb_writer import WandbWriter
+from actsweep.runs.metrics_file import MetricsFile
+from actsweep.train.active_set import Roster
+from actsweep.train.memory import GIB, Fitted, fit
+from actsweep.train.metric_log import RowLog
+from actsweep.train.pack import Place, RunDir, _info, task_of
+from actsweep.train.population import Population
+from actsweep.train.schedule import Chunk, due_at, plan
+from actsweep.train.types import ChunkReadings
 
 __all__ = ["GIB", "Pack", "composed", "fashion", "fitted", "median"]
 
@@ -23,11 +29,11 @@ CONF = Path(__file__).parents[1] / "conf"
 ENDLESS = ("trainer.epochs=100000", "trainer.patience=null")
 
 
-def composed(*overrides: str) -> config.RunConfig:
+def composed(*overrides: str) -> schema.RunConfig:
     """The resolved config of a command line."""
-    config.register()
+    resolve.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return config.resolve(compose("config", overrides=list(overrides)))
+        return resolve.resolve(compose("config", overrides=list(overrides)))
 
 
 def fashion() -> Dataset:
@@ -53,14 +59,14 @@ class Pack:
         examples: Dataset | None = None,
     ) -> None:
         one = composed(*ENDLESS, *overrides)
-        runs = [members.member(dataclasses.replace(one, seed=seed)) for seed in range(size)]
-        self.pack = members.expand(runs)
+        runs = [identity.member(dataclasses.replace(one, seed=seed)) for seed in range(size)]
+        self.pack = identity.expand(runs)
         self.data = examples or data.load(one.data, lambda *said: None)
         self.looks = callbacks.build(one.callbacks)
         self.trainer, self.size = one.trainer, size
         self.steps = len(self.data.train_x) // one.trainer.batch_size
-        task = run.task_of(self.pack.static, self.data)
-        self.population = Population(self.pack.static, task, members.stack(self.pack), self.looks)
+        task = task_of(self.pack.static, self.data)
+        self.population = Population(self.pack.static, task, identity.stack(self.pack), self.looks)
         sets = self.population.place_sets(self.data, one.trainer, stream=False)
         short = dataclasses.replace(one.trainer, epochs=1)
         self.chunks = plan(short, len(self.data.train_x), self.looks)
@@ -78,9 +84,9 @@ class Pack:
         if logged:
             infos = []
             for member in self.pack.members:
-                folder = run.RunDir(Path(self._folder.name), member.run_id)
+                folder = RunDir(Path(self._folder.name), member.run_id)
                 folder.path.mkdir(parents=True)
-                infos.append(run._info(member, folder, run.Place("benchmark")))
+                infos.append(_info(member, folder, Place("benchmark")))
             writers.open(infos)
         return writers
 
@@ -111,7 +117,7 @@ class Pack:
                 pass
             parts = self.roster.look(now)
             if probe:
-                self.log.put(Readings(end, end / self.steps, parts, self.roster.rows))
+                self.log.put(ChunkReadings(end, end / self.steps, parts, self.roster.rows))
         self.epoch += 1
         jax.block_until_ready(self.roster.state)
         if probe:
@@ -137,12 +143,12 @@ class Pack:
 def fitted(size: int, *overrides: str) -> Fitted:
     """What `pack.size=auto` measures for so many members."""
     one = composed(*overrides)
-    runs = [members.member(dataclasses.replace(one, seed=seed)) for seed in range(size)]
-    pack = members.expand(runs)
+    runs = [identity.member(dataclasses.replace(one, seed=seed)) for seed in range(size)]
+    pack = identity.expand(runs)
     examples = data.load(one.data, lambda *said: None)
-    task = run.task_of(pack.static, examples)
+    task = task_of(pack.static, examples)
     looks = callbacks.build(one.callbacks)
-    return fit(pack.static, task, members.stack(pack), looks, examples, size)
+    return fit(pack.static, task, identity.stack(pack), looks, examples, size)
 
 
 def median(values: list[float]) -> float:

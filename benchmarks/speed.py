@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actsweep.population import set_up_devices
+from actsweep.runtime.devices import set_up_devices
 from benchmarks import baselines, kernels, shell
 from benchmarks.rig import GIB, Pack, fashion, fitted, median
 
@@ -81,7 +81,7 @@ def training(rounds: int) -> Result:
 
 def diagnostics(rounds: int) -> Result:
     """What the callbacks cost: per epoch, every 50 steps with histograms, and the exact counts."""
-    from actsweep import loop
+    from actsweep.train import loop
 
     data = fashion()
     packs = {

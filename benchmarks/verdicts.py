@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from actsweep import stats
-from actsweep.stats import BETTER, EQUIVALENT, WORSE, compare
+from actsweep.stats import paired
+from actsweep.stats.paired import BETTER, EQUIVALENT, WORSE, compare
 
 TRIALS = 1000
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
@@ -109,14 +109,14 @@ def found(effect: float, seeds: int) -> Found:
         ahead = {cell: score + effect * np.sqrt(2) for cell, score in scores["g0"].items()}
         pairs = compare({**scores, "g0": ahead}, margin=0.0)
         hits += sum(pairs["g0", f"g{other}"].verdict == BETTER for other in range(1, 6))
-    return Found(effect, seeds, hits / TRIALS / 5, stats.power(effect, seeds, stats.ALPHA / 15))
+    return Found(effect, seeds, hits / TRIALS / 5, paired.power(effect, seeds, paired.ALPHA / 15))
 
 
 def again(seeds: int) -> Again:
     """Count pairs with a false verdict at the first look or the second."""
     wrong = 0
     for trial in range(TRIALS):
-        scores, more = sweep("normal", 2, seeds + stats.MOST_SEEDS, trial), 0
+        scores, more = sweep("normal", 2, seeds + paired.MOST_SEEDS, trial), 0
         for _ in range(2):
             part = {group: dict(list(own.items())[: seeds + more]) for group, own in scores.items()}
             pair = compare(part, margin=0.0)["g0", "g1"]

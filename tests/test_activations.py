@@ -14,7 +14,7 @@ import yaml
 
 from actsweep import activations
 from actsweep.activations import ACTIVATIONS, Activation, smooth
-from actsweep.errors import UserError
+from actsweep.utils.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf" / "act"
 TINY = np.float32(np.finfo(np.float32).tiny)

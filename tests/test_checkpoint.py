@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from actsweep import checkpoint
-from actsweep.checkpoint import CheckpointError
+from actsweep.runs import checkpoint
+from actsweep.runs.checkpoint import CheckpointError
 
 
 def flat() -> checkpoint.Flat:

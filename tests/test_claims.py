@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from actsweep import claims
-from actsweep.claims import Claims, Holder, holder_of, holders, orphans
-from actsweep.errors import UserError
-from actsweep.ledger import RunDir
+from actsweep.runs import leases
+from actsweep.runs.leases import Claims, Holder, holder_of, holders, orphans
+from actsweep.runs.run_dir import RunDir
+from actsweep.utils.errors import UserError
 
 RUNS = [f"relu-mlp4-torch-s{seed}-3fa9c1d2" for seed in range(20)]
 QUICK = {"beat": 0.1, "expires": 1.0}
@@ -27,7 +27,7 @@ QUICK = {"beat": 0.1, "expires": 1.0}
 WORKER = """
 import json, os, sys, time
 from pathlib import Path
-from actsweep.claims import Claims
+from actsweep.runs.leases import Claims
 
 def take(when, runs):
     while time.time() < when:
@@ -127,7 +127,7 @@ def elsewhere(outputs: Path) -> None:
 
 
 def numbers(outputs: Path, run: str = RUNS[0]) -> list[int]:
-    return claims._numbers(outputs)[run]
+    return leases._numbers(outputs)[run]
 
 
 def test_racing_processes_share_the_runs(start: Any, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_no_two_ever_train_one_run(start: Any, tmp_path: Path) -> None:
     for worker in workers:
         worker.ask("stress", str(tmp_path), RUNS[:3], 2.0)
     assert min(worker.answer() for worker in workers) > 0
-    assert max(map(len, claims._numbers(tmp_path).values())) <= 3  # the old ones were removed
+    assert max(map(len, leases._numbers(tmp_path).values())) <= 3  # the old ones were removed
 
 
 def test_a_normal_exit_frees(start: Any, tmp_path: Path) -> None:
@@ -292,27 +292,27 @@ def test_a_hidden_process_counts_by_its_heartbeat(monkeypatch: pytest.MonkeyPatc
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", denied)
-    monkeypatch.setattr(claims, "_began", lambda pid: None)
-    assert claims._lives(1, "123")
+    monkeypatch.setattr(leases, "_began", lambda pid: None)
+    assert leases._lives(1, "123")
 
 
 def test_without_proc_psutil_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda self: (self / "missing").open())
-    began = claims._began(os.getpid())
+    began = leases._began(os.getpid())
     assert began == repr(psutil.Process().create_time())
-    assert claims._machine()[2] == ""
+    assert leases._machine()[2] == ""
 
 
 def test_a_slow_one_cannot_use_an_old_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has found a claim dead; until it acts the run has changed hands three times."""
-    slow, judge = Claims(tmp_path, "slow"), claims._living
+    slow, judge = Claims(tmp_path, "slow"), leases._living
     with Claims(tmp_path, "dead") as dead:
         dead.take(RUNS[:1])
     holding: list[Claims] = []
 
     def meanwhile(path: Path, now: float, expires: float) -> Holder | None:
         found = judge(path, now, expires)
-        monkeypatch.setattr(claims, "_living", judge)
+        monkeypatch.setattr(leases, "_living", judge)
         for _ in range(3):
             if holding:
                 holding[-1].close()
@@ -320,7 +320,7 @@ def test_a_slow_one_cannot_use_an_old_view(tmp_path: Path, monkeypatch: pytest.M
             assert holding[-1].take(RUNS[:1]) == set(RUNS[:1])
         return found
 
-    monkeypatch.setattr(claims, "_living", meanwhile)
+    monkeypatch.setattr(leases, "_living", meanwhile)
     assert slow.take(RUNS[:1]) == set()
     assert numbers(tmp_path) == [3, 4]
     assert slow.take(RUNS[:1]) == set()
@@ -333,7 +333,7 @@ def test_a_slow_one_takes_nothing_from_one_that_came_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has found a suspended process dead, which wakes before it acts."""
-    judge = claims._living
+    judge = leases._living
     with Claims(tmp_path, "a", 60.0, 1.0) as asleep, Claims(tmp_path, "b", **QUICK) as slow:
         asleep.take(RUNS)
         time.sleep(1.2)
@@ -345,7 +345,7 @@ def test_a_slow_one_takes_nothing_from_one_that_came_back(
             return found
 
         with monkeypatch.context() as patch:
-            patch.setattr(claims, "_living", meanwhile)
+            patch.setattr(leases, "_living", meanwhile)
             assert slow.take(RUNS) == set()
         assert slow.take(RUNS) == set()
 
@@ -430,7 +430,7 @@ def test_a_reader_needs_no_holder_file(
         own.take(RUNS[:2])
         own.release(RUNS[1:2])
         if not writable:
-            monkeypatch.setattr(claims.tempfile, "TemporaryFile", refused)
+            monkeypatch.setattr(leases.tempfile, "TemporaryFile", refused)
         found = holder_of(run)
         assert found is not None
         assert (found.pid, found.sweep, found.host) == (os.getpid(), "nine", os.uname().nodename)

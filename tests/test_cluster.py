@@ -16,9 +16,11 @@ from slurm_cluster import Cluster
 from test_app import ROOT
 from test_going_on import ask, metrics, started, sweep_in, wait
 
-from actsweep import app, ledger, slurm, sweeps
-from actsweep.claims import holders
-from actsweep.slurm import Job
+from actsweep.launch.job import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
+from actsweep.runs import run_dir
+from actsweep.runs.leases import holders
+from actsweep.sweeps import plan, slurm_jobs
+from actsweep.sweeps.slurm_jobs import Job
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +56,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What the long sweep leaves that nobody disturbs, without SLURM."""
     outputs = tmp_path_factory.mktemp("whole")
     code, _, err = ask(ROOT, "train.py", *FOUR, *LONG, f"paths.outputs={outputs}")
-    assert code == app.OK, err
+    assert code == OK, err
     return metrics(outputs)
 
 
@@ -74,7 +76,7 @@ def in_this_process(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def jobs_of(outputs: Path) -> dict[str, Job]:
     """The job of each activation's run."""
-    known = slurm.states(slurm.batches(sweep_in(outputs)))
+    known = slurm_jobs.states(slurm_jobs.batches(sweep_in(outputs)))
     return {run_id.partition("-")[0]: job for run_id, job in known.items()}
 
 
@@ -111,7 +113,7 @@ def test_an_array_of_packs(cluster: Cluster, env: dict[str, str], project: Path)
     extra = "slurm.extra={gpus-per-node: null, gres: gpu:1}"
     launcher = ("hydra/launcher=slurm", *asked, *more, extra)
     code, out, err = ask(project, "train.py", *words, *launcher, **env)
-    assert code == app.OK, out + err
+    assert code == OK, out + err
     lines = out.splitlines()
     (array,) = re.findall(r"^4 runs in 4 jobs: array (\d+) of SLURM; logs: ", lines[0])
     assert lines[1] == "[0/4 runs] 4 jobs queued"
@@ -119,7 +121,7 @@ def test_an_array_of_packs(cluster: Cluster, env: dict[str, str], project: Path)
     assert any(line.split()[:2] == ["relu", "2"] for line in lines)  # the table
     outputs = project / "outputs"
     alone = project / "alone"
-    assert ask(project, "train.py", *words, f"paths.outputs={alone}")[0] == app.OK
+    assert ask(project, "train.py", *words, f"paths.outputs={alone}")[0] == OK
     assert metrics(outputs) == metrics(alone)
     said = cluster.ask("sacct", "-XnPj", array, "-o", "JobID,State,NodeList,ReqTRES,Timelimit")
     told = [line.split("|") for line in said.splitlines()]
@@ -128,12 +130,12 @@ def test_an_array_of_packs(cluster: Cluster, env: dict[str, str], project: Path)
     assert {row[2] for row in told} == {"n0", "n1"}
     assert all("mem=512M" in row[3] for row in told), told
     assert {row[4] for row in told} == {"00:30:00"}
-    (batch,) = slurm.batches(sweep_in(outputs))
+    (batch,) = slurm_jobs.batches(sweep_in(outputs))
     assert "export SEEN=setup" in batch.script.read_text()
     for task, (run_id,) in enumerate(batch.jobs):
         assert f"relu-{run_id}"[5:].split("-")[0] in batch.log(task).read_text()
     # Of two jobs of one program the second compiles nothing.
-    statuses = [ledger.read_status(ledger.RunDir(outputs, job[0])) or {} for job in batch.jobs]
+    statuses = [run_dir.read_status(run_dir.RunDir(outputs, job[0])) or {} for job in batch.jobs]
     made = [file.stat().st_mtime for file in cache.glob("*-cache")]
     last = max(time.mktime(time.strptime(s["started"][:19], "%Y-%m-%dT%H:%M:%S")) for s in statuses)
     assert made
@@ -148,7 +150,7 @@ def test_submit_and_return(
     began = time.monotonic()
     words = (*FOUR, *SLOWLY, *SLURM, "slurm.cpus=2", "slurm.wait=false")
     code, out, err = ask(project, "train.py", *words, **env)
-    assert code == app.OK, err
+    assert code == OK, err
     assert time.monotonic() - began < 30
     name = sweep_in(outputs).name
     assert out.splitlines()[1:] == [
@@ -159,7 +161,7 @@ def test_submit_and_return(
     wait(lambda: min(rows_of(outputs, "relu"), rows_of(outputs, "tanh")) > 3)
     text = status_of(project, **env)
     lines = state_lines(text)
-    (array,) = {batch.array for batch in slurm.batches(sweep_in(outputs))}
+    (array,) = {batch.array for batch in slurm_jobs.batches(sweep_in(outputs))}
     assert lines["relu"].startswith("running ")
     assert re.search(rf"/120 \d\S* \S+ \d+ (s|min) job {array}_0 on n[01]$", lines["relu"])
     assert lines["elu"] == f"queued – – – – job {array}_2 (Resources)"
@@ -167,7 +169,7 @@ def test_submit_and_return(
     assert text.splitlines()[-1] == f"stop:   actsweep cancel {name}"
     again = ask(project, "-m", "actsweep", "resume", "last", **env)
     assert again[1].splitlines()[0] == "4 runs in jobs that are queued or run already"
-    assert len(slurm.batches(sweep_in(outputs))) == 1
+    assert len(slurm_jobs.batches(sweep_in(outputs))) == 1
 
     code, out, err = ask(project, "-m", "actsweep", "cancel", "last", **env)
     assert (code, err) == (0, "")
@@ -185,15 +187,15 @@ def test_submit_and_return(
     ]
     assert f"go on:  actsweep resume {name}" in text
     code, _, err = ask(project, "-m", "actsweep", "cancel", "last", **env)
-    assert code == app.BAD_INPUT
+    assert code == BAD_INPUT
     assert err.startswith(f"error: {name}: no job of it is queued or runs in SLURM; ")
 
     shutil.rmtree(project / "conf")
-    assert ask(project, "-m", "actsweep", "resume", "last", **env)[0] == app.OK
+    assert ask(project, "-m", "actsweep", "resume", "last", **env)[0] == OK
     wait(lambda: not any(job.live for job in jobs_of(outputs).values()))
     assert metrics(outputs) == whole
     # Whoever ended last has written the table.
-    assert {row["state"] for row in ledger.read_members_csv(sweep_in(outputs))} == {"complete"}
+    assert {row["state"] for row in run_dir.read_members_csv(sweep_in(outputs))} == {"complete"}
     code, out, _ = ask(project, "-m", "actsweep", "table", **env)
     assert code == 0
     assert {line.split()[0] for line in out.splitlines()[2:6]} == {"relu", "tanh", "elu", "swish"}
@@ -215,14 +217,14 @@ def test_a_job_of_higher_priority(
         lines = state_lines(status_of(project, **env))
         assert {line.split()[0] for line in lines.values()} <= {"preempted", "starting", "running"}
         out, err = process.communicate(timeout=180)
-    assert process.returncode == app.OK, out + err
+    assert process.returncode == OK, out + err
     assert metrics(outputs) == whole
-    (batch,) = slurm.batches(sweep_in(outputs))
+    (batch,) = slurm_jobs.batches(sweep_in(outputs))
     ends = cluster.ask("sacct", "-XnPDj", str(batch.array), "-o", "State").split()
     assert ends.count("REQUEUED") + ends.count("PREEMPTED") == 4
     assert ends.count("COMPLETED") == 4
     for job in batch.jobs:
-        status = ledger.read_status(ledger.RunDir(outputs, job[0])) or {}
+        status = run_dir.read_status(run_dir.RunDir(outputs, job[0])) or {}
         assert len(status["resumed"]) == 1
         assert status["resumed"][0] > 0
 
@@ -233,13 +235,13 @@ def test_the_time_is_up(env: dict[str, str], project: Path) -> None:
     limits = "slurm.extra={time: 1, signal: USR2@25}"
     words = ("-m", "act=relu", *SMALL, "trainer.patience=null", "trainer.epochs=1400", limits)
     code, out, err = ask(project, "train.py", *words, "trainer.save_every_s=0", *SLURM, **env)
-    assert code == app.OK, out + err
-    (run_id,) = sweeps.read_plan(sweep_in(outputs)).runs
-    status = ledger.read_status(ledger.RunDir(outputs, run_id)) or {}
+    assert code == OK, out + err
+    (run_id,) = plan.read_plan(sweep_in(outputs)).runs
+    status = run_dir.read_status(run_dir.RunDir(outputs, run_id)) or {}
     assert status["resumed"], "it was too short"
     assert "[1/1 runs] all jobs over" in out
     alone = project / "alone"
-    assert ask(project, "train.py", *words, f"paths.outputs={alone}")[0] == app.OK
+    assert ask(project, "train.py", *words, f"paths.outputs={alone}")[0] == OK
     assert metrics(outputs) == metrics(alone)
 
 
@@ -259,9 +261,9 @@ def test_what_is_done_to_single_tasks(
         kill(outputs, "tanh")
         cluster.ask("scancel", "--signal=USR2", jobs["elu"].name)
         out, err = process.communicate(timeout=180)
-    assert process.returncode == app.PREEMPTED, out + err
+    assert process.returncode == PREEMPTED, out + err
     assert "Traceback" not in out + err
-    states = {row["act"]: row["state"] for row in ledger.read_members_csv(sweep_in(outputs))}
+    states = {row["act"]: row["state"] for row in run_dir.read_members_csv(sweep_in(outputs))}
     assert states == {
         "relu": "preempted",
         "tanh": "preempted",
@@ -279,7 +281,7 @@ def test_what_is_done_to_single_tasks(
     )
     assert state_lines(told)["tanh"].startswith("interrupted")
     code, out, err = ask(project, "-m", "actsweep", "resume", "last", **env)
-    assert code == app.OK, out + err
+    assert code == OK, out + err
     assert out.startswith("2 runs in 2 jobs: array ")
     assert metrics(outputs) == whole
 
@@ -291,10 +293,11 @@ def test_a_member_that_fails(cluster: Cluster, env: dict[str, str], project: Pat
     (project / "conf" / "act" / "fatal.yaml").write_text("name: fatal\n_target_: own_act.fatal\n")
     words = ("-m", "act=fatal,relu", "optim.lr=0.05,1e30", *QUICK)
     code, out, err = ask(project, "train.py", *words, *SLURM, **env)
-    assert code == app.SOME_FAILED
+    assert code == SOME_FAILED
     assert "Traceback" not in out + err
     states = [
-        (row["act"], row["state"]) for row in ledger.read_members_csv(sweep_in(project / "outputs"))
+        (row["act"], row["state"])
+        for row in run_dir.read_members_csv(sweep_in(project / "outputs"))
     ]
     assert states == [
         ("fatal", "failed"),
@@ -303,7 +306,7 @@ def test_a_member_that_fails(cluster: Cluster, env: dict[str, str], project: Pat
         ("relu", "diverged"),
     ]
     assert "failed: ValueError: no good" in out
-    (batch,) = slurm.batches(sweep_in(project / "outputs"))
+    (batch,) = slurm_jobs.batches(sweep_in(project / "outputs"))
     assert "Traceback" in batch.log(0).read_text()  # where one looks for it
     log = batch.log(0).read_text()
     cluster.ask("scontrol", "requeue", f"{batch.array}_0")
@@ -327,7 +330,7 @@ def test_what_slurm_refuses(env: dict[str, str], project: Path) -> None:
         ("slurm.gpus=1,2", r"slurm.gpus=1,2: must be one value, .* type for example slurm.gpus=1"),
     ):
         code, out, err = ask(project, "train.py", "-m", "act=relu", *QUICK, *SLURM, word, **env)
-        assert (code, out) == (app.BAD_INPUT, ""), word
+        assert (code, out) == (BAD_INPUT, ""), word
         assert re.fullmatch(rf"error: (hydra/launcher=slurm: )?{line}.*\n", err), err
         assert not (project / "outputs").exists() or not [*(project / "outputs").rglob("*.*")]
 
@@ -357,7 +360,7 @@ def test_a_plain_array(cluster: Cluster, env: dict[str, str], project: Path) -> 
     logs = [file.read_text() for file in sorted(project.glob(f"slurm-{array}_*.log"))]
     assert len(logs) == 3
     assert sweep_in(outputs).name == f"slurm-{array}"
-    assert [row["state"] for row in ledger.read_members_csv(sweep_in(outputs))] == ["complete"] * 4
+    assert [row["state"] for row in run_dir.read_members_csv(sweep_in(outputs))] == ["complete"] * 4
     assert sum(log.count("epoch 2/2  1 complete") for log in logs) == 4, logs
     ends = lambda: cluster.ask("sacct", "-XnPj", array, "-o", "State").split()  # noqa: E731
     wait(lambda: "RUNNING" not in ends(), 20)  # the accounts are a little late
@@ -373,20 +376,20 @@ def test_a_sweep_from_within_a_job(cluster: Cluster, env: dict[str, str], projec
     assert re.match(r"2 runs in 2 jobs: array \d+ of SLURM", log), log
     outputs = project / "outputs"
     assert sweep_in(outputs).name == f"slurm-{host}"
-    assert [row["state"] for row in ledger.read_members_csv(sweep_in(outputs))] == ["complete"] * 2
+    assert [row["state"] for row in run_dir.read_members_csv(sweep_in(outputs))] == ["complete"] * 2
 
 
 def test_written_only(cluster: Cluster, env: dict[str, str], project: Path) -> None:
     """The script can be read, changed and submitted by hand."""
     words = ("-m", "act=relu,tanh", *QUICK, *SLURM, "slurm.submit=false")
     code, out, err = ask(project, "train.py", *words, **env)
-    assert code == app.OK, err
+    assert code == OK, err
     (script,) = re.findall(r"^2 runs in 2 jobs, written only; submit:  sbatch (\S+)$", out, re.M)
     assert not cluster.ask("squeue", "-h")
     sbatch(project, env, script)
     wait(lambda: "complete" in status_of(project, **env))
     wait(over(cluster))
-    (batch,) = slurm.batches(sweep_in(project / "outputs"))
+    (batch,) = slurm_jobs.batches(sweep_in(project / "outputs"))
     assert batch.array  # noted by the jobs
     wait(lambda: jobs_of(project / "outputs")["relu"].state == "COMPLETED")  # sacct lags behind
     assert "2 complete" in status_of(project, **env)

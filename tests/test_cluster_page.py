@@ -14,7 +14,7 @@ import slurm_cluster
 from slurm_cluster import Cluster
 from wandb_server import KEY, WandbServer
 
-from actsweep import ledger
+from actsweep.runs import run_dir
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "cluster.md").read_text()
@@ -80,7 +80,7 @@ def test_the_walk(folder: Path, cluster: Cluster) -> None:
         (block,) = blocks("over")
         table = typed(block)
         (sweep,) = (folder / "outputs" / "sweeps").iterdir()
-        assert [row["state"] for row in ledger.read_members_csv(sweep)] == ["complete"] * 9
+        assert [row["state"] for row in run_dir.read_members_csv(sweep)] == ["complete"] * 9
         assert {line.split()[0] for line in table.splitlines()[2:5]} == {"relu", "elu", "swish"}
         assert len(server.runs) == 9
         assert all(len(run.steps) == len(set(run.steps)) > 1 for run in server.runs.values())
@@ -98,6 +98,6 @@ def test_every_script_is_named_on_its_page() -> None:
     assert all(f"`{file.name}`" in text for file in (ROOT / "slurm").glob("*.sbatch"))
     for key in set(re.findall(r"`((?:slurm|trainer|pack|paths)\.\w+)", PAGE + text)):
         group, name = key.split(".")
-        from actsweep.config import RunConfig
+        from actsweep.config.schema import RunConfig
 
         assert name in vars(getattr(RunConfig(), group)), key

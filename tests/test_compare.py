@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actsweep import config, members, stats
-from actsweep.errors import UserError
-from actsweep.ledger import RunDir
+from actsweep.config import identity, resolve
 from actsweep.report.compare import Comparison, compare
-from actsweep.report.entries import Entry, where
-from actsweep.report.words import show, words
+from actsweep.report.design import Entry, where
+from actsweep.report.text import show, words
+from actsweep.runs.run_dir import RunDir
+from actsweep.stats import paired
+from actsweep.utils.errors import UserError
 
 ROOT = Path("nowhere")
 NOISE = np.random.default_rng(0).normal(0, 0.002, (20, 20))
@@ -24,7 +25,7 @@ def entry(accuracy: float | None, state: str = "complete", **groups: Any) -> Ent
     """A run; `groups` are parts of its config: `act="relu", seed=0, optim={"lr": 0.1}`."""
     if isinstance(groups.get("act"), str):
         groups["act"] = {"name": groups["act"]}
-    run = config.resolve({"act": {"name": "relu"}, **groups})
+    run = resolve.resolve({"act": {"name": "relu"}, **groups})
     summary = {
         "test_accuracy": accuracy,
         "test_loss": None if accuracy is None else 1 - accuracy,
@@ -32,9 +33,9 @@ def entry(accuracy: float | None, state: str = "complete", **groups: Any) -> Ent
         "best_val_loss": None,
         "dead_frac": 0.1 * run.seed,
     }
-    place = RunDir(ROOT, members.run_id(run))
+    place = RunDir(ROOT, identity.run_id(run))
     cause = None if state == "complete" else "as told"
-    return Entry(place, config.to_dict(run), state, summary, cause)
+    return Entry(place, resolve.to_dict(run), state, summary, cause)
 
 
 def grid(value: Callable[..., float], **axes: Any) -> list[Entry]:
@@ -71,14 +72,14 @@ def test_groups_and_pairs_are_those_of_stats() -> None:
     entries = grid(usual, act=ACTS, seed=range(5))
     found = compare(entries)
     values = {act: {(s,): usual(act, s) for s in range(5)} for act in ACTS}
-    expected = stats.compare({(k,): v for k, v in values.items()}, 0.005)
+    expected = paired.compare({(k,): v for k, v in values.items()}, 0.005)
     for (a, b), pair in found.pairs.items():
         mirrored = expected.get((a, b)) or expected[b, a]
         sign = 1 if (a, b) in expected else -1
         assert pair.difference == pytest.approx(sign * mirrored.difference)
         assert pair.p_holm == pytest.approx(mirrored.p_holm)
     assert len(found.pairs) == 3
-    assert found.groups["tanh",] == stats.summarise([usual("tanh", s) for s in range(5)])
+    assert found.groups["tanh",] == paired.summarise([usual("tanh", s) for s in range(5)])
     assert [*found.groups][-1] == ("tanh",)  # best first
     said = words(found)
     assert "  better than tanh (+" in "\n".join(said)

@@ -10,7 +10,7 @@ import pytest
 from test_compare import entry
 
 from actsweep.report.compare import compare
-from actsweep.report.words import show
+from actsweep.report.text import show
 from benchmarks import verdicts
 
 DOCS = Path(__file__).parents[1] / "docs"

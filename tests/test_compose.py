@@ -11,17 +11,17 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from actsweep import config
-from actsweep.compose import Composer
-from actsweep.config import RunConfig
-from actsweep.errors import UserError
+from actsweep.config import resolve
+from actsweep.config.compose import Composer
+from actsweep.config.schema import RunConfig
+from actsweep.utils.errors import UserError
 
 CONF = str(Path(__file__).parents[1] / "conf")
 
 
 @pytest.fixture
 def master() -> Iterator[DictConfig]:
-    config.register()
+    resolve.register()
     with initialize_config_dir(CONF, version_base=None):
         loader = GlobalHydra.instance().config_loader()
         yield loader.load_configuration("config", [], RunMode.MULTIRUN)
@@ -33,7 +33,7 @@ def composer(master: DictConfig) -> Composer:
 
 
 def one_by_one(master: DictConfig, words: list[str]) -> RunConfig:
-    return config.resolve(GlobalHydra.instance().config_loader().load_sweep_config(master, words))
+    return resolve.resolve(GlobalHydra.instance().config_loader().load_sweep_config(master, words))
 
 
 @pytest.mark.parametrize(

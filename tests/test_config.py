@@ -6,17 +6,18 @@ from typing import Any
 import pytest
 import yaml
 
-from actsweep import activations, callbacks, checks, command, config, data, members, models
-from actsweep.config import RunConfig
+from actsweep import activations, callbacks, data
+from actsweep.config import identity, overrides, resolve, validate
+from actsweep.config.schema import DATASETS, INITS, MODELS, RunConfig
 from actsweep.data.images import IMAGES
-from actsweep.errors import UserError, bad_value, unknown_name
-from actsweep.schema import DATASETS, INITS, MODELS
+from actsweep.nn import models
+from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 CONF = Path(__file__).parents[1] / "conf"
 
 
 def make(**groups: Any) -> RunConfig:
-    return config.resolve({"act": {"name": "relu"}, **groups})
+    return resolve.resolve({"act": {"name": "relu"}, **groups})
 
 
 BAD = [
@@ -108,10 +109,10 @@ def test_the_edges_of_what_is_allowed(groups: dict[str, Any]) -> None:
 )
 def test_a_saved_config_is_the_same_run(groups: dict[str, Any]) -> None:
     run = make(**groups)
-    again = config.resolve(yaml.safe_load(yaml.safe_dump(config.to_dict(run))))
+    again = resolve.resolve(yaml.safe_load(yaml.safe_dump(resolve.to_dict(run))))
     assert again == run
-    assert members.run_id(again) == members.run_id(run)
-    assert config.resolve(config.to_dict(again)) == run
+    assert identity.run_id(again) == identity.run_id(run)
+    assert resolve.resolve(resolve.to_dict(again)) == run
 
 
 def test_whole_numbers_of_own_activations_stay_whole() -> None:
@@ -129,24 +130,24 @@ def test_names_are_those_of_the_code_and_of_conf() -> None:
     files = (CONF / "callbacks").glob("*.yaml")
     listed = {key for file in files for key in yaml.safe_load(file.read_text())}
     assert listed <= set(callbacks.CALLBACKS)
-    for group, example in command.GROUPS.items():
-        assert example in options[group] or command.expand(f"{group}={example}")[1:]
+    for group, example in overrides.GROUPS.items():
+        assert example in options[group] or overrides.expand(f"{group}={example}")[1:]
 
 
 @pytest.mark.parametrize("name", ["digits", "circle", "xor", "quadratic"])
 def test_what_the_checks_know_of_the_data_is_so(name: str) -> None:
     run = make(data={"name": name, "val_size": 300, "examples": 400}, trainer={"batch_size": 9})
     found = data.load(run.data)
-    size = {"digits": checks.EXAMPLES["digits"] - 300}.get(name, 400)
+    size = {"digits": validate.EXAMPLES["digits"] - 300}.get(name, 400)
     assert len(found.train_x) == size
-    side = checks.IMAGE_SIDE.get(name)
+    side = validate.IMAGE_SIDE.get(name)
     assert found.train_x.shape[1:3] == (side, side) if side else found.train_x.ndim < 3
-    assert set(checks.EXAMPLES) == set(checks.IMAGE_SIDE) == {*IMAGES, "digits"}
+    assert set(validate.EXAMPLES) == set(validate.IMAGE_SIDE) == {*IMAGES, "digits"}
 
 
 def test_act_parameters_are_those_that_the_option_lists() -> None:
     known = {"beta": 1.0, "learnable": False}
-    checks.check_act_params(make(act={"name": "swish", "beta": 3}), known)
+    validate.check_act_params(make(act={"name": "swish", "beta": 3}), known)
     for params, line in [
         (
             {"slop": 1},
@@ -157,7 +158,7 @@ def test_act_parameters_are_those_that_the_option_lists() -> None:
         ({"learnable": 1}, "act.learnable=1.0: must be true or false"),
     ]:
         with pytest.raises(UserError) as raised:
-            checks.check_act_params(make(act={"name": "swish", **params}), known)
+            validate.check_act_params(make(act={"name": "swish", **params}), known)
         assert line in str(raised.value)
 
 
@@ -174,8 +175,8 @@ def test_act_parameters_are_those_that_the_option_lists() -> None:
     ],
 )
 def test_overrides_as_hydra_takes_them_and_back(typed: str, taken: list[str]) -> None:
-    assert command.expand(typed) == taken
-    assert command.as_typed(["seed=1", *taken, "seed=2"]) == ["seed=1", typed, "seed=2"]
+    assert overrides.expand(typed) == taken
+    assert overrides.as_typed(["seed=1", *taken, "seed=2"]) == ["seed=1", typed, "seed=2"]
 
 
 @pytest.mark.parametrize(
@@ -192,13 +193,13 @@ def test_overrides_as_hydra_takes_them_and_back(typed: str, taken: list[str]) ->
 )
 def test_groups_take_one_name(typed: str, line: str) -> None:
     with pytest.raises(UserError) as raised:
-        command.expand(typed)
+        overrides.expand(typed)
     assert line in str(raised.value)
 
 
 def test_dash_m_may_stand_anywhere() -> None:
     given = ["act=relu,elu", "-m", "depth=2"]
-    assert command.for_hydra(given) == ["-m", "act=relu,elu", "depth=uniform", "depth.layers=2"]
+    assert overrides.for_hydra(given) == ["-m", "act=relu,elu", "depth=uniform", "depth.layers=2"]
 
 
 def test_errors_suggest_the_nearest_name() -> None:
@@ -215,5 +216,5 @@ def test_errors_suggest_the_nearest_name() -> None:
 
 
 def test_a_dict_comes_back_as_the_run_that_it_was() -> None:
-    one = config.resolve({"act": {"name": "elu", "alpha": 0.5}, "trainer": {"mesh": {"data": 2}}})
-    assert config.from_dict(config.to_dict(one)) == one
+    one = resolve.resolve({"act": {"name": "elu", "alpha": 0.5}, "trainer": {"mesh": {"data": 2}}})
+    assert resolve.from_dict(resolve.to_dict(one)) == one

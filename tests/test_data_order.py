@@ -10,7 +10,7 @@ import pytest
 from actsweep.data import Dataset
 from actsweep.data.feed import ResidentFeed, StreamingFeed
 from actsweep.data.order import BatchOrder
-from actsweep.errors import UserError
+from actsweep.utils.errors import UserError
 
 
 def dataset(n=50, regression=False):

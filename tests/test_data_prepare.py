@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from data_fixtures import idx
 
-from actsweep.config import DataConfig
+from actsweep.config.schema import DataConfig
 from actsweep.data import cache, load, prepare, routes
 from actsweep.data import tfds as our_tfds
 from actsweep.data.images import IMAGES
-from actsweep.errors import UserError
+from actsweep.utils.errors import UserError
 
 FIXTURES = Path(__file__).parent / "data_fixtures"
 CACHE = "actsweep-cache-v1"

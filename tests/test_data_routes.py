@@ -11,10 +11,10 @@ import time
 import pytest
 from data_fixtures import idx
 
-from actsweep.config import DataConfig
+from actsweep.config.schema import DataConfig
 from actsweep.data import load, prepare, routes
 from actsweep.data import tfds as our_tfds
-from actsweep.errors import UserError
+from actsweep.utils.errors import UserError
 
 
 @pytest.fixture(autouse=True)

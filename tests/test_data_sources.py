@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from actsweep.config import DATASETS, DataConfig, resolve
+from actsweep.config.resolve import resolve
+from actsweep.config.schema import DATASETS, DataConfig
 from actsweep.data import Dataset, load
 from actsweep.data.dataset import validate
-from actsweep.errors import UserError
+from actsweep.utils.errors import UserError
 
 
 def conf(name, **overrides):

@@ -13,11 +13,20 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from actsweep import activations, experiments, figures
-from actsweep.__main__ import main
-from actsweep.errors import UserError
-from actsweep.experiments import base, gallery, gradient_flow, jacobians, networks, numerics
-from actsweep.experiments.networks import Lab
+from actsweep import activations
+from actsweep.cli.main import main
+from actsweep.report import plotting
+from actsweep.utils.errors import UserError
+from actsweep_tutorials import (
+    base,
+    catalogue,
+    gallery,
+    gradient_flow,
+    jacobians,
+    networks,
+    numerics,
+)
+from actsweep_tutorials.networks import Lab
 
 QUICK = ("data=digits",)
 
@@ -25,12 +34,12 @@ QUICK = ("data=digits",)
 def test_list_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "list"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in experiments.EXPERIMENTS)
+    assert all(name in out for name in catalogue.EXPERIMENTS)
     wanted = "gallery gradient-scan signal-through-layers dead-units circle xor linear-collapse "
     wanted += (
         "jacobians gradient-flow activation-distributions dead-neurons tutorial3 depth dying-relu"
     )
-    assert set(wanted.split()) <= set(experiments.EXPERIMENTS)
+    assert set(wanted.split()) <= set(catalogue.EXPERIMENTS)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +78,7 @@ def test_bad_input_is_one_line(
 
 
 def test_what_is_left_to_train_py() -> None:
-    found = base.settle(experiments.get("depth"), ("seeds=2", "optim.lr=0.1", "data=digits"))
+    found = base.settle(catalogue.get("depth"), ("seeds=2", "optim.lr=0.1", "data=digits"))
     assert found["seeds"] == 2
     assert found["overrides"] == ("optim.lr=0.1", "data=digits")
 
@@ -102,9 +111,9 @@ def test_an_experiment_leaves_page_figures_and_numbers(
 
 
 def test_every_activation_has_a_look_of_its_own() -> None:
-    assert set(figures.STYLES) == set(activations.ACTIVATIONS)
-    assert len(set(figures.STYLES.values())) == len(figures.STYLES)
-    assert figures.line("mine")["label"] == "mine"
+    assert set(plotting.STYLES) == set(activations.ACTIVATIONS)
+    assert len(set(plotting.STYLES.values())) == len(plotting.STYLES)
+    assert plotting.line("mine")["label"] == "mine"
 
 
 def test_gallery_of_every_kind() -> None:
@@ -265,4 +274,4 @@ def test_commands_that_pages_name(page: str) -> None:
     assert typed
     for name, words in typed:
         if name != "list":
-            base.settle(experiments.get(name), words.split())
+            base.settle(catalogue.get(name), words.split())

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from actsweep import load_run
-from actsweep.__main__ import main
-from actsweep.experiments import base, linear_collapse, networks
-from actsweep.experiments.claims import CLAIMS, verdicts_of
-from actsweep.experiments.training import Stopped, seeds, sweep
+from actsweep.cli.main import main
+from actsweep_tutorials import base, linear_collapse, networks
+from actsweep_tutorials.claims import CLAIMS, verdicts_of
+from actsweep_tutorials.training import Stopped, seeds, sweep
 
 pytestmark = pytest.mark.slow
 SMALL = ("data=digits", "data.val_size=300", "depth=2", "depth.width=16", "trainer.batch_size=100")

@@ -18,7 +18,7 @@ import yaml
 from flax import nnx
 
 from actsweep import callbacks, load_run
-from actsweep.load import Run
+from actsweep.runs.load import Run
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text()

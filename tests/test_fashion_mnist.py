@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 
 import actsweep
-from actsweep import callbacks, config, data, ledger, loop, members
+from actsweep import callbacks, data
+from actsweep.config import identity, resolve, schema
 from actsweep.data import Dataset
-from actsweep.population import Population
-from actsweep.run import task_of
+from actsweep.runs import run_dir
+from actsweep.train import loop
+from actsweep.train.pack import task_of
+from actsweep.train.population import Population
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def fashion() -> Dataset:
-    return data.load(config.DataConfig())
+    return data.load(schema.DataConfig())
 
 
 def test_split(fashion: Dataset) -> None:
@@ -36,10 +39,10 @@ def test_split(fashion: Dataset) -> None:
 def test_units_of_a_deep_untrained_relu_network_are_silent(fashion: Dataset) -> None:
     """The source tutorial's shape: none in the first layers, over 35 % in each of the last five."""
     plain = {"act": {"name": "relu"}, "depth": {"widths": [256] * 5 + [128] * 5}}
-    runs = [config.resolve({**plain, "callbacks": {"units": {}}, "seed": s}) for s in range(5)]
-    pack = members.expand([members.member(one) for one in runs])
+    runs = [resolve.resolve({**plain, "callbacks": {"units": {}}, "seed": s}) for s in range(5)]
+    pack = identity.expand([identity.member(one) for one in runs])
     looks = callbacks.build(runs[0].callbacks)
-    population = Population(pack.static, task_of(runs[0], fashion), members.stack(pack), looks)
+    population = Population(pack.static, task_of(runs[0], fashion), identity.stack(pack), looks)
     state = population.init()
     exact = jax.device_get(loop.exact(population, state.params, state.hypers, fashion, looks))
     silent = [exact[f"exact_silent_frac/hidden_{i}"][:5].mean() for i in range(1, 11)]
@@ -58,7 +61,7 @@ def test_a_sweep_from_the_shell(tmp_path: Path) -> None:
     assert "accuracy, %" in done.stdout
     assert "wandb sync" in done.stdout
     (sweep,) = (tmp_path / "sweeps").iterdir()
-    rows = ledger.read_members_csv(sweep)
+    rows = run_dir.read_members_csv(sweep)
     assert [(row["act"], row["seed"]) for row in rows] == [
         ("relu", 0),
         ("relu", 1),

@@ -8,10 +8,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from actsweep import config, members
-from actsweep.command import for_hydra
-from actsweep.config import RunConfig
-from actsweep.members import Added
+from actsweep.config import identity, resolve
+from actsweep.config.identity import Added
+from actsweep.config.overrides import for_hydra
+from actsweep.config.schema import RunConfig
 
 HERE = Path(__file__).parent / "frozen_runs"
 CONF = Path(__file__).parents[1] / "conf"
@@ -35,19 +35,19 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 
 def schema_keys() -> set[str]:
-    return flat(members.as_before(members.what_counts(config.to_dict(RunConfig()))))
+    return flat(identity.as_before(identity.what_counts(resolve.to_dict(RunConfig()))))
 
 
 def option_keys() -> set[str]:
     """The keys that options have beyond the schema, as `act=elu: act.alpha`."""
-    known, found = flat(config.to_dict(RunConfig())), set()
+    known, found = flat(resolve.to_dict(RunConfig())), set()
     for file in set(CONF.glob("*/*.yaml")) - set(CONF.glob("local/*")):
         plain = OmegaConf.to_container(OmegaConf.load(file))
         assert isinstance(plain, dict)
         plain = {key: value for key, value in plain.items() if key not in ("defaults", "hydra")}
         group = file.parent.name
         whole = "# @package _global_" in file.read_text()
-        counts = members.as_before(plain if whole else {group: plain})
+        counts = identity.as_before(plain if whole else {group: plain})
         found |= {f"{group}={file.stem}: {path}" for path in flat(counts) - known}
     return found
 
@@ -55,23 +55,23 @@ def option_keys() -> set[str]:
 @pytest.fixture(autouse=True)
 def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HERE)
-    members._source_digest.cache_clear()
+    identity._source_digest.cache_clear()
 
 
 @pytest.mark.parametrize("run_id", TYPED)
 def test_a_config_on_disk_keeps_its_id(run_id: str) -> None:
     plain = OmegaConf.load(HERE / f"{run_id}.yaml")
     assert isinstance(plain, DictConfig)
-    assert members.run_id(config.resolve(plain)) == run_id
+    assert identity.run_id(resolve.resolve(plain)) == run_id
 
 
 @pytest.mark.parametrize("run_id", TYPED)
 def test_the_same_words_ask_for_the_same_run(run_id: str) -> None:
     """If a default of conf/ changes on purpose, change what was typed; never the config."""
-    config.register()
+    resolve.register()
     with initialize_config_dir(str(CONF), version_base=None):
-        run = config.resolve(compose("config", overrides=for_hydra(TYPED[run_id].split())))
-    assert members.run_id(run) == run_id
+        run = resolve.resolve(compose("config", overrides=for_hydra(TYPED[run_id].split())))
+    assert identity.run_id(run) == run_id
 
 
 def test_no_key_comes_without_a_thought_for_the_runs_on_disk() -> None:
@@ -84,7 +84,7 @@ def test_a_thought_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "optim.warmup" in schema_keys()
     assert {"act=swish: act.beta", "callbacks=light: callbacks.units.every"} <= option_keys()
     added = (Added("optim.warmup", 0.1), Added("act.beta", 1.0, {"act.name": "swish"}))
-    monkeypatch.setattr(members, "ADDED", added)
+    monkeypatch.setattr(identity, "ADDED", added)
     assert "optim.warmup" not in schema_keys()
     assert "act=swish: act.beta" not in option_keys()
     assert "act=swish: act.learnable" in option_keys()

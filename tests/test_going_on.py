@@ -15,9 +15,13 @@ import pytest
 import slurm_cluster
 from test_app import ROOT, Train, clean, logging_as_before, train  # noqa: F401
 
-from actsweep import app, ledger, run, sweeps
-from actsweep.__main__ import main
-from actsweep.claims import Claims, holders
+from actsweep.cli.main import main
+from actsweep.launch import job
+from actsweep.runs import run_dir
+from actsweep.runs.leases import Claims, holders
+from actsweep.sweeps.plan import LAUNCH_FILE, read_plan
+from actsweep.train import pack
+from actsweep.utils import files
 
 SMALL = ("debug=default", "depth=2", "depth.width=8", "callbacks=light", "trainer.save_every_s=0")
 TWELVE = (*SMALL, "trainer.epochs=12", "trainer.patience=null")
@@ -102,7 +106,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     """What the sweep leaves that nobody disturbs."""
     outputs = tmp_path_factory.mktemp("whole")
     code, _, err = ask(ROOT, "train.py", *FOUR, *TWELVE, f"paths.outputs={outputs}")
-    assert code == app.OK, err
+    assert code == job.OK, err
     return metrics(outputs)
 
 
@@ -134,15 +138,15 @@ def test_a_sweep_that_was_killed(
     assert states(outputs) != ["complete"] * 4
     shutil.rmtree(project / "conf")
     code, out, err = ask(project, "-m", "actsweep", "resume", "last", **env)
-    assert code == app.OK, err
+    assert code == job.OK, err
     assert "Traceback" not in err
     assert "go on from step" in err or launcher != "basic"
     assert metrics(outputs) == whole
     assert "complete already" not in out  # all of it is this sweep's
-    table = ledger.read_members_csv(sweep_in(outputs))
+    table = run_dir.read_members_csv(sweep_in(outputs))
     assert [row["state"] for row in table] == ["complete"] * 4
     code, out, err = ask(project, "-m", "actsweep", "resume", "last", **env)
-    assert (code, err) == (app.OK, "")
+    assert (code, err) == (job.OK, "")
     assert "members.csv" in out
 
 
@@ -155,7 +159,7 @@ def test_a_single_run_that_was_killed(project: Path, whole: Metrics, tmp_path: P
     shutil.rmtree(project / "conf")
     words = ("actsweep", "resume", str(sweep_in(moved)))
     code, _, err = ask(tmp_path, "-m", *words)
-    assert code == app.OK, err
+    assert code == job.OK, err
     assert err.startswith(f"in {project}, where it was submitted\n")
     assert not (project / "outputs").exists()
     ((name, found),) = metrics(moved).items()
@@ -166,7 +170,7 @@ def test_a_single_run_that_was_killed(project: Path, whole: Metrics, tmp_path: P
 def test_signals(project: Path) -> None:
     outputs = project / "outputs"
     kill_in_the_middle(project, "-m", "seed=0,1", *ENDLESS)
-    for number, expected in ((signal.SIGTERM, app.PREEMPTED), (signal.SIGINT, app.INTERRUPTED)):
+    for number, expected in ((signal.SIGTERM, job.PREEMPTED), (signal.SIGINT, job.INTERRUPTED)):
         before = rows(outputs)
         with started(project, "-m", "actsweep", "resume", "last") as process:
             wait(lambda before=before: rows(outputs) > before)
@@ -193,8 +197,8 @@ def test_jobs_train_what_was_submitted(launcher: str, project: Path) -> None:
         file.write_text(file.read_text().replace("lr: ", "lr: 9"))
         (project / "conf" / "config.yaml").write_text("no: such key")
         _, err = process.communicate(timeout=120)
-    assert process.returncode == app.OK, err
-    plan = sweeps.read_plan(sweep_in(project / "outputs"))
+    assert process.returncode == job.OK, err
+    plan = read_plan(sweep_in(project / "outputs"))
     assert {one.optim.lr for one in plan.runs.values()} == {0.01}
     for run_id in plan.runs:
         text = (project / "outputs" / "runs" / run_id / "config.yaml").read_text()
@@ -226,67 +230,67 @@ Again = Callable[..., tuple[int, str, str]]
 
 def fail(outputs: Path, run_id: str) -> None:
     """Let a run have failed, with its checkpoint."""
-    folder = ledger.RunDir(outputs, run_id)
-    ledger.write_status(folder, "failed", step=18, epoch=1, cause="OSError: no room")
+    folder = run_dir.RunDir(outputs, run_id)
+    run_dir.write_status(folder, "failed", step=18, epoch=1, cause="OSError: no room")
 
 
 def test_what_has_failed_is_tried_again(train: Train, again: Again) -> None:  # noqa: F811
-    assert train("-m", "seed=0,1", "trainer.save_every_s=0").code == app.OK
+    assert train("-m", "seed=0,1", "trainer.save_every_s=0").code == job.OK
     outputs = Path("outputs")
     folder = sweep_in(outputs)
     before = metrics(outputs)
-    first, second = sweeps.read_plan(folder).runs
+    first, second = read_plan(folder).runs
     code, out, _ = again("retry")
-    assert (code, out.splitlines()[0]) == (app.OK, f"{folder.name}: no run has failed")
+    assert (code, out.splitlines()[0]) == (job.OK, f"{folder.name}: no run has failed")
     fail(outputs, second)
     code, out, _ = again("resume", "last")
-    assert code == app.SOME_FAILED  # it isn't trained
+    assert code == job.SOME_FAILED  # it isn't trained
     assert f"{second} failed: OSError: no room" in out
     assert out.splitlines()[-1] == f"retry:  actsweep retry {folder.name}"
     code, out, _ = again("retry", folder.name)
-    assert (code, sweeps.read_plan(folder).attempt) == (app.OK, 2)
+    assert (code, read_plan(folder).attempt) == (job.OK, 2)
     assert "1 of 2 runs were complete already" in out
     assert metrics(outputs) == before
-    status = ledger.read_status(ledger.RunDir(outputs, second)) or {}
+    status = run_dir.read_status(run_dir.RunDir(outputs, second)) or {}
     assert (status["attempt"], len(status["resumed"])) == (2, 1)  # from its last checkpoint
-    assert "resumed" not in (ledger.read_status(ledger.RunDir(outputs, first)) or {})
+    assert "resumed" not in (run_dir.read_status(run_dir.RunDir(outputs, first)) or {})
 
 
 def test_what_has_diverged_only_when_asked(train: Train, again: Again) -> None:  # noqa: F811
-    assert train("-m", "optim.lr=0.05,1e30").code == app.SOME_FAILED
-    plan = sweeps.read_plan(sweep_in(Path("outputs")))
-    _, diverged = map(ledger.folder_of, plan.runs.values())
+    assert train("-m", "optim.lr=0.05,1e30").code == job.SOME_FAILED
+    plan = read_plan(sweep_in(Path("outputs")))
+    _, diverged = map(run_dir.folder_of, plan.runs.values())
     code, out, err = again("retry")
-    assert (code, err) == (app.SOME_FAILED, "")
+    assert (code, err) == (job.SOME_FAILED, "")
     assert "no run has failed" in out
     before = diverged.status.stat().st_mtime_ns
-    assert again("retry", "--diverged")[0] == app.SOME_FAILED
+    assert again("retry", "--diverged")[0] == job.SOME_FAILED
     assert diverged.status.stat().st_mtime_ns > before
-    assert (ledger.read_status(diverged) or {})["attempt"] == 2
+    assert (run_dir.read_status(diverged) or {})["attempt"] == 2
 
 
 def test_nobody_retries_what_is_in_training(train: Train, again: Again) -> None:  # noqa: F811
-    assert train("-m", "seed=0,1").code == app.OK
+    assert train("-m", "seed=0,1").code == job.OK
     folder = sweep_in(Path("outputs"))
-    fail(Path("outputs"), next(iter(sweeps.read_plan(folder).runs)))
+    fail(Path("outputs"), next(iter(read_plan(folder).runs)))
     with Claims(Path("outputs"), folder.name):
         code, out, err = again("retry")
-    assert (code, out) == (app.BAD_INPUT, "")
+    assert (code, out) == (job.BAD_INPUT, "")
     assert f"process {os.getpid()}; wait for it, or stop it\n" in err
-    assert sweeps.read_plan(folder).attempt == 1
+    assert read_plan(folder).attempt == 1
 
 
 def test_all_must_be_trained_before_any_is_tried_again(train: Train, again: Again) -> None:  # noqa: F811
-    assert train("-m", "seed=0,1").code == app.OK
-    assert train("-m", "seed=0,1", "rerun=all").code == app.OK
+    assert train("-m", "seed=0,1").code == job.OK
+    assert train("-m", "seed=0,1", "rerun=all").code == job.OK
     folder = max((Path("outputs") / "sweeps").iterdir())
-    first, second = sweeps.read_plan(folder).runs
+    first, second = read_plan(folder).runs
     fail(Path("outputs"), first)
-    status = ledger.read_status(ledger.RunDir(Path("outputs"), second)) or {}
-    file = ledger.RunDir(Path("outputs"), second).status
-    ledger.write_json(file, {**status, "sweep": "the one before"})
+    status = run_dir.read_status(run_dir.RunDir(Path("outputs"), second)) or {}
+    file = run_dir.RunDir(Path("outputs"), second).status
+    files.write_json(file, {**status, "sweep": "the one before"})
     code, _, err = again("retry")
-    assert code == app.BAD_INPUT
+    assert code == job.BAD_INPUT
     assert "some of its runs are left; type actsweep resume" in err
 
 
@@ -307,12 +311,12 @@ def test_code_of_ones_own(project: Path, tmp_path: Path) -> None:
     code, out, err = ask(
         tmp_path, "-m", "actsweep", "resume", "last", "--outputs", "project/outputs"
     )
-    assert (code, out) == (app.BAD_INPUT, "")
+    assert (code, out) == (job.BAD_INPUT, "")
     name = sweep_in(project / "outputs").name
     assert err.splitlines()[1].startswith(f"error: {name}: its own code (a _target_) has changed")
     (mine / "my_act.py").write_text(OWN)
     code, _, err = ask(tmp_path, "-m", "actsweep", "resume", "last", "--outputs", "project/outputs")
-    assert code == app.OK, err
+    assert code == job.OK, err
     assert states(project / "outputs") == ["complete"]
 
 
@@ -327,8 +331,8 @@ def test_a_launcher_that_cannot_start_jobs_takes_nothing_away(
     again: Again,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert train("-m", "seed=0,1").code == app.OK
-    file = sweep_in(Path("outputs")) / sweeps.LAUNCH_FILE
+    assert train("-m", "seed=0,1").code == job.OK
+    file = sweep_in(Path("outputs")) / LAUNCH_FILE
     text = file.read_text()
     basic = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
     assert basic in text
@@ -338,14 +342,14 @@ def test_a_launcher_that_cannot_start_jobs_takes_nothing_away(
     folder = cut_short(Path("outputs"))
     monkeypatch.setenv("PATH", str(folder))
     code, out, err = again("resume", "last")
-    assert (code, out) == (app.BAD_INPUT, "")
+    assert (code, out) == (job.BAD_INPUT, "")
     assert "RuntimeError: Could not detect" in err
     assert err.count("\n") == 1
     file.unlink()
     code, out, err = again("resume", "last")
-    assert (code, out) == (app.BAD_INPUT, "")
+    assert (code, out) == (job.BAD_INPUT, "")
     assert "launch.yaml: can't be read" in err
-    assert sweeps.read_plan(folder)
+    assert read_plan(folder)
 
 
 def test_bad_input_that_only_shows_in_the_job_takes_nothing_away(
@@ -353,15 +357,15 @@ def test_bad_input_that_only_shows_in_the_job_takes_nothing_away(
     again: Again,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert train("-m", "seed=0,1").code == app.OK
+    assert train("-m", "seed=0,1").code == job.OK
     folder = cut_short(Path("outputs"))
 
     def refuse(*_: object) -> None:
-        raise app.UserError("data=digits: not today")
+        raise job.UserError("data=digits: not today")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_load", refuse)
+        patch.setattr(pack, "_load", refuse)
         code, out, err = again("resume", "last")
-    assert (code, out, err) == (app.BAD_INPUT, "", "error: data=digits: not today\n")
-    assert again("resume", folder.name)[0] == app.OK
+    assert (code, out, err) == (job.BAD_INPUT, "", "error: data=digits: not today\n")
+    assert again("resume", folder.name)[0] == job.OK
     assert states(Path("outputs")) == ["complete"] * 2

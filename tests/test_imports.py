@@ -3,65 +3,27 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SRC = Path(__file__).parents[1] / "src"
 
-# Each layer may import those before it, and its own.
-PARTS = (
-    "activations inits models optim data callbacks writers checkpoint claims stats table figures"
+# A wing imports from those left of it, and from itself.
+WINGS = (
+    "utils stats < config callbacks activations < theory < runtime nn data < runs < loggers"
+    " < train sweeps < report < launch < cli hydra_plugins < actsweep_tutorials"
 )
-LAYERS = (
-    ("errors",),
-    ("explain", "schema", "target"),
-    ("checks", "command"),
-    ("config",),
-    ("members", "compose"),
-    ("ledger", "provenance", "signals"),
-    ("slurm", "attended"),
-    ("together",),
-    tuple(PARTS.split()),
-    ("network",),
-    ("counts",),
-    ("step",),
-    ("population",),
-    ("roster", "rowlog"),
-    ("loop",),
-    ("fit", "load", "resume"),
-    ("turn",),
-    ("run",),
-    ("sweeps",),
-    ("seen",),
-    ("factors",),
-    ("report",),
-    ("app",),
-    ("cluster",),
-    ("hydra_plugins.actsweep_pack.slurm_launcher",),
-    ("hydra_plugins.actsweep_pack.launch",),
-    ("hydra_plugins.actsweep_pack.sweeper",),
-    ("manage",),
-    ("overview", "tidy"),
-    ("experiments",),
-)
-NO_JAX = (
-    *("actsweep", "actsweep.app", "actsweep.checks", "actsweep.command", "actsweep.config"),
-    *("actsweep.claims", "actsweep.compose"),
-    *("actsweep.data", "actsweep.errors", "actsweep.explain", "actsweep.ledger"),
-    *(
-        "actsweep.members",
-        "actsweep.provenance",
-        "actsweep.schema",
-        "actsweep.signals",
-        "actsweep.stats",
-    ),
-    *("actsweep.manage", "actsweep.overview", "actsweep.tidy", "actsweep.seen"),
-    *("actsweep.report.compare", "actsweep.report.words"),
-    *("actsweep.sweeps", "actsweep.table", "actsweep.slurm", "actsweep.cluster"),
-    *("actsweep.writers", "actsweep.__main__", "hydra_plugins.actsweep_pack.launch"),
-    "hydra_plugins.actsweep_pack.sweeper",
-)
+RANKS = {wing: rank for rank, row in enumerate(WINGS.split(" < ")) for wing in row.split()}
+JAX = {"jax", "jaxlib", "flax", "optax"}
+# What the package's own three modules may do: they are doors.
+DOORS = {"actsweep": {"runs"}, "actsweep.__main__": {"cli"}}
+USES_JAX = {"activations", "callbacks", "nn", "theory", "train"}
+USES_JAX_TOO = {
+    *("actsweep.runs.checkpoint", "actsweep.runs.load", "actsweep.runtime.devices"),
+    *("actsweep.runtime.distributed",),  # in its functions
+}
 
 
 def module_of(path: Path) -> str:
@@ -72,70 +34,75 @@ def module_of(path: Path) -> str:
 FILES = {module_of(path): path for path in SRC.rglob("*.py")}
 
 
-def imports(module: str) -> set[str]:
-    """Modules that a file imports when it is imported itself; not those inside functions."""
-    found: set[str] = set()
+def wing_of(module: str) -> str:
+    """The wing that a module of ours lives in; the package itself for its doors."""
+    first, _, rest = module.partition(".")
+    if first != "actsweep" or module in DOORS:
+        return first if module not in DOORS else module
+    return rest.partition(".")[0]
+
+
+def imports(module: str, *, inside_functions: bool = True) -> set[str]:
+    """All that a file imports, but for type checking; our own modules by their full names."""
+    names: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(FILES[module].read_text())]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        inner = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if inner and not inside_functions:
             continue
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
             whole = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= {name if name in FILES else str(node.module) for name in whole}
+            names |= {name if name in FILES else str(node.module) for name in whole}
         waiting += ast.iter_child_nodes(node)
-    return found
+    return names - {module}
 
 
-def layer(module: str) -> int | None:
-    """Which layer a module of ours belongs to; None for other people's."""
-    name = module.removeprefix("actsweep.")
-    for place, names in enumerate(LAYERS):
-        if any(name == own or name.startswith(f"{own}.") for own in names):
-            return place
-    return None
+def test_every_module_lives_in_a_wing() -> None:
+    assert {wing_of(module) for module in FILES} == {*RANKS, *DOORS}
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_imports_go_one_way(module: str) -> None:
-    own = layer(module)
-    if own is None:
-        pytest.skip("belongs to no layer")
-    wrong = [m for m in imports(module) if m in FILES and (layer(m) or 0) > own]
-    assert not wrong
+    here = wing_of(module)
+    for other in imports(module) & FILES.keys():
+        there = wing_of(other)
+        if here in DOORS:
+            assert there in DOORS[here], other
+        else:
+            assert there == here or RANKS[there] < RANKS[here], other
 
 
-def test_every_module_of_training_has_its_layer() -> None:
-    reached, waiting = set(), ["actsweep.app", "actsweep.run", *NO_JAX]
-    while waiting:
-        module = waiting.pop()
-        if module in FILES and module not in reached:
-            reached.add(module)
-            waiting += imports(module)
-    outside = {m for m in reached if layer(m) is None}
-    assert outside <= {"actsweep", "actsweep.__main__", "hydra_plugins.actsweep_pack"}
+def test_no_circle() -> None:
+    graph = {module: imports(module) & FILES.keys() for module in FILES}
+    for module in graph:  # a package's own names come from its modules
+        graph[module] -= {parent for parent in FILES if module.startswith(f"{parent}.")}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
-@pytest.mark.parametrize("part", ["writers", "checkpoint", "ledger"])
-def test_writers_know_nothing_of_the_step(part: str) -> None:
-    above = {"step", "population", "loop", "run"}
-    for module in FILES:
-        if module == f"actsweep.{part}" or module.startswith(f"actsweep.{part}."):
-            assert not imports(module) & {f"actsweep.{name}" for name in above}, module
+def without_jax() -> list[str]:
+    """Modules that login nodes import."""
+    wings = set(RANKS) - USES_JAX - {"actsweep_tutorials"}
+    free = [m for m in FILES if wing_of(m) in wings and m not in USES_JAX_TOO]
+    return sorted([*free, "actsweep", "actsweep_tutorials.cli"])
 
 
 def test_login_nodes_never_import_jax() -> None:
-    for module in NO_JAX:
-        direct = {name.partition(".")[0] for name in imports(module)}
-        assert not direct & {"jax", "jaxlib", "flax", "optax"}, module
+    modules = without_jax()
+    for module in modules:
+        direct = {name.partition(".")[0] for name in imports(module, inside_functions=False)}
+        assert not direct & JAX, module
     code = (
         "import importlib, sys\n"
-        f"for name in {NO_JAX}:\n"
+        f"for name in {modules}:\n"
         "    importlib.import_module(name)\n"
         "    assert 'jax' not in sys.modules, name\n"
     )

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from scipy import integrate, stats
 
-from actsweep import inits
 from actsweep.activations import ACTIVATIONS
-from actsweep.config import INITS
-from actsweep.errors import UserError
+from actsweep.config.schema import INITS
+from actsweep.nn import initializers
+from actsweep.utils.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf" / "init"
 KEY = jax.random.key(0)
@@ -37,7 +37,7 @@ VARIANCE = {
 def _weight(name, shape=DENSE, seed=0, **kwargs):
     fan_in, fan_out, key = *FANS[shape], jax.random.key(seed)
     kwargs = {"scale": 1.0, "sigma_w": 1.5} | kwargs
-    return inits.weight(name, key, shape, fan_in=fan_in, fan_out=fan_out, **kwargs)
+    return initializers.weight(name, key, shape, fan_in=fan_in, fan_out=fan_out, **kwargs)
 
 
 @pytest.mark.parametrize("shape", [DENSE, CONV])
@@ -63,7 +63,7 @@ def test_uniform_bounds_are_reached_and_kept():
     for name, bound in (("torch_uniform", 300**-0.5), ("he_uniform", (6 / 300) ** 0.5)):
         w = np.abs(_weight(name))
         assert bound * 0.999 < w.max() <= bound * (1 + 1e-6)
-    b = np.abs(inits.bias("torch_uniform", KEY, (10_000,), fan_in=16))
+    b = np.abs(initializers.bias("torch_uniform", KEY, (10_000,), fan_in=16))
     assert 0.2499 < b.max() <= 0.25
 
 
@@ -75,14 +75,14 @@ def test_normal_is_not_truncated_and_he_normal_is():
 
 @pytest.mark.parametrize("shape", [DENSE, (200, 300), CONV])
 def test_orthogonal(shape):
-    w = inits.weight("orthogonal", KEY, shape, fan_in=1, fan_out=1)
+    w = initializers.weight("orthogonal", KEY, shape, fan_in=1, fan_out=1)
     flat = np.asarray(w, np.float64).reshape(-1, shape[-1])
     gram = flat.T @ flat if flat.shape[0] >= flat.shape[1] else flat @ flat.T
     np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
 
 
 def test_fans_are_the_arguments_not_the_shape():
-    w = inits.weight("glorot_uniform", KEY, DENSE, fan_in=300, fan_out=100)
+    w = initializers.weight("glorot_uniform", KEY, DENSE, fan_in=300, fan_out=100)
     assert float(jnp.abs(w).max()) == pytest.approx(math.sqrt(6 / 400), rel=1e-3)
 
 
@@ -93,26 +93,26 @@ def test_same_key_same_draws_and_scale_multiplies_them(name):
     assert np.abs(w - _weight(name, seed=1)).max() > 1e-3
     np.testing.assert_allclose(_weight(name, scale=3.0), 3 * w, rtol=1e-6)
     np.testing.assert_array_equal(_weight(name, scale=0.0), np.zeros(DENSE))
-    b = inits.bias(name, KEY, (50,), fan_in=9, sigma_b=0.5)
+    b = initializers.bias(name, KEY, (50,), fan_in=9, sigma_b=0.5)
     np.testing.assert_allclose(
-        inits.bias(name, KEY, (50,), fan_in=9, sigma_b=0.5, scale=3.0), 3 * b, rtol=1e-6
+        initializers.bias(name, KEY, (50,), fan_in=9, sigma_b=0.5, scale=3.0), 3 * b, rtol=1e-6
     )
     assert bool(jnp.any(b != 0)) == (name in ("torch_uniform", "normal"))
 
 
 def test_bias_moments():
-    normal = np.asarray(inits.bias("normal", KEY, (40_000,), fan_in=9, sigma_b=0.5))
+    normal = np.asarray(initializers.bias("normal", KEY, (40_000,), fan_in=9, sigma_b=0.5))
     assert normal.std() == pytest.approx(0.5, rel=0.02)
-    np.testing.assert_array_equal(inits.bias("normal", KEY, (5,), fan_in=9), np.zeros(5))
-    uniform = np.asarray(inits.bias("torch_uniform", KEY, (40_000,), fan_in=9))
+    np.testing.assert_array_equal(initializers.bias("normal", KEY, (5,), fan_in=9), np.zeros(5))
+    uniform = np.asarray(initializers.bias("torch_uniform", KEY, (40_000,), fan_in=9))
     assert uniform.std() == pytest.approx(1 / math.sqrt(27), rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["torch_uniform", "he_normal", "orthogonal", "normal"])
 def test_traced_and_batched_numbers_give_bitwise_the_same(name):
     def draw(key, scale, sigma):
-        w = inits.weight(name, key, (8, 6), fan_in=8, fan_out=6, scale=scale, sigma_w=sigma)
-        return w, inits.bias(name, key, (6,), fan_in=8, sigma_b=sigma, scale=scale)
+        w = initializers.weight(name, key, (8, 6), fan_in=8, fan_out=6, scale=scale, sigma_w=sigma)
+        return w, initializers.bias(name, key, (6,), fan_in=8, sigma_b=sigma, scale=scale)
 
     keys = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32))
     scales, sigmas = jnp.asarray([0.0, 1.0, 0.3]), jnp.asarray([1.3, 1.0, 0.7])
@@ -124,9 +124,9 @@ def test_traced_and_batched_numbers_give_bitwise_the_same(name):
 
 def test_unknown_init_is_refused():
     with pytest.raises(UserError, match="did you mean init=he_normal"):
-        inits.weight("he_norml", KEY, (2, 2), fan_in=2, fan_out=2)
+        initializers.weight("he_norml", KEY, (2, 2), fan_in=2, fan_out=2)
     with pytest.raises(UserError, match="init=zeros: no such name"):
-        inits.bias("zeros", KEY, (2,), fan_in=2)
+        initializers.bias("zeros", KEY, (2,), fan_in=2)
 
 
 def test_every_init_has_a_file():
@@ -152,7 +152,9 @@ KNOWN = {
 @pytest.mark.parametrize("name", KNOWN)
 def test_gain_of_the_ones_with_a_closed_form(name):
     activation = ACTIVATIONS[name]
-    assert float(inits.gain(activation, activation.params)) == pytest.approx(KNOWN[name], rel=1e-6)
+    assert float(initializers.gain(activation, activation.params)) == pytest.approx(
+        KNOWN[name], rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", [n for n in ACTIVATIONS if ACTIVATIONS[n].units != "vector"])
@@ -169,24 +171,26 @@ def test_gain_against_adaptive_quadrature(name):
         integrate.quad(lambda z: f(z) ** 2 * density(z), a, b, epsrel=1e-7, epsabs=1e-9)[0]
         for a, b in ((-9, -3), (-3, -1), (-1, 0), (0, 1), (1, 3), (3, 6), (6, 9))
     )
-    got = float(inits.gain(activation, activation.params))
+    got = float(initializers.gain(activation, activation.params))
     assert got == pytest.approx(total**-0.5, rel=2e-6)
 
 
 def test_gain_of_maxout_with_many_pieces():
     with mp.workdps(20):
         second = mp.quad(lambda z: z**2 * 5 * mp.npdf(z) * mp.ncdf(z) ** 4, [-10, 0, 10])
-    got = inits.gain(ACTIVATIONS["maxout"], {"pieces": 5})
+    got = initializers.gain(ACTIVATIONS["maxout"], {"pieces": 5})
     assert float(got) == pytest.approx(float(second) ** -0.5, rel=1e-6)
 
 
 def test_gain_with_traced_parameters_under_vmap():
     slopes = jnp.asarray([0.0, 0.1, 1.0])
-    gains = jax.jit(jax.vmap(lambda s: inits.gain(ACTIVATIONS["leaky_relu"], {"slope": s})))(slopes)
+    gains = jax.jit(jax.vmap(lambda s: initializers.gain(ACTIVATIONS["leaky_relu"], {"slope": s})))(
+        slopes
+    )
     np.testing.assert_allclose(gains, np.sqrt(2 / (1 + np.square(slopes))), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_gain_of_units_that_depend_on_each_other_is_refused(name):
     with pytest.raises(UserError, match=r"init.gain=auto: .*type init.gain=1.0"):
-        inits.gain(ACTIVATIONS[name], {})
+        initializers.gain(ACTIVATIONS[name], {})

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from actsweep import ledger, provenance
-from actsweep.errors import UserError
-from actsweep.ledger import RunDir
+from actsweep.runs import run_dir
+from actsweep.runs.run_dir import RunDir
+from actsweep.utils import files, provenance
+from actsweep.utils.errors import UserError
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_crash_before_rename_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "status.json"
-    ledger.write_atomic(path, "old")
+    files.write_atomic(path, "old")
 
     def crash(source: object, target: object) -> None:
         raise KeyboardInterrupt
@@ -52,16 +53,16 @@ def test_crash_before_rename_keeps_the_old_file(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", crash)
         with pytest.raises(KeyboardInterrupt):
-            ledger.write_atomic(path, "new")
+            files.write_atomic(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["status.json"]
-    ledger.write_atomic(path, b"new")
+    files.write_atomic(path, b"new")
     assert path.read_text() == "new"
 
 
 def test_killed_before_rename_keeps_the_old_file(run: RunDir) -> None:
     """A real kill leaves the temporary file behind; a fresh start clears it away."""
-    ledger.prepare(run, {})
+    run_dir.prepare(run, {})
     before = run.status.read_text()
     code = (
         "import os, sys, pathlib, signal; from actsweep import ledger\n"
@@ -72,36 +73,36 @@ def test_killed_before_rename_keeps_the_old_file(run: RunDir) -> None:
     assert done.returncode == -9
     assert run.status.read_text() == before
     assert len(list(run.path.glob(".*.tmp"))) == 1
-    ledger.prepare(run, {})
+    run_dir.prepare(run, {})
     assert not list(run.path.glob(".*.tmp"))
 
 
 def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "summary.json"
-    ledger.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        ledger.write_json(path, {"a": 2})
+        files.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["summary.json"]
 
 
 def test_json_has_null_for_nan_and_infinity(tmp_path: Path) -> None:
     value = {"a": np.float32(0.5), "b": float("nan"), "c": [float("inf"), np.int64(3)], "d": None}
-    ledger.write_json(tmp_path / "x.json", {**value, "e": np.array([1.0, np.nan])})
+    files.write_json(tmp_path / "x.json", {**value, "e": np.array([1.0, np.nan])})
     read = json.loads((tmp_path / "x.json").read_text())
     assert read == {"a": 0.5, "b": None, "c": [None, 3], "d": None, "e": [1.0, None]}
 
 
-@pytest.mark.parametrize("state", ledger.STATES)
+@pytest.mark.parametrize("state", run_dir.STATES)
 def test_every_state_is_read_back(run: RunDir, state: str) -> None:
-    ledger.prepare(run, {})
-    ledger.write_status(run, state, step=7, epoch=0.5, cause="loss is NaN", slot=3)
-    status = ledger.read_status(run)
+    run_dir.prepare(run, {})
+    run_dir.write_status(run, state, step=7, epoch=0.5, cause="loss is NaN", slot=3)
+    status = run_dir.read_status(run)
     assert status is not None
     assert (status["state"], status["step"], status["epoch"]) == (state, 7, 0.5)
     assert (status["cause"], status["slot"], status["pid"]) == ("loss is NaN", 3, os.getpid())
@@ -112,39 +113,39 @@ def test_every_state_is_read_back(run: RunDir, state: str) -> None:
 
 
 def test_unknown_state_raises(run: RunDir) -> None:
-    ledger.prepare(run, {})
+    run_dir.prepare(run, {})
     with pytest.raises(ValueError, match="finished"):
-        ledger.write_status(run, "finished", step=0, epoch=0)
-    status = ledger.read_status(run)
+        run_dir.write_status(run, "finished", step=0, epoch=0)
+    status = run_dir.read_status(run)
     assert status is not None
     assert status["state"] == "running"
 
 
 def test_started_survives_updates(run: RunDir) -> None:
-    ledger.prepare(run, {})
+    run_dir.prepare(run, {})
     status = json.loads(run.status.read_text())
     run.status.write_text(json.dumps({**status, "started": "2020-01-01T00:00:00+00:00"}))
-    ledger.write_status(run, "complete", step=1, epoch=1)
-    after = ledger.read_status(run)
+    run_dir.write_status(run, "complete", step=1, epoch=1)
+    after = run_dir.read_status(run)
     assert after is not None
     assert after["started"] == "2020-01-01T00:00:00+00:00"
 
 
 def test_missing_or_broken_status_is_none(run: RunDir) -> None:
-    assert ledger.read_status(run) is None
-    assert ledger.read_summary(run) is None
+    assert run_dir.read_status(run) is None
+    assert run_dir.read_summary(run) is None
     run.path.mkdir(parents=True)
     for text in ("", '{"state": "comp', "[1]"):
         run.status.write_text(text)
-        assert ledger.read_status(run) is None
+        assert run_dir.read_status(run) is None
 
 
 def test_git_is_tolerant(tmp_path: Path, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     provenance._git.cache_clear()
-    ledger.prepare(run, {})
+    run_dir.prepare(run, {})
     provenance._git.cache_clear()
-    status = ledger.read_status(run)
+    status = run_dir.read_status(run)
     assert status is not None
     assert status["git"] == {"sha": None, "dirty": None, "diff": None}
     assert provenance.other_code(status) is None
@@ -264,16 +265,16 @@ def test_what_a_status_does_not_know_is_not_compared(status: Any, repository: Pa
 
 
 def test_prepare_leaves_nothing_stale(run: RunDir) -> None:
-    ledger.prepare(run, {"act": {"name": "relu"}, "optim": {"eps": 1e-8, "lr": 0.1}})
+    run_dir.prepare(run, {"act": {"name": "relu"}, "optim": {"eps": 1e-8, "lr": 0.1}})
     for file in (run.metrics, run.histograms, run.summary, run.messages):
         file.write_text("stale")
     for folder in (run.checkpoints, run.wandb):
         folder.mkdir()
         (folder / "x").write_text("stale")
-    ledger.write_status(run, "complete", step=100, epoch=3)
-    ledger.prepare(run, {"act": {"name": "elu"}, "optim": {"eps": 1e-8, "lr": 0.1}})
+    run_dir.write_status(run, "complete", step=100, epoch=3)
+    run_dir.prepare(run, {"act": {"name": "elu"}, "optim": {"eps": 1e-8, "lr": 0.1}})
     assert sorted(os.listdir(run.path)) == ["config.yaml", "status.json"]
-    status = ledger.read_status(run)
+    status = run_dir.read_status(run)
     assert status is not None
     assert (status["state"], status["step"]) == ("running", 0)
     config = OmegaConf.to_container(OmegaConf.load(run.config))
@@ -281,21 +282,21 @@ def test_prepare_leaves_nothing_stale(run: RunDir) -> None:
 
 
 def test_prepare_removes_the_status_first(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger.prepare(run, {})
-    ledger.write_status(run, "complete", step=1, epoch=1)
+    run_dir.prepare(run, {})
+    run_dir.write_status(run, "complete", step=1, epoch=1)
     run.checkpoints.mkdir()
 
     def crash(path: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ledger.shutil, "rmtree", crash)
+    monkeypatch.setattr(run_dir.shutil, "rmtree", crash)
     with pytest.raises(KeyboardInterrupt):
-        ledger.prepare(run, {})
-    assert ledger.read_status(run) is None
+        run_dir.prepare(run, {})
+    assert run_dir.read_status(run) is None
 
 
 def test_members_csv_round_trip(tmp_path: Path) -> None:
-    folder = ledger.sweep_dir(tmp_path, "nine")
+    folder = run_dir.sweep_dir(tmp_path, "nine")
     assert folder == tmp_path / "sweeps" / "nine"
     rows = [
         {
@@ -310,24 +311,24 @@ def test_members_csv_round_trip(tmp_path: Path) -> None:
         },
         {"run_id": "b", "overrides": "act=elu", "state": "diverged", "test_loss": float("nan")},
     ]
-    path = ledger.write_members_csv(folder, rows)
+    path = run_dir.write_members_csv(folder, rows)
     header = path.read_text().splitlines()[0].split(",")
-    assert header == [*ledger.MEMBERS_COLUMNS, "lift"]
-    first, second = ledger.read_members_csv(folder)
+    assert header == [*run_dir.MEMBERS_COLUMNS, "lift"]
+    first, second = run_dir.read_members_csv(folder)
     assert (first["run_id"], first["overrides"]) == ("00012e34", "act=relu depth.widths=[8,8]")
     assert (first["seed"], first["lr"], first["test_accuracy"]) == (0, 0.01, 0.875)
     assert isinstance(first["seed"], int)
     assert second["seed"] is None
     assert np.isnan(second["test_loss"])
-    ledger.write_members_csv(folder, [])
-    assert ledger.read_members_csv(folder) == []
+    run_dir.write_members_csv(folder, [])
+    assert run_dir.read_members_csv(folder) == []
 
 
 def test_outputs_below_a_file_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     outputs = str(tmp_path / "file" / "outputs")
     with pytest.raises(UserError) as caught:
-        ledger.check_writable(outputs)
+        run_dir.check_writable(outputs)
     text = str(caught.value)
     assert text.startswith(f"paths.outputs={outputs}:")
     assert "Not a directory" in text
@@ -335,13 +336,13 @@ def test_outputs_below_a_file_is_a_user_error(tmp_path: Path) -> None:
 
 
 def test_writable_outputs_are_left_empty(tmp_path: Path) -> None:
-    ledger.check_writable(str(tmp_path / "a" / "b"))
+    run_dir.check_writable(str(tmp_path / "a" / "b"))
     assert os.listdir(tmp_path / "a" / "b") == []
 
 
 def test_no_jax_is_imported() -> None:
     code = (
-        "import sys, actsweep.ledger, actsweep.writers\n"
+        "import sys, actsweep.runs.run_dir, actsweep.loggers\n"
         "late = {'jax', 'wandb', 'rich'} & set(sys.modules)\n"
         "sys.exit(f'imported: {late}' if late else 0)"
     )

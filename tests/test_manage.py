@@ -11,12 +11,19 @@ from typing import Any
 import pytest
 from test_run import make
 
-from actsweep import claims, ledger, manage, overview, seen, sweeps, tidy
-from actsweep.__main__ import main
-from actsweep.claims import Claims
-from actsweep.config import RunConfig
-from actsweep.errors import UserError
-from actsweep.ledger import RunDir
+from actsweep.cli import cleanup
+from actsweep.cli import status as status_module
+from actsweep.cli.main import main
+from actsweep.cli.status import ago, last_values, show
+from actsweep.config.schema import RunConfig
+from actsweep.runs import leases, run_dir
+from actsweep.runs.leases import Claims
+from actsweep.runs.run_dir import RunDir
+from actsweep.sweeps import find, plan
+from actsweep.sweeps.status import Sweep
+from actsweep.sweeps.status import look as look_at
+from actsweep.utils import files
+from actsweep.utils.errors import UserError
 
 NAME = "2026-03-01_12-00-00-000000"
 STATES = ("complete", "running", "interrupted", "waiting", "failed", "preempted")
@@ -32,18 +39,18 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def submit(outputs: Path, runs: list[RunConfig], name: str = NAME) -> list[RunDir]:
     """A frozen sweep, as if `train.py -m` had been killed at once; its runs' folders."""
     words = [[f"seed={one.seed}"] for one in runs]
-    sweeps.new_plan(outputs / "sweeps" / name, [runs], [words]).write()
-    return [ledger.folder_of(one) for one in runs]
+    plan.new_plan(outputs / "sweeps" / name, [runs], [words]).write()
+    return [run_dir.folder_of(one) for one in runs]
 
 
 def leave(folder: RunDir, state: str, sweep: str = NAME, age: float = 0.0, **more: Any) -> None:
     """What a training in such a state leaves of a run, `age` seconds after it last wrote."""
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.metrics.write_text(json.dumps(ROW) + "\n")
-    ledger.write_status(folder, state, step=18, epoch=1, sweep=sweep, attempt=1, **more)
-    status = ledger.read_status(folder) or {}
+    run_dir.write_status(folder, state, step=18, epoch=1, sweep=sweep, attempt=1, **more)
+    status = run_dir.read_status(folder) or {}
     written = datetime.now(UTC) - timedelta(seconds=age)
-    ledger.write_json(folder.status, {**status, "updated": written.isoformat()})
+    files.write_json(folder.status, {**status, "updated": written.isoformat()})
 
 
 @pytest.fixture
@@ -52,7 +59,7 @@ def mixed(outputs: Path) -> Iterator[list[RunDir]]:
     folders = submit(outputs, [make(outputs, seed=seed) for seed in range(len(STATES))])
     complete, running, killed, _, failed, preempted = folders
     leave(complete, "complete")
-    ledger.write_json(complete.summary, {"run_id": complete.run_id, "state": "complete"})
+    files.write_json(complete.summary, {"run_id": complete.run_id, "state": "complete"})
     leave(running, "running")
     leave(killed, "running", age=200)
     leave(failed, "failed", cause="ValueError: no good")
@@ -64,7 +71,7 @@ def mixed(outputs: Path) -> Iterator[list[RunDir]]:
 
 def shown(outputs: Path, name: str | None = None, width: int = 100) -> list[str]:
     stream = io.StringIO()
-    overview.show(outputs, name, stream, width)
+    show(outputs, name, stream, width)
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
@@ -124,16 +131,16 @@ def test_what_another_sweep_left_is_still_to_be_trained(outputs: Path) -> None:
     folders = submit(outputs, [first, second])
     for folder in folders:
         leave(folder, "complete", sweep="another")
-    assert [(one.state, one.left) for one in look().runs] == [
+    assert [(one.state, one.left) for one in snapshot().runs] == [
         ("complete", False),
         ("waiting", True),
     ]
     leave(folders[0], "failed", sweep="another")
-    assert look().runs[0].left
+    assert snapshot().runs[0].left
 
 
-def look() -> seen.Sweep:
-    return seen.look(Path("outputs") / "sweeps" / NAME)
+def snapshot() -> Sweep:
+    return look_at(Path("outputs") / "sweeps" / NAME)
 
 
 def test_regression_has_a_loss(outputs: Path) -> None:
@@ -149,16 +156,16 @@ def test_regression_has_a_loss(outputs: Path) -> None:
 
 def test_the_end_of_a_metrics_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "metrics.jsonl"
-    assert overview.last_values(file) == {}
+    assert last_values(file) == {}
     between = "".join(f'{{"step":{n},"epoch":2,"train/loss":{n}}}\n' for n in range(100))
     whole = json.dumps(ROW) + "\n" + between
     file.write_text(whole + '{"step":900,"epoch":9,"train/lo')
     known = {"epoch": 2, "train/loss": 99, "val/loss": 1.5, "val/accuracy": 0.5}
-    assert overview.last_values(file) == known
-    monkeypatch.setattr(overview, "TAILS", (50, 200, 300))
-    assert overview.last_values(file) == {"epoch": 2, "train/loss": 99}
+    assert last_values(file) == known
+    monkeypatch.setattr(status_module, "TAILS", (50, 200, 300))
+    assert last_values(file) == {"epoch": 2, "train/loss": 99}
     file.write_text(whole + '{"step":9,"epoch":3,"val/accuracy":null,"val/loss":null}\n')
-    assert overview.last_values(file) == {"epoch": 3, "train/loss": 99}
+    assert last_values(file) == {"epoch": 3, "train/loss": 99}
 
 
 @pytest.mark.parametrize(
@@ -166,40 +173,40 @@ def test_the_end_of_a_metrics_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [(-3, "now"), (0.9, "now"), (59, "59 s ago"), (60, "1 min ago"), (86399, "23 h ago")],
 )
 def test_ages(seconds: float, words: str) -> None:
-    assert overview.ago(seconds) == words
-    assert overview.ago(86400) == "1 day ago"
-    assert overview.ago(86400 * 2.5) == "2 days ago"
+    assert ago(seconds) == words
+    assert ago(86400) == "1 day ago"
+    assert ago(86400 * 2.5) == "2 days ago"
 
 
 def test_the_names_of_sweeps(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="no sweep yet; type python train"):
-        manage.find_sweep(outputs, "last")
+        find.find_sweep(outputs, "last")
     submit(outputs, [make(outputs)])
     submit(outputs, [make(outputs)], "by-hand")
     os.utime(outputs / "sweeps" / "by-hand" / "plan.json", (0, 0))
     folder = outputs / "sweeps" / NAME
     for name in ("last", NAME, str(folder), f"{folder}/"):
-        assert manage.find_sweep(outputs, name) == folder
+        assert find.find_sweep(outputs, name) == folder
     with pytest.raises(UserError, match=r"by-hnd: no such sweep .* did you mean by-hand"):
-        manage.find_sweep(outputs, "by-hnd")
+        find.find_sweep(outputs, "by-hnd")
     monkeypatch.chdir(folder)
-    assert manage.find_sweep(outputs, ".").name == NAME
+    assert find.find_sweep(outputs, ".").name == NAME
 
 
 def test_the_names_of_runs(outputs: Path, mixed: list[RunDir]) -> None:
     there = sorted(folder.run_id for folder in mixed if folder.path.exists())
-    found = manage.find_runs(outputs, ["relu-*", there[0]])
+    found = find.find_runs(outputs, ["relu-*", there[0]])
     assert [one.run_id for one in found] == there
     path = outputs / "runs" / "elu-mlp4-torch-s0-00000000"
     path.mkdir()
     (path / "config.yaml").write_text("")
-    (by_path,) = manage.find_runs(Path("elsewhere"), [f"{path}/"])
+    (by_path,) = find.find_runs(Path("elsewhere"), [f"{path}/"])
     assert by_path.path == path.absolute()
     for text in ("relu-mlp2", "outputs", ".", "..", "outputs/runs"):
         with pytest.raises(UserError, match=f"{text}: no such run in outputs/runs; "):
-            manage.find_runs(outputs, [text])
+            find.find_runs(outputs, [text])
     with pytest.raises(UserError, match=f"did you mean {path.name}?"):
-        manage.find_runs(outputs, [path.name[:-1]])
+        find.find_runs(outputs, [path.name[:-1]])
 
 
 def everything(folder: Path) -> set[str]:
@@ -229,7 +236,7 @@ def test_gc_removes_what_nobody_needs(
     dead.take([killed.run_id])
     dead.close()
     before = everything(outputs)
-    tidy.gc(outputs, dry_run=True)
+    cleanup.gc(outputs, dry_run=True)
     said = capsys.readouterr().out
     assert everything(outputs) == before
     assert said.splitlines()[-1] == "nothing was removed yet: leave out --dry-run"
@@ -240,15 +247,15 @@ def test_gc_removes_what_nobody_needs(
         "1 W&B folders that are uploaded 1.0 MB",
         "1 empty sweep folders 0.0 MB",
     ]
-    tidy.gc(outputs, dry_run=False)
+    cleanup.gc(outputs, dry_run=False)
     left = everything(outputs)
     assert not old.parent.exists()
     assert kept <= left
     gone = {name for name in there - left if not name.endswith("/array")}
     assert gone == waste
-    assert not claims.orphans(outputs)
+    assert not leases.orphans(outputs)
     capsys.readouterr()
-    tidy.gc(outputs, dry_run=False)
+    cleanup.gc(outputs, dry_run=False)
     assert capsys.readouterr().out == "nothing to remove\n"
 
 
@@ -271,13 +278,13 @@ def test_gc_keeps_what_is_not_uploaded(outputs: Path, mixed: list[RunDir]) -> No
     second = complete.wandb / "offline-run-2"
     second.mkdir()
     (second / "run-1.wandb").write_text("")
-    tidy.gc(outputs, dry_run=False)
+    cleanup.gc(outputs, dry_run=False)
     assert [path.name for path in complete.wandb.glob("*/")] == ["offline-run-2"]
 
 
 def test_gc_of_a_folder_that_is_not_there(outputs: Path) -> None:
     with pytest.raises(UserError, match="outputs: no such folder; type --outputs"):
-        tidy.gc(outputs, dry_run=True)
+        cleanup.gc(outputs, dry_run=True)
 
 
 def test_rm(outputs: Path, mixed: list[RunDir], capsys: pytest.CaptureFixture[str]) -> None:

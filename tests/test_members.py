@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actsweep import config, members
-from actsweep.config import RunConfig
-from actsweep.members import Added
+from actsweep.config import identity, resolve
+from actsweep.config.identity import Added
+from actsweep.config.schema import RunConfig
 
 
 def make(**groups: Any) -> RunConfig:
@@ -20,7 +20,7 @@ def make(**groups: Any) -> RunConfig:
         for key in parents:
             node = node.setdefault(key, {})
         node[leaf] = value
-    return config.resolve(plain)
+    return resolve.resolve(plain)
 
 
 COUNTS = {
@@ -80,13 +80,13 @@ VARIES = {"seed", "act__alpha", "optim__lr", "optim__momentum", "optim__weight_d
 @pytest.mark.parametrize("path", COUNTS)
 def test_what_can_change_the_result_changes_the_id(path: str) -> None:
     before, after = make(), make(**{path: COUNTS[path]})
-    assert members.run_id(before) != members.run_id(after)
+    assert identity.run_id(before) != identity.run_id(after)
 
 
 @pytest.mark.parametrize("path", COUNTS_NOT)
 def test_what_cannot_change_the_result_does_not(path: str) -> None:
     before, after = make(), make(**{path: COUNTS_NOT[path]})
-    assert members.run_id(before) == members.run_id(after)
+    assert identity.run_id(before) == identity.run_id(after)
 
 
 ADDED = (
@@ -101,15 +101,15 @@ ADDED = (
 
 def test_a_key_that_was_added_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the key says under its neutral value was said without it, too."""
-    before = config.to_dict(make())
-    monkeypatch.setattr(members, "ADDED", ADDED)
-    kept = members.as_before(before)
+    before = resolve.to_dict(make())
+    monkeypatch.setattr(identity, "ADDED", ADDED)
+    kept = identity.as_before(before)
     for group, key in (("act", "alpha"), ("optim", "warmup"), ("optim", "clip_norm")):
         before[group].pop(key)
     del before["trainer"]["mesh"], before["seed"]
     assert kept == before
-    assert members.as_before(kept) == kept
-    assert "alpha" not in members.identity(make())["act"]
+    assert identity.as_before(kept) == kept
+    assert "alpha" not in identity.identity(make())["act"]
 
 
 @pytest.mark.parametrize(
@@ -120,18 +120,18 @@ def test_a_key_that_was_added_counts_when_it_says_something(
     path: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     neutral, run = make(), make(**{path: value})
-    monkeypatch.setattr(members, "ADDED", ADDED)
+    monkeypatch.setattr(identity, "ADDED", ADDED)
     group, _, key = path.partition("__")
-    kept = members.as_before(config.to_dict(run))
+    kept = identity.as_before(resolve.to_dict(run))
     assert (kept[group][key] if key else kept[group]) == value
     assert ("alpha" in kept["act"]) == path.startswith("act")
-    assert members.run_id(run) != members.run_id(neutral)
+    assert identity.run_id(run) != identity.run_id(neutral)
 
 
 def test_keys_that_cannot_change_a_result_may_come_later() -> None:
-    plain = config.to_dict(make())
+    plain = resolve.to_dict(make())
     later = {**plain, "trainer": {**plain["trainer"], "grace_s": 60, "save_every_s": 5}}
-    assert members.what_counts(later) == members.what_counts(plain)
+    assert identity.what_counts(later) == identity.what_counts(plain)
 
 
 def test_the_two_lists_hold_every_field() -> None:
@@ -142,36 +142,36 @@ def test_the_two_lists_hold_every_field() -> None:
 @pytest.mark.parametrize("path", COUNTS)
 def test_a_pack_holds_one_program(path: str) -> None:
     before, after = make(), make(**{path: COUNTS[path]})
-    assert (members.pack_key(before) == members.pack_key(after)) == (path in VARIES)
-    both = [members.member(before), members.member(after)]
+    assert (identity.pack_key(before) == identity.pack_key(after)) == (path in VARIES)
+    both = [identity.member(before), identity.member(after)]
     if path not in VARIES:
         with pytest.raises(ValueError, match="don't share one program"):
-            members.expand(both)
+            identity.expand(both)
         return
-    pack = members.expand(both)
-    column = members.stack(pack)[path.replace("__", ".")]
+    pack = identity.expand(both)
+    column = identity.stack(pack)[path.replace("__", ".")]
     assert column.shape == (2,)
     assert column[1] == np.asarray(COUNTS[path], column.dtype)
 
 
 def test_the_static_part_holds_no_members_number() -> None:
     runs = [make(seed=s, optim__lr=0.1 * (s + 1)) for s in range(3)]
-    pack = members.expand([members.member(run) for run in runs])
+    pack = identity.expand([identity.member(run) for run in runs])
     assert pack.seeds == (0, 1, 2)
     assert pack.static.seed is None
     assert pack.static.optim.lr is None
     assert pack.static.act["alpha"] is None
     assert runs[0].seed == 0  # untouched
-    stacked = members.stack(pack)
+    stacked = identity.stack(pack)
     assert stacked["seed"].dtype == np.uint32
     assert {v.dtype for k, v in stacked.items() if k != "seed"} == {np.dtype(np.float32)}
 
 
 def test_the_largest_seed_survives() -> None:
-    pack = members.expand([members.member(make(seed=2**32 - 1))])
-    assert members.stack(pack)["seed"].tolist() == [2**32 - 1]
+    pack = identity.expand([identity.member(make(seed=2**32 - 1))])
+    assert identity.stack(pack)["seed"].tolist() == [2**32 - 1]
 
 
 def test_a_pack_needs_a_member() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        members.expand([])
+        identity.expand([])

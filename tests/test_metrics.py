@@ -12,7 +12,6 @@ import numpy_reference as ref
 import pytest
 from test_training import by_layer, compiled_fast, composed, plain, populate, train
 
-from actsweep import loop, step
 from actsweep.callbacks import Say
 from actsweep.callbacks.gradients import gradients
 from actsweep.callbacks.health import health
@@ -20,6 +19,7 @@ from actsweep.callbacks.histograms import GRAD_EDGES, VALUE_EDGES, binned
 from actsweep.callbacks.moments import quantiles
 from actsweep.callbacks.units import mean_cosine
 from actsweep.data.order import BatchOrder
+from actsweep.train import step, types
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 PROBED, QUANTILE, HISTOGRAM = 64, 40, 50
@@ -189,7 +189,7 @@ def relu():
         composed(*options, "seed=7", "optim.lr=0.005", "optim.momentum=0.9"),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "COUNT_SLICE", 150)
+        patch.setattr(types, "COUNT_SLICE", 150)
         patch.setattr(step, "EVAL_SLICE", 70)
         return Trained(RELU, runs, spoil)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actsweep import config, members
+from actsweep.config import identity, resolve
 
 
 def test_edited_code_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,11 +15,11 @@ def test_edited_code_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for text in ("def bent(z): return z", "def bent(z): return 2 * z", "def bent(z): return z"):
         (tmp_path / "my_own_acts.py").write_text(text)
         sys.modules.pop("my_own_acts", None)
-        members._source_digest.cache_clear()
-        ids.append(members.run_id(config.resolve({"act": act})))
+        identity._source_digest.cache_clear()
+        ids.append(identity.run_id(resolve.resolve({"act": act})))
     assert ids[0] == ids[2] != ids[1]
 
 
 def test_code_that_is_not_there_yet_still_has_an_id() -> None:
     act = {"name": "bent", "_target_": "no_such_module.bent"}
-    assert members.run_id(config.resolve({"act": act})).startswith("bent-")
+    assert identity.run_id(resolve.resolve({"act": act})).startswith("bent-")

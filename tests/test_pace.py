@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actsweep import resume, roster
-from actsweep.config import TrainerConfig
-from actsweep.resume import Saver
-from actsweep.roster import Pace
-from actsweep.signals import Watch
+from actsweep.config.schema import TrainerConfig
+from actsweep.runtime.signals import Watch
+from actsweep.train import active_set, checkpointing
+from actsweep.train.checkpointing import Saver
+from actsweep.train.schedule import Pace
 
 
 class Device:
@@ -18,8 +18,8 @@ class Device:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, a_step: float) -> None:
         self.now, self.a_step, self.waited = 100.0, a_step, 0
-        monkeypatch.setattr(roster.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(roster.jax, "block_until_ready", self._wait)
+        monkeypatch.setattr(active_set.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(active_set.jax, "block_until_ready", self._wait)
 
     def _wait(self, readings: Any) -> None:
         self.waited += 1
@@ -72,7 +72,7 @@ def test_saving_takes_two_percent_at_most(
     cost: float, wait: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(resume.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now[0])
     saver = Saver([SimpleNamespace()], None, {}, [0.0], TrainerConfig(), Watch())  # type: ignore
     monkeypatch.setattr(saver, "_save_one", lambda *_: now.__setitem__(0, now[0] + cost))
     now[0] = 60.0

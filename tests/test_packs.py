@@ -18,9 +18,11 @@ from test_training import (
     train,
 )
 
-from actsweep import callbacks, config, data, fit, members, roster
-from actsweep.errors import UserError
-from actsweep.run import task_of
+from actsweep import callbacks, data
+from actsweep.config import identity, schema
+from actsweep.train import active_set, memory, schedule
+from actsweep.train.pack import task_of
+from actsweep.utils.errors import UserError
 
 # Repacking: half of the members end early, one way or another
 
@@ -36,17 +38,17 @@ def ending():
 @pytest.fixture(scope="module")
 def never_repacked(ending):
     """The same pack without repacking, by `map`."""
-    before, roster.Roster.repack = roster.Roster.repack, lambda self, ended: False
+    before, active_set.Roster.repack = active_set.Roster.repack, lambda self, ended: False
     try:
         return train(*ending, devices=2)
     finally:
-        roster.Roster.repack = before
+        active_set.Roster.repack = before
 
 
 @pytest.fixture
 def repacked(monkeypatch):
     """How many members were left, each time that a pack was repacked."""
-    left, repack = [], roster.Roster.repack
+    left, repack = [], active_set.Roster.repack
 
     def counting(self, ended):
         done = repack(self, ended)
@@ -54,7 +56,7 @@ def repacked(monkeypatch):
             left.append(len(self.members))
         return done
 
-    monkeypatch.setattr(roster.Roster, "repack", counting)
+    monkeypatch.setattr(active_set.Roster, "repack", counting)
     return left
 
 
@@ -73,15 +75,15 @@ def test_repacking_changes_no_bit_under_map(ending, never_repacked, repacked, de
 
 
 def test_repacking_narrows_the_program_under_vmap(ending, never_repacked, repacked, monkeypatch):
-    sizes, narrow = [], roster.Population.narrow
+    sizes, narrow = [], active_set.Population.narrow
 
     def watched(self, chosen):
         found = narrow(self, chosen)
         sizes.append((self.padded, found.padded))
         return found
 
-    monkeypatch.setattr(roster.Population, "narrow", watched)
-    runs = [dataclasses.replace(run, pack=config.PackConfig(lift="vmap")) for run in ending]
+    monkeypatch.setattr(active_set.Population, "narrow", watched)
+    runs = [dataclasses.replace(run, pack=schema.PackConfig(lift="vmap")) for run in ending]
     finished, writer = train(*runs, devices=1)
     assert sizes
     assert all(after <= before / 2 for before, after in sizes)
@@ -135,7 +137,7 @@ def test_five_members_on_any_number_of_devices(five, on_two, devices):
 
 @pytest.mark.parametrize(("shared", "devices"), [(2, 8), (4, 8), (4, 4)])
 def test_batches_shared_by_devices(five, on_two, shared, devices):
-    mesh = config.MeshConfig(data=shared)
+    mesh = schema.MeshConfig(data=shared)
     runs = [dataclasses.replace(r, trainer=dataclasses.replace(r.trainer, mesh=mesh)) for r in five]
     population, examples, looks = populate(*runs, devices=devices)
     rows = min(5, devices // shared)
@@ -156,11 +158,11 @@ def test_more_devices_for_a_batch_than_there_are():
 
 
 def fitted(runs, most=10**6):
-    pack = members.expand([members.member(run) for run in runs])
+    pack = identity.expand([identity.member(run) for run in runs])
     examples, looks = data.load(pack.static.data), callbacks.build(pack.static.callbacks)
     task = task_of(pack.static, examples)
     with compiled_fast():
-        return fit.fit(pack.static, task, members.stack(pack), looks, examples, most)
+        return memory.fit(pack.static, task, identity.stack(pack), looks, examples, most)
 
 
 def many(count, *overrides):
@@ -178,7 +180,7 @@ def test_a_pack_that_fits_is_trained_at_once():
 def test_memory_is_linear_in_the_members():
     small, large = fitted(many(32)), fitted(many(64))
     per_member = (large.need - small.need) / 32
-    shapes = fit._state(small.population)
+    shapes = memory._state(small.population)
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)) / 32
     devices = small.population.mesh.size
     assert state / devices < per_member < 4 * state / devices
@@ -191,7 +193,7 @@ def test_a_pack_that_does_not_fit_is_split_into_even_turns(monkeypatch, lift):
     whole = fitted(many(16, f"pack.lift={lift}"))
     half = fitted(many(8, f"pack.lift={lift}"))
     room = (whole.need + half.need) // 2
-    monkeypatch.setattr(fit, "_room", lambda device, devices: room)
+    monkeypatch.setattr(memory, "_room", lambda device, devices: room)
     found = fitted(many(16, f"pack.lift={lift}"))
     assert half.need <= found.need <= room
     turns = found.parts(16)
@@ -208,7 +210,7 @@ def test_open_files_split_a_pack():
 
 
 def test_one_member_is_tried_even_where_it_seems_too_large(monkeypatch):
-    monkeypatch.setattr(fit, "_room", lambda device, devices: 1)
+    monkeypatch.setattr(memory, "_room", lambda device, devices: 1)
     assert fitted(many(3)).population.size == 1
 
 
@@ -216,7 +218,7 @@ def test_nothing_is_compiled_after_fitting(monkeypatch):
     """Whatever training calls has been compiled while the memory was measured."""
     runs = [composed("callbacks=default", f"seed={s}") for s in range(3)]
     found = fitted(runs)
-    pack = members.expand([members.member(run) for run in runs])
+    pack = identity.expand([identity.member(run) for run in runs])
     examples, looks = data.load(pack.static.data), callbacks.build(pack.static.callbacks)
     with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
         import logging
@@ -239,7 +241,7 @@ def test_nothing_is_compiled_after_fitting(monkeypatch):
 
 def plan(*overrides, callbacks_of="none"):
     run = composed(f"callbacks={callbacks_of}", *overrides)
-    return roster.plan(run.trainer, 400, callbacks.build(run.callbacks))
+    return schedule.plan(run.trainer, 400, callbacks.build(run.callbacks))
 
 
 def test_chunks_cover_every_step_once():

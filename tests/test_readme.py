@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from actsweep.writers import read_metrics
+from actsweep.runs.metrics_file import read_metrics
 
 ROOT = Path(__file__).parents[1]
 MEASURED = (

@@ -24,13 +24,15 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from actsweep import load_run, seen
-from actsweep.__main__ import main
-from actsweep.report.entries import gather, lay_out, usual_factors, where
+from actsweep import load_run
+from actsweep.cli.main import main
+from actsweep.report.design import gather, lay_out, usual_factors, where
 from actsweep.report.page import Cell, _table
 from actsweep.report.series import QUANTITIES
 from actsweep.report.watch import Watched, server
 from actsweep.report.write import Wanted, write
+from actsweep.sweeps import status as status_module
+from actsweep.sweeps.status import look
 
 ROOT = Path(__file__).parents[1]
 WORDS = (
@@ -413,9 +415,9 @@ def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch)
         assert link
         assert (sweep / "report" / link[1]).resolve().is_dir()
         assert main(["watch", "--outputs", str(copied), "--port", at.rpartition(":")[2]]) == 2
-        before = seen.look(sweep)
+        before = look(sweep)
         gone = replace(before, runs=[replace(one, state="interrupted") for one in before.runs])
-        monkeypatch.setattr(seen, "look", lambda _: gone)  # a kill changes no file
+        monkeypatch.setattr(status_module, "look", lambda _: gone)  # a kill changes no file
         assert watched.renew()
         assert "9 runs: 9 interrupted" in fetch(f"{at}/")
         served.shutdown()

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from actsweep.report.end import _at_end
 from test_compare import NOISE, entry, grid, printed
 
-from actsweep.__main__ import main
+from actsweep.cli.main import main
 from actsweep.report.charts import _ridges
 from actsweep.report.compare import compare
-from actsweep.report.end import _at_end
-from actsweep.report.entries import Entry
+from actsweep.report.design import Entry
 from actsweep.report.series import Log, Ridges, _curve
 from actsweep.report.write import Wanted, _make
 

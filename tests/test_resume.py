@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from test_run import LIGHT, make
 
-from actsweep import checkpoint, ledger, members, resume, roster, run
 from actsweep.callbacks.base import Callback, Hook, Say, Stop
-from actsweep.config import RunConfig
-from actsweep.ledger import RunDir
-from actsweep.run import Place
-from actsweep.writers import read_histograms
+from actsweep.config import identity
+from actsweep.config.schema import RunConfig
+from actsweep.runs import checkpoint, run_dir
+from actsweep.runs.metrics_file import read_histograms
+from actsweep.runs.run_dir import RunDir
+from actsweep.train import checkpointing, schedule
+from actsweep.train import pack as pack_module
+from actsweep.train.pack import Place, Result, run_pack
 
 LOOKS: dict[str, Any] = {
     **LIGHT,
@@ -56,7 +59,7 @@ class Cut:
         self.limit, self.saves = limit, saves
 
     def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        left, whole = [self.limit], resume.Saver.save
+        left, whole = [self.limit], checkpointing.Saver.save
 
         def save(self_: Any, *arguments: Any) -> None:
             left[0] -= 1
@@ -66,24 +69,24 @@ class Cut:
             if left[0] == 0:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(resume.Saver, "save", save)
+        monkeypatch.setattr(checkpointing.Saver, "save", save)
 
 
-def end_up(runs: Sequence[RunConfig], tries: Callable[[], int | None]) -> list[run.Result]:
+def end_up(runs: Sequence[RunConfig], tries: Callable[[], int | None]) -> list[Result]:
     """Train, cut short again and again, to the end."""
     while (limit := tries()) is not None:
         with pytest.MonkeyPatch.context() as patch:
             Cut(limit, saves=limit % 2 == 0).apply(patch)
             try:
-                return run.run_pack(runs, Place("sweep"))
+                return run_pack(runs, Place("sweep"))
             except KeyboardInterrupt:
-                states = {(ledger.read_status(folder(one)) or {})["state"] for one in runs}
+                states = {(run_dir.read_status(folder(one)) or {})["state"] for one in runs}
                 assert states == {"preempted"}
-    return run.run_pack(runs, Place("sweep"))
+    return run_pack(runs, Place("sweep"))
 
 
 def folder(one: RunConfig) -> RunDir:
-    return RunDir(Path(one.paths.outputs), members.run_id(one))
+    return RunDir(Path(one.paths.outputs), identity.run_id(one))
 
 
 def what_is_left(one: RunConfig) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def what_is_left(one: RunConfig) -> dict[str, Any]:
     place = folder(one)
     (step,) = checkpoint.steps(place.checkpoints)
     flat, about = checkpoint.load(place.checkpoints, step)
-    summary = ledger.read_summary(place) or {}
+    summary = run_dir.read_summary(place) or {}
     series = read_histograms(place.histograms)
     return {
         "step": step,
@@ -123,14 +126,14 @@ def test_cut_short(
 ) -> None:
     """At an odd limit nothing has been saved since the chunk before."""
     whole = pack(tmp_path / "whole", 0, 1, 2, 3, **changes)
-    run.run_pack(whole, Place("sweep"))
+    run_pack(whole, Place("sweep"))
     expected = [what_is_left(one) for one in whole]
     assert len({one["metrics"].count(b"\n") for one in expected}) > 1  # some end early
     if "chunk_steps" not in changes.get("trainer", {}):
         assert any("enough" in one["messages"] for one in expected)
     if "between" in request.node.name:  # of five steps, in chunks of 18
-        monkeypatch.setattr(roster.Pace, "steps", lambda self, left: min(left, 5))
-        monkeypatch.setattr(resume, "SHARE", 0.0)
+        monkeypatch.setattr(schedule.Pace, "steps", lambda self, left: min(left, 5))
+        monkeypatch.setattr(checkpointing, "SHARE", 0.0)
     for limit in limits:
         cut = pack(tmp_path / str(limit), 0, 1, 2, 3, **changes)
         left = iter([limit])
@@ -143,22 +146,22 @@ def test_new_members_join_one_that_was_cut_short(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = pack(tmp_path / "whole", 0, 1, 2)
-    run.run_pack(whole, Place("sweep"))
+    run_pack(whole, Place("sweep"))
     cut = pack(tmp_path / "cut", 0, 1, 2)
     for limit, some in ((6, cut[:1]), (4, cut[1:2])):  # each on its own, to another step
         with pytest.MonkeyPatch.context() as patch:
             Cut(limit, saves=True).apply(patch)
             with pytest.raises(KeyboardInterrupt):
-                run.run_pack(some, Place("before"))
+                run_pack(some, Place("before"))
     with caplog.at_level("INFO", "actsweep"):
-        results = run.run_pack(cut, Place("sweep"))
+        results = run_pack(cut, Place("sweep"))
     known = re.compile(r"relu: 1 run goes on from step (\d+) of 72 \(epoch [\d.]+\)")
     steps = [int(found[1]) for text in caplog.messages if (found := known.fullmatch(text))]
     assert len(set(steps)) == 2
     assert [r["state"] for r in results] == ["complete", "complete", "diverged"]
     for one, other in zip(cut, whole, strict=True):
         assert what_is_left(one) == what_is_left(other)
-    status = ledger.read_status(folder(cut[0])) or {}
+    status = run_dir.read_status(folder(cut[0])) or {}
     assert (status["sweep"], status["resumed"]) == ("sweep", [max(steps)])
 
 
@@ -170,8 +173,8 @@ def test_a_sweep_does_not_repeat_itself(
 ) -> None:
     """As when a job with rerun=all is queued again after it was preempted."""
     only = pack(tmp_path, 0, rerun=rerun)
-    run.run_pack(only, Place("sweep"))
-    (result,) = run.run_pack(only, Place(sweep))
+    run_pack(only, Place("sweep"))
+    (result,) = run_pack(only, Place(sweep))
     assert result["reused"] is not trained
 
 
@@ -185,19 +188,19 @@ def test_a_pack_that_cannot_be_set_up_loses_nothing(
         with pytest.MonkeyPatch.context() as patch:
             Cut(4, saves=True).apply(patch)
             with pytest.raises(KeyboardInterrupt):
-                run.run_pack(only, Place("sweep"))
-        ledger.write_status(folder(only[0]), "failed", step=24, epoch=1.3, cause="a full disk")
+                run_pack(only, Place("sweep"))
+        run_dir.write_status(folder(only[0]), "failed", step=24, epoch=1.3, cause="a full disk")
     else:
-        run.run_pack(only, Place("sweep"))
+        run_pack(only, Place("sweep"))
     before = checkpoint.steps(folder(only[0]).checkpoints)
 
     def broken(*_: Any) -> None:
         raise RuntimeError("the device is gone")
 
-    monkeypatch.setattr(run, "set_up", broken)
+    monkeypatch.setattr(pack_module, "set_up", broken)
     with pytest.raises(RuntimeError, match="the device is gone"):
-        run.run_pack(pack(tmp_path, 0, **changes), Place("again"))
+        run_pack(pack(tmp_path, 0, **changes), Place("again"))
     assert checkpoint.steps(folder(only[0]).checkpoints) == before != []
-    status = ledger.read_status(folder(only[0])) or {}
+    status = run_dir.read_status(folder(only[0])) or {}
     assert status["state"] == ("complete" if changes else "failed")
     assert changes or status["cause"] == "RuntimeError: the device is gone"

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 import actsweep
-from actsweep import callbacks, checkpoint, config, data, fit, ledger, loop, members, run
+from actsweep import callbacks
 from actsweep.callbacks.base import Callback, Hook, Say, Stop
-from actsweep.config import RunConfig
-from actsweep.errors import UserError
-from actsweep.run import Place
-from actsweep.writers import metrics_file
+from actsweep.config import identity, resolve
+from actsweep.config.schema import RunConfig
+from actsweep.data import load
+from actsweep.runs import checkpoint, metrics_file, run_dir
+from actsweep.train import loop, memory, pack, types
+from actsweep.train.pack import Place
+from actsweep.utils.errors import UserError
 
 LIGHT = {"gradients": {}, "units": {}}
 
@@ -30,50 +33,50 @@ def make(outputs: Path, **changes: Any) -> RunConfig:
         "logger": {"mode": "disabled", "console": False},
         "paths": {"outputs": str(outputs)},
     }
-    return config.resolve({**plain, **changes})
+    return resolve.resolve({**plain, **changes})
 
 
 def seeds(outputs: Path, *numbers: int, **changes: Any) -> list[RunConfig]:
     return [make(outputs, seed=seed, **changes) for seed in numbers]
 
 
-def folder_of(result: run.Result, outputs: Path) -> ledger.RunDir:
-    return ledger.RunDir(outputs, result["run_id"])
+def folder_of(result: pack.Result, outputs: Path) -> run_dir.RunDir:
+    return run_dir.RunDir(outputs, result["run_id"])
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[run.Result]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[pack.Result]]:
     outputs = tmp_path_factory.mktemp("outputs")
-    return outputs, run.run_pack(seeds(outputs, 0, 1), Place("sweep"))
+    return outputs, pack.run_pack(seeds(outputs, 0, 1), Place("sweep"))
 
 
-def test_what_a_run_leaves(finished: tuple[Path, list[run.Result]]) -> None:
+def test_what_a_run_leaves(finished: tuple[Path, list[pack.Result]]) -> None:
     outputs, results = finished
     for result in results:
         folder = folder_of(result, outputs)
-        assert ledger.read_status(folder)["state"] == "complete"  # type: ignore[index]
+        assert run_dir.read_status(folder)["state"] == "complete"  # type: ignore[index]
         assert {**json.loads(folder.summary.read_text()), "reused": False} == result
         steps = actsweep.load_run(folder.path).metrics()["step"]
         assert list(steps) == [0, 18, 36]  # every step once, from the untrained network on
         assert not list(folder.path.rglob("*.tmp"))
 
 
-def test_load_run_restores_the_best_network(finished: tuple[Path, list[run.Result]]) -> None:
+def test_load_run_restores_the_best_network(finished: tuple[Path, list[pack.Result]]) -> None:
     outputs, results = finished
     loaded = actsweep.load_run(folder_of(results[1], outputs).path)
-    digits = data.load(loaded.config.data)
+    digits = load(loaded.config.data)
     right = np.argmax(loaded.logits(digits.test_x), axis=-1) == digits.test_y
     assert right.mean() == pytest.approx(results[1]["test_accuracy"], abs=1e-6)
     x = digits.test_x[:5].astype(np.float32) * digits.scale + digits.offset
     by_model = loaded.model()(jax.numpy.asarray(x))  # type: ignore[operator]
     np.testing.assert_allclose(by_model, loaded.logits(digits.test_x[:5]), rtol=1e-5, atol=1e-6)
-    assert members.run_id(loaded.config) == results[1]["run_id"]
+    assert identity.run_id(loaded.config) == results[1]["run_id"]
     with pytest.raises(UserError, match="best or last"):
         loaded.model("first")
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    (result,) = run.run_pack(seeds(tmp_path, 0), Place("sweep"))
+    (result,) = pack.run_pack(seeds(tmp_path, 0), Place("sweep"))
     folder = folder_of(result, tmp_path)
     (step,) = checkpoint.steps(folder.checkpoints)
     flat, about = checkpoint.load(folder.checkpoints, step)
@@ -83,30 +86,30 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         actsweep.load_run(folder.path).model()
 
 
-def test_complete_runs_are_not_trained_again(finished: tuple[Path, list[run.Result]]) -> None:
+def test_complete_runs_are_not_trained_again(finished: tuple[Path, list[pack.Result]]) -> None:
     outputs, results = finished
     before = folder_of(results[0], outputs).metrics.stat().st_mtime_ns
-    again = run.run_pack(seeds(outputs, 0, 1), Place("sweep"))
+    again = pack.run_pack(seeds(outputs, 0, 1), Place("sweep"))
     assert [r["reused"] for r in again] == [True, True]
     assert folder_of(results[0], outputs).metrics.stat().st_mtime_ns == before
     assert [{**r, "reused": False} for r in again] == results
 
 
 def test_extended_and_repeated(tmp_path: Path) -> None:
-    (first,) = run.run_pack(seeds(tmp_path, 0), Place("sweep"))
+    (first,) = pack.run_pack(seeds(tmp_path, 0), Place("sweep"))
     text = folder_of(first, tmp_path).metrics.read_bytes()
-    more = run.run_pack(seeds(tmp_path, 0, 1), Place("sweep"))
+    more = pack.run_pack(seeds(tmp_path, 0, 1), Place("sweep"))
     assert [r["reused"] for r in more] == [True, False]
-    repeated = run.run_pack(seeds(tmp_path, 0, rerun="all"), Place("again"))
+    repeated = pack.run_pack(seeds(tmp_path, 0, rerun="all"), Place("again"))
     assert not repeated[0]["reused"]
     assert folder_of(first, tmp_path).metrics.read_bytes() == text  # bitwise equal metrics
 
 
 def by_two(monkeypatch: pytest.MonkeyPatch, runs: list[RunConfig]) -> None:
     """Let the memory take two of these runs at once, not three."""
-    monkeypatch.setattr("actsweep.population.make_mesh", one_row)
-    two = run.set_up(members.expand([members.member(one) for one in runs[:2]]))
-    monkeypatch.setattr(fit, "_room", lambda device, devices: two.fitted.need)
+    monkeypatch.setattr("actsweep.train.population.make_mesh", one_row)
+    two = pack.set_up(identity.expand([identity.member(one) for one in runs[:2]]))
+    monkeypatch.setattr(memory, "_room", lambda device, devices: two.fitted.need)
 
 
 def one_row(members: int, data: int, how: str, devices: Any) -> Any:
@@ -117,11 +120,11 @@ def one_row(members: int, data: int, how: str, devices: Any) -> Any:
 def test_a_pack_that_does_not_fit_is_trained_in_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("actsweep.population.make_mesh", one_row)
-    whole = run.run_pack(seeds(tmp_path / "whole", 0, 1, 2, 3, 4), Place("sweep"))
+    monkeypatch.setattr("actsweep.train.population.make_mesh", one_row)
+    whole = pack.run_pack(seeds(tmp_path / "whole", 0, 1, 2, 3, 4), Place("sweep"))
     by_two(monkeypatch, seeds(tmp_path / "turns", 0, 1))
     with caplog.at_level("INFO", "actsweep"):
-        turns = run.run_pack(seeds(tmp_path / "turns", 0, 1, 2, 3, 4), Place("sweep"))
+        turns = pack.run_pack(seeds(tmp_path / "turns", 0, 1, 2, 3, 4), Place("sweep"))
     (line,) = [text for text in caplog.messages if "turns" in text]
     assert line.startswith("relu: 5 runs are trained in 3 turns of at most 2, since ")
     assert "GiB" in line
@@ -141,38 +144,38 @@ def test_a_turn_that_breaks_does_not_end_the_others(
     by_two(monkeypatch, seeds(tmp_path, 0, 1))
     train, calls = loop.train, []
 
-    def breaks_once(*arguments: Any) -> loop.Finished:
+    def breaks_once(*arguments: Any) -> types.Finished:
         calls.append(1)
         if len(calls) == 2:
             raise RuntimeError("the device is gone")
         return train(*arguments)
 
     monkeypatch.setattr(loop, "train", breaks_once)
-    results = run.run_pack(seeds(tmp_path, 0, 1, 2, 3, 4), Place("sweep"))
+    results = pack.run_pack(seeds(tmp_path, 0, 1, 2, 3, 4), Place("sweep"))
     assert [r["state"] for r in results] == ["complete", "failed", "failed", "complete", "complete"]
     assert "the device is gone" in results[1]["cause"]
-    status = ledger.read_status(folder_of(results[1], tmp_path)) or {}
+    status = run_dir.read_status(folder_of(results[1], tmp_path)) or {}
     assert (status["state"], status["cause"]) == ("failed", "RuntimeError: the device is gone")
 
 
 def test_an_interrupted_run_is_trained_again(tmp_path: Path) -> None:
     only = make(tmp_path)
-    folder = ledger.RunDir(tmp_path, members.run_id(only))
-    ledger.prepare(folder, config.to_dict(only))
+    folder = run_dir.RunDir(tmp_path, identity.run_id(only))
+    run_dir.prepare(folder, resolve.to_dict(only))
     folder.metrics.write_text('{"step":0,"epoch":0.0,"val/loss":1.0}\n')
-    (result,) = run.run_pack([only], Place("sweep"))
+    (result,) = pack.run_pack([only], Place("sweep"))
     assert not result["reused"]
     assert list(actsweep.load_run(folder.path).metrics()["step"]) == [0, 18, 36]
 
 
 def test_divergence_is_recorded_and_alone(tmp_path: Path) -> None:
     lrs = [make(tmp_path, optim={"lr": lr}) for lr in (0.01, 1e8)]
-    good, bad = run.run_pack(lrs, Place("sweep"))
+    good, bad = pack.run_pack(lrs, Place("sweep"))
     assert (good["state"], bad["state"]) == ("complete", "diverged")
-    (alone,) = run.run_pack([make(tmp_path / "alone", optim={"lr": 0.01})], Place("sweep"))
+    (alone,) = pack.run_pack([make(tmp_path / "alone", optim={"lr": 0.01})], Place("sweep"))
     same = ("test_loss", "test_accuracy", "train_loss", "best_epoch", "dead_frac")
     assert [good[key] for key in same] == [alone[key] for key in same]
-    status = ledger.read_status(folder_of(bad, tmp_path))
+    status = run_dir.read_status(folder_of(bad, tmp_path))
     assert status is not None
     assert status["cause"] == "the loss is not finite"
 
@@ -203,7 +206,7 @@ def breaking() -> Callback:
 def test_a_hook_can_stop_its_member(tmp_path: Path) -> None:
     own = {"mine": {"_target_": f"{__name__}.stopping", "at": 18}}
     trainer = {"epochs": 6, "batch_size": 64}
-    (result,) = run.run_pack([make(tmp_path, callbacks=own, trainer=trainer)], Place("sweep"))
+    (result,) = pack.run_pack([make(tmp_path, callbacks=own, trainer=trainer)], Place("sweep"))
     assert result["state"] == "complete"
     assert result["epochs"] == 2.0  # the host sees epoch 1 while epoch 2 is on the device
     said = folder_of(result, tmp_path).messages.read_text()
@@ -213,8 +216,8 @@ def test_a_hook_can_stop_its_member(tmp_path: Path) -> None:
 
 def test_a_broken_hook_fails_its_run(tmp_path: Path) -> None:
     own = {"mine": {"_target_": f"{__name__}.breaking"}}
-    (result,) = run.run_pack([make(tmp_path, callbacks=own)], Place("sweep"))
-    status = ledger.read_status(folder_of(result, tmp_path))
+    (result,) = pack.run_pack([make(tmp_path, callbacks=own)], Place("sweep"))
+    status = run_dir.read_status(folder_of(result, tmp_path))
     assert status is not None
     assert status["state"] == "failed"
     assert "callbacks.mine: RuntimeError: my hook is broken" in status["cause"]
@@ -229,22 +232,22 @@ def test_a_full_disk_fails_one_member(tmp_path: Path, monkeypatch: pytest.Monkey
         whole(self, member, what)
 
     monkeypatch.setattr(metrics_file.MetricsFile, "row", row)
-    good, bad = run.run_pack(seeds(tmp_path, 0, 1), Place("sweep"))
+    good, bad = pack.run_pack(seeds(tmp_path, 0, 1), Place("sweep"))
     assert (good["state"], bad["state"]) == ("complete", "failed")
-    status = ledger.read_status(folder_of(bad, tmp_path))
+    status = run_dir.read_status(folder_of(bad, tmp_path))
     assert status is not None
     assert "No space left" in status["cause"]
 
 
 def test_batch_larger_than_the_data(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"trainer.batch_size=5000: must be at most 1200"):
-        run.run_pack([make(tmp_path, trainer={"batch_size": 5000})], Place("sweep"))
+        pack.run_pack([make(tmp_path, trainer={"batch_size": 5000})], Place("sweep"))
     assert not (tmp_path / "runs").exists()
 
 
 def test_regression_has_no_accuracy(tmp_path: Path) -> None:
     toy = {"name": "quadratic", "val_size": 200, "noise": 0.25}
-    (result,) = run.run_pack([make(tmp_path, data=toy)], Place("sweep"))
+    (result,) = pack.run_pack([make(tmp_path, data=toy)], Place("sweep"))
     assert result["test_accuracy"] is None
     assert result["best_val_accuracy"] is None
     assert result["best_val_loss"] > 0
@@ -274,8 +277,8 @@ def test_an_interrupt_says_how_far_it_came(tmp_path: Path) -> None:
     own = {"mine": {"_target_": f"{__name__}.interrupting"}}
     only = make(tmp_path, callbacks=own, trainer={"epochs": 4, "batch_size": 64})
     with pytest.raises(KeyboardInterrupt):
-        run.run_pack([only], Place("sweep"))
-    status = ledger.read_status(ledger.RunDir(tmp_path, members.run_id(only)))
+        pack.run_pack([only], Place("sweep"))
+    status = run_dir.read_status(run_dir.RunDir(tmp_path, identity.run_id(only)))
     assert status is not None
     assert (status["state"], status["step"], status["epoch"]) == ("preempted", 36, 2.0)
 
@@ -285,14 +288,14 @@ def test_a_refused_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     logger = {"mode": "online", "require_online": True, "console": False}
     with pytest.raises(UserError, match="require_online"):
-        run.run_pack([make(tmp_path, logger=logger)], Place("sweep"))
+        pack.run_pack([make(tmp_path, logger=logger)], Place("sweep"))
     assert not list((tmp_path / "runs").iterdir())
 
 
 def test_a_relative_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As `outputs`, the default, is."""
     monkeypatch.chdir(tmp_path)
-    (result,) = run.run_pack([make(Path("outputs"))], Place("sweep"))
+    (result,) = pack.run_pack([make(Path("outputs"))], Place("sweep"))
     assert result["state"] == "complete"
     loaded = actsweep.load_run(f"outputs/runs/{result['run_id']}")
     assert loaded.logits(np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)

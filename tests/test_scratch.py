@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from actsweep import activations
-from actsweep.errors import UserError
-from actsweep.experiments import dead_units, gradient_scan, plane, signal_through_layers
-from actsweep.experiments.base import settle
-from actsweep.experiments.scalar import SCALARS, scalars
+from actsweep.utils.errors import UserError
+from actsweep_tutorials import dead_units, gradient_scan, plane, signal_through_layers
+from actsweep_tutorials.base import settle
+from actsweep_tutorials.scalar import SCALARS, scalars
 
 Z = [-8.0, -3.0, -1.3, -0.5, 0.0, 0.5, 1.0, 3.0, 6.0, 8.0]
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from actsweep.signals import Interrupted, Watch
+from actsweep.runtime.signals import Interrupted, Watch
 
 
 def test_noted_while_training_and_obeyed_elsewhere() -> None:

@@ -12,10 +12,16 @@ import pytest
 from test_app import Train, logging_as_before, train  # noqa: F401
 from test_run import make
 
-from actsweep import app, cluster, ledger, slurm, sweeps
-from actsweep.config import SlurmConfig
-from actsweep.errors import UserError
-from actsweep.slurm import Batch, SlurmError
+from actsweep.config.schema import SlurmConfig
+from actsweep.launch import job as job_module
+from actsweep.launch import slurm_submit
+from actsweep.launch.job import BAD_INPUT, OK, PREEMPTED, SOME_FAILED, train_job
+from actsweep.runs import run_dir
+from actsweep.sweeps import results, slurm_jobs
+from actsweep.sweeps.plan import Plan, new_plan
+from actsweep.sweeps.slurm_jobs import Batch, SlurmError
+from actsweep.utils import files
+from actsweep.utils.errors import UserError
 
 JOBS = [["a", "b"], ["c"]]
 Command = Callable[[str, str], None]
@@ -37,7 +43,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 
 
 def options(**given: Any) -> dict[str, Any]:
-    return slurm.options(SlurmConfig(**given), 30.0, 3, "log")
+    return slurm_jobs.options(SlurmConfig(**given), 30.0, 3, "log")
 
 
 def test_what_sbatch_is_asked_for() -> None:
@@ -75,19 +81,19 @@ def test_the_script(tmp_path: Path) -> None:
     sweep = tmp_path / "it's 100 % mine"
     sweep.mkdir()
     conf = SlurmConfig(setup=["echo ready", "module() { :; }"], extra={"comment": "two words"})
-    batch = slurm.write(sweep, JOBS, conf, 30.0)
+    batch = slurm_jobs.write(sweep, JOBS, conf, 30.0)
     text = batch.script.read_text()
     assert "\n#SBATCH --comment='two words'\n" in text
     assert "\n#SBATCH --requeue\n" in text
     assert "100 %% mine" in text.split("--output=")[1].splitlines()[0]
     assert "\necho ready\nmodule() { :; }\n" in text
     assert subprocess.run(["bash", "-n", str(batch.script)], check=False).returncode == 0
-    second = slurm.write(sweep, [["c"]], conf, 30.0)
-    assert [one.folder.name for one in slurm.batches(sweep)] == ["1", "2"]
-    assert slurm.batches(sweep) == [batch, second]
+    second = slurm_jobs.write(sweep, [["c"]], conf, 30.0)
+    assert [one.folder.name for one in slurm_jobs.batches(sweep)] == ["1", "2"]
+    assert slurm_jobs.batches(sweep) == [batch, second]
     (sweep / "slurm" / "2" / "jobs.json").write_text("{")
     with pytest.raises(UserError, match=r"2/jobs\.json: can't be read"):
-        slurm.batches(sweep)
+        slurm_jobs.batches(sweep)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,7 @@ def test_which_jobs_are_queued_again(
     command("scontrol", "")
     file = Path(__file__).parents[1] / "slurm" / f"{script}.sbatch"
     if script == "job":
-        file = slurm.write(tmp_path, JOBS, SlurmConfig(), 30.0).script
+        file = slurm_jobs.write(tmp_path, JOBS, SlurmConfig(), 30.0).script
     env = {**os.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "9"}
     assert subprocess.run(["bash", str(file), "act=relu"], env=env, check=False).returncode == code
     name = "9" if script == "sweep" else "7_1"
@@ -129,7 +135,7 @@ def test_what_slurm_knows(tmp_path: Path, command: Command) -> None:
     )
     command("sacct", "echo '7_2|OUT_OF_MEMORY|n0'; echo '7_[3-4,9%2]|CANCELLED by 0|None assigned'")
     (tmp_path / "2.log").write_text("first\n\nhalf\rwhole\nsecond\nlast\n")
-    found = slurm.states([batch_in(tmp_path), batch_in(tmp_path, None)])
+    found = slurm_jobs.states([batch_in(tmp_path), batch_in(tmp_path, None)])
     assert [found["a"].where(), found["b"].where()] == ["job 7_0 on n1", "job 7_1 (Priority)"]
     assert [found[key].live for key in "abde"] == [True, True, False, False]
     assert [found[key].queued for key in "abde"] == [False, True, False, False]
@@ -138,13 +144,13 @@ def test_what_slurm_knows(tmp_path: Path, command: Command) -> None:
     assert found["d"].death() == said
     assert found["e"].death() == "job 7_3: CANCELLED"
     command("sacct", "echo '7|CANCELLED by 0|None assigned'")
-    assert slurm.states([batch_in(tmp_path)])["d"].death().startswith("job 7_2: CANCELLED")
+    assert slurm_jobs.states([batch_in(tmp_path)])["d"].death().startswith("job 7_2: CANCELLED")
     command("sacct", "exit 1")
-    assert slurm.states([batch_in(tmp_path)])["d"].state == "GONE"
+    assert slurm_jobs.states([batch_in(tmp_path)])["d"].state == "GONE"
     command("squeue", "echo 'squeue: error: no answer' >&2; exit 1")
     with pytest.raises(SlurmError, match=r"^squeue: no answer$"):
-        slurm.states([batch_in(tmp_path)])
-    assert slurm.states([]) == {}
+        slurm_jobs.states([batch_in(tmp_path)])
+    assert slurm_jobs.states([]) == {}
 
 
 def test_a_run_counts_for_the_job_it_was_last_submitted_in(
@@ -152,62 +158,64 @@ def test_a_run_counts_for_the_job_it_was_last_submitted_in(
 ) -> None:
     command("squeue", "echo '8_0|RUNNING|n1|None'")
     command("sacct", "")
-    found = slurm.states([batch_in(tmp_path, "7"), Batch(tmp_path, [["b"]], "8")])
+    found = slurm_jobs.states([batch_in(tmp_path, "7"), Batch(tmp_path, [["b"]], "8")])
     assert (found["b"].name, found["c"].name) == ("8_0", "7_1")
-    found = slurm.states([Batch(tmp_path, [["b"]], "8"), batch_in(tmp_path, "7")])
+    found = slurm_jobs.states([Batch(tmp_path, [["b"]], "8"), batch_in(tmp_path, "7")])
     assert found["b"].name == "8_0"  # an older one, but still there
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> sweeps.Plan:
+def plan(tmp_path: Path) -> Plan:
     outputs = tmp_path / "outputs"
     runs = [make(outputs, seed=seed) for seed in (0, 1)]
-    plan = sweeps.new_plan(outputs / "sweeps" / "mine", [[one] for one in runs], [[["a"]], [["b"]]])
+    plan = new_plan(outputs / "sweeps" / "mine", [[one] for one in runs], [[["a"]], [["b"]]])
     plan.write()
     return plan
 
 
-def end(plan: sweeps.Plan, state: str = "complete") -> None:
+def end(plan: Plan, state: str = "complete") -> None:
     """All runs of a sweep, as their jobs would leave them."""
     for run_id, one in plan.runs.items():
-        folder = ledger.folder_of(one)
+        folder = run_dir.folder_of(one)
         folder.path.mkdir(parents=True, exist_ok=True)
-        ledger.write_status(folder, state, step=1, epoch=1, sweep="mine", attempt=1)
-        ledger.write_json(folder.summary, {"run_id": run_id, "state": state, "act": "relu"})
+        run_dir.write_status(folder, state, step=1, epoch=1, sweep="mine", attempt=1)
+        files.write_json(folder.summary, {"run_id": run_id, "state": state, "act": "relu"})
 
 
 def test_a_job_that_is_just_ending_is_waited_for(
-    plan: sweeps.Plan, command: Command, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a cancel it leaves something to submit."""
-    monkeypatch.setattr(cluster, "POLL_S", 0.01)
+    monkeypatch.setattr(slurm_submit, "POLL_S", 0.01)
     command("sbatch", "echo 7")
-    slurm.submit(slurm.write(plan.folder, [list(plan.runs)], SlurmConfig(), 30.0), plan.cwd)
+    slurm_jobs.submit(
+        slurm_jobs.write(plan.folder, [list(plan.runs)], SlurmConfig(), 30.0), plan.cwd
+    )
     state = 'n=$(wc -l < "$0.calls"); [ $n -lt 3 ] && echo "7_0|COMPLETING|n0|None"; exit 0'
     command("squeue", state)
     command("sacct", "echo '7_0|CANCELLED|n0'")
-    jobs, queued = cluster._left(plan)
+    jobs, queued = slurm_submit._left(plan)
     assert (sum(map(len, jobs)), queued) == (2, 0)
 
 
-def test_a_submission_that_was_cut_short_is_passed_over(plan: sweeps.Plan) -> None:
+def test_a_submission_that_was_cut_short_is_passed_over(plan: Plan) -> None:
     (plan.folder / "slurm" / "1").mkdir(parents=True)
-    assert slurm.write(plan.folder, JOBS, SlurmConfig(), 30.0).folder.name == "2"
+    assert slurm_jobs.write(plan.folder, JOBS, SlurmConfig(), 30.0).folder.name == "2"
 
 
 def test_following_goes_on_when_slurm_is_away(
-    plan: sweeps.Plan,
+    plan: Plan,
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(cluster, "POLL_S", 0.01)
+    monkeypatch.setattr(slurm_submit, "POLL_S", 0.01)
     command("sacct", "echo '7_0|COMPLETED|n0'; echo '7_1|COMPLETED|n0'")
     command("sbatch", "echo 7")
     away = 'n=$(wc -l < "$0.calls"); [ $n = 2 ] && { echo down >&2; exit 1; }\n'
     command("squeue", f"{away}[ $n -lt 4 ] && echo '7_0|RUNNING|n0|None'; exit 0")
-    answer = slurm.states
+    answer = slurm_jobs.states
 
     def states(batches: Any) -> Any:
         found = answer(batches)
@@ -215,8 +223,8 @@ def test_following_goes_on_when_slurm_is_away(
             end(plan)
         return found
 
-    monkeypatch.setattr(slurm, "states", states)
-    assert cluster.train(plan) == app.OK
+    monkeypatch.setattr(slurm_jobs, "states", states)
+    assert slurm_submit.train(plan) == OK
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("2 runs in 2 jobs: array 7 of SLURM; logs: ")
     assert out[1:3] == ["[0/2 runs] 1 job running", "[2/2 runs] all jobs over"]
@@ -225,20 +233,20 @@ def test_following_goes_on_when_slurm_is_away(
 
 
 def test_a_job_submits_without_what_it_was_given(
-    plan: sweeps.Plan, command: Command, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("sbatch", 'env > "$0.env"; echo 7')
     for key in ("SLURM_MEM_PER_NODE", "SRUN_CPUS_PER_TASK", "SLURM_CONF", "OWN"):
         monkeypatch.setenv(key, "x")
-    batch = slurm.write(plan.folder, JOBS, SlurmConfig(), 30.0)
-    slurm.submit(batch, plan.cwd)
+    batch = slurm_jobs.write(plan.folder, JOBS, SlurmConfig(), 30.0)
+    slurm_jobs.submit(batch, plan.cwd)
     env = (Path(os.environ["PATH"].partition(":")[0]) / "sbatch.env").read_text().splitlines()
     assert {"OWN=x", "SLURM_CONF=x"} <= {*env}
     assert not [line for line in env if line.startswith(("SLURM_MEM", "SRUN_"))]
 
 
 def test_data_are_prepared_once_before_anything_is_submitted(
-    plan: sweeps.Plan, command: Command, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from actsweep.data import prepare
 
@@ -255,14 +263,12 @@ def test_data_are_prepared_once_before_anything_is_submitted(
     for (one,) in plan.packs:
         one.data.name, one.data.dir = "mnist", "here"
     with pytest.raises(UserError, match="no network"):
-        cluster.train(plan)
+        slurm_submit.train(plan)
     assert asked == [("mnist", Path("here"))]
     assert not (plan.folder / "slurm").exists()
 
 
-def test_a_refusal_leaves_nothing_and_says_what_to_type(
-    plan: sweeps.Plan, command: Command
-) -> None:
+def test_a_refusal_leaves_nothing_and_says_what_to_type(plan: Plan, command: Command) -> None:
     command("squeue", "")
     command(
         "sbatch", "echo 'sbatch: error: Invalid generic resource (gres) specification' >&2; exit 1"
@@ -270,47 +276,47 @@ def test_a_refusal_leaves_nothing_and_says_what_to_type(
     with pytest.raises(
         UserError, match=r"^hydra/launcher=slurm: sbatch: Invalid .*slurm.gpus=0 where"
     ):
-        cluster.train(plan)
-    assert slurm.batches(plan.folder) == []
+        slurm_submit.train(plan)
+    assert slurm_jobs.batches(plan.folder) == []
 
 
-def test_without_slurm(plan: sweeps.Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_slurm(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(
         UserError, match=r"^hydra/launcher=slurm: sbatch: no such command; .*launcher=basic"
     ):
-        cluster.train(plan)
+        slurm_submit.train(plan)
     with pytest.raises(UserError, match=r"^mine: no job of it is queued or runs"):
-        cluster.cancel(plan.folder)
+        slurm_submit.cancel(plan.folder)
 
 
-def test_a_job_that_isnt_there(plan: sweeps.Plan) -> None:
+def test_a_job_that_isnt_there(plan: Plan) -> None:
     with pytest.raises(UserError, match=r"slurm: has no submission 3"):
-        cluster.job(plan.folder, 3, 0)
-    slurm.write(plan.folder, JOBS, SlurmConfig(), 30.0)
+        slurm_submit.job(plan.folder, 3, 0)
+    slurm_jobs.write(plan.folder, JOBS, SlurmConfig(), 30.0)
     with pytest.raises(UserError, match=r"has no job 2; it has 0 to 1"):
-        cluster.job(plan.folder, 1, 2)
+        slurm_submit.job(plan.folder, 1, 2)
 
 
 @pytest.mark.parametrize(
     ("slow", "ahead", "code"),
-    [(True, False, app.SOME_FAILED), (True, True, app.PREEMPTED), (False, False, app.PREEMPTED)],
+    [(True, False, SOME_FAILED), (True, True, PREEMPTED), (False, False, PREEMPTED)],
 )
 def test_a_job_that_gets_nowhere_isnt_queued_again(
-    slow: bool, ahead: bool, code: int, plan: sweeps.Plan, monkeypatch: pytest.MonkeyPatch
+    slow: bool, ahead: bool, code: int, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for one that hadn't much time: that wasn't its fault."""
     end(plan, "preempted")
-    monkeypatch.setattr(app, "FRUITLESS_S", -1.0 if slow else 600.0)
+    monkeypatch.setattr(job_module, "FRUITLESS_S", -1.0 if slow else 600.0)
 
     def cut_short(folder: Path, run_ids: list[str], *, alone: bool) -> list[dict]:
         (run_id,) = run_ids
-        folder_of = ledger.folder_of(plan.runs[run_id])
-        ledger.write_status(folder_of, "preempted", step=1 + ahead, epoch=1)
-        return [sweeps.cut_short(plan, plan.runs[run_id])]
+        folder_of = run_dir.folder_of(plan.runs[run_id])
+        run_dir.write_status(folder_of, "preempted", step=1 + ahead, epoch=1)
+        return [results.cut_short(plan, plan.runs[run_id])]
 
-    monkeypatch.setattr(app, "train", cut_short)
-    assert app.train_job(plan, [next(iter(plan.runs))]) == code
+    monkeypatch.setattr(job_module, "train", cut_short)
+    assert train_job(plan, [next(iter(plan.runs))]) == code
 
 
 @pytest.mark.parametrize(
@@ -330,21 +336,21 @@ def test_a_job_that_gets_nowhere_isnt_queued_again(
 )
 def test_mistakes(words: tuple[str, ...], line: str, train: Train, tmp_path: Path) -> None:  # noqa: F811
     code, out, err = train("hydra/launcher=slurm", *words)
-    assert (code, out) == (app.BAD_INPUT, "")
+    assert (code, out) == (BAD_INPUT, "")
     assert err.startswith(f"error: {line}"), err
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
 def test_another_sweeper(train: Train) -> None:  # noqa: F811
     code, _, err = train("hydra/launcher=slurm", "-m", "hydra/sweeper=basic")
-    assert (code, err.count("\n")) == (app.BAD_INPUT, 1)
+    assert (code, err.count("\n")) == (BAD_INPUT, 1)
     assert err.startswith("error: hydra/launcher=slurm: needs hydra/sweeper=pack; ")
 
 
 def test_extra_takes_any_option(train: Train, command: Command, tmp_path: Path) -> None:  # noqa: F811
     command("squeue", "")
     words = ("-m", "hydra/launcher=slurm", "slurm.submit=false", "slurm.extra.qos=long")
-    assert train(*words, "slurm.extra={gpu-bind: closest}").code == app.OK
+    assert train(*words, "slurm.extra={gpu-bind: closest}").code == OK
     (script,) = (tmp_path / "outputs").glob("sweeps/*/slurm/1/job.sbatch")
     assert "#SBATCH --qos=long\n#SBATCH --gpu-bind=closest\n" in script.read_text()
 
@@ -367,7 +373,7 @@ def test_a_site_keeps_its_own(train: Train, command: Command, tmp_path: Path) ->
         "--config-dir",
         str(tmp_path / "own"),
     )
-    assert train(*words).code == app.OK
+    assert train(*words).code == OK
     (script,) = (tmp_path / "outputs").glob("sweeps/*/slurm/1/job.sbatch")
     text = script.read_text()
     assert "#SBATCH --partition=mine\n" in text

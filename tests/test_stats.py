@@ -9,8 +9,8 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from actsweep import factors, stats
-from actsweep.stats import BETTER, EQUIVALENT, UNDECIDED, WORSE, compare
+from actsweep.stats import factorial, paired
+from actsweep.stats.paired import BETTER, EQUIVALENT, UNDECIDED, WORSE, compare
 
 RNG = np.random.default_rng(0)
 
@@ -18,12 +18,12 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
 def test_interval_and_t_test_are_scipy_s(n: int) -> None:
     values = RNG.normal(0.3, 1.0, n)
-    mean, half = stats.mean_interval(list(values))
+    mean, half = paired.mean_interval(list(values))
     low, high = scipy.stats.t.interval(
         0.95, n - 1, values.mean(), values.std(ddof=1) / math.sqrt(n)
     )
     assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-12)
-    assert stats.t_test(values) == pytest.approx(
+    assert paired.t_test(values) == pytest.approx(
         scipy.stats.ttest_1samp(values, 0).pvalue, rel=1e-10
     )
 
@@ -34,44 +34,44 @@ def test_flip_test_is_scipy_s_permutation_test(n: int) -> None:
     expected = scipy.stats.permutation_test(
         (values,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
     )
-    assert stats.flip_test(values) == pytest.approx(expected.pvalue, rel=1e-12)
-    assert stats.flip_test([1.0, 2.0, 3.0]) == 2 / 8
+    assert paired.flip_test(values) == pytest.approx(expected.pvalue, rel=1e-12)
+    assert paired.flip_test([1.0, 2.0, 3.0]) == 2 / 8
 
 
 def test_flip_test_of_many_is_random_but_repeats() -> None:
     values = RNG.normal(0.4, 1.0, 25)
     exact = scipy.stats.ttest_1samp(values, 0).pvalue
-    assert stats.flip_test(values) == stats.flip_test(values) == pytest.approx(exact, abs=0.02)
+    assert paired.flip_test(values) == paired.flip_test(values) == pytest.approx(exact, abs=0.02)
 
 
 def test_interquartile_mean() -> None:
     for n in (4, 8, 100):
         values = RNG.normal(0, 1, n)
-        assert stats.interquartile_mean(values) == pytest.approx(
+        assert paired.interquartile_mean(values) == pytest.approx(
             scipy.stats.trim_mean(values, 0.25)
         )
-    assert stats.interquartile_mean([1.0, 2.0, 9.0]) == pytest.approx(
+    assert paired.interquartile_mean([1.0, 2.0, 9.0]) == pytest.approx(
         (0.25 * 1 + 2 + 0.25 * 9) / 1.5
     )
-    assert stats.interquartile_mean([5.0]) == 5
+    assert paired.interquartile_mean([5.0]) == 5
 
 
 def test_holm() -> None:
     ps = [0.01, 0.04, 0.03, 0.005]
-    assert stats.holm(ps) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert stats.holm([0.5, None, 0.9]) == [1.0, None, 1.0]
-    assert stats.holm([]) == []
+    assert paired.holm(ps) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert paired.holm([0.5, None, 0.9]) == [1.0, None, 1.0]
+    assert paired.holm([]) == []
 
 
 def test_summary() -> None:
     values = list(RNG.normal(88, 0.3, 8))
-    one = stats.summarise(values)
+    one = paired.summarise(values)
     assert one.low < one.bca_low < one.mean < one.bca_high < one.high
-    assert stats.summarise([3.0]) == stats.Summary(1, 3.0, 3.0, 3.0, None, None, None, None)
-    same = stats.summarise([2.0, 2.0, 2.0])
+    assert paired.summarise([3.0]) == paired.Summary(1, 3.0, 3.0, 3.0, None, None, None, None)
+    same = paired.summarise([2.0, 2.0, 2.0])
     assert (same.bca_low, same.bca_high, same.low, same.high) == (2, 2, 2, 2)
     with pytest.raises(ValueError, match="no values"):
-        stats.summarise([])
+        paired.summarise([])
 
 
 def by_seed(values: Iterable[float]) -> dict[tuple[int], float]:
@@ -121,7 +121,7 @@ def test_pairs_are_by_seed() -> None:
 @pytest.mark.parametrize(("groups", "seeds"), [(2, 2), (3, 5), (6, 5)])
 def test_few_false_verdicts(groups: int, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """4,000 sweeps in which nothing differs: in 5 % of them any pair is called different."""
-    monkeypatch.setattr(stats, "_more", lambda *_: None)  # slow
+    monkeypatch.setattr(paired, "_more", lambda *_: None)  # slow
     rng = np.random.default_rng(groups * seeds)
     false = 0
     for _ in range(4000):
@@ -135,14 +135,14 @@ def test_promised_power() -> None:
     """A true effect of 1.5 standard deviations: found as often as the noncentral t says."""
     rng = np.random.default_rng(3)
     n, effect = 7, 1.5
-    hits = sum(stats.t_test(rng.normal(effect, 1, n)) < 0.05 for _ in range(2000))
-    assert hits / 2000 == pytest.approx(stats.power(effect, n), abs=0.03)
+    hits = sum(paired.t_test(rng.normal(effect, 1, n)) < 0.05 for _ in range(2000))
+    assert hits / 2000 == pytest.approx(paired.power(effect, n), abs=0.03)
 
 
 def test_power_of_large_effects() -> None:
     """SciPy has no number for the chance to find them the other way round."""
-    assert stats.power(3.0, 10, 0.05 / 15) == pytest.approx(0.99996551, abs=1e-8)
-    chances = [stats.power(effect, n) for n in (5, 10, 30) for effect in (1, 2, 3, 4, 6, 10, 40)]
+    assert paired.power(3.0, 10, 0.05 / 15) == pytest.approx(0.99996551, abs=1e-8)
+    chances = [paired.power(effect, n) for n in (5, 10, 30) for effect in (1, 2, 3, 4, 6, 10, 40)]
     assert all(0 < one <= 1 for one in chances)
 
 
@@ -153,7 +153,7 @@ def test_further_seeds_decide() -> None:
     first = 1.0 + (first - first.mean()) / first.std(ddof=1)  # mean 1, deviation 1, exactly
     more = compare({"a": by_seed(first), "b": by_seed(np.zeros(5))}, 0.0)["a", "b"].more
     assert more is not None
-    hits = sum(stats.t_test(rng.normal(1.0, 1.0, 5 + more)) < 0.05 for _ in range(2000))
+    hits = sum(paired.t_test(rng.normal(1.0, 1.0, 5 + more)) < 0.05 for _ in range(2000))
     assert 0.78 < hits / 2000 < 0.9
 
 
@@ -173,7 +173,7 @@ def test_all_flips_are_tried() -> None:
         abs(sum(s * v for s, v in zip(signs, values, strict=True)))
         for signs in itertools.product((-1, 1), repeat=4)
     ]
-    assert stats.flip_test(values) == sum(s >= abs(values.sum()) - 1e-12 for s in sums) / 16
+    assert paired.flip_test(values) == sum(s >= abs(values.sum()) - 1e-12 for s in sums) / 16
 
 
 def test_cells_of_a_seed_count_once() -> None:
@@ -182,7 +182,7 @@ def test_cells_of_a_seed_count_once() -> None:
     b = {cell: value - 1 - 0.1 * cell[0] for cell, value in a.items()} | {(9, 4): 0.0}
     pair = compare({"a": a, "b": b}, 0.0)["a", "b"]
     assert (pair.n, pair.difference) == (4, pytest.approx(1.15))
-    assert stats.by_seed(a) == {s: 70.0 + s for s in range(4)}
+    assert paired.by_seed(a) == {s: 70.0 + s for s in range(4)}
     del b[0, 4]  # a cell that one lacks leaves the other seeds' pairs as they are
     assert compare({"a": a, "b": b}, 0.0)["a", "b"].n == 4
 
@@ -191,16 +191,16 @@ def test_optimum() -> None:
     rng = np.random.default_rng(6)
     means = {0.01: 80.0, 0.03: 85.0, 0.1: 88.0, 0.3: 87.9, 1.0: 20.0}
     curve = {lr: by_seed(mean + rng.normal(0, 0.3, 6)) for lr, mean in means.items()}
-    found = factors.optimum(curve)
+    found = factorial.optimum(curve)
     assert (found.low, found.high, found.edge) == (0.1, 0.3, False)
     assert found.best in (0.1, 0.3)
     rising = {lr: by_seed([lr, lr + 0.01, lr]) for lr in means}
-    assert factors.optimum(rising) == factors.Optimum(1.0, 1.0, 1.0, True)
-    assert factors.optimum({0.1: by_seed([1, 2, 3])}) is None
-    assert factors.optimum({lr: by_seed([lr, lr + 0.01]) for lr in means}) is None  # two seeds
+    assert factorial.optimum(rising) == factorial.Optimum(1.0, 1.0, 1.0, True)
+    assert factorial.optimum({0.1: by_seed([1, 2, 3])}) is None
+    assert factorial.optimum({lr: by_seed([lr, lr + 0.01]) for lr in means}) is None  # two seeds
     reaching = {0.1: by_seed([1, 2, 3, 4, 5]), 0.2: by_seed([1, 2, 2, 5, 5]), 0.3: by_seed([0] * 5)}
-    assert factors.optimum(reaching).edge  # its interval does
-    assert factors.optimum({0.1: {(0,): 1.0}, 0.2: {(1,): 1.0}}) is None
+    assert factorial.optimum(reaching).edge  # its interval does
+    assert factorial.optimum({0.1: {(0,): 1.0}, 0.2: {(1,): 1.0}}) is None
 
 
 def test_optimum_s_interval_holds_the_best() -> None:
@@ -210,7 +210,7 @@ def test_optimum_s_interval_holds_the_best() -> None:
     held = 0
     for _ in range(200):
         curve = {lr: by_seed(mean + rng.normal(0, 0.5, 8)) for lr, mean in truth.items()}
-        found = factors.optimum(curve)
+        found = factorial.optimum(curve)
         held += found.low <= 3.0 <= found.high
     assert held >= 184  # 92 %
 
@@ -247,10 +247,10 @@ def test_interaction_is_the_textbook_s() -> None:
     even = np.trace(seen) ** 2 / (df1 * np.trace(seen @ seen))
     assert 1 / df1 < even < 1
     expected = scipy.stats.f.sf((ab / df1) / (abs_ / df2), even * df1, even * df2)
-    assert factors.interaction(table) == pytest.approx(expected, rel=1e-9)
+    assert factorial.interaction(table) == pytest.approx(expected, rel=1e-9)
     del table[0, 0]
-    assert factors.interaction(table) is None
-    assert factors.interaction({}) is None
+    assert factorial.interaction(table) is None
+    assert factorial.interaction({}) is None
 
 
 @pytest.mark.parametrize("last", [1.0, 10.0])
@@ -262,7 +262,7 @@ def test_interaction_is_rarely_found_where_there_is_none(last: float) -> None:
         noise = rng.normal(0, 1, (4, 3, 5)) * spread
         y = noise + rng.normal(0, 2, 5) + np.arange(4)[:, None, None]
         table = {(a, b): by_seed(y[a, b]) for a, b in itertools.product(range(4), range(3))}
-        false += factors.interaction(table) < 0.05
+        false += factorial.interaction(table) < 0.05
     assert false <= 64  # 5 % and two standard deviations
 
 
@@ -270,12 +270,12 @@ def test_interaction_is_found() -> None:
     rng = np.random.default_rng(10)
     y = rng.normal(0, 0.5, (3, 3, 5)) + np.eye(3)[:, :, None] * 3
     table = {(a, b): by_seed(y[a, b]) for a, b in itertools.product(range(3), range(3))}
-    assert factors.interaction(table) < 0.01
+    assert factorial.interaction(table) < 0.01
 
 
 def test_values_on_a_coarse_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracies of 300 examples are often the same for two or three seeds: no certainty."""
-    monkeypatch.setattr(stats, "_more", lambda *_: None)  # slow
+    monkeypatch.setattr(paired, "_more", lambda *_: None)  # slow
     rng = np.random.default_rng(11)
     for seeds, most in ((2, 64), (3, 64), (5, 64)):
         false = 0
@@ -287,17 +287,17 @@ def test_values_on_a_coarse_grid(monkeypatch: pytest.MonkeyPatch) -> None:
         assert false <= most, (seeds, false)
     two = {"a": by_seed([0.9, 0.9]), "b": by_seed([0.89, 0.89])}
     assert compare(two, 0.005)["a", "b"].verdict == UNDECIDED
-    assert stats.resolution(np.float32([0.9, 0.9, 0.8999999, 0.89])) == pytest.approx(0.01, 1e-4)
-    assert stats.resolution([1.0, 1.1, 2.0, 1e6, 3e6]) == pytest.approx(0.1)
-    assert stats.resolution([1.0, 1.0]) == stats.resolution([]) == 0.0
+    assert paired.resolution(np.float32([0.9, 0.9, 0.8999999, 0.89])) == pytest.approx(0.01, 1e-4)
+    assert paired.resolution([1.0, 1.1, 2.0, 1e6, 3e6]) == pytest.approx(0.1)
+    assert paired.resolution([1.0, 1.0]) == paired.resolution([]) == 0.0
 
 
 def test_flips_of_float32_s_differences() -> None:
     """Rounding doesn't hide that sums are the same."""
     values = [0.1, 0.2, -0.3, 0.4, -0.4]
-    assert stats.flip_test(values) == 1.0
+    assert paired.flip_test(values) == 1.0
     rounded = [float(np.float32(0.9 + v) - np.float32(0.9)) for v in values]
-    assert stats.flip_test(rounded) == 1.0
+    assert paired.flip_test(rounded) == 1.0
 
 
 @pytest.mark.parametrize(("size", "margin"), [(0.25, 0.5), (0.4, 0.5), (0.6, 0.5)])

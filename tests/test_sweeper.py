@@ -13,14 +13,14 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
-from actsweep import config
-from actsweep.config import RunConfig
-from hydra_plugins.actsweep_pack.launch import launch
+from actsweep.config import resolve
+from actsweep.config.schema import RunConfig
+from actsweep.launch.hydra import launch
 from hydra_plugins.actsweep_pack.sweeper import PackSweeper, merge
 
 
 def make(act: str = "relu", seed: int = 0, **groups: Any) -> RunConfig:
-    return config.resolve({"act": {"name": act}, "seed": seed, **groups})
+    return resolve.resolve({"act": {"name": act}, "seed": seed, **groups})
 
 
 def seeds(packs: list[list[RunConfig]]) -> list[list[int]]:

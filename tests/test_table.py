@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from actsweep import config, members, stats, table
+from actsweep.config import identity, resolve
+from actsweep.stats import paired
+from actsweep.sweeps import table
 
 Result = dict[str, Any]
 
 
 def one(state: str = "complete", acc: float | None = 0.9, **groups: Any) -> tuple[Result, Any]:
     plain = {"act": {"name": "relu"}, **groups}
-    run = config.resolve(plain)
+    run = resolve.resolve(plain)
     done = state == "complete"
     result = {
-        "run_id": members.run_id(run),
+        "run_id": identity.run_id(run),
         "state": state,
         "test_accuracy": acc if done else None,
         "test_loss": 0.5 if done else None,
@@ -26,7 +28,7 @@ def one(state: str = "complete", acc: float | None = 0.9, **groups: Any) -> tupl
         "dead_frac": 0.25,
         "seconds": 2.0,
     }
-    return result, config.to_dict(run)
+    return result, resolve.to_dict(run)
 
 
 def lines(pairs: Sequence[tuple[Result, Any]], width: int | None = None) -> list[str]:
@@ -42,16 +44,16 @@ def lines(pairs: Sequence[tuple[Result, Any]], width: int | None = None) -> list
 @pytest.mark.parametrize("confidence", [0.95, 0.5])
 def test_intervals_are_students(n: int, confidence: float) -> None:
     values = np.random.default_rng(n).normal(size=n)
-    mean, half = stats.mean_interval(values.tolist(), confidence)
+    mean, half = paired.mean_interval(values.tolist(), confidence)
     low, high = reference.t.interval(confidence, n - 1, values.mean(), reference.sem(values))
     np.testing.assert_allclose([mean - half, mean + half], [low, high], rtol=1e-12)
 
 
 def test_one_value_has_no_interval_and_none_no_mean() -> None:
-    assert stats.mean_interval([0.3]) == (0.3, None)
-    assert stats.mean_interval([0.3, 0.3]) == (0.3, 0.0)
+    assert paired.mean_interval([0.3]) == (0.3, None)
+    assert paired.mean_interval([0.3, 0.3]) == (0.3, 0.0)
     with pytest.raises(ValueError, match="no values"):
-        stats.mean_interval([])
+        paired.mean_interval([])
 
 
 def test_groups_are_sorted_best_first_with_intervals() -> None:
@@ -131,7 +133,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_never_pooled(
 ) -> None:
     pairs = [one(**change) for change in changes]
     assert list(table.columns([c for _, c in pairs]).values()) == titles
-    apart = len({members.run_id(config.resolve({**c, "seed": 0})) for _, c in pairs})
+    apart = len({identity.run_id(resolve.resolve({**c, "seed": 0})) for _, c in pairs})
     assert len(lines(pairs)) == 1 + apart
 
 

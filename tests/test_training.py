@@ -13,14 +13,16 @@ import pytest
 from flax import nnx
 from hydra import compose, initialize_config_dir
 
-from actsweep import activations, callbacks, config, data, loop, members
+from actsweep import activations, callbacks, data
+from actsweep.config import identity, resolve, schema
 from actsweep.data.order import BatchOrder
-from actsweep.models.layers import Act
-from actsweep.models.mlp import MLP
-from actsweep.population import SHARED, Population
-from actsweep.run import task_of
-from actsweep.step import Examples, Span
-from actsweep.writers import Writers
+from actsweep.loggers.base import Writers
+from actsweep.nn.models.layers import Act
+from actsweep.nn.models.mlp import MLP
+from actsweep.train import loop
+from actsweep.train.pack import task_of
+from actsweep.train.population import SHARED, Population
+from actsweep.train.types import Examples, Span
 
 CONF = str(Path(__file__).parents[1] / "conf")
 SMALL = (
@@ -58,9 +60,9 @@ class Stack(MLP):
 
 def composed(*overrides):
     """The resolved config of a command line, on top of SMALL."""
-    config.register()
+    resolve.register()
     with initialize_config_dir(CONF, version_base=None):
-        return config.resolve(compose("config", overrides=[*SMALL, *overrides]))
+        return resolve.resolve(compose("config", overrides=[*SMALL, *overrides]))
 
 
 class Collect:
@@ -102,12 +104,12 @@ def compiled_fast():
 def populate(*runs, devices=4):
     """The population of some runs on so many devices, with its data and callbacks."""
 
-    pack = members.expand([members.member(run) for run in runs])
+    pack = identity.expand([identity.member(run) for run in runs])
     examples = data.load(pack.static.data)
     looks = callbacks.build(pack.static.callbacks)
     task = task_of(pack.static, examples)
     which = jax.devices()[:devices]
-    population = Population(pack.static, task, members.stack(pack), looks, which)
+    population = Population(pack.static, task, identity.stack(pack), looks, which)
     return population, examples, looks
 
 
@@ -342,7 +344,7 @@ def alone(fates):
     made = populate(fates[0])
     results = []
     for run in fates:
-        column = members.stack(members.expand([members.member(run)]))
+        column = identity.stack(identity.expand([identity.member(run)]))
         results.append(train(run, population=(made[0].refill(column), *made[1:])))
     return results
 
@@ -368,7 +370,7 @@ def test_a_pack_is_bitwise_its_members_alone(fates, alone):
 
 
 def test_vmap_is_within_a_hundred_thousandth(fates, alone):
-    runs = [dataclasses.replace(run, pack=config.PackConfig(lift="vmap")) for run in fates]
+    runs = [dataclasses.replace(run, pack=schema.PackConfig(lift="vmap")) for run in fates]
     together, _ = train(*runs, devices=1)
     assert together.diverged == [False, False, True, False]
     assert together.epochs[3] == 13

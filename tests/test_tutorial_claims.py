@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from actsweep import experiments
-from actsweep.__main__ import main
-from actsweep.experiments import claims
-from actsweep.experiments.claims import CLAIMS, base
+from actsweep.cli.main import main
+from actsweep_tutorials import catalogue, claims
+from actsweep_tutorials.claims import CLAIMS, base
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "claims.md"
@@ -21,7 +20,7 @@ def test_each_claim_says_all() -> None:
     assert len({one.key for one in CLAIMS}) == len(CLAIMS)
     assert {one.source for one in CLAIMS} == set(claims.SOURCES)
     for one in CLAIMS:
-        experiment = experiments.get(one.experiment)
+        experiment = catalogue.get(one.experiment)
         assert one.words.endswith("."), one.key
         assert not one.trained or experiment.trains, one.key
         assert one.trained or experiment.quick is not None, one.key

@@ -23,10 +23,14 @@ from wandb.sdk.lib.wbauth import unauthenticate_session
 from wandb.util import get_core_path
 from wandb_server import KEY, WandbServer
 
-from actsweep.config import LoggerConfig
-from actsweep.errors import UserError
-from actsweep.writers import MetricsFile, Row, WandbWriter, Writers, read_metrics, wandb_log
-from actsweep.writers import wandb_support as support
+from actsweep.config.schema import LoggerConfig
+from actsweep.loggers import wandb_log
+from actsweep.loggers import wandb_support as support
+from actsweep.loggers.base import Writers
+from actsweep.loggers.wandb_writer import WandbWriter
+from actsweep.runs.metrics_file import MetricsFile, read_metrics
+from actsweep.runs.rows import Row
+from actsweep.utils.errors import UserError
 
 
 @pytest.fixture(autouse=True)

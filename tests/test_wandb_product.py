@@ -18,12 +18,12 @@ from hydra import compose, initialize_config_dir
 from test_wandb import clean_environment, use_server  # noqa: F401 (a fixture)
 from wandb_server import KEY, WandbServer
 
-from actsweep import config
-from actsweep.__main__ import main
-from actsweep.command import for_hydra
-from actsweep.report import dashboard
-from actsweep.report import sync as syncing
-from actsweep.writers.wandb_run import worst_layers
+from actsweep.cli.main import main
+from actsweep.config import resolve
+from actsweep.config.overrides import for_hydra
+from actsweep.loggers.wandb_run import worst_layers
+from actsweep.report import wandb_dashboard
+from actsweep.sweeps import wandb_sync as syncing
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "wandb_fixtures"
@@ -66,7 +66,9 @@ def test_dashboard_s_specs_are_those_of_before(trained: Path, tmp_path: Path) ->
     """A change of it is a change of the file beside this test; ids come out the same each time."""
     words = ["dashboard", "me/acts", "--outputs", str(trained), "--to", str(tmp_path)]
     assert main(words) == 0
-    found = {by: json.loads((tmp_path / f"by-{by}.json").read_text()) for by in dashboard.VIEWS}
+    found = {
+        by: json.loads((tmp_path / f"by-{by}.json").read_text()) for by in wandb_dashboard.VIEWS
+    }
     assert main(words) == 0
     for by, one in found.items():
         assert json.loads((tmp_path / f"by-{by}.json").read_text()) == one
@@ -78,9 +80,9 @@ def test_dashboard_s_specs_are_those_of_before(trained: Path, tmp_path: Path) ->
 def test_dashboard_s_sections() -> None:
     layers = [*(f"hidden_{n}" for n in range(1, 51)), "head"]
     names = [f"{q}/{layer}" for q in ("grad_norm", "dead_frac", "act_q50") for layer in layers]
-    found = dashboard.workspaces("me", "acts", ["val/accuracy", "dead_frac/all", *names])
+    found = wandb_dashboard.workspaces("me", "acts", ["val/accuracy", "dead_frac/all", *names])
     assert list(found) == ["act", "depth", "init"]
-    view = dashboard.spec(found["depth"])["section"]
+    view = wandb_dashboard.spec(found["depth"])["section"]
     sections = view["panelBankConfig"]["sections"]
     assert [s["name"] for s in sections] == [
         *("Accuracy", "Gradient flow by layer", "Dead and saturated", "Activations by layer")
@@ -266,13 +268,13 @@ def test_a_sweep_s_twin_asks_the_same(file: Path) -> None:
         elif key in words:
             assert values == one.get("values", [one.get("value")])
     assert words.keys() <= parameters.keys()
-    config.register()
+    resolve.register()
     for key, value in words.items():  # and all of it composes
         for one in value.split(","):
             first = [f"{k}={v.split(',')[0]}" for k, v in words.items() if k != key]
             with initialize_config_dir(str(ROOT / "conf"), version_base=None):
                 typed = for_hydra([*first, f"{key}={one}"])
-                resolved = config.resolve(compose("config", overrides=typed))
+                resolved = resolve.resolve(compose("config", overrides=typed))
             assert str(one) in f"{resolved}"
     count = math.prod(len(value.split(",")) for value in words.values())
     for told in re.findall(r"= (\d+) runs", file.read_text()):

@@ -20,9 +20,11 @@ from test_wandb import clean_environment, read_file, said, use_server  # noqa: F
 from test_writers import make_histogram, make_members
 from wandb_server import KEY, Run, WandbServer
 
-from actsweep.writers import MemberInfo, MetricsFile, Row, WandbWriter
-from actsweep.writers import wandb_log as log
-from actsweep.writers import wandb_support as support
+from actsweep.loggers import wandb_log as log
+from actsweep.loggers import wandb_support as support
+from actsweep.loggers.wandb_writer import WandbWriter
+from actsweep.runs.metrics_file import MetricsFile
+from actsweep.runs.rows import MemberInfo, Row
 
 STEPS = list(range(0, 120, 10))
 FINAL = {"test/accuracy": 0.75, "exact_dead_frac/all": 0.125}
@@ -219,7 +221,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_wandb import core_pid
 from test_wandb_resume import STEPS, make_members, make_row
-from actsweep.writers import MetricsFile, WandbWriter, Writers
+from actsweep.loggers import MetricsFile, WandbWriter, Writers
 (info,) = make_members(Path(sys.argv[2]), 1)
 writers = Writers([MetricsFile(), WandbWriter("offline", "actsweep-tests", tags=["a"])])
 writers.open([info])

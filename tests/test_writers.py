@@ -17,19 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actsweep.errors import UserError
-from actsweep.writers import (
-    Console,
-    Histogram,
-    MemberInfo,
-    MetricsError,
-    MetricsFile,
-    Row,
-    Writers,
-    metrics_file,
-    read_histograms,
-    read_metrics,
-)
+from actsweep.loggers.base import Writers
+from actsweep.loggers.console import Console
+from actsweep.runs import metrics_file
+from actsweep.runs.metrics_file import MetricsFile, read_histograms, read_metrics
+from actsweep.runs.rows import Histogram, MemberInfo, MetricsError, Row
+from actsweep.utils.errors import UserError
 
 
 def make_members(folder: Path, count: int, epochs: int = 4) -> list[MemberInfo]:
@@ -352,7 +345,7 @@ def test_plain_lines_are_first_then_rare_then_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("actsweep.writers.console.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("actsweep.loggers.console.time.monotonic", lambda: clock[0])
     stream = io.StringIO()
     console = Console(run_offset=3, total_runs=9, stream=stream)
     console.open(make_members(tmp_path, 2, epochs=20))
@@ -404,7 +397,7 @@ import logging, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_writers import make_members, Row
-from actsweep.writers import Console
+from actsweep.loggers import Console
 logging.basicConfig(stream=sys.stderr, format="LOG %(message)s")
 console = Console(1, 5)
 console.open(make_members(Path(sys.argv[2]), 3))

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from actsweep.load import Run, load_run
+    from actsweep.runs.load import Run, load_run
 
 __all__ = ["Run", "load_run"]
 
@@ -11,7 +11,7 @@ __all__ = ["Run", "load_run"]
 def __getattr__(name: str) -> Any:
     """`load_run` on demand: importing actsweep must not import jax."""
     if name in __all__:
-        from actsweep import load
+        from actsweep.runs import load
 
         return getattr(load, name)
     raise AttributeError(f"module 'actsweep' has no attribute {name!r}")

@@ -9,37 +9,40 @@ from typing import Any
 
 import jax
 import pytest
-from test_resume import STEPS, folder, pack, what_is_left
+from test_resume import STEPS, folder, what_is_left
+from test_resume import pack as pack_of
 
-from actsweep import ledger, members, resume, run
-from actsweep.config import RunConfig
-from actsweep.run import Place, set_up
-from actsweep.turn import Job
+from actsweep.config import identity
+from actsweep.config.schema import RunConfig
+from actsweep.runs import run_dir
+from actsweep.train import checkpointing, pack
+from actsweep.train.cohort import Job
+from actsweep.train.pack import Place, set_up
 
 NUMBERS = (0, 1, 2, 3)
 """Seeds of the pack; 2 is stopped by its hook, 3 diverges."""
 
 
-def train(runs: Sequence[RunConfig], sweep: str = "sweep") -> list[run.Result]:
+def train(runs: Sequence[RunConfig], sweep: str = "sweep") -> list[pack.Result]:
     """Train a pack, or go on with it."""
-    return run.run_pack(runs, Place(sweep))
+    return pack.run_pack(runs, Place(sweep))
 
 
 def resumed(one: RunConfig) -> list[int]:
     """The steps from which a run has gone on since it began."""
-    return (ledger.read_status(folder(one)) or {}).get("resumed", [])
+    return (run_dir.read_status(folder(one)) or {}).get("resumed", [])
 
 
 @functools.cache
 def program() -> Job:
     """The pack, set up and compiled."""
-    return set_up(members.expand([members.member(one) for one in pack(Path(), *NUMBERS)]))
+    return set_up(identity.expand([identity.member(one) for one in pack_of(Path(), *NUMBERS)]))
 
 
 def compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every pack of such members be trained by the same compiled functions."""
     job = program()
-    monkeypatch.setattr(run, "set_up", lambda own, most=None: replace(job, pack=own))
+    monkeypatch.setattr(pack, "set_up", lambda own, most=None: replace(job, pack=own))
     monkeypatch.setattr(jax, "clear_caches", lambda: None)
 
 
@@ -56,25 +59,25 @@ class Trained:
     def __init__(self, root: Path) -> None:
         """Train them; `compile_once` makes it quick."""
         self._root = root
-        whole = pack(root / "whole", *NUMBERS)
+        whole = pack_of(root / "whole", *NUMBERS)
         train(whole)
         self.expected = [what_is_left(one) for one in whole]
-        whole_save = resume.Saver.save
+        whole_save = checkpointing.Saver.save
 
-        def save_then_end(saver: resume.Saver, step: int, *others: Any) -> None:
+        def save_then_end(saver: checkpointing.Saver, step: int, *others: Any) -> None:
             whole_save(saver, step, *others)
             if step == self.steps[0]:
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(resume.Saver, "save", save_then_end)
+            patch.setattr(checkpointing.Saver, "save", save_then_end)
             with pytest.raises(KeyboardInterrupt):
-                train(pack(root / "cut", *NUMBERS))
+                train(pack_of(root / "cut", *NUMBERS))
 
     def cut(self, outputs: Path) -> list[RunConfig]:
         """A copy of the members that were cut short."""
         shutil.copytree(self._root / "cut", outputs, symlinks=True, dirs_exist_ok=True)
-        return pack(outputs, *NUMBERS, trainer={**STEPS, "save_every_s": 60})
+        return pack_of(outputs, *NUMBERS, trainer={**STEPS, "save_every_s": 60})
 
     def assert_whole(self, runs: Sequence[RunConfig]) -> None:
         """They have left what they leave if nothing happens to them."""

@@ -14,9 +14,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from actsweep import checkpoint, ledger
-from actsweep.ledger import RunDir
-from actsweep.writers import read_histograms, read_metrics, wandb_log
+from actsweep.loggers import wandb_log
+from actsweep.runs import checkpoint, run_dir
+from actsweep.runs.metrics_file import read_histograms, read_metrics
+from actsweep.runs.run_dir import RunDir
 
 Before = Callable[[], None]
 Outcome = Callable[[str, str], None]
@@ -34,7 +35,7 @@ RUNS = 6
 ENDINGS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 FORKS = multiprocessing.get_context("forkserver")
 # A process that has imported all this, but hasn't touched a device, is forked for every start.
-FORKS.set_forkserver_preload(["actsweep.run", "hydra.main", "wandb", "orbax.checkpoint.v1"])
+FORKS.set_forkserver_preload(["actsweep.train.pack", "hydra.main", "wandb", "orbax.checkpoint.v1"])
 
 
 def main(folder: Path, words: tuple[str, ...], log: Path, before: Sequence[Before]) -> None:
@@ -59,7 +60,7 @@ class Gate:
 
     def __call__(self) -> None:
         """In that process: put the gate up."""
-        from actsweep.roster import Roster
+        from actsweep.train.active_set import Roster
 
         left, advance = [self.chunks], Roster.advance
 
@@ -129,7 +130,7 @@ def left(run: RunDir) -> dict[str, Any]:
     """All that must be the same whatever happened on the way."""
     (step,) = checkpoint.steps(run.checkpoints)
     flat, about = checkpoint.load(run.checkpoints, step)
-    summary = ledger.read_summary(run) or {}
+    summary = run_dir.read_summary(run) or {}
     series = read_histograms(run.histograms)
     return {
         "run": run.run_id,
@@ -139,7 +140,7 @@ def left(run: RunDir) -> dict[str, Any]:
         "summary": {key: value for key, value in summary.items() if key != "seconds"},
         "metrics": run.metrics.read_bytes(),
         "histograms": {name: (s.counts.tobytes(), s.steps.tobytes()) for name, s in series.items()},
-        "status": (ledger.read_status(run) or {}).get("state"),
+        "status": (run_dir.read_status(run) or {}).get("state"),
     }
 
 

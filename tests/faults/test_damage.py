@@ -13,8 +13,8 @@ from packs import Trained, program, resumed, train
 from sweeping import Outcome
 from test_resume import folder
 
-from actsweep import resume
-from actsweep.ledger import RunDir
+from actsweep.runs.run_dir import RunDir
+from actsweep.train import checkpointing
 
 NEWEST, BEFORE = Trained.steps
 
@@ -246,7 +246,7 @@ def test_any_bit(trained: Trained, tmp_path: Path, outcome: Outcome) -> None:
 
 def where(own: RunDir) -> tuple[int, str]:
     """The step from which a run goes on, and all that it goes on with."""
-    (point,) = resume.points([own], program().fitted.population.one_state(), [False])
+    (point,) = checkpointing.points([own], program().fitted.population.one_state(), [False])
     if point.start is None:
         return 0, ""
     states = [leaf.tobytes() for leaf in jax.tree.leaves(point.start.states)]

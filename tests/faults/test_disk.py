@@ -14,14 +14,16 @@ from packs import NUMBERS, Trained, resumed, train
 from sweeping import ONE_PACK, Gate, Outcome, complete, left, runs, sweep
 from test_resume import STEPS, folder, pack, what_is_left
 
-from actsweep import ledger, roster
-from actsweep.config import RunConfig
-from actsweep.ledger import RunDir
+from actsweep.config.schema import RunConfig
+from actsweep.runs import run_dir
+from actsweep.runs.run_dir import RunDir
+from actsweep.train import active_set
+from actsweep.utils import files
 
 
 def after_chunks(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], None]) -> None:
     """Do something once, after some chunks of the training."""
-    left, advance = [count], roster.Roster.advance
+    left, advance = [count], active_set.Roster.advance
 
     def then(*arguments: Any) -> Any:
         readings = advance(*arguments)
@@ -30,11 +32,11 @@ def after_chunks(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], 
             act()
         return readings
 
-    monkeypatch.setattr(roster.Roster, "advance", then)
+    monkeypatch.setattr(active_set.Roster, "advance", then)
 
 
 def in_the_place_of(path: Path) -> None:
-    ledger.remove(path)
+    files.remove(path)
     path.write_text("in the way")
 
 
@@ -107,7 +109,7 @@ def assert_alone(
     """The first has failed, and says why; the others are what they would be."""
     bad, *good = results
     assert bad["state"] == "failed"
-    status = ledger.read_status(folder(runs[0]))
+    status = run_dir.read_status(folder(runs[0]))
     told = status["cause"] if status else bad["cause"]
     assert cause in told
     assert status is None or status["state"] == "failed"

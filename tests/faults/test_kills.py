@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sweeping import ENDINGS, WORDS, Outcome, complete, last_steps, left, runs, sweep, w_and_b
 
-from actsweep.writers import read_metrics
+from actsweep.runs.metrics_file import read_metrics
 
 
 def kill_until_done(

@@ -15,8 +15,11 @@ from packs import Trained, resumed, train
 from sweeping import Outcome
 from test_resume import folder, what_is_left
 
-from actsweep import ledger, members, run
-from actsweep.roster import Roster
+from actsweep.config import identity
+from actsweep.runs import run_dir
+from actsweep.train import pack as pack_module
+from actsweep.train.active_set import Roster
+from actsweep.train.pack import Job
 
 TEXT = "RESOURCE_EXHAUSTED: Out of memory allocating 34171460 bytes."
 
@@ -47,14 +50,14 @@ def test_out_of_memory(
     caplog: pytest.LogCaptureFixture,
     outcome: Outcome,
 ) -> None:
-    runs, set_up, left = trained_once.cut(tmp_path), run.set_up, []
+    runs, set_up, left = trained_once.cut(tmp_path), pack_module.set_up, []
     vain = short(monkeypatch, most)
 
-    def after_cleaning(pack: members.Pack, most: int | None = None) -> run.Job:
+    def after_cleaning(pack: identity.Pack, most: int | None = None) -> Job:
         left.extend(ref for ref in vain if ref() is not None)  # would still fill the device
         return set_up(pack, most)
 
-    monkeypatch.setattr(run, "set_up", after_cleaning)
+    monkeypatch.setattr(pack_module, "set_up", after_cleaning)
     train(runs)
     trained_once.assert_whole(runs)
     assert not left
@@ -83,7 +86,7 @@ def test_too_large_alone(
         short(patch, 0)
         assert [result["state"] for result in train(runs)] == ["failed"] * 2
     for one in runs:
-        status = ledger.read_status(folder(one)) or {}
+        status = run_dir.read_status(folder(one)) or {}
         assert (status["state"], status["cause"]) == ("failed", f"JaxRuntimeError: {TEXT}")
         assert caplog.messages.count(f"{folder(one).run_id}: JaxRuntimeError: {TEXT}") == 1
     train(runs)

@@ -9,15 +9,14 @@ from packs import Trained, train
 from sweeping import ONE_PACK, Outcome, complete, left, runs
 from test_resume import folder, what_is_left
 
-from actsweep import ledger
-from actsweep.ledger import RunDir
-from actsweep.writers import metrics_file
+from actsweep.runs import metrics_file, run_dir
+from actsweep.runs.run_dir import RunDir
 
 MINE = "+callbacks.mine._target_=raising.callback"
 
 
 def ends(run: RunDir) -> tuple[str, str | None]:
-    status = ledger.read_status(run) or {}
+    status = run_dir.read_status(run) or {}
     return status["state"], status["cause"]
 
 

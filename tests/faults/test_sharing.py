@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeping import ONE_PACK, Gate, Outcome, left, runs, sweep, wait_for
 
-from actsweep import ledger
+from actsweep.runs import leases, run_dir
 
 SAVE = "trainer.save_every_s=0"
 BASE = (*ONE_PACK, "pack.size=1")
@@ -21,25 +21,24 @@ class Expiring:
     seconds: float = 1.0
 
     def __call__(self) -> None:
-        from actsweep import claims
 
-        claims.Claims.__init__.__defaults__ = (self.seconds / 10, self.seconds)  # type: ignore[misc]
-        for look in (claims.holders, claims.holder_of):
+        leases.Claims.__init__.__defaults__ = (self.seconds / 10, self.seconds)  # type: ignore[misc]
+        for look in (leases.holders, leases.holder_of):
             *others, _ = look.__defaults__ or ()
             look.__defaults__ = (*others, self.seconds)
 
 
-def status(run: ledger.RunDir) -> dict[str, Any]:
-    return ledger.read_status(run) or {}
+def status(run: run_dir.RunDir) -> dict[str, Any]:
+    return run_dir.read_status(run) or {}
 
 
-def complete_ones(folder: Path) -> list[ledger.RunDir]:
+def complete_ones(folder: Path) -> list[run_dir.RunDir]:
     return [run for run in runs(folder) if status(run).get("state") == "complete"]
 
 
 def tables(folder: Path) -> list[list[dict[str, Any]]]:
     """The members of every sweep that has ended."""
-    return [ledger.read_members_csv(p.parent) for p in folder.glob("sweeps/*/members.csv")]
+    return [run_dir.read_members_csv(p.parent) for p in folder.glob("sweeps/*/members.csv")]
 
 
 def test_two_at_once(tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome) -> None:

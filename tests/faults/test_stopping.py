@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sweeping import ONE_PACK, Gate, Outcome, complete, last_steps, left, runs, sweep
 
-from actsweep import checkpoint, ledger
+from actsweep.runs import checkpoint, run_dir
 
 SEEDS = (0, *range(3, 64), 1, 2)
 SIXTY_FOUR = ("act=relu", f"seed={','.join(map(str, SEEDS))}", *ONE_PACK[2:])
@@ -55,8 +55,8 @@ def test_second_ctrl_c(tmp_path: Path, undisturbed: list[dict[str, Any]], outcom
     )
 
 
-def state(run: ledger.RunDir) -> str | None:
-    return (ledger.read_status(run) or {}).get("state")
+def state(run: run_dir.RunDir) -> str | None:
+    return (run_dir.read_status(run) or {}).get("state")
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,19 @@ def without_cache() -> None:
 
 
 STAGES: dict[str, tuple[Callable[[], None], ...]] = {
-    "runs are composed": (Signalled("actsweep.config.finish", signal.SIGTERM, spoils=True),),
-    "a pack is set up": (Signalled("actsweep.fit.fit", signal.SIGTERM, spoils=True),),
+    "runs are composed": (
+        Signalled("actsweep.config.resolve.finish", signal.SIGTERM, spoils=True),
+    ),
+    "a pack is set up": (Signalled("actsweep.train.memory.fit", signal.SIGTERM, spoils=True),),
     "data are loaded": (Signalled("actsweep.data.load", signal.SIGTERM),),
     "a pack is compiled": (
         without_cache,
-        Signalled("actsweep.fit.compile_all", signal.SIGTERM, after=0.5),
+        Signalled("actsweep.train.memory.compile_all", signal.SIGTERM, after=0.5),
     ),
-    "the last checkpoints are saved": (Signalled("actsweep.turn._close", signal.SIGTERM, call=2),),
-    "the table is made": (Signalled("actsweep.sweeps.finish", signal.SIGTERM),),
+    "the last checkpoints are saved": (
+        Signalled("actsweep.train.cohort._close", signal.SIGTERM, call=2),
+    ),
+    "the table is made": (Signalled("actsweep.sweeps.results.finish", signal.SIGTERM),),
 }
 
 
@@ -152,7 +156,7 @@ def test_sixty_four_runs_and_little_time(
     assert f"saved {len(saved)} of 64 runs in time" in log.read_text()
     assert complete(folder, **how) == 0, log.read_text()
     ended = runs(folder)
-    assert [run for run in ended if "resumed" in (ledger.read_status(run) or {})] == saved
+    assert [run for run in ended if "resumed" in (run_dir.read_status(run) or {})] == saved
     known = {one["run"]: one for one in relu(undisturbed)}
     assert {run.run_id: left(run) for run in ended if run.run_id in known} == known
     assert {last_steps(folder)[run.run_id] for run in ended} == {54}

@@ -20,9 +20,12 @@ from test_wandb_resume import server, sync, wait_for  # noqa: F401 (a fixture)
 from test_writers import make_members
 from wandb_server import KEY, Fault, Run, WandbServer
 
-from actsweep.writers import MemberInfo, MetricsFile, Row, WandbWriter, Writers, read_metrics
-from actsweep.writers import wandb_log as log
-from actsweep.writers import wandb_support as support
+from actsweep.loggers import wandb_log as log
+from actsweep.loggers import wandb_support as support
+from actsweep.loggers.base import Writers
+from actsweep.loggers.wandb_writer import WandbWriter
+from actsweep.runs.metrics_file import MetricsFile, read_metrics
+from actsweep.runs.rows import MemberInfo, Row
 
 STEPS = list(range(40))
 CLOSE_SECONDS = 10.0

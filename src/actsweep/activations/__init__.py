@@ -27,7 +27,7 @@ from actsweep.activations.base import (
     slope,
     split,
 )
-from actsweep.errors import unknown_name
+from actsweep.utils.errors import unknown_name
 
 __all__ = [
     "ACTIVATIONS",

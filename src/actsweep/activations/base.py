@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from actsweep.errors import UserError, bad_value
-from actsweep.target import find
+from actsweep.utils.errors import UserError, bad_value
+from actsweep.utils.imports import find
 
 Params = Mapping[str, Any]
 Units = Literal["elementwise", "gated", "maxout", "vector"]

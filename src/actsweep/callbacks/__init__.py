@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from actsweep import target
 from actsweep.callbacks.base import Binned, Callback, ProbeView, Say, StepView, Stop
 from actsweep.callbacks.gradients import gradients
 from actsweep.callbacks.health import health
 from actsweep.callbacks.histograms import histograms
 from actsweep.callbacks.moments import moments
 from actsweep.callbacks.units import similarity, units
-from actsweep.errors import UserError, unknown_name
+from actsweep.utils import imports
+from actsweep.utils.errors import UserError, unknown_name
 
 __all__ = ["Binned", "Callback", "ProbeView", "Say", "StepView", "Stop", "build"]
 
@@ -43,7 +43,7 @@ def _one(name: str, options: dict[str, Any]) -> Callback:
     path = f"callbacks.{name}"
     own = options.pop("_target_", None)
     if own is not None:
-        factory = target.find(path, str(own))
+        factory = imports.find(path, str(own))
     elif name in CALLBACKS:
         factory = CALLBACKS[name]
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from actsweep.errors import UserError
+from actsweep.utils.errors import UserError
 
 CACHE = "actsweep-cache-v1"
 RECORDS = "actsweep-records.json"

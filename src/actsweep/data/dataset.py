@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actsweep.errors import UserError
+from actsweep.utils.errors import UserError
 
 SPLITS = ("train", "val", "test")
 

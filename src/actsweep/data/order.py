@@ -5,7 +5,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from actsweep.errors import bad_value
+from actsweep.utils.errors import bad_value
 
 
 class BatchOrder:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from actsweep.data import cache, routes, tfds
 from actsweep.data.images import IMAGES
-from actsweep.errors import UserError, unknown_name
+from actsweep.utils.errors import UserError, unknown_name
 
 Log = Callable[[str], None]
 Route = Callable[[str, Path, Path, Log], Path]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from actsweep.config import DataConfig
+from actsweep.config.schema import DataConfig
 from actsweep.data import toys
 from actsweep.data.dataset import Dataset, validate
 from actsweep.data.images import IMAGES
-from actsweep.errors import UserError, bad_value, unknown_name
-from actsweep.target import find
+from actsweep.utils.errors import UserError, bad_value, unknown_name
+from actsweep.utils.imports import find
 
 SPLIT_STREAM = 4
 DIGITS_TEST = 297

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from actsweep.config import DataConfig
+from actsweep.config.schema import DataConfig
 from actsweep.data.dataset import Dataset
 
 VAL, TEST, NOISE = 1, 2, 3

@@ -15,11 +15,12 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from actsweep import figures, stats
-from actsweep.factors import Optimum
+from actsweep.report import plotting
 from actsweep.report.compare import Comparison
-from actsweep.report.entries import Design, Label
+from actsweep.report.design import Design, Label
 from actsweep.report.series import Curve, Layers, Ridges, Series
+from actsweep.stats import paired
+from actsweep.stats.factorial import Optimum
 
 INK = "#1a1b1c"
 """Text and axes: on the page they get the text's colour."""
@@ -50,7 +51,7 @@ HINTS = {
 @contextmanager
 def drawing() -> Iterator[None]:
     """Figures drawn inside look as all of ours do, in the ink that the page replaces."""
-    with figures.look(), matplotlib.rc_context(INKED):
+    with plotting.look(), matplotlib.rc_context(INKED):
         yield
 
 
@@ -96,7 +97,7 @@ def _or_nan(value: float | None, scale: float) -> float:
 def _look(label: Label, design: Design, place: int) -> dict[str, Any]:
     """An activation's own colour; of two factors the second decides the line."""
     look = _style(" ".join(label), place)
-    if len(label) == 2 and label[0].split()[0] in figures.STYLES:
+    if len(label) == 2 and label[0].split()[0] in plotting.STYLES:
         dashes = list(dict.fromkeys(one[1] for one in design.labels.values()))
         look["linestyle"] = DASHES[dashes.index(label[1]) % len(DASHES)]
     return look
@@ -105,9 +106,16 @@ def _look(label: Label, design: Design, place: int) -> dict[str, Any]:
 def _style(named: str, place: int) -> dict[str, Any]:
     """Of an activation its own; else the next of a cycle."""
     act = named.split()[0]
-    if act in figures.STYLES:
-        return {**figures.line(act), "label": named}
-    colours = (figures.BLUE, figures.ORANGE, figures.GREEN, figures.RED, figures.SKY, figures.PINK)
+    if act in plotting.STYLES:
+        return {**plotting.line(act), "label": named}
+    colours = (
+        plotting.BLUE,
+        plotting.ORANGE,
+        plotting.GREEN,
+        plotting.RED,
+        plotting.SKY,
+        plotting.PINK,
+    )
     dash = DASHES[place // len(colours) % len(DASHES)]
     return {"color": colours[place % len(colours)], "linestyle": dash, "label": named}
 
@@ -128,15 +136,15 @@ def _scores(found: Comparison, looks: Mapping[Label, Mapping[str, Any]]) -> Char
     rows = [
         {**dict(zip(found.by, label, strict=True)), "seed": seed, found.measure.metric: value}
         for label in drawn
-        for seed, value in stats.by_seed(found.cells[label]).items()
+        for seed, value in paired.by_seed(found.cells[label]).items()
     ]
     if len(found.by) == 2:
         return _score_table(found, rows)
-    figure, (axes,) = figures.panels(1, 1, width=6.5, height=0.9 + 0.32 * len(drawn))
+    figure, (axes,) = plotting.panels(1, 1, width=6.5, height=0.9 + 0.32 * len(drawn))
     scale = found.measure.scale
     for place, label in enumerate(drawn):
         one, look = found.groups[label], looks[label]
-        values = [scale * v for v in stats.by_seed(found.cells[label]).values()]
+        values = [scale * v for v in paired.by_seed(found.cells[label]).values()]
         axes.plot(values, [place] * len(values), "o", color=look["color"], alpha=0.45, markersize=5)
         if one.low is not None and one.high is not None:
             axes.plot([scale * one.low, scale * one.high], [place, place], color=look["color"])
@@ -157,8 +165,8 @@ def _score_table(found: Comparison, rows: Sequence[Mapping[str, Any]]) -> Chart:
         for a in firsts
     ]
     width, height = 1.6 + 0.8 * len(seconds), 0.9 + 0.32 * len(firsts)
-    figure, (axes,) = figures.panels(1, 1, width=width, height=height)
-    figures.heat(axes, grid, firsts, seconds, form="{:.1f}" if scale == 100 else "{:.3g}")
+    figure, (axes,) = plotting.panels(1, 1, width=width, height=height)
+    plotting.heat(axes, grid, firsts, seconds, form="{:.1f}" if scale == 100 else "{:.3g}")
     axes.set_xlabel(found.by[1])
     axes.set_ylabel(found.by[0])
     title = f"{_score_title(found)} by {' and '.join(found.by)}"
@@ -178,7 +186,7 @@ def sensitivity(found: Comparison) -> Chart | None:
     rests = list(dict.fromkeys(label[:place] + label[place + 1 :] for label in found.groups))
     rows: list[dict[str, Any]] = []
     with drawing():
-        figure, (axes,) = figures.panels(1, 1, width=6.5, height=3.4)
+        figure, (axes,) = plotting.panels(1, 1, width=6.5, height=3.4)
         for at, rest in enumerate(rests):
             named = " ".join(rest) or "all"
             own = _along(found, place, rest)
@@ -233,7 +241,7 @@ def _curves(
         shown.insert(0, "val/loss")
     if not shown:
         return None
-    figure, panels = figures.panels(len(shown), 2, width=4.2, height=3.4, share=False)
+    figure, panels = plotting.panels(len(shown), 2, width=4.2, height=3.4, share=False)
     rows: list[dict[str, Any]] = []
     for metric, axes in zip(shown, panels, strict=True):
         scale = 100.0 if metric == "val/accuracy" else 1.0
@@ -287,7 +295,7 @@ def _heat(
         return None
     columns = 3
     most = max(len(one.names) for one in layers.values())
-    figure, panels = figures.panels(
+    figure, panels = plotting.panels(
         len(layers), columns, width=2.9, height=min(1.1 + 0.17 * most, 3.0), share=False
     )
     norm = _norm(quantity, [one.values for one in layers.values()])
@@ -338,7 +346,7 @@ def _ridges(
 ) -> Chart | None:
     if not ridges:
         return None
-    figure, panels = figures.panels(len(ridges), 3, width=2.9, height=2.2, share=False)
+    figure, panels = plotting.panels(len(ridges), 3, width=2.9, height=2.2, share=False)
     rows: list[dict[str, Any]] = []
     for (label, one), axes in zip(ridges.items(), panels, strict=True):
         picked = np.unique(np.linspace(0, len(one.epochs) - 1, RIDGES).round().astype(int))

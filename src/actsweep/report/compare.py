@@ -5,21 +5,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from actsweep import factors, stats
-from actsweep.errors import UserError
-from actsweep.factors import Optimum
-from actsweep.report.entries import Design, Entry, Label, lay_out
+from actsweep.report.design import Design, Entry, Label, lay_out
 from actsweep.report.tune import tune
-from actsweep.report.values import (
-    SUMMARISED,
-    Measure,
-    measure_of,
-    usual,
-    values_of,
-    with_diverged,
-)
-from actsweep.stats import EQUIVALENT, UNDECIDED, Cell, Pair, Summary
-from actsweep.table import KNOWN
+from actsweep.report.values import SUMMARISED, Measure, measure_of, usual, values_of, with_diverged
+from actsweep.stats import factorial, paired
+from actsweep.stats.factorial import Optimum
+from actsweep.stats.paired import EQUIVALENT, UNDECIDED, Cell, Pair, Summary
+from actsweep.sweeps.table import KNOWN
+from actsweep.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,7 @@ def compare(
     values, diverged, gone = with_diverged(entries, values, measure, kept)
     everything = _cells(design, {k: v for k, v in values.items() if k in kept and v is not None})
     cells, partial = _comparable(design, everything)
-    groups = {label: stats.summarise([*stats.by_seed(c).values()]) for label, c in cells.items()}
+    groups = {label: paired.summarise([*paired.by_seed(c).values()]) for label, c in cells.items()}
     order = _order(design, groups, measure)
     cells = {label: cells[label] for label in order}
     turned = {k: {c: (measure.sign or 1) * v for c, v in own.items()} for k, own in cells.items()}
@@ -150,7 +143,7 @@ def _pairs(
     turned: Mapping[Label, Mapping[Cell, float]], measure: Measure, diverged: Collection[Label]
 ) -> dict[tuple[Label, Label], Pair]:
     """Groups of which a run diverged are equivalent to none: what it counts as is arbitrary."""
-    pairs = stats.compare(turned, measure.margin, lambda a, b: a[1:] == b[1:])
+    pairs = paired.compare(turned, measure.margin, lambda a, b: a[1:] == b[1:])
     for (a, b), one in pairs.items():
         if one.verdict == EQUIVALENT and (a in diverged or b in diverged):
             pairs[a, b] = replace(one, verdict=UNDECIDED, more=None)
@@ -160,7 +153,7 @@ def _pairs(
 def _interaction(turned: Mapping[Label, Mapping[Cell, float]], design: Design) -> float | None:
     if len(design.factors) != 2:
         return None
-    return factors.interaction({(label[0], label[1]): own for label, own in turned.items()})
+    return factorial.interaction({(label[0], label[1]): own for label, own in turned.items()})
 
 
 def _remarks(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, float]]) -> list[str]:
@@ -240,7 +233,7 @@ def _optima(
         for label, own in turned.items():
             rest = label[:place] + label[place + 1 :]
             curves.setdefault(rest, {})[numbers[label[place]]] = own
-        found[title] = {rest: factors.optimum(curve) for rest, curve in curves.items()}
+        found[title] = {rest: factorial.optimum(curve) for rest, curve in curves.items()}
     return found
 
 

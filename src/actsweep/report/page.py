@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from actsweep import figures, table
+from actsweep.report import plotting
 from actsweep.report.charts import INK, Chart
 from actsweep.report.compare import Comparison
-from actsweep.report.entries import Design, Entry
-from actsweep.report.words import interval_text, words
+from actsweep.report.design import Design, Entry
+from actsweep.report.text import interval_text, words
+from actsweep.sweeps.table import KNOWN
 
-ASKED_FIRST = {**table.KNOWN, "trainer.epochs": "epochs"}
+ASKED_FIRST = {**KNOWN, "trainer.epochs": "epochs"}
 """What the page's head says if all runs share it: config paths, and words for them."""
 
 
@@ -301,7 +302,7 @@ def _figure(chart: Chart, place: int) -> str:
 def _svg(chart: Chart, prefix: str) -> str:
     """The figure as SVG in the page's colours; its ids don't meet those of others."""
     stream = io.StringIO()
-    with figures.look():
+    with plotting.look():
         chart.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
@@ -309,6 +310,6 @@ def _svg(chart: Chart, prefix: str) -> str:
     text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
     text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = text.replace(INK, "currentColor").replace(figures.BLACK.lower(), "var(--black)")
+    text = text.replace(INK, "currentColor").replace(plotting.BLACK.lower(), "var(--black)")
     label = escape(f"{chart.title}. {chart.caption}")
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

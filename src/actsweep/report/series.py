@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from actsweep import ledger
-from actsweep.errors import UserError
-from actsweep.report.entries import Entry, Label
-from actsweep.stats import mean_interval
-from actsweep.writers.metrics_file import HistogramSeries, read_histograms, read_metrics
+from actsweep.report.design import Entry, Label
+from actsweep.runs import run_dir
+from actsweep.runs.metrics_file import HistogramSeries, read_histograms, read_metrics
+from actsweep.stats.paired import mean_interval
+from actsweep.utils.errors import UserError
 
 CURVES = ("val/accuracy", "val/loss", "train/loss")
 QUANTITIES = ("grad_norm", "dead_frac", "saturated_frac", "cos_sim")
@@ -90,7 +90,7 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
             try:
                 table = read_metrics(one.run.metrics)
                 if len(table.get("epoch", ())):
-                    tables[one.run.run_id] = Log(table, one.state in ledger.ENDED)
+                    tables[one.run.run_id] = Log(table, one.state in run_dir.ENDED)
                 elif one.state == "complete":
                     found.notes.append(f"left out: {one.run.metrics}: it is empty")
             except UserError as error:

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from actsweep.report.entries import Design, Entry, Label, hashable
-from actsweep.stats import Cell
+from actsweep.report.design import Design, Entry, Label, hashable
+from actsweep.stats.paired import Cell
 
 DIVERGED = -1e9
 Choice = tuple[Hashable, ...]

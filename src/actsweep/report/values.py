@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actsweep import table
-from actsweep.errors import UserError
-from actsweep.report.entries import Entry
-from actsweep.stats import BETTER, WORSE
-from actsweep.writers.metrics_file import read_metrics
+from actsweep.report.design import Entry
+from actsweep.runs.metrics_file import read_metrics
+from actsweep.stats.paired import BETTER, WORSE
+from actsweep.sweeps import table
+from actsweep.utils.errors import UserError
 
 SUMMARISED = {
     "test/accuracy": "test_accuracy",

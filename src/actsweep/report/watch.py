@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from actsweep import seen, sweeps
-from actsweep.errors import UserError
 from actsweep.report.write import PAGE, Wanted, write
+from actsweep.sweeps import plan, status
+from actsweep.utils.errors import UserError
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
@@ -53,7 +53,7 @@ class Watched:
     """A sweep's report on disk, and whether there is something new to tell."""
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:
-        self.outputs = sweeps.outputs_of(folder, sweeps.frozen(folder)).resolve()
+        self.outputs = plan.outputs_of(folder, plan.frozen(folder)).resolve()
         self.page = folder.resolve() / "report" / PAGE
         self._folder, self._wanted = folder, wanted
         self._known: object = None
@@ -75,7 +75,7 @@ class Watched:
     def _state(self) -> list[tuple[str, str, list[int]]]:
         """How far each run is; a process that was killed has changed no file."""
         found = []
-        for one in seen.look(self._folder).runs:
+        for one in status.look(self._folder).runs:
             paths = [self.outputs / "runs" / one.run.run_id / name for name in WATCHED]
             times = [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
             found.append((one.run.run_id, one.state, times))

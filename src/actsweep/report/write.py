@@ -8,21 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from actsweep import figures, ledger, sweeps
-from actsweep.errors import UserError
+from actsweep.report import plotting
 from actsweep.report.charts import Chart, charts, sensitivity
 from actsweep.report.compare import Comparison, compare
-from actsweep.report.entries import (
-    Design,
-    Entry,
-    Label,
-    gather,
-    lay_out,
-    usual_factors,
-    where,
-)
+from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
 from actsweep.report.page import Again, page
 from actsweep.report.series import series
+from actsweep.runs import run_dir
+from actsweep.sweeps import plan
+from actsweep.utils import files
+from actsweep.utils.errors import UserError
 
 PAGE = "index.html"
 MOST_GROUPS = 24
@@ -69,11 +64,11 @@ def write(
         raise UserError(made.found)
     to.mkdir(parents=True, exist_ok=True)
     for chart in made.charts:
-        figures.save(chart.figure, to / chart.name, ("png",))
+        plotting.save(chart.figure, to / chart.name, ("png",))
         _write_csv(to / f"{chart.name}.csv", chart.rows)
     for name, rows in _tables(made.design, made.found).items():
         _write_csv(to / f"{name}.csv", rows)
-    ledger.write_atomic(to / PAGE, _page(folders, to, made))
+    files.write_atomic(to / PAGE, _page(folders, to, made))
     return to / PAGE
 
 
@@ -123,9 +118,9 @@ def _page(folders: Sequence[Path], to: Path, made: Report) -> str:
 
 
 def _again(folder: Path, entries: Sequence[Entry]) -> Again:
-    plain = sweeps.frozen(folder)
+    plain = plan.frozen(folder)
     statuses = [
-        ledger.read_status(one.run) or {} for one in entries if one.run.run_id in plain["members"]
+        run_dir.read_status(one.run) or {} for one in entries if one.run.run_id in plain["members"]
     ]
     commits = [status.get("git") or {} for status in statuses]
     return Again(
@@ -182,4 +177,4 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    ledger.write_atomic(path, stream.getvalue())
+    files.write_atomic(path, stream.getvalue())

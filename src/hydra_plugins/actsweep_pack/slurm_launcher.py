@@ -7,12 +7,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from actsweep.errors import UserError
+from actsweep.utils.errors import UserError
 
 
 class SlurmLauncher(Launcher):
-    """Stands for SLURM where Hydra wants a launcher. The jobs, which outlive this process and may
-    be queued again, are `actsweep.cluster`'s: the pack sweeper hands the whole plan over to it.
+    """Stands for SLURM where Hydra wants a launcher. The pack sweeper hands the whole plan over to
+    `actsweep.launch.slurm_submit`, whose jobs outlive this process and may be queued again.
     """
 
     def setup(

@@ -12,11 +12,16 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from actsweep import app, command, ledger, members, sweeps
-from actsweep.compose import Composer
-from actsweep.config import RunConfig
-from actsweep.errors import UserError
-from hydra_plugins.actsweep_pack.launch import train
+from actsweep.config import identity
+from actsweep.config.compose import Composer
+from actsweep.config.overrides import expand
+from actsweep.config.schema import RunConfig
+from actsweep.launch.hydra import train
+from actsweep.launch.job import follow, leads, show_plan
+from actsweep.runs import run_dir
+from actsweep.sweeps.exit_codes import OK
+from actsweep.sweeps.plan import PLAN_FILE, discard, freeze, new_plan
+from actsweep.utils.errors import UserError
 
 
 @dataclass
@@ -51,11 +56,11 @@ class PackSweeper(BasicSweeper):
         assert self.hydra_context is not None
         compose = Composer(self.hydra_context.config_loader, self.config)
         runs = [compose.run(given) for given in overrides]
-        given_by_id = {members.run_id(r): o for r, o in zip(runs, overrides, strict=True)}
+        given_by_id = {identity.run_id(r): o for r, o in zip(runs, overrides, strict=True)}
         packs = list(merge(runs))
         if runs[0].pack.plan:
-            app.show_plan(packs)
-            raise SystemExit(app.OK)
+            show_plan(packs)
+            raise SystemExit(OK)
         check_alike(runs)
         launcher = self.config.hydra.runtime.choices["hydra/launcher"]
         if runs[0].trainer.distributed and launcher not in ("basic", "slurm"):
@@ -63,19 +68,19 @@ class PackSweeper(BasicSweeper):
                 f"trainer.distributed={runs[0].trainer.distributed}: needs hydra/launcher=basic or "
                 f"slurm, not {launcher}; leave the launcher out"
             )
-        if launcher != "slurm" and not app.leads(runs[0]):
-            raise SystemExit(app.follow(runs[0]))
+        if launcher != "slurm" and not leads(runs[0]):
+            raise SystemExit(follow(runs[0]))
         folder = Path(self.config.hydra.sweep.dir)
-        known = (folder / sweeps.PLAN_FILE).exists()  # named by hand, and planned before
-        texts = [[given_by_id[members.run_id(one)] for one in pack] for pack in packs]
-        ledger.check_writable(runs[0].paths.outputs)
-        plan = sweeps.new_plan(folder, packs, texts)
-        sweeps.freeze(plan, self.config)
+        known = (folder / PLAN_FILE).exists()  # named by hand, and planned before
+        texts = [[given_by_id[identity.run_id(one)] for one in pack] for pack in packs]
+        run_dir.check_writable(runs[0].paths.outputs)
+        plan = new_plan(folder, packs, texts)
+        freeze(plan, self.config)
         try:
             code = train(plan, self.launcher)
         except UserError:  # nothing has started
             if not known:
-                sweeps.discard(folder)
+                discard(folder)
             raise
         raise SystemExit(code)
 
@@ -84,7 +89,7 @@ class PackSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         (jobs,) = self.split_arguments(parsed, None)
-        return [[word for given in job for word in command.expand(given)] for job in jobs]
+        return [[word for given in job for word in expand(given)] for job in jobs]
 
 
 def check_alike(runs: Sequence[RunConfig]) -> None:
@@ -111,7 +116,7 @@ def merge(runs: Sequence[RunConfig]) -> Iterator[list[RunConfig]]:
     """
     groups: dict[str, dict[str, RunConfig]] = {}
     for run in runs:
-        groups.setdefault(members.pack_key(run), {}).setdefault(members.run_id(run), run)
+        groups.setdefault(identity.pack_key(run), {}).setdefault(identity.run_id(run), run)
     for group in groups.values():
         alike = list(group.values())
         size = len(alike) if alike[0].pack.size == "auto" else alike[0].pack.size

@@ -1,0 +1,1 @@
+"""The command `actsweep`: everything that isn't training."""

@@ -1,0 +1,95 @@
+"""What went wrong, as one line: Hydra's and OmegaConf's exceptions in the user's words."""
+
+import difflib
+import re
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from actsweep.utils.errors import UserError, bad_value, unknown_name
+
+KINDS = {
+    "Integer": ("an integer", "1"),
+    "Float": ("a number", "0.1"),
+    "Boolean": ("true or false", "true"),
+}
+
+
+def explain(error: BaseException) -> str:
+    """One line: what is wrong, where, what is allowed, what to type."""
+    from hydra.errors import HydraException
+
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OmegaConfBaseException):
+        return explain_value(error)
+    if isinstance(error, HydraException):
+        return _explain_hydra(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; type for example paths.outputs=/some/folder"
+    if isinstance(error, ValueError) and str(error).startswith("Only one of --run"):
+        return "-m, --cfg and --info: one of them at a time"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def explain_value(error: OmegaConfBaseException) -> str:
+    """A value or a key that the schema refuses."""
+    path = error.full_key
+    text = str(error.msg or error).splitlines()[0]
+    if not path:
+        return f"config: {text}"
+    if match := re.match(r"Key '(.*)' (?:is not in struct|not in)", text):
+        return _explain_key(path, match[1], error)
+    if match := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", text):
+        allowed, example = KINDS.get(match[2], (f"a {match[2]}", "…"))
+        return str(bad_value(path, match[1], allowed, f"{path}={example}"))
+    if match := re.match(r"Value '(.*)' is not a valid bool", text):
+        return str(bad_value(path, match[1], "true or false", f"{path}=true"))
+    if "is not Optional" in text or "Incompatible value 'None'" in text:
+        return f"{path}=null: must have a value; type {path}=<value>, or leave it out"
+    if "is not a ListConfig" in text:
+        return f"{path}: must be a list; type for example '{path}=[1,2]'"
+    if "is not a DictConfig" in text or "is not a subclass" in text:
+        return f"{path}: must be a group of keys; type for example {path}.<key>=<value>"
+    return f"{path}: {text}"
+
+
+def _explain_key(path: str, key: str, error: OmegaConfBaseException) -> str:
+    parent = error.parent_node
+    hidden = {"hydra"} | ({"name"} if path.startswith("act.") else set())
+    known = [str(k) for k in parent if k not in hidden] if isinstance(parent, DictConfig) else []
+    prefix = path.rpartition(".")[0]
+    full = {k: f"{prefix}.{k}" if prefix else k for k in known}
+    near = [full[k] for k in difflib.get_close_matches(key, known, n=1, cutoff=0.5)]
+    if not prefix and isinstance(parent, DictConfig):  # lr is optim.lr
+        near = [f"{group}.{key}" for group in known if _has(parent, group, key)] or near
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{path}: no such key; {hint}Known here: {', '.join(full.values()) or 'none'}"
+
+
+def _has(parent: DictConfig, group: str, key: str) -> bool:
+    below = parent._get_node(group)
+    return isinstance(below, DictConfig) and not below._is_none() and key in below
+
+
+def _explain_hydra(error: Exception) -> str:
+    from hydra.errors import MissingConfigException, OverrideParseException
+
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return str(unknown_name(group, name, error.options))
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: can't be read; type key=value, in quotes where it has brackets or "
+            "spaces, for example 'model.channels=[32,64]'"
+        )
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        return explain_value(error.__cause__)
+    text = str(error)
+    if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
+        return f"{match[1]}: several values make a sweep; type python train.py -m {match[1]}"
+    if match := re.match(r"Could not append to config. An item is already at '(.*)'", text):
+        return f"+{match[1]}: is there already; type {match[1]}=<value>, without the +"
+    return " ".join(text.partition("Search path:")[0].split())

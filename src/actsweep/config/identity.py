@@ -1,0 +1,225 @@
+"""Members and packs: which run is which, and which runs may share one compiled program. No jax."""
+
+import copy
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actsweep.config import resolve
+from actsweep.config.schema import RunConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ID_VERSION = 2
+NOT_IN_ID = ("logger", "paths", "pack", "rerun", "slurm")
+SHORT_INIT = {"torch_uniform": "torch"}
+VARYING = (
+    "seed",
+    "optim.lr",
+    "optim.momentum",
+    "optim.weight_decay",
+    "init.scale",
+    "init.sigma_w",
+    "init.sigma_b",
+    "init.bias",
+)
+
+
+@dataclass(frozen=True)
+class Added:
+    """A config key that came after there were runs without it.
+
+    Attributes:
+        path: where it stands: a key, or a whole group of new ones.
+        neutral: the value under which a run is what it was before.
+        when: what else the config must say, by path, such as `{"act.name": "swish"}`.
+    """
+
+    path: str
+    neutral: Any
+    when: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Runs keep their ids when a key is added: here is what the runs from before would have said.
+ADDED: tuple[Added, ...] = (Added("init.bias", 0.0),)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run: its resolved config and its id."""
+
+    config: RunConfig
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Members of one program. `static` is the config that they share, without what varies."""
+
+    static: RunConfig
+    members: tuple[Member, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The members' seeds, in order."""
+        return tuple(member.config.seed for member in self.members)
+
+
+def member(run: RunConfig) -> Member:
+    """The member that a resolved config describes."""
+    return Member(run, run_id(run))
+
+
+def describe(run: RunConfig) -> dict[str, Any]:
+    """What tells a run apart from others at a glance; every summary starts with it."""
+    return {
+        "run_id": run_id(run),
+        "act": run.act["name"],
+        "depth": len(run.widths),
+        "init": run.init.name,
+        "seed": run.seed,
+        "lr": run.optim.lr,
+    }
+
+
+def run_id(run: RunConfig) -> str:
+    """Readable head + 8 hex digits of the hash of all that can change the result.
+
+    Where the result is written, how it is logged, packed and placed on devices doesn't count.
+    """
+    init = SHORT_INIT.get(run.init.name, run.init.name)
+    head = f"{run.act['name']}-{run.model.name}{len(run.widths)}-{init}-s{run.seed}"
+    return f"{head}-{_digest(identity(run))[:8]}"
+
+
+def identity(run: RunConfig) -> dict[str, Any]:
+    """All that can change the result, as nested plain values."""
+    own = {**as_before(what_counts(resolve.to_dict(run))), "id_version": ID_VERSION}
+    code = {target: _source_digest(target) for target in _targets(resolve.to_dict(run))}
+    return own | ({"code": code} if code else {})
+
+
+def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved config, as nested plain values, without what can't change the result."""
+    placed = ("mesh", "distributed", "processes", "process")
+    left_out = {"data": ("dir", "stream"), "trainer": (*placed, "grace_s", "save_every_s")}
+    kept = {key: value for key, value in plain.items() if key not in NOT_IN_ID}
+    for group, keys in left_out.items():
+        kept[group] = {key: value for key, value in plain[group].items() if key not in keys}
+    return kept
+
+
+def as_before(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A config, as nested plain values, without the keys of `ADDED` that say nothing new."""
+    kept = copy.deepcopy(dict(plain))
+    for one in ADDED:
+        group, _, key = one.path.rpartition(".")
+        node = _at(kept, group) if group else kept
+        same = isinstance(node, dict) and _at(kept, one.path) == one.neutral
+        if same and all(_at(plain, path) == value for path, value in one.when.items()):
+            node.pop(key, None)
+    return kept
+
+
+def _at(plain: Mapping[str, Any], path: str) -> Any:
+    """A value of a config; None where there is none."""
+    node: Any = plain
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def static_part(run: RunConfig) -> RunConfig:
+    """The config without what may differ within a pack: those fields hold None.
+
+    Whatever compiles a program reads only this, so that no member's number gets baked in.
+    """
+    shared = copy.deepcopy(run)
+    shared.pack.members = None
+    for path in varying_paths(run):
+        *parents, leaf = path.split(".")
+        node = _get(shared, ".".join(parents)) if parents else shared
+        if isinstance(node, dict):
+            node[leaf] = None
+        else:
+            setattr(node, leaf, None)
+    return shared
+
+
+def varying_paths(run: RunConfig) -> tuple[str, ...]:
+    """Config paths whose numbers may differ within a pack; the activation's floats among them."""
+    acts = (f"act.{key}" for key, value in run.act_params.items() if isinstance(value, float))
+    return (*VARYING, *acts)
+
+
+def pack_key(run: RunConfig) -> str:
+    """Equal for members that one compiled program can train."""
+    return _digest(resolve.to_dict(static_part(run)))
+
+
+def expand(members: Sequence[Member]) -> Pack:
+    """The pack of some members.
+
+    Raises:
+        ValueError: there are none, or they don't share one program.
+    """
+    if not members:
+        raise ValueError("a pack needs at least one member")
+    keys = {pack_key(m.config) for m in members}
+    if len(keys) > 1:
+        ids = ", ".join(m.run_id for m in members)
+        raise ValueError(f"these members don't share one program: {ids}")
+    return Pack(static_part(members[0].config), tuple(members))
+
+
+def stack(pack: Pack) -> "dict[str, np.ndarray]":
+    """What differs between members, as arrays with the leading axis M.
+
+    Returns:
+        Config path -> float32[M]; `seed` is uint32[M].
+    """
+    import numpy as np  # here, so that a config error needn't wait for it
+
+    paths = varying_paths(pack.members[0].config)
+    columns = {path: [_get(m.config, path) for m in pack.members] for path in paths}
+    return {
+        path: np.asarray(values, np.uint32 if path == "seed" else np.float32)
+        for path, values in columns.items()
+    }
+
+
+def _get(run: RunConfig, path: str) -> Any:
+    node: Any = run
+    for key in path.split("."):
+        node = node[key] if isinstance(node, dict) else getattr(node, key)
+    return node
+
+
+def _targets(plain: Any) -> list[str]:
+    """Every `_target_` in a config: the user's own code, which counts like a setting."""
+    if not isinstance(plain, Mapping):
+        return []
+    own = plain.get("_target_")
+    return [str(own)] * bool(own) + [t for value in plain.values() for t in _targets(value)]
+
+
+@functools.cache
+def _source_digest(target: str) -> str | None:
+    """Hash of the file that a dotted path points into; None if it can't be found."""
+    try:
+        spec = importlib.util.find_spec(target.rpartition(".")[0])
+        source = Path(str(spec and spec.origin)).read_bytes()
+    except (ImportError, ValueError, OSError):
+        return None
+    return hashlib.sha256(source).hexdigest()
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,302 @@
+"""The checks that no single field of the schema can make: bounds, names, contradictions. No jax."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from actsweep.config.schema import (
+    DATASETS,
+    INITS,
+    LIFTS,
+    LOGGER_MODES,
+    MAX_SEED,
+    MODELS,
+    OPTIMISERS,
+    PRECISIONS,
+    RERUNS,
+    SCHEDULES,
+    SLURM_REQUEUE_S,
+    DepthConfig,
+    RunConfig,
+    TrainerConfig,
+)
+from actsweep.utils.errors import UserError, bad_value, unknown_name
+
+# What has to be known of the data before it is there.
+EXAMPLES = {"fashion_mnist": 60_000, "mnist": 60_000, "kmnist": 60_000, "digits": 1_500}
+IMAGE_SIDE = {"fashion_mnist": 28, "mnist": 28, "kmnist": 28, "digits": 8}
+
+
+def check(run: RunConfig) -> None:
+    """Refuse a run that can't be trained as it stands; widen whole-number act parameters to floats.
+
+    Raises:
+        UserError: a value is out of bounds, a name is unknown, or two fields contradict.
+    """
+    _check_act(run)
+    _check_init(run)
+    _check_optim(run)
+    _check_trainer(run)
+    _check_data(run)
+    _check_model(run)
+    _check_rest(run)
+
+
+def widths(depth: DepthConfig) -> list[int]:
+    """Widths of the hidden dense layers, from input to output.
+
+    Raises:
+        UserError: no layer, an empty one, or two ways of saying it that contradict.
+    """
+    if depth.widths is not None:
+        if depth.layers not in (None, len(depth.widths)):
+            raise bad_value(
+                "depth.layers",
+                depth.layers,
+                f"{len(depth.widths)}, the length of depth.widths={depth.widths}",
+                f"depth={depth.layers} for layers of equal width",
+            )
+        if depth.width is not None:
+            raise bad_value(
+                "depth.width",
+                depth.width,
+                f"absent beside depth.widths={depth.widths}",
+                f"depth={len(depth.widths)} depth.width={depth.width}",
+            )
+        found = list(depth.widths)
+        if not found:
+            raise bad_value("depth.widths", "[]", "at least one width", "depth=4")
+    else:
+        layers = 4 if depth.layers is None else depth.layers
+        if layers < 1:
+            raise bad_value("depth", layers, "at least 1 hidden layer", "depth=4")
+        found = [256 if depth.width is None else depth.width] * layers
+    for width in found:
+        if width < 1:
+            raise bad_value("depth.width", width, "at least 1 unit", "depth.width=256")
+    return found
+
+
+def check_act_params(run: RunConfig, known: Mapping[str, Any]) -> None:
+    """Refuse parameters that the activation doesn't have, or of another kind than its defaults.
+
+    Args:
+        run: a resolved run.
+        known: the activation's parameters with their defaults.
+
+    Raises:
+        UserError: names the parameter.
+    """
+    for key, value in run.act_params.items():
+        path = f"act.{key}"
+        if key not in known:
+            raise UserError(
+                f"{path}={value}: act={run.act['name']} has no such parameter; leave it out. "
+                f"Known here: {', '.join(f'act.{k}' for k in known) or 'none'}"
+            )
+        if isinstance(known[key], bool):
+            if not isinstance(value, bool):
+                raise bad_value(path, value, "true or false", f"{path}={str(known[key]).lower()}")
+        elif isinstance(known[key], int | float) and not _is_number(value):
+            raise bad_value(path, value, "a number", f"{path}={known[key]}")
+
+
+def _check_name(path: str, name: object) -> None:
+    """A name that becomes part of a run's folder."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+        raise bad_value(path, name, "letters, digits, '_', '-' and '.'", f"{path}=my_own")
+
+
+def _check_act(run: RunConfig) -> None:
+    name = run.act.get("name")
+    if not isinstance(name, str):
+        raise bad_value("act", name, "one activation's name", "act=relu")
+    _check_name("act.name", name)
+    for key, value in run.act_params.items():
+        path = f"act.{key}"
+        if _is_int(value) and key != "pieces" and "_target_" not in run.act:
+            run.act[key] = value = float(value)  # alpha=1 and alpha=1.0 are the same run
+        if isinstance(value, float) and not math.isfinite(value):
+            raise bad_value(path, value, "a finite number", f"{path}=1.0")
+        if key == "pieces" and (not _is_int(value) or value < 2):
+            raise bad_value(path, value, "an integer of at least 2", f"{path}=2")
+        if key == "alpha" and _is_number(value) and value <= 0:
+            raise bad_value(path, value, "above 0", f"{path}=1.0")
+
+
+def _check_init(run: RunConfig) -> None:
+    init = run.init
+    if init.name not in INITS:
+        raise unknown_name("init", init.name, INITS)
+    if init.gain != "auto":
+        if not _is_number(init.gain):
+            raise bad_value("init.gain", init.gain, "auto or a number above 0", "init.gain=auto")
+        init.gain = float(init.gain)
+        _at_least("init.gain", init.gain, 0, "init.gain=1.0", strict=True)
+    _at_least("init.scale", init.scale, 0, "init.scale=1.0")
+    _at_least("init.sigma_w", init.sigma_w, 0, "init.sigma_w=1.0")
+    _at_least("init.sigma_b", init.sigma_b, 0, "init.sigma_b=0.0")
+    if not _is_number(init.bias) or not math.isfinite(init.bias):
+        raise bad_value("init.bias", init.bias, "a finite number", "init.bias=0.0")
+
+
+def _check_optim(run: RunConfig) -> None:
+    optim = run.optim
+    if optim.name not in OPTIMISERS:
+        raise unknown_name("optim", optim.name, OPTIMISERS)
+    if optim.schedule not in SCHEDULES:
+        raise unknown_name("optim.schedule", optim.schedule, SCHEDULES)
+    _at_least("optim.lr", optim.lr, 0, "optim.lr=0.01", strict=True)
+    for key in ("momentum", "b1", "b2", "warmup"):
+        value = getattr(optim, key)
+        if not 0 <= value < 1:
+            raise bad_value(f"optim.{key}", value, "in [0, 1)", f"optim.{key}=0.9")
+    _at_least("optim.eps", optim.eps, 0, "optim.eps=1e-8", strict=True)
+    _at_least("optim.weight_decay", optim.weight_decay, 0, "optim.weight_decay=0.0")
+    if optim.clip_norm is not None:
+        _at_least("optim.clip_norm", optim.clip_norm, 0, "optim.clip_norm=1.0", strict=True)
+
+
+def _check_trainer(run: RunConfig) -> None:
+    trainer = run.trainer
+    for key, example in (("epochs", 10), ("batch_size", 256), ("chunk_steps", 100)):
+        _at_least(f"trainer.{key}", getattr(trainer, key), 1, f"trainer.{key}={example}")
+    _at_least("trainer.probe_examples", trainer.probe_examples, 2, "trainer.probe_examples=512")
+    _at_least("trainer.save_every_s", trainer.save_every_s, 0, "trainer.save_every_s=60")
+    _at_least("trainer.grace_s", trainer.grace_s, 0, "trainer.grace_s=30", strict=True)
+    _at_least("trainer.min_epochs", trainer.min_epochs, 0, "trainer.min_epochs=0")
+    if trainer.patience is not None:
+        _at_least("trainer.patience", trainer.patience, 1, "trainer.patience=7 (or null for none)")
+    if trainer.precision not in PRECISIONS:
+        raise unknown_name("trainer.precision", trainer.precision, PRECISIONS)
+    _at_least("trainer.mesh.data", trainer.mesh.data, 1, "trainer.mesh.data=1")
+    if trainer.batch_size % trainer.mesh.data:
+        raise bad_value(
+            "trainer.mesh.data",
+            trainer.mesh.data,
+            f"a divisor of trainer.batch_size={trainer.batch_size}",
+            "trainer.mesh.data=1",
+        )
+    _check_distributed(trainer)
+
+
+def _check_distributed(trainer: TrainerConfig) -> None:
+    where, count, own = trainer.distributed, trainer.processes, trainer.process
+    if where in (None, "slurm"):
+        for key, value in (("processes", count), ("process", own)):
+            if value is not None:
+                allowed = "absent, but for trainer.distributed=host:port"
+                raise bad_value(f"trainer.{key}", value, allowed, "trainer.distributed=slurm")
+        return
+    example = "trainer.distributed=node1:8476 trainer.processes=2 trainer.process=0"
+    if not re.fullmatch(r"[\w.-]+:\d{1,5}|\[[\da-fA-F:.]+\]:\d{1,5}", str(where)):
+        allowed = "slurm, or host:port of process 0"
+        raise bad_value("trainer.distributed", where, allowed, example)
+    if count is None or count < 2:
+        raise bad_value("trainer.processes", _typed(count), "an integer of at least 2", example)
+    if own is None or not 0 <= own < count:
+        allowed = f"an integer from 0 to {count - 1}"
+        raise bad_value("trainer.process", _typed(own), allowed, example)
+
+
+def _typed(value: object) -> object:
+    return "null" if value is None else value
+
+
+def _check_data(run: RunConfig) -> None:
+    data, batch = run.data, run.trainer.batch_size
+    if data._target_ is None and data.name not in DATASETS:
+        raise unknown_name("data", data.name, DATASETS)
+    _at_least("data.val_size", data.val_size, 1, "data.val_size=10000")
+    _at_least("data.split_seed", data.split_seed, 0, "data.split_seed=0")
+    _at_least("data.examples", data.examples, 1, "data.examples=1000")
+    _at_least("data.noise", data.noise, 0, "data.noise=0.0")
+    if data._target_ is not None:
+        return
+    whole = EXAMPLES.get(data.name)
+    if whole is not None and data.val_size >= whole:
+        fix = f"data.val_size={whole // 6}"
+        raise bad_value("data.val_size", data.val_size, f"below {whole} for data={data.name}", fix)
+    train = data.examples if whole is None else whole - data.val_size
+    if batch > train:
+        allowed = f"at most {train}, the number of training examples of data={data.name}"
+        fix = f"trainer.batch_size={min(256, max(1, train // 10))}"
+        raise bad_value("trainer.batch_size", batch, allowed, fix)
+
+
+def _check_model(run: RunConfig) -> None:
+    model, data = run.model, run.data
+    if model._target_ is not None:
+        _check_name("model.name", model.name)
+        return
+    if model.name not in MODELS:
+        raise unknown_name("model", model.name, MODELS)
+    for units in model.channels:
+        if units < 1:
+            raise bad_value("model.channels", model.channels, "at least 1 each", "model=cnn")
+    if model.name != "cnn" or data._target_ is not None:
+        return
+    side, pools = IMAGE_SIDE.get(data.name), len(model.channels or [32, 64])
+    if side is None:
+        fitting = ", ".join(sorted(IMAGE_SIDE))
+        raise UserError(
+            f"model=cnn: needs images, and data={data.name} has none; type for example "
+            f"data=fashion_mnist, or model=mlp. Images: {fitting}"
+        )
+    if side < 2**pools:
+        most = int(math.log2(side))
+        raise UserError(
+            f"model.channels={model.channels}: {pools} poolings need images of at least "
+            f"{2**pools}x{2**pools}, and those of data={data.name} are {side}x{side}: at most "
+            f"{most}; type for example 'model.channels=[32]'"
+        )
+
+
+def _check_rest(run: RunConfig) -> None:
+    if not 0 <= run.seed <= MAX_SEED:
+        raise bad_value("seed", run.seed, f"an integer from 0 to {MAX_SEED}", "seed=0")
+    if run.logger.mode not in LOGGER_MODES:
+        raise unknown_name("logger.mode", run.logger.mode, LOGGER_MODES)
+    if run.rerun not in RERUNS:
+        raise unknown_name("rerun", run.rerun, RERUNS)
+    if run.pack.lift not in LIFTS:
+        raise unknown_name("pack.lift", run.pack.lift, LIFTS)
+    if run.pack.size != "auto" and not (_is_int(run.pack.size) and run.pack.size >= 1):
+        raise bad_value(
+            "pack.size", run.pack.size, "auto or an integer of at least 1", "pack.size=auto"
+        )
+    _check_slurm(run)
+
+
+def _check_slurm(run: RunConfig) -> None:
+    slurm = run.slurm
+    # SLURM warns a job up to a minute too early; at least half its time is for training.
+    least = 2 * (run.trainer.grace_s + SLURM_REQUEUE_S + 60) / 3600
+    if not least <= slurm.hours < math.inf:
+        allowed = f"at least {least:.2g}, with trainer.grace_s={run.trainer.grace_s:g}"
+        raise bad_value("slurm.hours", slurm.hours, allowed, "slurm.hours=4")
+    _at_least("slurm.gpus", slurm.gpus, 0, "slurm.gpus=1")
+    for key, example in (("nodes", 1), ("cpus", 4), ("max_parallel", 8)):
+        value = getattr(slurm, key)
+        if value is not None:
+            _at_least(f"slurm.{key}", value, 1, f"slurm.{key}={example}")
+    if slurm.mem_gb is not None:
+        _at_least("slurm.mem_gb", slurm.mem_gb, 0, "slurm.mem_gb=16", strict=True)
+    if slurm.nodes > 1 and run.trainer.distributed != "slurm":
+        allowed = "1, but for trainer.distributed=slurm, which trains a pack on several nodes"
+        fix = f"slurm.nodes={slurm.nodes} trainer.distributed=slurm"
+        raise bad_value("slurm.nodes", slurm.nodes, allowed, fix)
+
+
+def _at_least(path: str, value: float, low: float, fix: str, strict: bool = False) -> None:
+    if not math.isfinite(value) or value < low or (strict and value == low):
+        raise bad_value(path, value, f"a number {'above' if strict else 'of at least'} {low}", fix)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,1 @@
+"""How a command becomes jobs: through Hydra, on SLURM, and again after an interruption."""

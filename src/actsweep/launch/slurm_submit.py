@@ -1,0 +1,258 @@
+"""Sweeps whose jobs SLURM starts: submitted, followed, cancelled; and what a job does. No jax."""
+
+import logging
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from actsweep.config import identity
+from actsweep.config.schema import DataConfig
+from actsweep.launch.finish import finish
+from actsweep.launch.job import but_for, count, train_job
+from actsweep.runs import run_dir
+from actsweep.runs.run_dir import folder_of
+from actsweep.runtime.signals import Interrupted
+from actsweep.sweeps import results, slurm_jobs
+from actsweep.sweeps.exit_codes import OK
+from actsweep.sweeps.plan import SUBMITTING, Plan, name_of, reopen
+from actsweep.sweeps.results import Result
+from actsweep.sweeps.slurm_jobs import Batch, Job, SlurmError
+from actsweep.utils import files
+from actsweep.utils.errors import UserError
+
+POLL_S = 2.0
+"""Seconds between two questions to SLURM, or ten times as long as the answer took."""
+ENDING_S = 120.0
+"""Seconds that a job which has been told to end may take for it."""
+SEEN_S = 10.0
+"""Seconds until what a job has written is seen on another machine, at the latest."""
+
+log = logging.getLogger(__name__)
+
+
+def train(plan: Plan) -> int:
+    """Submit what a sweep has left, but for what is queued already; follow it to its end, or return
+    at once. The exit code.
+
+    Raises:
+        UserError: SLURM doesn't take the jobs, or the data can't be prepared; nothing is submitted.
+    """
+    asked = plan.packs[0][0].slurm
+    name = name_of(plan.folder)
+    try:
+        with FileLock(plan.folder / SUBMITTING):  # of two commands at once, one submits
+            jobs, queued = _left(plan)
+            if queued:
+                print(f"{count(queued, 'run')} in jobs that are queued or run already")
+            if jobs:
+                _submit(plan, jobs)
+    except SlurmError as error:
+        raise UserError(f"hydra/launcher=slurm: {error}{_advice(str(error))}") from error
+    if jobs and not asked.submit:
+        script = slurm_jobs.batches(plan.folder)[-1].script
+        print(f"{_counted(jobs)}, written only; submit:  sbatch {shlex.quote(str(script))}")
+        print(f"follow: actsweep status {name}")
+        return OK
+    if (jobs or queued) and not asked.wait:
+        print(f"follow: actsweep status {name}")
+        print(f"stop:   actsweep cancel {name}")
+        return OK
+    return follow(plan)
+
+
+def _left(plan: Plan) -> tuple[list[list[str]], int]:
+    """The runs that are neither done nor in a job that is queued or runs; how many are in one."""
+    done = {run_id for run_id, one in plan.runs.items() if results.ended(plan, one)}
+    states = _settled(plan.folder)
+    queued = {run_id for run_id, job in states.items() if job.live} - done
+    packs = [[identity.run_id(one) for one in pack] for pack in plan.packs]
+    return but_for(done | queued, packs), len(queued)
+
+
+def _settled(folder: Path) -> Mapping[str, Job]:
+    """The states of a sweep's jobs, once those that are just ending have: they may have been
+    cancelled, or be about to be queued again."""
+    end = time.monotonic() + ENDING_S
+    while True:
+        states = slurm_jobs.states(slurm_jobs.batches(folder))
+        ending = {job.name for job in states.values() if job.state == "COMPLETING"}
+        if not ending or time.monotonic() > end:
+            return states
+        log.warning("waiting for %s to end", ", ".join(f"job {name}" for name in sorted(ending)))
+        time.sleep(POLL_S)
+
+
+def _counted(jobs: Sequence[Sequence[str]]) -> str:
+    return f"{count(sum(map(len, jobs)), 'run')} in {count(len(jobs), 'job')}"
+
+
+def _submit(plan: Plan, jobs: Sequence[Sequence[str]]) -> None:
+    first = plan.packs[0][0]
+    _prepare_data([plan.runs[run_id].data for job in jobs for run_id in job])
+    batch = slurm_jobs.write(plan.folder, jobs, first.slurm, first.trainer.grace_s)
+    if not first.slurm.submit:
+        return
+    try:
+        batch = slurm_jobs.submit(batch, plan.cwd)
+    except SlurmError:
+        files.remove(batch.folder)
+        raise
+    print(f"{_counted(jobs)}: array {batch.array} of SLURM; logs: {batch.folder}/")
+
+
+def _prepare_data(wanted: Sequence[DataConfig]) -> None:
+    """Once, here: compute nodes often have no network, and jobs would wait for one another."""
+    from actsweep.data.images import IMAGES
+    from actsweep.data.prepare import prepare
+
+    say = lambda line: print(line, file=sys.stderr)  # noqa: E731
+    own = {(one.name, one.dir) for one in wanted if one._target_ is None and one.name in IMAGES}
+    for name, folder in sorted(own, key=str):
+        prepare(name, Path(folder) if folder else None, say)
+
+
+def _advice(said: str) -> str:
+    """What to type after one of the refusals that are met most."""
+    for sign, advice in (
+        ("gres", "slurm.gpus=0 where nodes have no GPUs"),
+        ("node configuration", "fewer slurm.cpus, slurm.gpus or slurm.mem_gb"),
+        ("invalid account", "slurm.account=<one that sacctmgr show associations lists>"),
+        ("partition", "slurm.partition=<one that sinfo lists>"),
+        ("array", "a larger pack.size, for fewer jobs"),
+        ("no such command", "hydra/launcher=basic to train here"),
+    ):
+        if sign in said.lower():
+            return f"; type for example {advice}"
+    return ""
+
+
+def follow(plan: Plan) -> int:
+    """Watch a sweep's jobs until none is left; the exit code. Ctrl-C leaves them alone."""
+    batches = slurm_jobs.batches(plan.folder)
+    states: Mapping[str, Job] = {}
+    shown = _Progress(plan)
+    try:
+        while True:
+            began = time.monotonic()
+            try:
+                states = slurm_jobs.states(batches)
+            except SlurmError as error:  # it will answer again
+                log.warning("%s; asking again", error)
+                time.sleep(POLL_S)
+                continue
+            shown.show(states)
+            if not any(job.live for job in states.values()):
+                break
+            time.sleep(max(POLL_S, 10 * (time.monotonic() - began)))
+    except Interrupted:
+        shown.end()
+        name = name_of(plan.folder)
+        print(f"the jobs go on: actsweep status {name}   to stop them: actsweep cancel {name}")
+        return results.exit_code(["running"])
+    shown.end()
+    return finish(plan, _results(plan, states))
+
+
+def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:
+    """How every run has ended; of those that haven't, what became of their job."""
+    end = time.monotonic() + SEEN_S
+    while True:
+        found = {i: done for i, one in plan.runs.items() if (done := results.ended(plan, one))}
+        late = [job for i, job in states.items() if i not in found and job.state == "COMPLETED"]
+        if not late or time.monotonic() > end:
+            break
+        time.sleep(1.0)
+    for run_id, one in plan.runs.items():
+        if run_id not in found:
+            found[run_id] = results.cut_short(plan, one)
+            if run_id in states:
+                found[run_id]["cause"] = states[run_id].death()
+    return [found[run_id] for run_id in plan.runs]
+
+
+class _Progress:
+    """Says how far a sweep is: in one line that is written over, or, into a file, at every turn."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._folders = {run_id: folder_of(one) for run_id, one in plan.runs.items()}
+        self._done: set[str] = set()
+        self._last = ""
+        self._tty = sys.stdout.isatty()
+
+    def show(self, states: Mapping[str, Job]) -> None:
+        """Print it if it has changed."""
+        for run_id, folder in self._folders.items():
+            if run_id not in self._done:
+                state = (run_dir.read_status(folder) or {}).get("state")
+                live = run_id in states and states[run_id].live
+                if state in run_dir.ENDED and not live:
+                    self._done.add(run_id)
+        jobs = {job.name: job for job in states.values() if job.live}
+        counts = Counter("queued" if job.queued else "running" for job in jobs.values())
+        parts = [f"{count(n, 'job')} {what}" for what, n in sorted(counts.items(), reverse=True)]
+        text = (
+            f"[{len(self._done)}/{len(self._folders)} runs] {', '.join(parts) or 'all jobs over'}"
+        )
+        if text != self._last:
+            print(f"\r\x1b[2K{text}" if self._tty else text, end="" if self._tty else "\n")
+            sys.stdout.flush()
+        self._last = text
+
+    def end(self) -> None:
+        """Leave the line that is written over."""
+        if self._tty and self._last:
+            print()
+
+
+def cancel(folder: Path) -> None:
+    """End the jobs of a sweep that are queued or run; what they train is saved.
+
+    Raises:
+        UserError: none of its jobs is in SLURM, or SLURM doesn't answer.
+    """
+    try:
+        jobs = {job.name for job, _ in slurm_jobs.jobs(slurm_jobs.batches(folder)) if job.live}
+        if jobs:
+            slurm_jobs.cancel(sorted(jobs))
+    except SlurmError as error:
+        raise UserError(f"{folder.name}: {error}") from error
+    if not jobs:
+        raise UserError(
+            f"{folder.name}: no job of it is queued or runs in SLURM; see actsweep status "
+            f"{name_of(folder)}. What a process of your own trains, Ctrl-C stops"
+        )
+    print(f"cancelled {count(len(jobs), 'job')}; go on:  actsweep resume {name_of(folder)}")
+
+
+def job(folder: Path, number: int, task: int) -> int:
+    """Train the runs of one job of a submission; the exit code.
+
+    Raises:
+        UserError: there is no such job.
+    """
+    batch = _batch(folder, number)
+    if not 0 <= task < len(batch.jobs):
+        raise UserError(f"{batch.folder}: has no job {task}; it has 0 to {len(batch.jobs) - 1}")
+    slurm_jobs.note_array(batch, os.environ)
+    _log_plainly()
+    plan = reopen(folder)
+    return train_job(plan, batch.jobs[task])
+
+
+def _batch(folder: Path, number: int) -> Batch:
+    for batch in slurm_jobs.batches(folder):
+        if batch.folder.name == str(number):
+            return batch
+    raise UserError(f"{folder}/slurm: has no submission {number}")
+
+
+def _log_plainly() -> None:
+    """Everything into the job's log, tracebacks too."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("actsweep").setLevel(logging.INFO)

@@ -1,0 +1,1 @@
+"""Where measurements go beside the metrics file: W&B, the console. IO, no arithmetic."""

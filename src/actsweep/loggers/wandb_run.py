@@ -1,0 +1,152 @@
+"""One open W&B run: its rows in order, every step once, over all attempts at it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from actsweep.loggers import wandb_log
+from actsweep.loggers import wandb_support as support
+from actsweep.runs.rows import MemberInfo, Row, numbers
+from actsweep.utils.files import finite
+
+CUT_SHORT = ("running", "preempted")
+"""States after which a run may go on: its last row is not final."""
+
+WORSE: dict[str, Callable[..., str]] = {"dead_frac": max, "saturated_frac": max, "grad_norm": min}
+"""Quantities of a layer, and at which end it is in trouble."""
+
+
+class WandbRun:
+    """Holds the newest row back: W&B can't change a row that it has, and this one may yet take the
+    final numbers. An attempt that was cut short so lacks its last row; the next one writes it.
+
+    Args:
+        info: of the member; with `resumed_at`, what earlier attempts have left is looked through.
+        mode: `offline` or `online`.
+        options: further arguments of `wandb.init`.
+    """
+
+    def __init__(self, info: MemberInfo, mode: str, options: dict[str, Any]) -> None:
+        resumed, online = info.resumed_at is not None, mode == "online"
+        folder = info.run_dir / "wandb"
+        self._known = wandb_log.settle(folder, info.run_id) if resumed else -1
+        self._earlier = wandb_log.fragments(folder, info.run_id)
+        self._wandb = support.import_wandb().init(
+            **options,
+            id=info.run_id,
+            name=info.run_id,
+            group=info.sweep,
+            dir=str(info.run_dir),
+            config=support.run_config(info),
+            reinit="create_new",
+            resume="allow" if resumed and online else None,
+            settings=support.fast_settings(mode),
+        )
+        if online and resumed:  # the server knows better than the files
+            self._known = self._wandb.starting_step - 1 if self._wandb.resumed else -1
+        self.file = Path(self._wandb.settings.sync_file)
+        self.held: Row | None = None
+        self._latest: dict[str, float] = {}
+        self._defined = {"epoch"}
+        self._wandb.define_metric("epoch", summary="none")
+
+    def go_on(self, past: Sequence[Row]) -> None:
+        """Say again what W&B keeps in no earlier file; the rows themselves then come by `put`.
+
+        Args:
+            past: all rows so far.
+        """
+        if wandb_log.is_online(self.file):  # its own file brings all that the server lacks
+            for file in self._earlier:
+                wandb_log.mark_synced(file)
+        latest: dict[str, Any] = {}
+        for row in past:
+            self._define_all(row)
+            latest |= _for_summary(row)
+            self._latest |= row.scalars
+        self._wandb.summary.update(latest)
+
+    def put(self, row: Row) -> None:
+        """Hold a row back, merged with what else came of its step; pass on the one before."""
+        self._latest |= row.scalars
+        before, self.held = self.held, row
+        if before is not None and before.step == row.step:
+            scalars, histograms = before.scalars | row.scalars, before.histograms | row.histograms
+            self.held = Row(row.step, row.epoch, scalars, histograms)
+        elif before is not None:
+            self._pass_on(before)
+
+    def end(self, state: str, summary: dict[str, Any]) -> None:
+        """Say all that is left to say; `finish` then waits until it is written or sent.
+
+        Where an attempt that seemed to be the last has written the last row, the final numbers
+        reach the summary alone.
+        """
+        last, self.held = self.held, None
+        if last is not None and state not in CUT_SHORT:
+            self._pass_on(last)
+            if last.step <= self._known:
+                self._define_all(last)
+                self._wandb.summary.update(_for_summary(last))
+        self._wandb.summary.update(worst_layers(self._latest) | summary)
+        if state == "preempted":
+            self._wandb.mark_preempting()
+
+    def finish(self, state: str) -> None:
+        """End the run; it is a failed one for W&B unless its state is `complete`."""
+        self._wandb.finish(exit_code=0 if state == "complete" else 1)
+        if wandb_log.is_online(self.file) and wandb_log.uploaded(self.file)[1] is None:
+            wandb_log.mark_synced(self.file)
+
+    def _pass_on(self, row: Row) -> None:
+        if row.step <= self._known:
+            return
+        self._define_all(row)
+        data: dict[str, Any] = dict(numbers(row))
+        for name, histogram in row.histograms.items():
+            bins = support.wandb_bins(histogram)
+            data[name] = support.import_wandb().Histogram(np_histogram=bins)
+        self._wandb.log(data, step=row.step, commit=True)
+
+    def _define_all(self, row: Row) -> None:
+        for name in row.histograms:
+            self._define(name, summary="none")
+        for name in row.scalars:
+            self._define(name)
+
+    def _define(self, name: str, **options: Any) -> None:
+        """Set a metric's x axis: one glob a first part, since W&B picks among overlapping globs
+        by chance and would then store pieces of histograms as summaries."""
+        pattern = f"{name.split('/')[0]}/*" if "/" in name else name
+        if pattern not in self._defined:
+            self._defined.add(pattern)
+            self._wandb.define_metric(pattern, step_metric="epoch", **options)
+
+
+def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:
+    """Which hidden layer has most dead units, most saturated outputs, and the smallest gradient:
+    one looks there first. Where all layers are alike, none is named.
+
+    Args:
+        latest: the last value of each metric, by name.
+
+    Returns:
+        `worst_layer/<quantity>` -> the layer, for the run's summary.
+    """
+    found = {}
+    for quantity, worse in WORSE.items():
+        of = {
+            layer: value
+            for layer in (n.partition("/")[2] for n in latest if n.startswith(f"{quantity}/"))
+            if layer not in ("all", "head")
+            and math.isfinite(value := latest[f"{quantity}/{layer}"])
+        }
+        if len(set(of.values())) > 1:
+            found[f"worst_layer/{quantity}"] = worse(of, key=of.__getitem__)
+    return found
+
+
+def _for_summary(row: Row) -> dict[str, Any]:
+    """What W&B would take into a run's summary by itself, were the row logged."""
+    return finite({name: value for name, value in numbers(row).items() if name != "epoch"})

@@ -1,0 +1,26 @@
+"""The multilayer perceptron: dense layers of any widths, one activation."""
+
+import math
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from actsweep.nn.models.layers import Make, Tap, apply
+
+
+class MLP(nnx.Module):
+    """hidden_1 … hidden_L of the widths in `depth`, then the linear `head`."""
+
+    def __init__(self, make: Make, input_shape: tuple[int, ...], outputs: int) -> None:
+        inputs = math.prod(input_shape)
+        self.layers, self.acts, inputs = make.hidden(inputs, raw=True)
+        self.layers["head"] = make.dense("head", inputs, outputs)
+        self.order = tuple(self.acts)
+
+    def __call__(
+        self, x: Float[Array, "batch *example"], tap: Tap = apply
+    ) -> Float[Array, "batch outputs"]:
+        x = x.reshape(x.shape[0], -1)
+        for name in self.order:
+            x = tap(name, self.layers[name](x), self.acts[name])
+        return self.layers["head"](x)

@@ -1,0 +1,73 @@
+"""What is recorded about a run: rows of scalars and histograms."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts over fixed bins, with what fell outside."""
+
+    counts: np.ndarray
+    """int64 [bins + 2]: underflow first, overflow last."""
+    edges: np.ndarray
+    """float64 [bins + 1], increasing."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one member measured at one step."""
+
+    step: int
+    epoch: float
+    scalars: dict[str, float] = field(default_factory=dict)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MemberInfo:
+    """What writers need to know about a run before its first row."""
+
+    run_id: str
+    run_dir: Path
+    config: dict[str, Any]
+    act: str
+    depth: int
+    init: str
+    seed: int
+    model: str
+    data: str
+    lr: float
+    sweep: str
+    total_epochs: int
+    resumed_at: int | None = None
+    """Step from which the run goes on; the rows up to it stand in its files; None for a fresh
+    one."""
+
+
+class MetricsError(Exception):
+    """A member's own record can't be written; its training can't be trusted to be on disk."""
+
+    def __init__(self, member: int, run_id: str, path: Path, reason: str) -> None:
+        super().__init__(f"can't write {path}: {reason}")
+        self.member = member
+        self.run_id = run_id
+        self.path = path
+
+
+def numbers(row: Row) -> dict[str, float]:
+    """Epoch and scalars; a value that is a float32 becomes the float with the fewest digits that
+    rounds to it (0.1, not 0.10000000149), any other stays as it is."""
+    named = {"epoch": row.epoch} | {k: v for k, v in row.scalars.items() if k != "epoch"}
+    values = np.array([float(value) for value in named.values()])
+    with np.errstate(over="ignore"):
+        singles = values.astype(np.float32)
+    exact = singles.astype(np.float64) == values
+    short = [
+        float(str(single)) if same else float(value)
+        for single, same, value in zip(singles, exact.tolist(), values, strict=True)
+    ]
+    return dict(zip(named, short, strict=True))

@@ -1,0 +1,311 @@
+"""Run directories on disk: which files a run has, what state it is in, what a sweep holds.
+
+Everything is written to a temporary file, flushed to the disk and renamed, so a reader sees either
+the old file or the new one. JSON has no NaN and no infinity: both are written as null.
+"""
+
+import csv
+import io
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from actsweep.config import identity
+from actsweep.config.schema import RunConfig
+from actsweep.utils.errors import UserError
+from actsweep.utils.files import read_json, remove, write_atomic, write_json
+from actsweep.utils.provenance import provenance
+
+STATES = ("running", "complete", "diverged", "failed", "preempted")
+ENDED = ("complete", "diverged", "failed")
+SUMMARY_FIELDS = (
+    "act",
+    "depth",
+    "init",
+    "seed",
+    "lr",
+    "epochs",
+    "best_epoch",
+    "best_val_accuracy",
+    "test_accuracy",
+    "test_loss",
+    "train_loss",
+    "dead_frac",
+    "seconds",
+)
+MEMBERS_COLUMNS = ("run_id", "overrides", "state", *SUMMARY_FIELDS)
+_TEXT_COLUMNS = ("run_id", "overrides", "state", "act", "init")
+
+
+LASTING = ("sweep", "attempt", "resumed", "since")
+"""Fields of a status that later ones of the same training keep."""
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Where one run's files are: `<root>/runs/<run_id>/`; `root` is `paths.outputs`."""
+
+    root: Path
+    run_id: str
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return Path(self.root) / "runs" / self.run_id
+
+    @property
+    def config(self) -> Path:
+        """The frozen, resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def status(self) -> Path:
+        """State, step, times, provenance."""
+        return self.path / "status.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def histograms(self) -> Path:
+        """Counts, edges and steps of every histogram."""
+        return self.path / "histograms.npz"
+
+    @property
+    def messages(self) -> Path:
+        """Warnings raised during the training, one a line."""
+        return self.path / "messages.log"
+
+    @property
+    def summary(self) -> Path:
+        """Final numbers."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Saved states."""
+        return self.path / "checkpoints"
+
+    @property
+    def wandb(self) -> Path:
+        """W&B's own files."""
+        return self.path / "wandb"
+
+
+def folder_of(run: RunConfig) -> RunDir:
+    """The folder of the run that a config describes."""
+    return RunDir(Path(run.paths.outputs), identity.run_id(run))
+
+
+def check_writable(outputs: str) -> None:
+    """Create the output folder and write to it once, so that a bad path fails before training.
+
+    Raises:
+        UserError: the folder can't be created or written.
+    """
+    probe = Path(outputs) / f".writable-{os.getpid()}-{threading.get_ident()}"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(probe, "ok")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"paths.outputs={outputs}: can't write to {Path(outputs).absolute()}: "
+            f"{error.strerror or error}; type for example paths.outputs=/some/folder"
+        ) from error
+
+
+def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
+    """Make a run's folder ready for a fresh training.
+
+    What an earlier training left there is removed, its status first: a crash in the middle leaves
+    a run without a status, never a complete one with half its files.
+
+    Args:
+        run: where to.
+        config: the resolved configuration as nested plain dicts; written to `config.yaml`.
+        extra: further fields of the status.
+    """
+    run.path.mkdir(parents=True, exist_ok=True)
+    for file in (run.status, run.config, run.metrics, run.histograms, run.messages, run.summary):
+        remove(file)
+    _sweep_up(run)
+    for folder in (run.checkpoints, run.wandb):
+        remove(folder)
+    write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    write_status(run, "running", step=0, epoch=0, since=_since(0), **extra)
+
+
+def reopen(run: RunDir, step: int, epoch: float, **extra: Any) -> None:
+    """Make a run's folder ready to go on from a step; what it holds up to there stays.
+
+    Args:
+        run: where.
+        step: of the checkpoint.
+        epoch: of the last row before it.
+        extra: further fields of the status.
+    """
+    remove(run.summary)
+    _sweep_up(run)
+    before = (read_status(run) or {}).get("resumed", [])
+    more = {"resumed": [*before, step], "since": _since(epoch), **extra}
+    write_status(run, "running", step=step, epoch=epoch, **more)
+
+
+def _since(epoch: float) -> dict[str, Any]:
+    """When and where a training began or went on: `actsweep status` tells from it how long it will
+    take."""
+    return {"time": datetime.now(UTC).isoformat(timespec="seconds"), "epoch": epoch}
+
+
+def _sweep_up(run: RunDir) -> None:
+    """Remove what a writer that was killed has left half done."""
+    for leftover in run.path.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+    for leftover in run.checkpoints.glob(".*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def reusable(run: RunDir, rerun: str, sweep: str, attempt: int) -> dict[str, Any] | None:
+    """The summary of a run that is on disk and that `rerun` doesn't ask to train again.
+
+    Args:
+        run: where.
+        rerun: failed: what failed or was cut short. none: what was cut short. diverged: also what
+            diverged. all: everything.
+        sweep: name of the sweep that asks; what it has trained itself, it doesn't train again.
+        attempt: number of times that the sweep was told to retry, from 1 on.
+    """
+    status, summary = read_status(run), read_summary(run)
+    if status is None or summary is None:
+        return None
+    return summary if keeps(status, rerun, sweep, attempt) else None
+
+
+def keeps(status: Mapping[str, Any], rerun: str, sweep: str, attempt: int) -> bool:
+    """Whether a run with such a status isn't trained again; arguments as of `reusable`."""
+    own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
+    kept = {
+        "none": ("complete", "diverged", "failed"),
+        "failed": ("complete", "diverged"),
+        "diverged": ("complete", "diverged") if own else ("complete",),
+        "all": ("complete", "diverged") if own else (),
+    }
+    return status["state"] in kept[rerun]
+
+
+def goes_on(run: RunDir, rerun: str, sweep: str, attempt: int) -> bool:
+    """Whether a run that isn't `reusable` goes on from its checkpoint, rather than begin anew."""
+    status = read_status(run) or {}
+    own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
+    cut_short = status.get("state") in ("running", "preempted", "failed")
+    return cut_short and (rerun != "all" or own)
+
+
+def write_status(
+    run: RunDir,
+    state: str,
+    *,
+    step: int,
+    epoch: float,
+    cause: str | None = None,
+    **extra: Any,
+) -> None:
+    """Write `status.json`: the state, how far the training is, and where it came from.
+
+    Args:
+        run: whose status.
+        state: one of `STATES`.
+        step: optimiser steps done.
+        epoch: epochs done.
+        cause: why it diverged, failed or was preempted.
+        extra: further fields; they stay in later statuses of this training.
+
+    Raises:
+        ValueError: an unknown state.
+    """
+    if state not in STATES:
+        raise ValueError(f"state={state!r}: must be one of {', '.join(STATES)}")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    before = read_status(run) or {}
+    status = {
+        "state": state,
+        "step": int(step),
+        "epoch": epoch,
+        "cause": cause,
+        "started": before.get("started", now),
+        **{key: before[key] for key in LASTING if key in before},
+        "updated": now,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        **provenance(),
+        **extra,
+    }
+    write_json(run.status, status)
+
+
+def read_status(run: RunDir) -> dict[str, Any] | None:
+    """The run's status, or None where there is none that can be read."""
+    status = read_json(run.status)
+    return status if status and status.get("state") in STATES else None
+
+
+def read_summary(run: RunDir) -> dict[str, Any] | None:
+    """The run's final numbers, or None where there are none that can be read."""
+    return read_json(run.summary)
+
+
+def sweep_dir(outputs: str | Path, name: str) -> Path:
+    """The folder of one sweep: `<outputs>/sweeps/<name>/`."""
+    return Path(outputs) / "sweeps" / name
+
+
+def write_members_csv(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write a sweep's `members.csv`: one line a run.
+
+    Args:
+        folder: the sweep's folder; created if it is missing.
+        rows: dicts with any of `MEMBERS_COLUMNS`; other keys follow as sorted extra columns.
+            A list of overrides is joined by spaces; None and missing values stay empty.
+    """
+    extra = sorted({key for row in rows for key in row} - set(MEMBERS_COLUMNS))
+    text = io.StringIO()
+    table = csv.DictWriter(text, [*MEMBERS_COLUMNS, *extra], restval="", lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        overrides = row.get("overrides", "")
+        if isinstance(overrides, list | tuple):
+            overrides = " ".join(map(str, overrides))
+        table.writerow({**row, "overrides": overrides})
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "members.csv"
+    write_atomic(path, text.getvalue())
+    return path
+
+
+def read_members_csv(folder: Path) -> list[dict[str, Any]]:
+    """A sweep's members, with numbers as numbers and empty cells as None."""
+    with open(folder / "members.csv", newline="") as file:
+        return [
+            {key: cell if key in _TEXT_COLUMNS else _number(cell) for key, cell in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _number(cell: str) -> Any:
+    for parse in (int, float):
+        try:
+            return parse(cell)
+        except ValueError:
+            continue
+    return cell or None

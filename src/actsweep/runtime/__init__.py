@@ -1,0 +1,1 @@
+"""Devices, signals and processes."""

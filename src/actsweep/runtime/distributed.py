@@ -1,0 +1,180 @@
+"""Several processes that train each pack together: who leads, and what they agree on.
+
+Process 0 leads: it alone plans, claims, writes and decides. The others follow: they make the same
+calls on their own devices, in the same order. What the leader decides they hear through the
+key-value store of JAX's coordination service, which asks nothing of the devices.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from actsweep.config.schema import TrainerConfig
+from actsweep.runtime.signals import Interrupted
+from actsweep.runtime.supervisor import attend
+from actsweep.utils.errors import UserError
+
+PREEMPTED = 75
+JOIN_S, HEARTBEAT_S, LEAVE_S = 120, 30, 10
+"""Seconds to wait for the others at the start, for a sign of life, and at the end."""
+HEAR_MS = 24 * 3600 * 1000  # if the leader dies, an error comes at once
+KEPT = 1_000  # messages that a follower may be behind
+
+
+class Lost(Interrupted):
+    """Another process is gone. The runs go on from their checkpoints when all are started again."""
+
+    def __init__(self, why: str) -> None:
+        KeyboardInterrupt.__init__(self, why)
+
+
+class Together:
+    """This process among those that train together; alone unless it has joined others.
+
+    Attributes:
+        rank: which of them it is.
+        count: how many there are.
+        lost: why they can't go on.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.count, self.lost = 0, 1, ""
+        self._client: Any = None
+        self._said = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are no others."""
+        return self._client is None
+
+    @property
+    def leads(self) -> bool:
+        """Whether it decides and writes."""
+        return self.rank == 0
+
+    def join(self, trainer: TrainerConfig) -> None:
+        """Become one of several, if the config says so: before anything touches a device.
+
+        Raises:
+            UserError: this process can't be one of several.
+        """
+        self.rank, self.count = place_of(trainer)
+        if self.count == 1 or not self.alone:
+            return
+        who = f"process {self.rank} of {self.count}"
+        again = "start all again: what is saved goes on"
+        attend(f"{who}: another process is gone, or never came; {again}", PREEMPTED)
+        import jax
+        from jax._src import distributed
+
+        from actsweep.runtime.devices import set_up_devices
+
+        jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        set_up_devices()
+        jax.distributed.initialize(
+            **_addresses(trainer),
+            initialization_timeout=int(os.environ.get("ACTSWEEP_JOIN_S", JOIN_S)),
+            heartbeat_timeout_seconds=HEARTBEAT_S,
+            shutdown_timeout_seconds=LEAVE_S,
+        )
+        if trainer.distributed == "slurm" and _has_its_node():
+            for kind in ("cuda", "rocm"):  # JAX has taken it that a process has one GPU
+                jax.config.update(f"jax_{kind}_visible_devices", "all")
+        jax.devices()  # made by all at once: nobody waits later for one that has failed meanwhile
+        self._client = distributed.global_state.client
+
+    def say(self, value: Any) -> None:
+        """Tell the followers something that JSON can hold."""
+        self._client.key_value_set(f"actsweep/{self._said}", json.dumps(value))
+        self._said += 1
+        if self._said > KEPT:
+            self._client.key_value_delete(f"actsweep/{self._said - KEPT}")
+
+    def hear(self) -> Any:
+        """What the leader says next.
+
+        Raises:
+            Lost: it is gone.
+        """
+        try:
+            text = self._client.blocking_key_value_get(f"actsweep/{self._said}", HEAR_MS)
+        except Exception as error:
+            raise self.lose(error) from error
+        self._said += 1
+        return json.loads(text)
+
+    def agree(self, value: Any) -> Any:
+        """What the leader thinks: `value` there, and alone."""
+        if self.alone:
+            return value
+        if not self.leads:
+            return self.hear()
+        self.say(value)
+        return value
+
+    def lose(self, error: BaseException) -> Lost:
+        """That others are gone, as what they have left behind tells."""
+        self.lost = str(error).partition("\n")[0]
+        return Lost(f"another process is gone ({type(error).__name__}: {self.lost})")
+
+    @contextlib.contextmanager
+    def leading(self, trainer: TrainerConfig) -> Iterator[None]:
+        """Join, and at the end let the followers go."""
+        self.join(trainer)
+        try:
+            yield
+        finally:
+            if not self.alone and not self.lost:
+                self.say(None)
+                self.leave()
+
+    def leave(self) -> None:
+        """Part from the others; no device may be used any more."""
+        import jax
+
+        jax.distributed.shutdown()
+        self._client = None
+
+
+def place_of(trainer: TrainerConfig) -> tuple[int, int]:
+    """Which process of how many this one is to be.
+
+    Raises:
+        UserError: `trainer.distributed=slurm` outside of srun.
+    """
+    if trainer.distributed is None:
+        return 0, 1
+    if trainer.distributed != "slurm":
+        assert trainer.process is not None
+        assert trainer.processes is not None
+        return trainer.process, trainer.processes
+    try:
+        return int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"])
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            "trainer.distributed=slurm: this process was not started by srun; type for example "
+            "srun -n 2 python train.py …, or hydra/launcher=slurm slurm.nodes=2"
+        ) from error
+
+
+def _addresses(trainer: TrainerConfig) -> dict[str, Any]:
+    if trainer.distributed != "slurm":
+        return {
+            "coordinator_address": trainer.distributed,
+            "num_processes": trainer.processes,
+            "process_id": trainer.process,
+            "cluster_detection_method": "deactivate",
+        }
+    return {"cluster_detection_method": "slurm"}
+
+
+def _has_its_node() -> bool:
+    """Whether this is the only task of its SLURM job step on its node."""
+    return os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"
+
+
+together = Together()
+"""A process joins others once, so there is one of these."""

@@ -1,0 +1,92 @@
+"""The rest of this process in a child, attended by a parent that says in one line why it has died.
+
+JAX ends a process of several that has lost another by aborting it, with a page of C++ text: nothing
+in the process itself can say more. No jax.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+from actsweep.runtime.signals import ENDING
+
+DYING = b"Terminating process because the JAX distributed service detected fatal errors"
+RELATED = (b"coordination_service", b"GRPC error", b":UNKNOWN:")
+PR_SET_PDEATHSIG = 1
+
+
+def attend(line: str, code: int) -> None:
+    """Go on in a child process. The parent passes signals on, and what the child's C++ code says to
+    its standard error (what it prints is lost); it ends as the child does, but with `line` and
+    `code` if JAX has aborted it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        _forward(child)
+        aborted = _pass_on(reading)
+        if aborted:
+            os.write(2, f"{line}\n".encode())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os._exit(code if aborted else status if status >= 0 else 128 - status)
+    os.setpgid(0, 0)  # a terminal's signals go to the parent, which passes them on once
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(code)
+    os.close(reading)
+    # What Python prints goes straight on; what C++ code does, to the parent or nowhere.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(writing, 2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    for own in (writing, nowhere):
+        os.close(own)
+
+
+def tell() -> None:
+    """Have the parent say its line, as if JAX had aborted this process."""
+    os.write(2, DYING + b"\n")
+
+
+@contextlib.contextmanager
+def forwarding(child: int) -> Iterator[None]:
+    """Pass signals that would end this process on to a child in a process group of its own."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    _forward(child)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _forward(child: int) -> None:
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, pass_on)
+
+
+def _pass_on(reading: int) -> bool:
+    """Copy what the child says but for JAX's last words, until it ends; whether there were any."""
+    aborted, rest = False, b""
+    while block := os.read(reading, 1 << 16):
+        *lines, rest = (rest + block).split(b"\n")
+        for one in lines:
+            aborted = aborted or DYING in one
+            if not aborted and not any(word in one for word in RELATED):
+                os.write(2, one + b"\n")
+    return aborted

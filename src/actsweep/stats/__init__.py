@@ -1,0 +1,1 @@
+"""Comparing groups of numbers; knows nothing of runs."""

@@ -1,0 +1,1 @@
+"""Training: launch -> pack -> cohort -> loop -> population -> step."""

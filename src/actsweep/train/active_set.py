@@ -1,0 +1,160 @@
+"""Who trains in which row: the state of a pack, from which members that have ended make room."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from actsweep.config.schema import TrainerConfig
+from actsweep.data import Dataset
+from actsweep.data.feed import ResidentFeed, StreamingFeed
+from actsweep.runtime.distributed import together
+from actsweep.train.population import Population, Sets
+from actsweep.train.schedule import Chunk, Pace
+from actsweep.train.types import Examples, Span, State
+
+
+class Feed(Protocol):
+    """Where a chunk's batches come from."""
+
+    def chunk(self, start_step: int, n: int) -> Any:
+        """Batches of n steps from `start_step` on, [M, K, B, ...]."""
+
+    def close(self) -> None:
+        """End what reads ahead."""
+
+
+class Roster:
+    """The members of a pack in the rows of a population.
+
+    Attributes:
+        whole: the population of all members.
+        population: that of those still on the roster; at first the same.
+        members: whom `population` holds, in its order.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        sets: Sets,
+        data: Dataset,
+        trainer: TrainerConfig,
+        seeds: Sequence[int],
+        longest: int,
+    ) -> None:
+        self.whole = self.population = population
+        self.sets, self.members = sets, list(range(population.size))
+        self.state = population.init()
+        self._own = (data, trainer, seeds, longest)
+        self._feed = self._open_feed()
+        self._parked: dict[int, Any] = {}
+        self._pace = Pace(trainer.grace_s / 8)
+        self._readings: Mapping[str, Any] = {}
+
+    @property
+    def rows(self) -> dict[int, int]:
+        """Member -> row."""
+        return dict(zip(self.members, self.population.rows.tolist(), strict=True))
+
+    def advance(self, chunk: Chunk, done: int) -> Iterator[int]:
+        """Train to the end of a chunk of which so many steps are done. Where that is too long for
+        one call on the devices, yields the step between two of them: states can be saved there."""
+        step = max(done, chunk.first)
+        while step < chunk.end:
+            lineup, n = self.population, together.agree(self._pace.steps(chunk.end - step))
+            batches = lineup.place_batches(_as_examples(self._feed.chunk(step, n)))
+            span = Span(*map(np.int32, (step, n, chunk.first, chunk.end)))
+            self.state, self._readings = lineup.train_chunk(
+                self.state, lineup.hparams, batches, self.sets.train, span
+            )
+            whole = (step, step + n) == (chunk.first, chunk.end)
+            self._pace.called(n, self._readings, whole=whole)
+            step += n
+            if step < chunk.end:
+                yield step
+
+    def look(self, chunk: Chunk) -> list[Mapping[str, Any]]:
+        """Validate and probe, as is due after a chunk; all its readings, still on the devices, but
+        where this process can read them."""
+        lineup, parts = self.population, [self._readings]
+        if chunk.ends_epoch:
+            self.state, readings = lineup.evaluate(self.state, self.sets.val, np.int32(chunk.epoch))
+            parts.append(readings)
+        if chunk.due:
+            now = np.int32(chunk.end)
+            parts.append(lineup.probe(self.state, self.sets.probed, now, chunk.due))
+        return [lineup.shared(part) for part in parts]
+
+    def stop(self, members: Collection[int]) -> None:
+        """End the training of some members from the host."""
+        places = {place for place, member in enumerate(self.members) if member in members}
+        if places:
+            self.state = self.population.stop(self.state, places)
+
+    def repack(self, ended: Collection[int]) -> bool:
+        """Once half of the roster has ended, go on with the others in fewer rows (see
+        `Population.narrow`); the state of those that leave waits on the host. True if it was."""
+        staying = _staying(self.members, ended)
+        if staying == self.members:
+            return False
+        self._narrow(staying)
+        return True
+
+    def resume(self, states: State, ended: Sequence[Collection[int]]) -> None:
+        """Take up where training stopped: everyone's state, and who had ended after each chunk."""
+        self.state = self.whole.seat(states)
+        staying = self.members
+        for gone in ended:
+            staying = _staying(staying, gone)
+        if staying != self.members:
+            self._narrow(staying)
+
+    def _narrow(self, staying: list[int]) -> None:
+        states = self.population.fetch(self.state)
+        self._park(states)
+        places = [self.members.index(member) for member in staying]
+        narrow = self.population.narrow(places)
+        if narrow.mesh != self.population.mesh:
+            data, trainer, *_ = self._own
+            self.sets = narrow.place_sets(data, trainer, stream=self.sets.train is None)
+        self.population, self.members = narrow, staying
+        self.state = narrow.seat(jax.tree.map(lambda leaf: leaf[places], states))
+        self.close()
+        self._feed = self._open_feed()
+
+    def states(self) -> State:
+        """The state of all members [M, ...], on the host."""
+        now = self.population.fetch(self.state)
+        if self.population is self.whole:
+            return now
+        self._park(now)
+        states = [self._parked[member] for member in sorted(self._parked)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+
+    def everyone(self) -> State:
+        """The state of all members, in the rows of `whole`."""
+        return self.state if self.population is self.whole else self.whole.seat(self.states())
+
+    def close(self) -> None:
+        """End what reads ahead."""
+        self._feed.close()
+
+    def _park(self, states: Any) -> None:
+        for place, member in enumerate(self.members):
+            self._parked[member] = jax.tree.map(lambda leaf: leaf[place], states)  # noqa: B023
+
+    def _open_feed(self) -> Feed:
+        data, trainer, seeds, longest = self._own
+        kind = StreamingFeed if self.sets.train is None else ResidentFeed
+        return kind(data, [seeds[m] for m in self.members], trainer.batch_size, longest)
+
+
+def _staying(members: list[int], ended: Collection[int]) -> list[int]:
+    """Who keeps a row: all, until half of them have ended."""
+    active = [member for member in members if member not in ended]
+    return active if active and 2 * len(active) <= len(members) else members
+
+
+def _as_examples(batches: Any) -> Any:
+    return Examples(*batches) if isinstance(batches, tuple) else batches

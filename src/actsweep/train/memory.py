@@ -1,0 +1,216 @@
+"""How many members train at once: measured by compiling, against the memory of the devices."""
+
+import itertools
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from jax.sharding import NamedSharding, PartitionSpec
+
+from actsweep.callbacks.base import Callback
+from actsweep.config.schema import RunConfig
+from actsweep.data import Dataset
+from actsweep.nn.network import Task
+from actsweep.runtime.distributed import together
+from actsweep.train.population import BATCHES, MEMBER, SHARED, Population, Sets
+from actsweep.train.schedule import due_at, plan
+from actsweep.train.types import COUNT_SLICE, Examples, Span
+
+ACCELERATOR_SHARE = 0.9
+HOST_SHARE = 0.5  # the rest for the copy of the state that checkpoints need, W&B, and others
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A population that fits, compiled; the data on its devices; and what was measured.
+
+    `need` and `room` are bytes on each device, `need` with the data. `limit` says in words what
+    keeps a pack from being trained at once.
+    """
+
+    population: Population
+    sets: Sets
+    need: int
+    room: int
+    limit: str
+
+    def parts(self, members: int) -> list[slice]:
+        """So many members in turns of at most the population's size, as even as can be."""
+        turns = math.ceil(members / self.population.size)
+        edges = [members * i // turns for i in range(turns + 1)]
+        return [slice(low, high) for low, high in itertools.pairwise(edges)]
+
+
+def fit(
+    config: RunConfig,
+    task: Task,
+    hparams: Mapping[str, np.ndarray],
+    callbacks: Mapping[str, Callback],
+    data: Dataset,
+    most: int,
+) -> Fitted:
+    """The largest population for these members whose memory fits, compiled.
+
+    Args:
+        config, task, hparams, callbacks: as for `Population`.
+        data: the examples, on the host.
+        most: members at once that the limit on open files allows.
+    """
+    members = len(hparams["seed"])
+    turns, limit = math.ceil(members / most), "more files may not be open (ulimit -n)"
+    while True:
+        size = math.ceil(members / turns)
+        first = {key: value[:size] for key, value in hparams.items()}
+        population = Population(config, task, first, callbacks)
+        room = _room(population.mesh.local_devices[0], len(population.mesh.local_devices))
+        sets = population.place_sets(data, config.trainer, stream=config.data.stream)
+        shared = _bytes(sets, SHARED, population)
+        own = compile_all(population, sets, config, data, callbacks)
+        room, shared, own = together.agree([room, shared, own])
+        if shared + own <= room or size == 1:
+            return Fitted(population, sets, shared + own, room, limit)
+        limit = (
+            f"{size} need {(shared + own) / GIB:.2f} GiB of the {room / GIB:.2f} GiB that may be "
+            "used on a device"
+        )
+        # Memory is linear in the members: straight to what fits, and at least one turn more.
+        fitting = max(1, int(size * max(0, room - shared) / own))
+        turns = max(turns + 1, math.ceil(members / fitting))
+
+
+def compile_all(
+    population: Population,
+    sets: Sets,
+    config: RunConfig,
+    data: Dataset,
+    callbacks: Mapping[str, Callback],
+) -> int:
+    """Compile all that training will call, several at once; bytes that it needs on each device
+    beside the data.
+
+    They are those of the members' states and batches, and the most that one of the programs needs
+    on top while it runs.
+    """
+    state, batches = _state(population), _batches(population, config, data, callbacks)
+    calls = _calls(population, sets, state, batches, config, data, callbacks)
+    pool = ThreadPoolExecutor(os.cpu_count())  # XLA lets go of the interpreter
+    try:
+        compiled = [pool.submit(f.lower(*args).compile) for f, args in calls]
+        stats = [future.result().memory_analysis() for future in compiled]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # a signal mustn't wait for the rest
+    working = max(
+        s.temp_size_in_bytes + max(0, s.output_size_in_bytes - s.alias_size_in_bytes)
+        for s in stats
+        if s is not None
+    )
+    lasting = _bytes((state, population.hparams), MEMBER, population)
+    return lasting + 2 * _bytes(batches, BATCHES, population) + working
+
+
+def _calls(
+    population: Population,
+    sets: Sets,
+    state: Any,
+    batches: Any,
+    config: RunConfig,
+    data: Dataset,
+    callbacks: Mapping[str, Callback],
+) -> Iterator[tuple[Any, tuple]]:
+    """Every program with its arguments or their shapes, the slowest to compile first."""
+    p, number = population, jax.ShapeDtypeStruct((), jnp.int32)
+    for due in _dues(config, data, callbacks):
+        yield p.probe_of(due), (state, p.hparams, sets.probed, number)
+    yield p.train_chunk, (state, p.hparams, batches, sets.train, Span(*[number] * 4))
+    yield p._init, (p.hparams, p.real)
+    if any(callback.count for callback in callbacks.values()):
+        for n in {min(COUNT_SLICE, len(data.train_x)), len(data.train_x) % COUNT_SLICE} - {0}:
+            x = jax.ShapeDtypeStruct((n, *data.train_x.shape[1:]), data.train_x.dtype)
+            x = _abstract(x, SHARED, p)
+            sums = _abstract(jax.eval_shape(p.no_counts, state.params, state.hypers, x), MEMBER, p)
+            yield p._count, (state.params, state.hypers, p.real, sums, x)
+            yield p.no_counts, (state.params, state.hypers, x)
+        yield p.conclude_of(len(data.train_x)), (sums,)
+    yield p.evaluate, (state, sets.val, number)
+    for examples in {part.x.shape: part for part in (sets.val, sets.test)}.values():
+        yield p._score, (state.params, state.hypers, p.real, examples)
+
+
+def _dues(
+    config: RunConfig, data: Dataset, callbacks: Mapping[str, Callback]
+) -> Iterable[tuple[str, ...]]:
+    """Every set of callbacks whose probes are ever due together."""
+    chunks = plan(config.trainer, len(data.train_x), callbacks)
+    found = {due_at(callbacks, 0, 1), *(chunk.due for chunk in chunks)}
+    return sorted(found - {()}, key=len, reverse=True)
+
+
+def _state(population: Population) -> Any:
+    shapes = jax.eval_shape(population._init, population.hparams, population.real)
+    return _abstract(shapes, MEMBER, population)
+
+
+def _batches(
+    population: Population, config: RunConfig, data: Dataset, callbacks: Mapping[str, Callback]
+) -> Any:
+    """Shapes of a chunk's batches, as `Feed.chunk` makes them."""
+    chunks = plan(config.trainer, len(data.train_x), callbacks)
+    lead = (population.padded, max(chunk.n for chunk in chunks), config.trainer.batch_size)
+    ids = jax.ShapeDtypeStruct(lead, jnp.int32)
+    if not config.data.stream:
+        return _abstract(ids, BATCHES, population)
+    x: Any = jax.ShapeDtypeStruct(lead + data.train_x.shape[1:], data.train_x.dtype)
+    y: Any = jax.ShapeDtypeStruct(lead + data.train_y.shape[1:], data.train_y.dtype)
+    return _abstract(Examples(x, y), BATCHES, population)
+
+
+def _abstract(tree: Any, spec: PartitionSpec, population: Population) -> Any:
+    """Shapes as they would lie on the devices."""
+    where = NamedSharding(population.mesh, spec)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree
+    )
+
+
+def _bytes(tree: Any, spec: PartitionSpec, population: Population) -> int:
+    """Bytes on each device of a tree that lies there as `spec` says."""
+    where = NamedSharding(population.mesh, spec)
+    return sum(
+        math.prod(where.shard_shape(leaf.shape)) * jnp.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(tree)
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    )
+
+
+def _room(device: jax.Device, devices: int) -> int:
+    """Bytes that may be used on each of so many devices like this one."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(ACCELERATOR_SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
+    return int(HOST_SHARE * _host_memory() / devices)
+
+
+def _host_memory() -> int:
+    """Bytes of main memory that are free for this process: the machine's, or its cgroup's."""
+    free = psutil.virtual_memory().available
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # no such cgroup, or "max"
+            continue
+    return max(0, free)

@@ -1,0 +1,133 @@
+"""From the readings of a pack to the rows of its members: hooks look at them, writers take them.
+
+Readings are fetched one chunk late, so that the host never makes the device wait.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from actsweep.callbacks.base import Binned, Callback, Hook, Say, Stop
+from actsweep.loggers.base import Writers
+from actsweep.runs.rows import Histogram, MetricsError, Row
+from actsweep.train.types import ACTIVE, ChunkReadings
+
+NOT_LOGGED = ("active", "outcome")
+
+
+class RowLog:
+    """Turns readings of the pack into rows of members, runs the hooks, and writes one chunk late.
+
+    What a row sets off (a hook's stop, an end) takes effect once the chunk after it is over, also
+    where it was written sooner, for a checkpoint: saving changes nothing.
+
+    Attributes:
+        last: every member's last row.
+        failures: member -> why its training can't go on.
+    """
+
+    def __init__(self, size: int, callbacks: Mapping[str, Callback], writers: Writers) -> None:
+        self.writers = writers
+        self.hooks: list[list[tuple[str, Hook]]] = [
+            [(name, c.hook()) for name, c in callbacks.items() if c.hook] for _ in range(size)
+        ]
+        self.last: list[Row] = [Row(0, 0.0)] * size
+        self.failures: dict[int, str] = {}
+        self._stopping: dict[int, int] = {}  # member -> step of the row that did it
+        self._ended: dict[int, int] = {}
+        self._pending: ChunkReadings | None = None
+
+    def stopping(self, step: int) -> set[int]:
+        """Whom a row before this step told to stop."""
+        return {member for member, at in self._stopping.items() if at < step}
+
+    def ended(self, step: int) -> set[int]:
+        """Who isn't active any more, by the rows before this step."""
+        return {member for member, at in self._ended.items() if at < step}
+
+    def replay(self, member: int, rows: Sequence[Row], *, active: bool) -> None:
+        """Show a member's hooks the rows that are written already, as at the first time.
+
+        `active`: whether it trains on after the last of them.
+        """
+        for row in rows:
+            self.last[member] = row
+            self._look(member, row)
+        if not active:
+            self._ended.setdefault(member, self.last[member].step)
+
+    def put(self, readings: ChunkReadings) -> None:
+        """Queue this chunk's readings; handle those of the chunk before."""
+        self.catch_up()
+        self._pending = readings
+
+    def catch_up(self) -> None:
+        """Handle what is still queued."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._handle(pending)
+
+    def finish(self, member: int, scalars: Mapping[str, float]) -> None:
+        """Add the final numbers to a member's last row."""
+        if scalars:
+            row = self.last[member]
+            self._write(member, Row(row.step, row.epoch, dict(scalars)))
+
+    def _handle(self, readings: ChunkReadings) -> None:
+        parts = jax.device_get(readings.parts)
+        for member, place in readings.rows.items():
+            outcomes = [part["outcome"][place] for part in parts if "outcome" in part]
+            row = row_of(place, readings.step, readings.epoch, parts)
+            if row is None or member in self.failures:
+                self._ended.setdefault(member, readings.step)
+                continue
+            if outcomes and outcomes[-1] != ACTIVE:
+                self._ended.setdefault(member, readings.step)
+            self.last[member] = row
+            self._write(member, row)
+            self._look(member, row)
+
+    def _write(self, member: int, row: Row) -> None:
+        try:
+            self.writers.row(member, row)
+        except MetricsError as error:
+            self.fail(error.member, str(error))
+
+    def _look(self, member: int, row: Row) -> None:
+        if member in self._stopping:  # its last row was on its way when it was told to stop
+            self._ended.setdefault(member, row.step)
+            return
+        for name, hook in self.hooks[member]:
+            try:
+                said = hook(row.step, row.epoch, row.scalars)
+            except Exception as error:
+                self.fail(member, f"callbacks.{name}: {type(error).__name__}: {error}")
+                return
+            if isinstance(said, Say | Stop):
+                self.writers.message(member, said.text)
+            if isinstance(said, Stop):
+                self._stopping[member] = row.step
+
+    def fail(self, member: int, cause: str) -> None:
+        """A member's own hook or record broke: it ends here; the others go on."""
+        self.failures.setdefault(member, cause)
+        self._stopping.setdefault(member, self.last[member].step)
+        self._ended.setdefault(member, self.last[member].step)
+
+
+def row_of(place: int, step: int, epoch: float, parts: Sequence[Mapping[str, Any]]) -> Row | None:
+    """One member's share of the readings; None if it was active in none of the parts."""
+    row = Row(step, epoch)
+    alive = [part for part in parts if "active" not in part or part["active"][place]]
+    if not alive:
+        return None
+    for part in reversed(alive):  # of two readings of one name, the chunk's own stands
+        for name, value in part.items():
+            if isinstance(value, Binned):
+                counts = np.asarray(value.counts[place], np.int64)
+                row.histograms[name] = Histogram(counts, np.asarray(value.edges))
+            elif name not in NOT_LOGGED:
+                row.scalars[name] = float(value[place])
+    return row

@@ -1,0 +1,294 @@
+"""Lifts the functions of one member over a pack, places them on devices and compiles them."""
+
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from actsweep.callbacks.base import Callback
+from actsweep.config.schema import RunConfig, TrainerConfig
+from actsweep.data import Dataset
+from actsweep.nn.network import Task
+from actsweep.runtime.distributed import together
+from actsweep.train import step, types
+from actsweep.train.types import Examples, State
+from actsweep.utils.errors import bad_value
+
+# For what runs once: compile fast rather than well. (Level 0 isn't bitwise the same in any pack.)
+ONCE = {"xla_backend_optimization_level": 1}
+WIDE = 32
+MEMBER, SHARED, BATCHES = P("member"), P(), P("member", None, "data")
+
+
+def make_mesh(members: int, data: int, how: str, devices: Sequence[jax.Device]) -> Mesh:
+    """The devices as a grid: members first (they never talk to each other), then `data`.
+
+    Args:
+        members: size of the pack.
+        data: devices that share one member's batch (`trainer.mesh.data`).
+        how: `map` or `vmap`. Under `map` even a single member gets a grid of two rows where there
+            are two devices: XLA compiles programs for one device otherwise, by an ulp, and a
+            member's numbers must not depend on its company.
+        devices: those to use.
+
+    Where several processes train together, all devices are in the grid, so that each has a share.
+
+    Raises:
+        UserError: there are fewer than `data` devices, or some would be left over.
+    """
+    if not together.alone and len(devices) % data:
+        raise bad_value(
+            "trainer.mesh.data",
+            data,
+            f"a divisor of {len(devices)}, the number of devices of all processes",
+            "trainer.mesh.data=1",
+        )
+    if data > len(devices):
+        raise bad_value(
+            "trainer.mesh.data",
+            data,
+            f"at most {len(devices)}, the number of devices",
+            "trainer.mesh.data=1",
+        )
+    rows = min(max(members, 2) if how == "map" else members, len(devices) // data)
+    if not together.alone:
+        rows = len(devices) // data
+    return Mesh(np.asarray(devices[: rows * data]).reshape(rows, data), ("member", "data"))
+
+
+class Sets(NamedTuple):
+    """A data set on the devices. `train` is None where its batches are streamed from the host."""
+
+    train: Examples | None
+    val: Examples
+    test: Examples
+    probed: Examples
+
+
+class Population:
+    """The functions of `step`, over a leading axis of rows, one row a member.
+
+    Rows that hold no member (the pack doesn't divide among the devices) are padded with members
+    that are born stopped. Compiled functions are kept, also by `refill` and `narrow`.
+
+    Attributes:
+        size: members.
+        padded: rows, a multiple of the devices along `member`.
+        rows: each member's row.
+        real: bool [padded], on the devices: whether a row holds a member.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        task: Task,
+        hparams: Mapping[str, np.ndarray],
+        callbacks: Mapping[str, Callback],
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        self._made_of = (config, task, callbacks, devices)
+        self.how = choose_lift(config.pack.lift)
+        size, grid = len(hparams["seed"]), devices or jax.devices()
+        self.mesh = make_mesh(size, config.trainer.mesh.data, self.how, grid)
+        self.padded = -(-size // self.devices) * self.devices
+        one: dict[str, Any] = {
+            key: jax.ShapeDtypeStruct((), value.dtype) for key, value in hparams.items()
+        }
+        axis = "data" if self.mesh.shape["data"] > 1 else None
+        self.one = step.build(config, task, one, callbacks, axis)
+        self._compile()
+        self._seat(hparams, np.arange(size))
+
+    @property
+    def devices(self) -> int:
+        """Devices along the member axis."""
+        return self.mesh.shape["member"]
+
+    def _compile(self) -> None:
+        f, m, s = self.one, MEMBER, SHARED
+        self._init = self._lift(f.init, m, m, options=ONCE)
+        self.train_chunk = self._lift(f.train_chunk, m, m, BATCHES, s, s, donate=True)
+        self.evaluate = self._lift(f.evaluate, m, s, s, donate=True, wide=WIDE)
+        self._score = self._lift(f.score, m, m, m, s, wide=WIDE)
+        self._count = self._lift(f.counts, m, m, m, m, s, wide=WIDE)
+        self.no_counts = self._lift(f.no_counts, m, m, s, options=ONCE)
+        whole = NamedSharding(self.mesh, SHARED)
+        self._everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
+        self._probes: dict[tuple[str, ...], Callable] = {}
+        self._conclude: dict[int, Callable] = {}
+
+    def _seat(self, hparams: Mapping[str, np.ndarray], rows: np.ndarray) -> None:
+        self.size, self.rows, self._numbers = len(rows), rows, dict(hparams)
+        self.hparams = {key: self.place(self.pad(v)) for key, v in hparams.items()}
+        self.real = self.place(np.isin(np.arange(self.padded), rows))
+
+    def refill(self, hparams: Mapping[str, np.ndarray]) -> "Population":
+        """Other members, at most as many, in the same compiled functions."""
+        other = copy.copy(self)
+        other._seat(hparams, np.arange(len(hparams["seed"])))
+        return other
+
+    def narrow(self, members: Sequence[int]) -> "Population":
+        """Only some of the members; their order is the one given.
+
+        Under `map`, where a row that has stopped costs nothing, the compiled functions stay, and
+        the members are dealt out evenly to the devices. Under `vmap` every row costs the same: the
+        functions are compiled anew for as few as will do.
+        """
+        numbers = {key: value[list(members)] for key, value in self._numbers.items()}
+        if self.how == "vmap":
+            config, task, callbacks, devices = self._made_of
+            return Population(config, task, numbers, callbacks, devices)
+        other = copy.copy(self)
+        place, device = np.divmod(np.arange(len(members)), self.devices)
+        other._seat(numbers, device * (self.padded // self.devices) + place)
+        return other
+
+    def init(self) -> State:
+        """Draw every member."""
+        return self._init(self.hparams, self.real)
+
+    def one_state(self) -> State:
+        """Shapes of one member's state."""
+        shapes = jax.eval_shape(self._init, self.hparams, self.real)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), shapes)
+
+    def seat(self, states: State) -> State:
+        """Members' states on the host, [size, ...], in their rows on the devices."""
+        placed: State = self.place(jax.tree.map(self.pad, states))
+        outcome = jnp.where(self.real, placed.outcome, jnp.int32(types.STOPPED))
+        return placed._replace(outcome=outcome)
+
+    def fetch(self, tree: Any) -> Any:
+        """Members' shares of something with rows, [size, ...], on the host."""
+        whole = jax.device_get(self.shared(tree))
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[self.rows], whole)
+
+    def shared(self, tree: Any) -> Any:
+        """The same values where this process can read all of them; may be called by several only
+        together."""
+        return tree if together.alone else self._everywhere(tree)
+
+    def score(self, params: Any, hypers: Any, examples: Examples) -> Any:
+        """Mean loss and accuracy over a whole set, a row each."""
+        return self._score(params, hypers, self.real, examples)
+
+    def count(self, params: Any, hypers: Any, sums: Any, x: jax.Array) -> Any:
+        """Counts with a slice of the training set added, and whether they are settled."""
+        return self._count(params, hypers, self.real, sums, x)
+
+    def probe(self, state: State, batch: Examples, now: Any, due: tuple[str, ...]) -> Any:
+        """Readings of the callbacks in `due`, a row each."""
+        return self.probe_of(due)(state, self.hparams, batch, now)
+
+    def probe_of(self, due: tuple[str, ...]) -> Callable:
+        """The lifted probe of the callbacks in `due`."""
+        if due not in self._probes:
+            look = functools.partial(self.one.probe, due=due)
+            self._probes[due] = self._lift(look, MEMBER, MEMBER, SHARED, SHARED, wide=WIDE)
+        return self._probes[due]
+
+    def conclude(self, sums: Any, examples: int) -> Any:
+        """Readings from counts that were summed over `examples` examples."""
+        return self.conclude_of(examples)(sums)
+
+    def conclude_of(self, examples: int) -> Callable:
+        """The lifted conclusion from counts over `examples` examples."""
+        if examples not in self._conclude:
+            end = functools.partial(self.one.conclude, examples=examples)
+            self._conclude[examples] = self._lift(end, MEMBER, options=ONCE)
+        return self._conclude[examples]
+
+    def stop(self, state: State, members: set[int]) -> State:
+        """End the training of some members from the host."""
+        chosen = self.rows[[m in members for m in range(self.size)]]
+        which = self.place(np.isin(np.arange(self.padded), chosen))
+        ended = jnp.where(
+            which & (state.outcome == types.ACTIVE), jnp.int32(types.STOPPED), state.outcome
+        )
+        return state._replace(outcome=ended)
+
+    def pad(self, column: np.ndarray) -> np.ndarray:
+        """Members' values [size, ...] in their rows; rows without a member repeat the first."""
+        if self.size == self.padded and np.array_equal(self.rows, np.arange(self.size)):
+            return column
+        padded = np.repeat(column[:1], self.padded, axis=0)
+        padded[self.rows] = column
+        return padded
+
+    def place(self, tree: Any, spec: P = MEMBER) -> Any:
+        """Put host arrays where `spec` says: along members, or shared by all devices."""
+        where = NamedSharding(self.mesh, spec)
+        if together.alone:
+            return jax.device_put(tree, where)
+
+        def feed(leaf: Any) -> jax.Array:
+            own = np.asarray(leaf)
+            return jax.make_array_from_callback(own.shape, where, lambda part: own[part])
+
+        return jax.tree.map(feed, tree)
+
+    def place_sets(self, data: Dataset, trainer: TrainerConfig, *, stream: bool) -> Sets:
+        """Put a data set on every device; with `stream` all but the training set."""
+
+        def everywhere(x: Any, y: Any) -> Examples:
+            return self.place(Examples(x, y), SHARED)
+
+        size = min(trainer.probe_examples, len(data.train_x))
+        return Sets(
+            train=None if stream else everywhere(data.train_x, data.train_y),
+            val=everywhere(data.val_x, data.val_y),
+            test=everywhere(data.test_x, data.test_y),
+            probed=everywhere(data.train_x[:size], data.train_y[:size]),
+        )
+
+    def place_batches(self, batches: Any) -> Any:
+        """Put a chunk's batches [M, K, B, ...] on the devices of their members."""
+        return self.place(jax.tree.map(self.pad, batches), BATCHES)
+
+    def _lift(
+        self,
+        function: Callable,
+        *specs: P,
+        donate: bool = False,
+        options: Mapping[str, Any] | None = None,
+        wide: int | None = None,
+    ) -> Callable:
+        """`function` of one member, over arguments of which those not SHARED have an axis M.
+
+        `wide`: under `vmap`, at most so many members at once on a device, which bounds memory.
+        """
+        own = [i for i, spec in enumerate(specs) if spec != SHARED]
+
+        def local(*arguments: Any) -> Any:
+            def one(mine: list) -> Any:
+                filled = list(arguments)
+                for i, value in zip(own, mine, strict=True):
+                    filled[i] = value
+                return function(*filled)
+
+            mine = [arguments[i] for i in own]
+            if self.how == "map":
+                return jax.lax.map(one, mine)
+            if wide is None or self.padded // self.devices <= wide:
+                return jax.vmap(one)(mine)
+            return jax.lax.map(one, mine, batch_size=wide)
+
+        mapped = jax.shard_map(
+            local, mesh=self.mesh, in_specs=specs, out_specs=MEMBER, check_vma=False
+        )
+        donated = 0 if donate else ()
+        return jax.jit(mapped, donate_argnums=donated, compiler_options=dict(options or {}))
+
+
+def choose_lift(how: str) -> str:
+    """`map` (bitwise equal to separate runs) on CPUs, `vmap` (one wide program) on accelerators."""
+    if how != "auto":
+        return how
+    return "map" if jax.default_backend() == "cpu" else "vmap"

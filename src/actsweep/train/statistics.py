@@ -1,0 +1,93 @@
+"""What callbacks count over the whole training set for ONE member, and names of readings. Pure."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool
+
+from actsweep.callbacks.base import Callback, CountView, Readings
+from actsweep.nn.models.layers import Recorder
+from actsweep.nn.network import Network, Params
+from actsweep.utils.errors import UserError
+
+
+def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable, Callable]:
+    """`counts` and `no_counts` of one member: what callbacks count over a slice of the training
+    set, added to what there is, and the counts of nothing."""
+    own = {name: c for name, c in callbacks.items() if c.count is not None}
+
+    def all_settled(sums: Mapping[str, Array]) -> Bool[Array, ""]:
+        said = [c.settled(_of(sums, n)) if c.settled else False for n, c in own.items()]
+        return jnp.all(jnp.asarray(said))
+
+    def of_slice(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
+        taps = Recorder()
+        net.forward(params, hypers, x, taps)
+        view = CountView(**taken(taps))
+        return {
+            f"{name}|{key}": value
+            for name, callback in own.items()
+            if callback.count is not None
+            for key, value in callback.count(view).items()
+        }
+
+    def counts(
+        params: Params, hypers: Params, real: Array, sums: dict[str, Array], x: Array
+    ) -> tuple[dict[str, Array], Bool[Array, ""]]:
+        """Add a slice of the training set to the integer counts `sums` (keys `callback|count`),
+        unless they are settled. Returns them, and whether they are settled now; a row that holds
+        no member always is."""
+
+        def add(sums: dict[str, Array]) -> dict[str, Array]:
+            return jax.tree.map(jnp.add, sums, of_slice(params, hypers, x))
+
+        sums = lax.cond(all_settled(sums) | ~real, lambda sums: sums, add, sums)
+        return sums, all_settled(sums) | ~real
+
+    def no_counts(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
+        """Counts of nothing yet; the arguments give the shapes."""
+        shapes = jax.eval_shape(of_slice, params, hypers, x)
+        return {key: jnp.zeros(leaf.shape, leaf.dtype) for key, leaf in shapes.items()}
+
+    return counts, no_counts
+
+
+def concluding(callbacks: Mapping[str, Callback]) -> Callable:
+    """`conclude` of one member: readings from its counts."""
+
+    def conclude(sums: Mapping[str, Array], examples: int) -> Readings:
+        """Readings from the counts over `examples` examples."""
+        readings: dict[str, Any] = {}
+        for name, callback in callbacks.items():
+            if callback.conclude is not None:
+                add_readings(readings, callback.conclude(_of(sums, name), examples), name)
+        return readings
+
+    return conclude
+
+
+def _of(sums: Mapping[str, Array], callback: str) -> dict[str, Array]:
+    """A callback's own counts."""
+    return {k.partition("|")[2]: v for k, v in sums.items() if k.startswith(f"{callback}|")}
+
+
+def add_readings(readings: dict[str, Any], new: Readings, callback: str) -> None:
+    """Add a callback's readings to those there are.
+
+    Raises:
+        UserError: a name is taken, or isn't `family/layer`.
+    """
+    for name in new:
+        if "/" not in name or name in readings:
+            why = "is measured already" if name in readings else "must be family/layer"
+            raise UserError(f"callbacks.{callback}: the metric {name} {why}; give it another name")
+    readings.update(new)
+
+
+def taken(taps: Recorder) -> dict[str, dict[str, Array]]:
+    """What a recorder kept, in float32."""
+    kept = {"preact": taps.preact, "act": taps.act, "slope": taps.slope, "drive": taps.drive}
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), kept)

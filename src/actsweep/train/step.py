@@ -1,0 +1,311 @@
+"""What is done to ONE member: init, train_chunk, evaluate, probe, count. Pure; no member axis.
+
+Static values come by closure from a config whose varying fields are None; a member's numbers come
+by argument. `population` lifts these functions over members.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool
+
+from actsweep.callbacks.base import Callback, ProbeView, Readings, StepView
+from actsweep.config.schema import RunConfig
+from actsweep.nn import optimizers
+from actsweep.nn.models.layers import Recorder
+from actsweep.nn.network import HParams, Network, Params, Task, split
+from actsweep.train.statistics import add_readings, concluding, counting, taken
+from actsweep.train.types import ACTIVE, DIVERGED, STOPPED, Examples, Span, State, Tally
+
+EVAL_SLICE = 2_000
+
+
+class Functions(NamedTuple):
+    """The functions of one member, as `population` lifts them."""
+
+    init: Callable[..., State]
+    train_chunk: Callable[..., tuple[State, Readings]]
+    evaluate: Callable[..., tuple[State, Readings]]
+    score: Callable[..., Readings]
+    probe: Callable[..., Readings]
+    counts: Callable[..., tuple[Mapping[str, Array], Bool[Array, ""]]]
+    no_counts: Callable[..., Mapping[str, Array]]
+    conclude: Callable[..., Readings]
+
+
+def build(
+    config: RunConfig,
+    task: Task,
+    hparams: HParams,
+    callbacks: Mapping[str, Callback],
+    batch_axis: str | None = None,
+) -> Functions:
+    """The functions of one member.
+
+    Args:
+        config: `members.static_part` of the pack's config.
+        task: shapes and length.
+        hparams: one member's numbers, for their shapes and names only.
+        callbacks: the observers; they read and never change what is trained.
+        batch_axis: name of the mesh axis that shares this member's batch, if there is one.
+    """
+    net = Network(config, task, hparams)
+    on_step = {name: c.on_step for name, c in callbacks.items() if c.on_step}
+    score = _score(net)
+    counts, no_counts = counting(net, callbacks)
+    return Functions(
+        init=_init(net, on_step),
+        train_chunk=_train_chunk(net, on_step, batch_axis),
+        evaluate=_evaluate(net, score),
+        score=_when_real(score),
+        probe=_probe(net, callbacks),
+        counts=counts,
+        no_counts=no_counts,
+        conclude=concluding(callbacks),
+    )
+
+
+def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]:
+    one_step = _one_step(net, on_step, None)
+
+    def init(hparams: HParams, real: Bool[Array, ""]) -> State:
+        """Draw a member. One that isn't real (it pads the pack) is born stopped."""
+        _, params, hypers = split(net.draw(hparams))
+        rule = optimizers.transform(net.config.optim, hparams, jnp.float32(1.0))
+        drawn = State(
+            params=params,
+            hypers=hypers,
+            opt_state=rule.init(params),
+            best=params,
+            best_score=jnp.float32(-jnp.inf),
+            best_epoch=jnp.int32(0),
+            bad_epochs=jnp.int32(0),
+            outcome=jnp.where(real, ACTIVE, STOPPED).astype(jnp.int32),
+            tally=Tally({}, {}),
+        )
+        x = jax.ShapeDtypeStruct((1, *net.task.input_shape), jnp.float32)
+        labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+        targets = jax.ShapeDtypeStruct((1, net.task.outputs), jnp.float32)
+        y = labels if net.task.classes is not None else targets
+        measured = jax.eval_shape(one_step, drawn, hparams, x, y, jnp.int32(0))[1]
+        return drawn._replace(tally=_empty(measured))
+
+    return init
+
+
+def _empty(names: Iterable[str]) -> Tally:
+    return Tally(
+        {key: jnp.float32(0.0) for key in names}, {key: jnp.float32(-jnp.inf) for key in names}
+    )
+
+
+def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
+    optimiser, total = net.config.optim, net.task.total_steps
+
+    def mean_loss(params: Params, hypers: Params, x: Array, y: Array) -> tuple[Array, Array]:
+        loss, right = net.losses(net.forward(params, hypers, x), y)
+        return jnp.mean(loss), jnp.mean(right, dtype=jnp.float32)
+
+    def one_step(
+        state: State, hparams: HParams, x: Array, y: Array, step: Array
+    ) -> tuple[State, dict]:
+        (loss, right), grads = jax.value_and_grad(mean_loss, has_aux=True)(
+            state.params, state.hypers, x, y
+        )
+        if batch_axis is not None:
+            loss, right, grads = lax.pmean((loss, right, grads), batch_axis)
+        rule = optimizers.transform(
+            optimiser, hparams, optimizers.schedule_factor(optimiser, step, total)
+        )
+        updates, opt_state = rule.update(grads, state.opt_state, state.params)
+        view = StepView(net.kernels(state.params), net.kernels(grads))
+        readings = net.scores("train", loss, right)
+        for name, look in on_step.items():
+            add_readings(readings, look(view), name)
+        params = optax.apply_updates(state.params, updates)
+        return state._replace(params=params, opt_state=opt_state), readings
+
+    return one_step
+
+
+def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
+    one_step = _one_step(net, on_step, batch_axis)
+
+    def train_chunk(
+        state: State, hparams: HParams, batches: Any, train: Examples | None, span: Span
+    ) -> tuple[State, Readings]:
+        """Take the steps of a span; a member that isn't active any more stays as it is. Where a
+        row's steps are divided into spans makes no difference.
+
+        Args:
+            batches: int32[K, B] ids into `train`, or `Examples` with x [K, B, ...], y [K, B]; the
+                first `span.n` count.
+
+        Returns:
+            The state, and each reading's mean over the row's steps so far; of `family/layer` also
+            the maximum.
+        """
+
+        def advance(i: Array, carry: tuple[State, Tally]) -> tuple[State, Tally]:
+            state, tally = carry
+            batch = jax.tree.map(lambda leaf: leaf[i], batches)
+            x, y = batch if train is None else (train.x[batch], train.y[batch])
+            state, now = one_step(state, hparams, x, y, span.first + i)
+            return state, Tally(
+                jax.tree.map(jnp.add, tally.total, now), jax.tree.map(jnp.maximum, tally.most, now)
+            )
+
+        def run(state: State) -> tuple[State, dict]:
+            known, empty = state.tally, _empty(state.tally.total)
+            anew = span.first == span.begin
+            tally = jax.tree.map(lambda old, zero: jnp.where(anew, zero, old), known, empty)
+            state, tally = lax.fori_loop(0, span.n, advance, (state, tally))
+            steps = span.first + span.n - span.begin
+            means = jax.tree.map(lambda leaf: leaf / steps.astype(jnp.float32), tally.total)
+            broken = (span.begin + steps == span.end) & ~jnp.isfinite(tally.total["train/loss"])
+            outcome = jnp.where(broken, DIVERGED, state.outcome)
+            readings = means | {
+                key.replace("/", "_max/", 1): value
+                for key, value in tally.most.items()
+                if not key.startswith("train/")
+            }
+            return state._replace(outcome=outcome, tally=tally), readings
+
+        return when_active(run, state)
+
+    return train_chunk
+
+
+def _score(net: Network) -> Callable[..., Readings]:
+    def score(params: Params, hypers: Params, examples: Examples) -> Readings:
+        """Mean loss and accuracy over a whole set."""
+
+        def sums(x: Array, y: Array) -> tuple[Array, Array]:
+            loss, right = net.losses(net.forward(params, hypers, x), y)
+            return jnp.sum(loss), jnp.sum(right, dtype=jnp.int32)
+
+        n = len(examples.y)
+        size = min(EVAL_SLICE, n)
+        whole = n - n % size
+        slices = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), examples)
+        loss, right = lax.map(lambda part: sums(*part), slices)
+        loss, right = jnp.sum(loss), jnp.sum(right)
+        if whole < n:
+            rest = sums(examples.x[whole:], examples.y[whole:])
+            loss, right = loss + rest[0], right + rest[1]
+        return {"loss": loss / n, "accuracy": right.astype(jnp.float32) / n}
+
+    return score
+
+
+def _when_real(score: Callable[..., Readings]) -> Callable[..., Readings]:
+    def real_score(params: Params, hypers: Params, real: Array, examples: Examples) -> Readings:
+        """Mean loss and accuracy over a whole set; NaN for a row that holds no member."""
+        shapes = jax.eval_shape(score, params, hypers, examples)
+        nothing = {key: jnp.full(leaf.shape, jnp.nan, leaf.dtype) for key, leaf in shapes.items()}
+        run = lambda: score(params, hypers, examples)  # noqa: E731
+        return lax.cond(real, run, lambda: nothing)
+
+    return real_score
+
+
+def _evaluate(net: Network, score: Callable) -> Callable:
+    patience, least = net.config.trainer.patience, net.config.trainer.min_epochs
+
+    def evaluate(state: State, val: Examples, epoch: Array) -> tuple[State, Readings]:
+        """Validate after an epoch; keep the best parameters; stop when patience has run out (but
+        not before `min_epochs`).
+
+        The score is the accuracy, or minus the loss for regression; only a strictly better one
+        replaces the best, so that the earliest of equals is kept.
+        """
+
+        def run(state: State) -> tuple[State, dict]:
+            found = score(state.params, state.hypers, val)
+            goal = -found["loss"] if net.task.classes is None else found["accuracy"]
+            finite = jnp.isfinite(found["loss"])
+            better = finite & (goal > state.best_score)
+            keep = lambda new, old: jnp.where(better, new, old)  # noqa: E731
+            bad_epochs = keep(jnp.int32(0), state.bad_epochs + 1)
+            outcome = jnp.where(finite, state.outcome, DIVERGED)
+            if patience is not None:
+                spent = (bad_epochs >= patience) & (epoch >= least) & (outcome == ACTIVE)
+                outcome = jnp.where(spent, STOPPED, outcome)
+            new = state._replace(
+                best=jax.tree.map(keep, state.params, state.best),
+                best_score=keep(goal, state.best_score),
+                best_epoch=keep(epoch, state.best_epoch),
+                bad_epochs=bad_epochs,
+                outcome=outcome,
+            )
+            return new, net.scores("val", found["loss"], found["accuracy"])
+
+        return when_active(run, state)
+
+    return evaluate
+
+
+def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Readings]:
+    def view_of(state: State, hparams: HParams, batch: Examples, step: Array) -> ProbeView:
+        n = len(batch.y)
+
+        def mean_loss(params: Params, nudge: dict) -> tuple[Array, tuple[Array, dict]]:
+            taps = Recorder(nudge)
+            logits = net.forward(params, state.hypers, batch.x, taps)
+            loss, _ = net.losses(logits, batch.y)
+            return jnp.mean(loss), (logits, taken(taps))
+
+        shapes = jax.eval_shape(lambda p: mean_loss(p, {})[1][1]["preact"], state.params)
+        nudge = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (grads, by_preact), (logits, seen) = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(
+            state.params, nudge
+        )
+        optimiser = net.config.optim
+        factor = optimizers.schedule_factor(optimiser, step, net.task.total_steps)
+        rule = optimizers.transform(optimiser, hparams, factor)
+        updates, _ = rule.update(grads, state.opt_state, state.params)
+        return ProbeView(
+            **seen,
+            logits=logits,
+            weights=net.kernels(state.params),
+            grads=net.kernels(grads),
+            preact_grads={k: v.astype(jnp.float32) * n for k, v in by_preact.items()},
+            updates=net.kernels(updates),
+        )
+
+    def probe(
+        state: State, hparams: HParams, batch: Examples, step: Array, due: tuple[str, ...]
+    ) -> Readings:
+        """Readings of the callbacks named in `due` (static) on the probe batch."""
+
+        def run(state: State) -> tuple[State, dict]:
+            view = view_of(state, hparams, batch, step)
+            readings: dict[str, Any] = {}
+            for name in due:
+                look = callbacks[name].probe
+                if look is not None:
+                    add_readings(readings, look(view), name)
+            return state, readings
+
+        return when_active(run, state)[1]
+
+    return probe
+
+
+def when_active(run: Callable, state: State) -> tuple[State, Readings]:
+    """Run, if the member is active; else leave the state alone, with readings of zero.
+
+    Two readings come on top: `active`, whether it ran, and `outcome`, the state's own afterwards.
+    """
+
+    def skip(state: State) -> tuple[State, Readings]:
+        shapes = jax.eval_shape(run, state)[1]
+        return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    active = state.outcome == ACTIVE
+    state, readings = lax.cond(active, run, skip, state)
+    return state, dict(readings) | {"active": active, "outcome": state.outcome}

@@ -1,0 +1,1 @@
+"""Errors, files, imports and provenance: what every wing may use."""

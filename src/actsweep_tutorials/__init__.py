@@ -1,0 +1,1 @@
+"""The source tutorials: their experiments as commands, and what they claim, decided."""

@@ -1,0 +1,57 @@
+"""The source tutorials' experiments as commands: `actsweep experiment <name>`.
+
+To add one: a module with `measure`, `draw`, `tables` and an `Experiment`, and a line below.
+"""
+
+from actsweep.utils.errors import unknown_name
+from actsweep_tutorials import (
+    activation_distributions,
+    dead_neurons,
+    dead_units,
+    depth,
+    dying_relu,
+    gallery,
+    gradient_flow,
+    gradient_scan,
+    images,
+    jacobians,
+    linear_collapse,
+    numerics,
+    plane,
+    signal_through_layers,
+    tutorial3,
+)
+from actsweep_tutorials.base import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    one.name: one
+    for one in (
+        gallery.EXPERIMENT,
+        gradient_scan.EXPERIMENT,
+        signal_through_layers.EXPERIMENT,
+        dead_units.EXPERIMENT,
+        jacobians.EXPERIMENT,
+        numerics.EXPERIMENT,
+        plane.CIRCLE,
+        plane.XOR,
+        images.EXPERIMENT,
+        gradient_flow.EXPERIMENT,
+        dead_neurons.EXPERIMENT,
+        tutorial3.EXPERIMENT,
+        activation_distributions.EXPERIMENT,
+        linear_collapse.EXPERIMENT,
+        depth.EXPERIMENT,
+        dying_relu.EXPERIMENT,
+    )
+}
+
+
+def get(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name not in EXPERIMENTS:
+        raise unknown_name("experiment", name, EXPERIMENTS)
+    return EXPERIMENTS[name]

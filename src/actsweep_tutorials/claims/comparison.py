@@ -1,0 +1,340 @@
+"""Claims of S2, the UvA tutorial's comparison."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from actsweep_tutorials.claims.base import (
+    NOISE,
+    ONLY_IF,
+    REFUTED,
+    Claim,
+    Found,
+    above,
+    mean,
+    one_run,
+    truth,
+    where,
+)
+from actsweep_tutorials.tutorial3 import CLAIMED, accuracies
+
+INIT = "torch_uniform"
+OTHERS = ("tanh", "relu", "leaky_relu", "elu", "swish")
+TEST_IMAGES = 10_000
+
+
+def _head(found: Any) -> Found:
+    largest = found["inits"][INIT]["sigmoid"]["head"]["largest"]
+    text = f"largest |dL/dw|: {min(largest):.3f} … {max(largest):.3f}, {len(largest)} seeds"
+    return truth(0.05 <= mean(largest) <= 0.2, text)
+
+
+def _smallest_first(found: Any) -> Found:
+    layers = found["inits"][INIT]["sigmoid"]
+    first = [min(layers, key=lambda k: layers[k]["norm"][i]) for i in range(found["seeds"])]
+    norms = ", ".join(f"{mean(one['norm']):.2g}" for one in layers.values())
+    return truth(set(first) == {"hidden_1"}, f"norms, input to output: {norms}")
+
+
+def _about_1e5(found: Any) -> Found:
+    one = found["inits"][INIT]["sigmoid"]["hidden_1"]
+    names = {
+        "norm": "the L2 norm",
+        "rms": "the root mean square",
+        "mean_size": "the mean |dL/dw|",
+        "largest": "the largest |dL/dw|",
+    }
+    sizes = {said: mean(one[key]) for key, said in names.items()}
+    text = ", ".join(f"{said} {size:.2g}" for said, size in sizes.items())
+    good = [said for said, size in sizes.items() if 1 / 3 <= size / 1e-5 <= 3]
+    if sizes["the L2 norm"] <= 3e-5:
+        return truth(True, text)
+    if good:
+        return Found(ONLY_IF, text, f"it means {' or '.join(good)}")
+    return Found(REFUTED, text)
+
+
+def _alike(found: Any) -> Found:
+    cases, said = {}, []
+    for act in OTHERS:
+        sizes = [mean(one["rms"]) for one in found["inits"][INIT][act].values()]
+        ratio = max(sizes) / min(sizes)
+        cases[f"act={act}"] = truth(ratio <= 10, "")
+        said.append(f"{act} {ratio:.1f}")
+    sizes = [mean(one["rms"]) for one in found["inits"][INIT]["sigmoid"].values()]
+    said.append(f"sigmoid {max(sizes) / min(sizes):.0f}")
+    return where(cases, f"largest rms of a layer over the smallest: {', '.join(said)}")
+
+
+def _spike(found: Any) -> Found:
+    acts = found["inits"][INIT]
+    most = {a: max(mean(one["zeros"]) for one in acts[a].values()) for a in ("relu", "tanh", "elu")}
+    text = ", ".join(f"{act} {100 * share:.1f} %" for act, share in most.items())
+    holds = most["relu"] > 0.05 and max(most["tanh"], most["elu"]) < 0.001
+    return truth(holds, f"exact zeros in the layer that has most: {text}")
+
+
+def _accuracy(act: str) -> Callable[[Any], Found]:
+    return lambda found: one_run(CLAIMED[act], accuracies(found["groups"][act]).values(), " %")
+
+
+def _at_chance(found: Any) -> Found:
+    groups = found["groups"]
+    waits = {act: [s["at_chance"] for s in one["seeds"]] for act, one in groups.items()}
+    others = max(max(waits[act]) for act in OTHERS)
+    own = waits["sigmoid"]
+    text = (
+        f"{min(own)} … {max(own)} epochs below 20 % over {len(own)} seeds; others at most {others}"
+    )
+    return truth(min(own) >= 5 and others <= 1, text)
+
+
+def _differences(found: Any, first: str, rest: Sequence[str]) -> dict[str, Found]:
+    own = accuracies(found["groups"][first])
+    return {act: above(own, accuracies(found["groups"][act])) for act in rest}
+
+
+def _relu_best(found: Any) -> Found:
+    cases = _differences(found, "relu", [act for act in OTHERS if act != "relu"])
+    said = "; ".join(f"{act} {one.text}" for act, one in cases.items())
+    verdicts = {one.verdict for one in cases.values()}
+    ahead = REFUTED if REFUTED in verdicts else NOISE if NOISE in verdicts else "holds"
+    return Found(ahead, f"ReLU minus the others, points: {said}")
+
+
+def _default(found: Any) -> Found:
+    cases = {a: _differences(found, a, ["relu"])["relu"] for a in found["groups"] if a != "relu"}
+    better = [act for act, one in cases.items() if one.verdict == "holds"]
+    said = "; ".join(f"{act} {one.text}" for act, one in cases.items())
+    return truth(not better, f"the others minus ReLU, points: {said}")
+
+
+def _sigmoid_last(found: Any) -> Found:
+    cases = {a: _differences(found, a, ["sigmoid"])["sigmoid"] for a in OTHERS}
+    said = "; ".join(f"{act} {one.text}" for act, one in cases.items())
+    return where(cases, f"minus sigmoid, points: {said}")
+
+
+def _noise(found: Any) -> Found:
+    values = list(accuracies(found["groups"]["relu"]).values())
+    p = mean(values) / 100
+    error = 100 * math.sqrt(p * (1 - p) / TEST_IMAGES)
+    spread = float(np.std(values, ddof=1))
+    text = f"sqrt(p (1 - p) / 10,000) = {error:.2f} points; ReLU's seeds spread by {spread:.2f}"
+    return truth(abs(error - 0.32) < 0.01, text)
+
+
+def _layers(found: Any, act: str, *keys: str) -> list[dict[int, float]]:
+    """Of each hidden layer, every seed's value, or the sum of several."""
+    layers = found["layers"][act].values()
+    return [{s["seed"]: sum(s[key] for key in keys) for s in one["shape"]} for one in layers]
+
+
+def _percent(rows: Sequence[Mapping[int, float]]) -> str:
+    return ", ".join(f"{100 * mean(row.values()):.0f}" for row in rows)
+
+
+def _sigmoid_ends(found: Any) -> Found:
+    rows = _layers(found, "sigmoid", "near_0", "near_1")
+    cases = [above(rows[-1], row).verdict == "holds" for row in rows[:-1]]
+    text = f"within 0.05 of 0 or 1, by layer: {_percent(rows)} %, {len(rows[0])} seeds"
+    return truth(all(cases) and mean(rows[-1].values()) > 0.3, text)
+
+
+def _tanh_ends(found: Any) -> Found:
+    rows = _layers(found, "tanh", "near_minus_1", "near_1")
+    text = f"within 0.05 of -1 or 1, by layer: {_percent(rows)} %, {len(rows[0])} seeds"
+    cases = {
+        name: truth(all(above(rows[i], rows[j]).verdict == "holds" for j in (1, 2)), "")
+        for name, i in (("it is said of the first layer", 0), ("it is said of the last layer", -1))
+    }
+    return where(cases, text)
+
+
+def _relu_shape(found: Any) -> Found:
+    zero, tails = _layers(found, "relu", "zero"), _layers(found, "relu", "rest_kurtosis")
+    text = f"exactly 0, by layer: {_percent(zero)} %; excess kurtosis of the rest: "
+    text += ", ".join(f"{mean(row.values()):.1f}" for row in tails)
+    spike = min(mean(row.values()) for row in zero) > 0.2
+    return truth(spike and min(mean(row.values()) for row in tails) > 0, text)
+
+
+def _gaussian(found: Any) -> Found:
+    def distance(act: str) -> dict[int, float]:
+        skews, tails = _layers(found, act, "act_skew"), _layers(found, act, "act_kurtosis")
+        pairs = list(zip(skews, tails, strict=True))
+        return {i: mean(abs(s[i]) + abs(k[i]) for s, k in pairs) for i in skews[0]}
+
+    own = distance("elu")
+    cases = {act: above(distance(act), own) for act in found["layers"] if act != "elu"}
+    said = ", ".join(f"{act} {mean(distance(act).values()):.1f}" for act in found["layers"])
+    text = f"|skewness| + |excess kurtosis| of f(z), mean over layers: {said}"
+    one = where(cases, text, name_all=True)
+    return replace(one, condition=f"compared with {one.condition}") if one.condition else one
+
+
+def _swish_15(found: Any) -> Found:
+    layers = _layers(found, "swish", "largest")
+    return one_run(15, [max(layer[seed] for layer in layers) for seed in layers[0]])
+
+
+CLAIMS = (
+    Claim(
+        "S2.sigmoid-head",
+        "Before training, the gradients of sigmoid's output layer reach 0.1.",
+        "gradient-flow",
+        "largest |dL/dw| of the head, mean of seeds; a factor of 2",
+        _head,
+        "histograms",
+        because=(
+            "The head reads values near 0.5 and a batch's classes nearly balance: a "
+            "gradient is about half the imbalance."
+        ),
+    ),
+    Claim(
+        "S2.sigmoid-first",
+        "Sigmoid's input layer has the smallest gradient norm.",
+        "gradient-flow",
+        "L2 norms of all layers; in every seed",
+        _smallest_first,
+        "histograms",
+    ),
+    Claim(
+        "S2.sigmoid-1e-5",
+        "That norm is about 1e-5.",
+        "gradient-flow",
+        "four measures of size; a factor of 3",
+        _about_1e5,
+        "histograms",
+        because=(
+            "Measures of size differ by the root of the number of weights, here 634; the "
+            "source doesn't say which."
+        ),
+    ),
+    Claim(
+        "S2.others-alike",
+        "The other activations' gradients are alike across layers.",
+        "gradient-flow",
+        "largest rms of a layer over the smallest; at most 10",
+        _alike,
+        "histograms",
+    ),
+    Claim(
+        "S2.relu-spike",
+        "ReLU's weight gradients have a spike at 0.",
+        "gradient-flow",
+        "exact zeros: over 5 % for ReLU, under 0.1 % for tanh and ELU",
+        _spike,
+        "histograms",
+    ),
+    *(
+        Claim(
+            f"S2.accuracy-{act}",
+            f"{act} reaches {CLAIMED[act]} % on the test images.",
+            "tutorial3",
+            "95 % prediction interval for one run, from our seeds",
+            _accuracy(act),
+            "accuracy",
+            trained=True,
+        )
+        for act in CLAIMED
+    ),
+    Claim(
+        "S2.sigmoid-waits",
+        "Sigmoid stays at chance for many epochs first.",
+        "tutorial3",
+        "epochs before 20 % validation accuracy: at least 5 in every seed, others at most 1",
+        _at_chance,
+        "accuracy",
+        trained=True,
+    ),
+    Claim(
+        "S2.relu-best",
+        "ReLU is the best of the six.",
+        "tutorial3",
+        "differences paired by seed; 95 % intervals",
+        _relu_best,
+        "accuracy",
+        trained=True,
+        because=(
+            "The differences are of the size of the spread over seeds; five can't tell it from ELU."
+        ),
+    ),
+    Claim(
+        "S4.mlp-default",
+        "In a simple MLP ReLU will do.",
+        "tutorial3",
+        "no other is better: differences paired by seed, 95 % intervals",
+        _default,
+        "accuracy",
+        trained=True,
+    ),
+    Claim(
+        "S2.sigmoid-last",
+        "Sigmoid is the worst of the six.",
+        "tutorial3",
+        "differences paired by seed; 95 % intervals",
+        _sigmoid_last,
+        "accuracy",
+        trained=True,
+    ),
+    Claim(
+        "traps.binomial",
+        "With 10,000 test images the standard error of an accuracy is 0.32 points.",
+        "tutorial3",
+        "from ReLU's mean accuracy; ± 0.01",
+        _noise,
+        "accuracy",
+        trained=True,
+    ),
+    Claim(
+        "S2.sigmoid-ends",
+        "After training sigmoid piles up at 0 and 1 in the last layer.",
+        "activation-distributions",
+        "share within 0.05 of an end: over 30 % and above every other layer, 95 % over seeds",
+        _sigmoid_ends,
+        "distributions",
+        trained=True,
+        because="It is the layer with most outputs near an end, but four in five lie in between.",
+    ),
+    Claim(
+        "S2.tanh-ends",
+        "Tanh lies near -1 and 1 in the first and the last layer.",
+        "activation-distributions",
+        "share within 0.05 of an end, above the middle layers', 95 % over seeds",
+        _tanh_ends,
+        "distributions",
+        trained=True,
+    ),
+    Claim(
+        "S2.relu-tail",
+        "ReLU has a spike at 0 and a long right tail.",
+        "activation-distributions",
+        "exact zeros over 20 % in every layer; excess kurtosis of the rest above 0",
+        _relu_shape,
+        "distributions",
+        trained=True,
+    ),
+    Claim(
+        "S2.elu-gaussian",
+        "ELU's activations are more Gaussian.",
+        "activation-distributions",
+        "|skewness| + |excess kurtosis| below every other's, 95 % over seeds",
+        _gaussian,
+        "distributions",
+        trained=True,
+        because="Bounded activations have no tails at all, and come closer by this measure.",
+    ),
+    Claim(
+        "S2.swish-15",
+        "Swish goes up to 15.",
+        "activation-distributions",
+        "largest f(z) of any layer; 95 % prediction interval for one run",
+        _swish_15,
+        "distributions",
+        trained=True,
+    ),
+)

@@ -1,0 +1,180 @@
+"""Claims of S3, why non-linear at all."""
+
+from typing import Any
+
+from actsweep_tutorials.claims.base import ONLY_IF, REFUTED, Claim, Found, truth
+
+ELEMENTWISE = ("sigmoid", "tanh", "relu", "elu", "swish", "gelu")
+
+NORMS = ("layer_norm", "group_norm", "local_response_norm", "batch_norm")
+
+
+def _same_line(found: Any) -> Found:
+    one, nine = (found["runs"][f"identity, {kind}"] for kind in ("one layer", "nine layers"))
+    gap = max(abs(a - b) for a, b in zip(one["guess"], nine["guess"], strict=True))
+    ols = found["ols"]
+    lines = ", ".join(f"{r['w']:.3f} x + {r['b']:.3f}" for r in (one, nine, ols))
+    text = f"one layer, nine, least squares: {lines}; apart by {100 * gap / found['spread']:.2g} %"
+    return truth(gap < 0.01 * found["spread"], text)
+
+
+def _only_curved(found: Any) -> Found:
+    runs, best = found["runs"], found["quadratic_error"]
+    errors = {
+        name: runs[f"{act}, {kind}"]["error"]
+        for name, act, kind in (
+            ("sigmoid", "sigmoid", "one layer"),
+            ("one linear layer", "identity", "one layer"),
+            ("nine", "identity", "nine layers"),
+        )
+    }
+    sigmoid, *linear = errors.values()
+    text = ", ".join(f"{name} {error:.3f}" for name, error in errors.items())
+    text += f"; least squares: a parabola {best:.3f}, a line {found['ols']['error']:.3f}"
+    return truth(sigmoid < 2 * best and min(linear) > 10 * best, text)
+
+
+def _same_function(found: Any) -> Found:
+    gaps = {n: one["gap"] / found["spread"] for n, one in found["runs"].items() if "gap" in one}
+    text = ", ".join(f"{name}: {gap:.1g}" for name, gap in gaps.items())
+    return truth(max(gaps.values()) < 1e-5, f"largest difference over the range of y: {text}")
+
+
+def _diagonal(found: Any) -> Found:
+    most = {act: found["off_diagonal"][act]["largest"] for act in ELEMENTWISE}
+    return truth(not any(most.values()), f"largest entry off the diagonal: {max(most.values()):g}")
+
+
+def _rule(found: Any) -> Found:
+    most = max(found["rule"].values())
+    return truth(
+        most < 1e-5, f"largest difference from autodiff, of {len(found['rule'])}: {most:.1g}"
+    )
+
+
+def _softmax(found: Any) -> Found:
+    error = found["softmax"]["error"]
+    a = ", ".join(f"{value:.4f}" for value in found["softmax"]["a"])
+    return truth(error < 1e-6, f"at the example a = [{a}]: from autodiff by {error:.1g}")
+
+
+def _dense(found: Any) -> Found:
+    one = found["off_diagonal"]["softmax"]
+    return truth(one["share"] == 1, f"{100 * one['share']:.0f} % of the entries off it are not 0")
+
+
+def _across(found: Any) -> Found:
+    shares = {name: found["off_diagonal"][name]["share"] for name in (*NORMS, "maxout")}
+    text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+    over = found["batch_norm_over_examples"]
+    text = f"entries between units that are not 0: {text}; batch_norm between examples: {over:.2f}"
+    good = [name for name, share in shares.items() if share > 0]
+    if len(good) == len(shares):
+        return truth(True, text)
+    return Found(ONLY_IF, text, f"it is {', '.join(good)}") if good else Found(REFUTED, text)
+
+
+def _cheap(found: Any) -> Found:
+    one = found["flops"]
+    text = f"operations ~ n^{one['product_exponent']:.2f}, dense ~ n^{one['dense_exponent']:.2f}"
+    return truth(one["product_exponent"] < 1.1 and one["error"] < 1e-5, text)
+
+
+def _one_sign(found: Any) -> Found:
+    one = found["one_sign"]
+    text = f"units with gradients of one sign: {100 * one['example']:.0f} % for one example, "
+    text += f"{100 * one['batch']:.0f} % for a batch of 256"
+    if one["example"] == 1 and one["batch"] < 1:
+        return Found(ONLY_IF, text, "it is the gradient of one example")
+    return truth(one["example"] == 1, text)
+
+
+CLAIMS = (
+    Claim(
+        "S3.same-line",
+        "Two networks without activations, of one and of nine hidden layers, fit the same line.",
+        "linear-collapse",
+        "largest difference of their predictions; 1 % of the range of y",
+        _same_line,
+        "fits",
+        trained=True,
+    ),
+    Claim(
+        "S3.only-sigmoid-fits",
+        "Only the network with an activation fits the parabola.",
+        "linear-collapse",
+        "mean squared error: below 2, above 10 times that of least squares with a parabola",
+        _only_curved,
+        "fits",
+        trained=True,
+    ),
+    Claim(
+        "S3.collapsed",
+        "W = W3 W2 W1 and b = W3 W2 b1 + W3 b2 + b3 compute the same function.",
+        "linear-collapse",
+        "largest difference; 1e-5 of the range of y",
+        _same_function,
+        "fits",
+        trained=True,
+    ),
+    Claim(
+        "S3.diagonal",
+        "The Jacobian of an elementwise activation is diagonal.",
+        "jacobians",
+        "entries off the diagonal, of six activations; exact",
+        _diagonal,
+        "jacobians",
+    ),
+    Claim(
+        "S3.chain-rule",
+        "So dL/dz = dL/da * f'(z).",
+        "jacobians",
+        "beside autodiff, for a loss of all units; 1e-5",
+        _rule,
+        "jacobians",
+    ),
+    Claim(
+        "S3.softmax-formula",
+        "Softmax's Jacobian is diag(a) - a aᵀ.",
+        "jacobians",
+        "formula in float64 beside autodiff; 1e-6",
+        _softmax,
+        "jacobians",
+    ),
+    Claim(
+        "S3.softmax-dense",
+        "It is dense.",
+        "jacobians",
+        "entries off the diagonal that are not 0; all",
+        _dense,
+        "jacobians",
+    ),
+    Claim(
+        "S3.across-units",
+        "Maxout, local response, batch, layer and group normalisation act across units too.",
+        "jacobians",
+        "entries of the Jacobian between different units; not 0",
+        _across,
+        "jacobians",
+        because=(
+            "Batch normalisation couples examples, not units; a maxout unit takes the "
+            "largest of its own inputs."
+        ),
+    ),
+    Claim(
+        "S3.product",
+        "A product with softmax's Jacobian takes O(n).",
+        "jacobians",
+        "operations that the compiler counts for n from 16 to 1024; exponent under 1.1",
+        _cheap,
+        "cost",
+    ),
+    Claim(
+        "S3.one-sign",
+        "If a layer's inputs are all positive, the weight gradients of a unit have one sign.",
+        "gradient-flow",
+        "units of sigmoid's second layer with gradients of one sign; all",
+        _one_sign,
+        because="Each example's error has a sign of its own, and a batch sums them.",
+    ),
+)

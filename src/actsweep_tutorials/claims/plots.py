@@ -1,0 +1,266 @@
+"""Claims of S0, the plots of six activations, and of S1, the catalogue."""
+
+import math
+from typing import Any
+
+from actsweep_tutorials.claims.base import ONLY_IF, Claim, Found, above, truth, where, within
+from actsweep_tutorials.depth import scores
+from actsweep_tutorials.dying_relu import shares
+from actsweep_tutorials.gallery import SIX
+
+
+def _slope(act: str, most: float) -> Any:
+    def decide(found: Any) -> Found:
+        card = found["cards"][act]
+        text = f"at most {card['slope_most']:.4f}, at {card['slope_most_at'] + 0.0:.2f}"
+        at_zero = abs(card["slope_most_at"]) < 0.01
+        return truth(at_zero and abs(card["slope_most"] - most) < 1e-4, text)
+
+    return decide
+
+
+def _relu(found: Any) -> Found:
+    forms = found["curves"]["relu"]
+    zero = found["z"].index(0.0)
+    hand, ours = forms["by hand"]["slope"], forms["ours"]["slope"]
+    text = f"f'(0) of jnp.maximum(z, 0) is {hand[zero]:g}, ours {ours[zero]:g}"
+    if set(ours) != {0.0, 1.0}:
+        return truth(False, text)
+    if set(hand) == {0.0, 1.0}:
+        return truth(True, text)
+    return Found(ONLY_IF, text, "f'(0) is taken from one side, which JAX's maximum doesn't do")
+
+
+def _only_swish(found: Any) -> Found:
+    falls = [act for act in SIX if not found["cards"][act]["monotone"]]
+    return truth(falls == ["swish"], f"not monotone: {', '.join(falls)}")
+
+
+def _flat(found: Any) -> Found:
+    cards = {act: found["cards"][act]["flat_left"] for act in ("leaky_relu", "elu", "swish")}
+    at = {act: one["small"] for act, one in cards.items() if one["small"] is not None}
+    said = ", ".join(f"{act} below {z:.1f}" for act, z in at.items())
+    zero = ", ".join(f"{a} below {o['zero']:.0f}" for a, o in cards.items() if o["zero"])
+    text = f"|f'| < 0.001: {said or 'nowhere'}; exactly 0 in float32: {zero or 'nowhere'}"
+    if not at:
+        return truth(True, text)
+    return Found(ONLY_IF, text, f"z > {max(at.values()):.1f}; leaky ReLU everywhere")
+
+
+def _collapse(found: Any) -> Found:
+    gaps = [one["gap"] / found["spread"] for one in found["runs"].values() if "gap" in one]
+    text = f"largest |network - (W x + b)|: {max(gaps):.1g} of the data's range"
+    return truth(max(gaps) < 1e-5, text)
+
+
+def _high_rate(found: Any) -> Found:
+    rates = [float(rate) for rate in next(iter(found["acts"]["relu"].values()))]
+    low = shares(found, "relu", 0.0, min(rates))
+    cases, said = {}, []
+    for rate in sorted(rates)[1:]:
+        high = shares(found, "relu", 0.0, rate)
+        cases[f"lr={rate:g}"] = above(high, low)
+        said.append(f"lr={rate:g}: {cases[f'lr={rate:g}'].text}")
+    return where(cases, f"dead units more than at lr={min(rates):g}, points: " + "; ".join(said))
+
+
+def _bad_bias(found: Any) -> Found:
+    biases = [float(bias) for bias in found["acts"]["relu"]]
+    rate = min(float(r) for r in found["acts"]["relu"][str(biases[0])])
+    normal = shares(found, "relu", 0.0, rate)
+    low = shares(found, "relu", min(biases), rate)
+    one = above(low, normal, " points")
+    return Found(one.verdict, f"bias {min(biases):g} against 0 at lr={rate:g}: dead {one.text}")
+
+
+def _elu(key: str, epoch: int | None) -> Any:
+    """ELU against ReLU in networks of more than five layers, by init and depth."""
+
+    def values(found: Any, init: str, depth: int, act: str) -> dict[int, float]:
+        if epoch is None:
+            return {seed: 100 * x for seed, x in scores(found, init, depth, act).items()}
+        runs = found["inits"][init][str(depth)][act]
+        return {s["seed"]: 100 * (s["validation"][epoch] or 0) for s in runs if s["validation"]}
+
+    def decide(found: Any) -> Found:
+        cases = {}
+        for init, depths in found["inits"].items():
+            for depth in (int(d) for d in depths if int(d) > 5):
+                pair = [values(found, init, depth, act) for act in ("elu", "relu")]
+                cases[f"{init} with {depth} layers"] = above(pair[0], pair[1])
+        said = "; ".join(f"{name}: {one.text}" for name, one in cases.items())
+        return where(cases, f"{key}, ELU - ReLU in points: {said}")
+
+    return decide
+
+
+def _tails(found: Any) -> Found:
+    z, soft, tanh = (found["tails"][key] for key in ("z", "softsign", "tanh"))
+    power = math.log(soft[-1] / soft[-2]) / math.log(z[-1] / z[-2])
+    rate = math.log(tanh[-1] / tanh[-2]) / (z[-1] - z[-2])
+    text = f"1 - f: softsign ~ z^{power:.2f}, tanh ~ exp({rate:.2f} z)"
+    return truth(abs(power + 1) < 0.1 and abs(rate + 2) < 0.01, text)
+
+
+def _glu(found: Any) -> Found:
+    outputs, inputs = len(found["jacobian"]["glu"]), len(found["jacobian"]["glu"][0])
+    return truth(2 * outputs == inputs, f"{inputs} inputs, {outputs} outputs")
+
+
+def _labels(found: Any) -> Found:
+    soft = found["softmax"]
+    text = (
+        f"at the example: softmax sums to {soft['sum']:.6f}, sigmoids to {soft['sigmoid_sum']:.3f}"
+    )
+    return truth(abs(soft["sum"] - 1) < 1e-6 < abs(soft["sigmoid_sum"] - 1), text)
+
+
+def _prelu(found: Any) -> Found:
+    shape = found["flax_prelu_shape"]
+    return truth(shape == [], f"flax.nnx.PReLU: slope of shape {tuple(shape)}")
+
+
+CLAIMS = (
+    Claim(
+        "S0.sigmoid-gradient",
+        "Sigmoid's gradient is at most 0.25, at 0.",
+        "gallery",
+        "largest f' on 100,001 points of [-5, 5]; ± 1e-4",
+        _slope("sigmoid", 0.25),
+        "sigmoid",
+    ),
+    Claim(
+        "S0.tanh-gradient",
+        "Tanh's gradient is at most 1, at 0.",
+        "gallery",
+        "largest f' on 100,001 points of [-5, 5]; ± 1e-4",
+        _slope("tanh", 1.0),
+        "tanh",
+    ),
+    Claim(
+        "S0.relu-gradient",
+        "ReLU's gradient is 0 or 1.",
+        "numerics",
+        "f' on 964 points of [-120, 121); exact",
+        _relu,
+        "by-hand",
+        because=(
+            "At a kink any number from 0 to 1 is a subgradient; JAX's maximum shares it "
+            "between both sides."
+        ),
+    ),
+    Claim(
+        "S0.swish-dip",
+        "Swish dips near z = -1.3.",
+        "gallery",
+        "where f is smallest; ± 0.05",
+        lambda found: within(found["cards"]["swish"]["smallest_at"], -1.3, 0.05),
+        "swish",
+    ),
+    Claim(
+        "S0.only-swish-falls",
+        "Swish is the only one of the six that isn't monotone.",
+        "gallery",
+        "falls of f on 100,001 points of [-5, 5]; 1e-6",
+        _only_swish,
+        "gallery",
+    ),
+    Claim(
+        "S0.no-flat-left",
+        "Leaky ReLU, ELU and swish have no region without gradient on the left.",
+        "gallery",
+        "the z below which |f'| < 0.001, down to -200",
+        _flat,
+        "gallery",
+        because=(
+            "ELU's derivative is exp(z), swish's tail falls as fast: not zero, but soon "
+            "too small to learn from."
+        ),
+    ),
+    Claim(
+        "S0.linear-collapse",
+        "Linear layers collapse into one.",
+        "linear-collapse",
+        "trained networks beside their own W x + b; 1e-5 of the range of y",
+        _collapse,
+        "fits",
+        trained=True,
+    ),
+    Claim(
+        "S0.high-rates-kill",
+        "High learning rates kill ReLUs.",
+        "dying-relu",
+        "dead share after training beside the lowest rate's; 95 % interval over seeds",
+        _high_rate,
+        "dead",
+        trained=True,
+        because=(
+            "Where the rate is high enough to kill, some seeds diverge, and what dies "
+            "differs from seed to seed."
+        ),
+    ),
+    Claim(
+        "S0.bad-inits-kill",
+        "Bad initialisation kills ReLUs.",
+        "dying-relu",
+        "dead share after training with the lowest bias beside none; 95 % interval over seeds",
+        _bad_bias,
+        "dead",
+        trained=True,
+    ),
+    Claim(
+        "S1.elu-faster",
+        "ELU learns faster than ReLU in networks of more than five layers.",
+        "depth",
+        "validation accuracy after one epoch; 95 % interval over seeds",
+        _elu("after one epoch", 0),
+        "accuracy",
+        trained=True,
+        because=(
+            "The initialisation decides: it must keep the activation's signal alive "
+            "through all layers."
+        ),
+    ),
+    Claim(
+        "S1.elu-better",
+        "ELU generalises better than ReLU in networks of more than five layers.",
+        "depth",
+        "test accuracy; 95 % interval over seeds",
+        _elu("test", None),
+        "accuracy",
+        trained=True,
+        because=(
+            "The initialisation decides: he_normal is made for ReLU, and makes ELU's "
+            "signal explode at 50 layers; lecun_normal lets ReLU's vanish."
+        ),
+    ),
+    Claim(
+        "S1.tails",
+        "Softsign's tails are polynomial, tanh's exponential.",
+        "numerics",
+        "1 - f between z = 16 and 32: exponent -1 ± 0.1, rate -2 ± 0.01",
+        _tails,
+    ),
+    Claim(
+        "S1.glu-halves",
+        "GLU halves the features.",
+        "jacobians",
+        "shape of the Jacobian; exact",
+        _glu,
+        "jacobians",
+    ),
+    Claim(
+        "S1.labels",
+        "Softmax is for labels that exclude each other, sigmoid for those that can hold together.",
+        "jacobians",
+        "sum of the outputs: 1 ± 1e-6, or not",
+        _labels,
+    ),
+    Claim(
+        "S1.prelu-flax",
+        "Flax's PReLU has one slope for all channels.",
+        "numerics",
+        "shape of the parameter; exact",
+        _prelu,
+    ),
+)

@@ -1,0 +1,113 @@
+"""depth: which activation trains at which depth, and with which initialisation? (S0, S1)"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from actsweep.report import plotting
+from actsweep_tutorials.base import Experiment, Params, Quantities, Table
+from actsweep_tutorials.training import seeds, sweep
+
+TRAINS = 0.5  # validation accuracy above which a network has learned something
+
+
+def measure(params: Params) -> Quantities:
+    """By init, depth and activation: for each seed the test accuracy and the first epochs."""
+    found: dict[str, Any] = {}
+    for layers in params["depth"]:
+        words = (
+            f"act={','.join(params['act'])}",
+            f"init={','.join(params['init'])}",
+            seeds(params["seeds"]),
+            f"depth={layers}",
+            f"depth.width={params['width']}",
+            f"trainer.epochs={params['epochs']}",
+            "trainer.patience=null",
+            "callbacks=none",
+            "logger=disabled",
+        )
+        for run in sweep(words, params):
+            by_depth = found.setdefault(run.config.init.name, {}).setdefault(str(layers), {})
+            state, summary = run.status["state"], run.summary
+            accuracy = run.metrics().get("val/accuracy", np.array([]))
+            by_depth.setdefault(run.config.act["name"], []).append(
+                {
+                    "seed": run.config.seed,
+                    "state": state,
+                    "test_accuracy": summary.get("test_accuracy"),
+                    "validation": accuracy[~np.isnan(accuracy)][1:],
+                }
+            )
+    return {"inits": found, "epochs": params["epochs"], "seeds": params["seeds"]}
+
+
+def scores(found: Quantities, init: str, depth: int, act: str) -> dict[int, float]:
+    """Test accuracy of each seed; chance, 0.1, for one that diverged."""
+    runs = found["inits"][init][str(depth)][act]
+    return {one["seed"]: one["test_accuracy"] or 0.1 for one in runs}
+
+
+def draw(found: Quantities) -> Mapping[str, Figure]:
+    """A heat map of test accuracies an init; and the curve of each activation over depth."""
+    inits = found["inits"]
+    title = f"Test accuracy, %, after {found['epochs']} epochs: mean of {found['seeds']} seeds"
+    maps, flat = plotting.panels(
+        len(inits), len(inits), width=3.6, height=3.4, share=False, title=title
+    )
+    for axes, (init, depths) in zip(flat, inits.items(), strict=True):
+        acts = list(next(iter(depths.values())))
+        values = [
+            [
+                100 * float(np.mean(list(scores(found, init, int(depth), act).values())))
+                for depth in depths
+            ]
+            for act in acts
+        ]
+        plotting.heat(axes, values, acts, list(depths), vmin=10, vmax=90)
+        axes.set_title(f"init={init}")
+        axes.set_xlabel("hidden layers")
+    return {"accuracy": maps}
+
+
+def tables(found: Quantities) -> Sequence[Table]:
+    """Means, and how many seeds learn something."""
+    made = []
+    for init, depths in found["inits"].items():
+        rows = []
+        for act in next(iter(depths.values())):
+            own = [list(scores(found, init, int(depth), act).values()) for depth in depths]
+            rows.append(
+                [
+                    act,
+                    *(
+                        f"{100 * np.mean(v):.1f} ({sum(x > TRAINS for x in v)} of {len(v)})"
+                        for v in own
+                    ),
+                ]
+            )
+        heading = ("activation", *(f"{depth} layers" for depth in depths))
+        title = f"init={init}: test accuracy, % (seeds above {100 * TRAINS:.0f} %)"
+        made.append(Table(title, heading, rows))
+    return made
+
+
+EXPERIMENT = Experiment(
+    "depth",
+    "Which activation trains at 4, 10, 20 and 50 layers, and with which initialisation?",
+    "S0, S1",
+    measure,
+    draw,
+    tables,
+    {
+        "act": ("sigmoid", "tanh", "relu", "elu", "swish", "gelu"),
+        "depth": (4, 10, 20, 50),
+        "init": ("torch_uniform", "he_normal", "lecun_normal"),
+        "seeds": 3,
+        "epochs": 5,
+        "width": 64,
+    },
+    quick=None,
+    trains=True,
+)
