@@ -31,7 +31,7 @@ from wandb_server import KEY, WandbServer
 
 from actsweep.loggers import wandb_support
 from actsweep.runtime.devices import set_up_devices
-from actsweep.train import pack
+from actsweep.train import pack, types
 from benchmarks.baselines import cores, rotate
 from benchmarks.rig import composed, median
 from benchmarks.speed import machine, show, target
@@ -97,7 +97,7 @@ class Trainings:
             own = (f"logger={mode}", "logger.console=false", f"paths.outputs={folder}")
             first = composed(*self._words, *own)
             runs = [dataclasses.replace(first, seed=seed) for seed in range(max(2, cores()))]
-            results = pack.run_pack(runs, pack.Place("benchmark"))
+            results = pack.run_pack(runs, types.SweepContext("benchmark"))
         if any(result["state"] != "complete" for result in results):
             raise RuntimeError(f"{name}: not every run is complete")
         self.goodbye.setdefault(name, []).append(time.perf_counter() - self._ended)

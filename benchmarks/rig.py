@@ -15,13 +15,13 @@ from actsweep.data import Dataset
 from actsweep.loggers.base import Writers
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs.metrics_file import MetricsFile
-from actsweep.train.active_set import Roster
-from actsweep.train.memory import GIB, Fitted, fit
-from actsweep.train.metric_log import RowLog
-from actsweep.train.pack import Place, RunDir, _info, task_of
+from actsweep.train.active_set import ActiveSet
+from actsweep.train.memory import GIB, MemoryPlan, plan_memory
+from actsweep.train.metric_log import MetricLog
+from actsweep.train.pack import RunDir, _info, task_of
 from actsweep.train.population import Population
 from actsweep.train.schedule import Chunk, due_at, plan
-from actsweep.train.types import ChunkReadings
+from actsweep.train.types import ChunkReadings, SweepContext
 
 __all__ = ["GIB", "Pack", "composed", "fashion", "fitted", "median"]
 
@@ -71,10 +71,10 @@ class Pack:
         short = dataclasses.replace(one.trainer, epochs=1)
         self.chunks = plan(short, len(self.data.train_x), self.looks)
         longest = max(chunk.n for chunk in self.chunks)
-        self.roster = Roster(
+        self.active_set = ActiveSet(
             self.population, sets, self.data, one.trainer, self.pack.seeds, longest
         )
-        self.log = RowLog(size, self.looks, self._writers(logged))
+        self.log = MetricLog(size, self.looks, self._writers(logged))
         self.epoch = 0
 
     def _writers(self, logged: bool) -> Writers:
@@ -86,7 +86,7 @@ class Pack:
             for member in self.pack.members:
                 folder = RunDir(Path(self._folder.name), member.run_id)
                 folder.path.mkdir(parents=True)
-                infos.append(_info(member, folder, Place("benchmark")))
+                infos.append(_info(member, folder, SweepContext("benchmark")))
             writers.open(infos)
         return writers
 
@@ -113,13 +113,13 @@ class Pack:
                 chunk.ends_epoch and evaluate,
                 due_at(self.looks, end, self.steps) if probe else (),
             )
-            for _ in self.roster.advance(now, now.first):
+            for _ in self.active_set.advance(now, now.first):
                 pass
-            parts = self.roster.look(now)
+            parts = self.active_set.look(now)
             if probe:
-                self.log.put(ChunkReadings(end, end / self.steps, parts, self.roster.rows))
+                self.log.put(ChunkReadings(end, end / self.steps, parts, self.active_set.rows))
         self.epoch += 1
-        jax.block_until_ready(self.roster.state)
+        jax.block_until_ready(self.active_set.state)
         if probe:
             self.log.catch_up()
             self._drain()
@@ -131,16 +131,16 @@ class Pack:
 
     def stop(self, count: int) -> None:
         """End the training of so many members."""
-        self.roster.stop(set(range(count)))
+        self.active_set.stop(set(range(count)))
 
     def close(self) -> None:
         """End W&B, remove the files."""
-        self.roster.close()
+        self.active_set.close()
         self.log.writers.close()
         self._folder.cleanup()
 
 
-def fitted(size: int, *overrides: str) -> Fitted:
+def fitted(size: int, *overrides: str) -> MemoryPlan:
     """What `pack.size=auto` measures for so many members."""
     one = composed(*overrides)
     runs = [identity.member(dataclasses.replace(one, seed=seed)) for seed in range(size)]
@@ -148,7 +148,7 @@ def fitted(size: int, *overrides: str) -> Fitted:
     examples = data.load(one.data, lambda *said: None)
     task = task_of(pack.static, examples)
     looks = callbacks.build(one.callbacks)
-    return fit(pack.static, task, identity.stack(pack), looks, examples, size)
+    return plan_memory(pack.static, task, identity.stack(pack), looks, examples, size)
 
 
 def median(values: list[float]) -> float:

@@ -95,10 +95,10 @@ def diagnostics(rounds: int) -> Result:
     for act in ("relu", "swish"):
         pack = packs["default"] if act == "relu" else Pack(MEMBERS, f"act={act}", examples=data)
         calls[f"exact counts, {act}"] = lambda pack=pack: jax.block_until_ready(
-            loop.exact(
+            loop.train_set_statistics(
                 pack.population,
-                pack.roster.state.params,
-                pack.roster.state.hypers,
+                pack.active_set.state.params,
+                pack.active_set.state.act_hparams,
                 data,
                 pack.looks,
             )
@@ -136,23 +136,33 @@ def repacking(rounds: int) -> Result:
     """What members cost that have ended: eight, of which four are frozen, beside four alone."""
     data = fashion()
     packs = {
-        name: Pack(8 if "8" in name else 4, "callbacks=none", f"pack.lift={lift}", examples=data)
-        for lift in ("map", "vmap")
-        for name in (f"8, {lift}", f"4, {lift}", f"8, 4 frozen, {lift}", f"8, repacked, {lift}")
+        name: Pack(
+            8 if "8" in name else 4, "callbacks=none", f"pack.batching={batching}", examples=data
+        )
+        for batching in ("map", "vmap")
+        for name in (
+            f"8, {batching}",
+            f"4, {batching}",
+            f"8, 4 frozen, {batching}",
+            f"8, repacked, {batching}",
+        )
     }
-    for lift in ("map", "vmap"):
-        packs[f"8, 4 frozen, {lift}"].stop(4)
-        packs[f"8, repacked, {lift}"].stop(4)
-        assert packs[f"8, repacked, {lift}"].roster.repack({0, 1, 2, 3})
+    for batching in ("map", "vmap"):
+        packs[f"8, 4 frozen, {batching}"].stop(4)
+        packs[f"8, repacked, {batching}"].stop(4)
+        assert packs[f"8, repacked, {batching}"].active_set.repack({0, 1, 2, 3})
     seconds = baselines.rotate({name: pack.train for name, pack in packs.items()}, rounds)
     each = {name: median(took) for name, took in seconds.items()}
-    ratios = {lift: each[f"8, repacked, {lift}"] / each[f"4, {lift}"] for lift in ("map", "vmap")}
+    ratios = {
+        batching: each[f"8, repacked, {batching}"] / each[f"4, {batching}"]
+        for batching in ("map", "vmap")
+    }
     return {
         "seconds per epoch of the pack": each,
         "rounds": seconds,
         "targets": [
-            target(f"8 repacked to 4 / 4 alone, {lift}", ratio, 1.05)
-            for lift, ratio in ratios.items()
+            target(f"8 repacked to 4 / 4 alone, {batching}", ratio, 1.05)
+            for batching, ratio in ratios.items()
         ],
     }
 

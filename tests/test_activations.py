@@ -260,7 +260,7 @@ def test_log_softmax_keeps_the_digits_of_the_dominant_unit():
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_slope_is_the_norm_of_the_jacobian_row(name):
     activation = ACTIVATIONS[name]
-    slope = functools.partial(activations.slope, activation, **activation.params)
+    slope = functools.partial(activations.abs_derivative, activation, **activation.params)
 
     @jax.jit
     def measure(z):
@@ -279,11 +279,11 @@ def test_slope_is_the_norm_of_the_jacobian_row(name):
 
 def test_slope_shares_ties_and_survives_saturation_and_large_numbers():
     maxout, softmax, swiglu = (ACTIVATIONS[n] for n in ("maxout", "softmax", "swiglu"))
-    tied = activations.slope(maxout, jnp.ones((6,)), pieces=3)
+    tied = activations.abs_derivative(maxout, jnp.ones((6,)), pieces=3)
     np.testing.assert_allclose(tied, [3**-0.5] * 2, rtol=1e-6)
-    saturated = activations.slope(softmax, jnp.asarray([0.0, -30.0]))
+    saturated = activations.abs_derivative(softmax, jnp.asarray([0.0, -30.0]))
     np.testing.assert_allclose(saturated, np.exp(-30) * np.sqrt(2) * np.ones(2), rtol=1e-5)
-    large = activations.slope(swiglu, jnp.asarray([1e25, 1e25]))
+    large = activations.abs_derivative(swiglu, jnp.asarray([1e25, 1e25]))
     np.testing.assert_allclose(large, [np.sqrt(2) * 1e25], rtol=1e-6)
 
 
@@ -292,13 +292,13 @@ def test_slope_of_a_users_vector_activation_uses_the_dense_jacobian():
     activation = Activation("square", fn, "", "", "", "", units="vector")
     z = _wide("relu")
     expected = jnp.linalg.norm(jax.vmap(jax.jacrev(fn))(z), axis=-1)
-    np.testing.assert_allclose(activations.slope(activation, z), expected, rtol=1e-6)
+    np.testing.assert_allclose(activations.abs_derivative(activation, z), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_drive_is_what_the_unit_fires_on(name):
     activation, z = ACTIVATIONS[name], np.asarray(_wide(name))
-    got = activations.drive(activation, jnp.asarray(z), **activation.params)
+    got = activations.gate_input(activation, jnp.asarray(z), **activation.params)
     expected = {
         "gated": lambda: z[:, z.shape[1] // 2 :],
         "maxout": lambda: np.maximum(z[:, :3], z[:, 3:]),
@@ -467,7 +467,9 @@ def test_custom_activation_from_a_dotted_path():
     got = activation.fn(z, power=jnp.float32(2.0))
     assert got.dtype == jnp.bfloat16
     np.testing.assert_array_equal(got.astype(jnp.float32), [[2.0, -16.0]])
-    np.testing.assert_array_equal(activations.slope(activation, jnp.ones(2), **params), [6.0, 6.0])
+    np.testing.assert_array_equal(
+        activations.abs_derivative(activation, jnp.ones(2), **params), [6.0, 6.0]
+    )
     assert activations.custom("users_acts.gate", {}) is ACTIVATIONS["glu"]
     assert activations.custom("users_acts.ready", {}) is ACTIVATIONS["relu"]
 

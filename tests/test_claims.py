@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from actsweep.runs import leases
-from actsweep.runs.leases import Claims, Holder, holder_of, holders, orphans
+from actsweep.runs.leases import Leases, Owner, orphans, owner_of, owners
 from actsweep.runs.run_dir import RunDir
 from actsweep.utils.errors import UserError
 
@@ -118,7 +118,7 @@ def became(condition: Callable[[], Any], within: float = 5.0) -> bool:
 
 
 def elsewhere(outputs: Path) -> None:
-    """Let the holders be processes of another host."""
+    """Let the owners be processes of another host."""
     for file in (outputs / ".alive").iterdir():
         beaten = file.stat().st_mtime
         about = json.loads(file.read_text())
@@ -169,12 +169,12 @@ def test_a_normal_exit_frees(start: Any, tmp_path: Path) -> None:
     (worker,) = start(1)
     worker.do("open", str(tmp_path), "nine")
     worker.do("take", 0, RUNS)
-    with Claims(tmp_path, "ten") as own:
+    with Leases(tmp_path, "ten") as own:
         assert own.take(RUNS) == set()
         worker.do("close")
         assert own.take(RUNS[:2]) == set(RUNS[:2])
         own.release(RUNS[:1])
-        with Claims(tmp_path, "eleven") as other:
+        with Leases(tmp_path, "eleven") as other:
             assert other.take(RUNS[:2]) == set(RUNS[:1])
             assert own.take(RUNS[:2]) == set(RUNS[1:2])
     assert os.listdir(tmp_path / ".alive") == []
@@ -183,7 +183,7 @@ def test_a_normal_exit_frees(start: Any, tmp_path: Path) -> None:
 
 
 def test_two_of_one_process_exclude_each_other(tmp_path: Path) -> None:
-    with Claims(tmp_path, "a") as own, Claims(tmp_path, "b") as other:
+    with Leases(tmp_path, "a") as own, Leases(tmp_path, "b") as other:
         assert own.take(RUNS[:1]) == set(RUNS[:1])
         assert other.take(RUNS[:2]) == set(RUNS[1:2])
         other.release(RUNS)
@@ -201,14 +201,14 @@ def test_another_host_counts_as_dead_once_it_expires(
     worker.do("open", str(tmp_path), "nine", 0.1, 1.0)
     worker.do("take", 0, RUNS)
     elsewhere(tmp_path)
-    with Claims(tmp_path, "ten", **QUICK) as own:
+    with Leases(tmp_path, "ten", **QUICK) as own:
         time.sleep(1.1)
         assert own.take(RUNS) == set()  # it beats
         worker.process.kill()
         killed = time.monotonic()
         assert own.take(RUNS) == set()
-        held = holder_of(RunDir(tmp_path, RUNS[0]), 1.0)
-        assert held == Holder("other", worker.process.pid, "nine", held.started if held else "")
+        held = owner_of(RunDir(tmp_path, RUNS[0]), 1.0)
+        assert held == Owner("other", worker.process.pid, "nine", held.started if held else "")
         assert became(lambda: own.take(RUNS) == set(RUNS))
         assert 0.8 < time.monotonic() - killed < 4.0
 
@@ -218,7 +218,7 @@ def test_one_that_stood_still_loses_its_runs(start: Any, tmp_path: Path) -> None
     worker.do("open", str(tmp_path), "nine", 0.1, 1.0)
     worker.do("take", 0, RUNS)
     worker.process.send_signal(signal.SIGSTOP)
-    with Claims(tmp_path, "ten", **QUICK) as own:
+    with Leases(tmp_path, "ten", **QUICK) as own:
         assert own.take(RUNS[:5]) == set()
         assert became(lambda: own.take(RUNS[:5]) == set(RUNS[:5]))
         worker.process.send_signal(signal.SIGCONT)
@@ -242,12 +242,12 @@ def test_nothing_is_lost_if_nobody_took_it(start: Any, tmp_path: Path) -> None:
     time.sleep(1.2)
     worker.process.send_signal(signal.SIGCONT)
     assert worker.do("lost") == []
-    with Claims(tmp_path, "ten", **QUICK) as own:
+    with Leases(tmp_path, "ten", **QUICK) as own:
         assert own.take(RUNS) == set()
 
 
 def test_the_holder_file_comes_back(tmp_path: Path) -> None:
-    with Claims(tmp_path, "a", **QUICK) as own, Claims(tmp_path, "b", **QUICK) as other:
+    with Leases(tmp_path, "a", **QUICK) as own, Leases(tmp_path, "b", **QUICK) as other:
         own.take(RUNS)
         own._holder.unlink()
         assert other.take(RUNS[:3]) == set(RUNS[:3])
@@ -257,7 +257,7 @@ def test_the_holder_file_comes_back(tmp_path: Path) -> None:
 
 
 def test_all_holder_files_come_back(tmp_path: Path) -> None:
-    with Claims(tmp_path, "a", **QUICK) as own, Claims(tmp_path, "b", **QUICK) as other:
+    with Leases(tmp_path, "a", **QUICK) as own, Leases(tmp_path, "b", **QUICK) as other:
         own.take(RUNS)
         old = own._holder, other._holder
         (tmp_path / ".alive").rename(tmp_path / "gone")
@@ -268,7 +268,7 @@ def test_all_holder_files_come_back(tmp_path: Path) -> None:
 
 
 def test_claims_that_were_deleted_are_nobodys(tmp_path: Path) -> None:
-    with Claims(tmp_path, "a", **QUICK) as own:
+    with Leases(tmp_path, "a", **QUICK) as own:
         own.take(RUNS[:1])
         shutil.rmtree(tmp_path / ".claims")
         own._doubt.set()
@@ -279,7 +279,7 @@ def test_claims_that_were_deleted_are_nobodys(tmp_path: Path) -> None:
 
 def test_another_process_may_have_the_number_of_a_dead_one(tmp_path: Path) -> None:
     """This very process id lives, but it isn't the process that wrote the file."""
-    with Claims(tmp_path, "a") as own, Claims(tmp_path, "b") as other:
+    with Leases(tmp_path, "a") as own, Leases(tmp_path, "b") as other:
         own.take(RUNS[:1])
         about = json.loads(own._holder.read_text())
         assert other.take(RUNS[:1]) == set()
@@ -305,18 +305,18 @@ def test_without_proc_psutil_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_slow_one_cannot_use_an_old_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has found a claim dead; until it acts the run has changed hands three times."""
-    slow, judge = Claims(tmp_path, "slow"), leases._living
-    with Claims(tmp_path, "dead") as dead:
+    slow, judge = Leases(tmp_path, "slow"), leases._living
+    with Leases(tmp_path, "dead") as dead:
         dead.take(RUNS[:1])
-    holding: list[Claims] = []
+    holding: list[Leases] = []
 
-    def meanwhile(path: Path, now: float, expires: float) -> Holder | None:
+    def meanwhile(path: Path, now: float, expires: float) -> Owner | None:
         found = judge(path, now, expires)
         monkeypatch.setattr(leases, "_living", judge)
         for _ in range(3):
             if holding:
                 holding[-1].close()
-            holding.append(Claims(tmp_path, "quick"))
+            holding.append(Leases(tmp_path, "quick"))
             assert holding[-1].take(RUNS[:1]) == set(RUNS[:1])
         return found
 
@@ -334,11 +334,11 @@ def test_a_slow_one_takes_nothing_from_one_that_came_back(
 ) -> None:
     """It has found a suspended process dead, which wakes before it acts."""
     judge = leases._living
-    with Claims(tmp_path, "a", 60.0, 1.0) as asleep, Claims(tmp_path, "b", **QUICK) as slow:
+    with Leases(tmp_path, "a", 60.0, 1.0) as asleep, Leases(tmp_path, "b", **QUICK) as slow:
         asleep.take(RUNS)
         time.sleep(1.2)
 
-        def meanwhile(path: Path, now: float, expires: float) -> Holder | None:
+        def meanwhile(path: Path, now: float, expires: float) -> Owner | None:
             found = judge(path, now, expires)
             assert found is None
             assert asleep.lost() == set()
@@ -360,7 +360,7 @@ def test_an_answer_that_was_lost_on_its_way(
         real(target, link)
 
     monkeypatch.setattr(os, "symlink", twice)
-    with Claims(tmp_path, "a") as own:
+    with Leases(tmp_path, "a") as own:
         assert own.take(RUNS) == set(RUNS)
 
 
@@ -372,7 +372,7 @@ def test_a_file_system_without_links(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "symlink", refused)
-    with Claims(tmp_path, "a") as own:
+    with Leases(tmp_path, "a") as own:
         with pytest.raises(UserError) as caught:
             own.take(RUNS)
         own.release(RUNS)
@@ -385,14 +385,14 @@ def test_a_file_system_without_links(
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"^paths\.outputs="):
-        Claims(tmp_path / "file" / "outputs", "a")
+        Leases(tmp_path / "file" / "outputs", "a")
 
 
 def test_what_cannot_be_renewed_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(target: str, link: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    with Claims(tmp_path, "a") as own:
+    with Leases(tmp_path, "a") as own:
         own.take(RUNS[:2])
         own._doubt.set()
         monkeypatch.setattr(os, "symlink", broken)
@@ -405,7 +405,7 @@ def test_the_heart_beats_on_after_a_failure(
     def broken(path: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    with Claims(tmp_path, "a", **QUICK) as own:
+    with Leases(tmp_path, "a", **QUICK) as own:
         with monkeypatch.context() as patch:
             patch.setattr(os, "utime", broken)
             time.sleep(0.3)
@@ -418,38 +418,38 @@ def test_a_reader_needs_no_holder_file(
     writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunDir(tmp_path, RUNS[0])
-    assert holder_of(run) is None
-    assert holders(tmp_path) == {}
+    assert owner_of(run) is None
+    assert owners(tmp_path) == {}
     assert orphans(tmp_path) == []
     assert os.listdir(tmp_path) == []
 
     def refused(**given: object) -> None:
         raise PermissionError
 
-    with Claims(tmp_path, "nine") as own:
+    with Leases(tmp_path, "nine") as own:
         own.take(RUNS[:2])
         own.release(RUNS[1:2])
         if not writable:
             monkeypatch.setattr(leases.tempfile, "TemporaryFile", refused)
-        found = holder_of(run)
+        found = owner_of(run)
         assert found is not None
         assert (found.pid, found.sweep, found.host) == (os.getpid(), "nine", os.uname().nodename)
         assert found.started.endswith("+00:00")
-        assert holders(tmp_path) == {RUNS[0]: found}
+        assert owners(tmp_path) == {RUNS[0]: found}
         assert len(os.listdir(tmp_path / ".alive")) == 1
-    assert holder_of(run) is None
+    assert owner_of(run) is None
 
 
 def test_a_holder_file_of_somebody_else_may_be_unreadable(tmp_path: Path) -> None:
-    with Claims(tmp_path, "a", **QUICK) as own:
+    with Leases(tmp_path, "a", **QUICK) as own:
         own.take(RUNS[:1])
         own._holder.write_text("")
-        held = holder_of(RunDir(tmp_path, RUNS[0]), 1.0)
-        assert held == Holder("?", 0, "?", "?")
+        held = owner_of(RunDir(tmp_path, RUNS[0]), 1.0)
+        assert held == Owner("?", 0, "?", "?")
 
 
 def test_orphans_can_be_removed(tmp_path: Path) -> None:
-    own, other, gone = (Claims(tmp_path, name, **QUICK) for name in "abc")
+    own, other, gone = (Leases(tmp_path, name, **QUICK) for name in "abc")
     own.take(RUNS[:1])
     other.take(RUNS[1:2])
     gone.take(RUNS[2:3])

@@ -18,7 +18,7 @@ from test_going_on import ask, metrics, started, sweep_in, wait
 
 from actsweep.launch.job import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
 from actsweep.runs import run_dir
-from actsweep.runs.leases import holders
+from actsweep.runs.leases import owners
 from actsweep.sweeps import plan, slurm_jobs
 from actsweep.sweeps.slurm_jobs import Job
 
@@ -87,7 +87,7 @@ def rows_of(outputs: Path, act: str) -> int:
 
 def kill(outputs: Path, act: str) -> None:
     """SIGKILL the process that trains an activation's run."""
-    (pid,) = {one.pid for run, one in holders(outputs).items() if run.startswith(f"{act}-")}
+    (pid,) = {one.pid for run, one in owners(outputs).items() if run.startswith(f"{act}-")}
     os.kill(pid, signal.SIGKILL)
 
 

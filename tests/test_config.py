@@ -63,7 +63,10 @@ BAD = [
     ({"logger": {"mode": "of"}}, "logger.mode=of: no such name; did you mean logger.mode=offline?"),
     ({"pack": {"size": 0}}, "pack.size=0: must be auto or an integer of at least 1"),
     ({"pack": {"size": True}}, "pack.size=True: must be auto or an integer"),
-    ({"pack": {"lift": "pmap"}}, "pack.lift=pmap: no such name; did you mean pack.lift=map?"),
+    (
+        {"pack": {"batching": "pmap"}},
+        "pack.batching=pmap: no such name; did you mean pack.batching=map?",
+    ),
     ({"trainr": {}}, "trainr: no such key; did you mean trainer?"),
     ({"depth": {"widths": 5}}, "depth.widths: must be a list"),
     ({"trainer": 5}, "config: "),

@@ -78,7 +78,9 @@ def test_bad_input_is_one_line(
 
 
 def test_what_is_left_to_train_py() -> None:
-    found = base.settle(catalogue.get("depth"), ("seeds=2", "optim.lr=0.1", "data=digits"))
+    found = base.resolve_parameters(
+        catalogue.get("depth"), ("seeds=2", "optim.lr=0.1", "data=digits")
+    )
     assert found["seeds"] == 2
     assert found["overrides"] == ("optim.lr=0.1", "data=digits")
 
@@ -237,7 +239,9 @@ def test_networks_are_those_of_train_py(tmp_path: Path) -> None:
 
 def test_gradient_flow_by_init() -> None:
     words = ("act=sigmoid,relu", "init=torch_uniform,he_normal", "seeds=2", "data=digits")
-    found = base.measure(gradient_flow.EXPERIMENT, base.settle(gradient_flow.EXPERIMENT, words))
+    found = base.measure(
+        gradient_flow.EXPERIMENT, base.resolve_parameters(gradient_flow.EXPERIMENT, words)
+    )
     run = networks.composed("depth=tutorial", "act=relu", "init=he_normal", *QUICK, "seed=1")
     lab = Lab()
     grads = lab.first_batch(lab.drawn(run))["grads"]
@@ -274,4 +278,4 @@ def test_commands_that_pages_name(page: str) -> None:
     assert typed
     for name, words in typed:
         if name != "list":
-            base.settle(catalogue.get(name), words.split())
+            base.resolve_parameters(catalogue.get(name), words.split())

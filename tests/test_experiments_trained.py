@@ -188,7 +188,7 @@ def test_after_training(tmp_path: Path) -> None:
 
 def test_linear_collapse(tmp_path: Path) -> None:
     """Trained as for docs/claims.md: the committed verdicts come out again."""
-    params = base.settle(linear_collapse.EXPERIMENT, ())
+    params = base.resolve_parameters(linear_collapse.EXPERIMENT, ())
     found = base.measure(linear_collapse.EXPERIMENT, params | {"outputs": tmp_path / "outputs"})
     said = verdicts_of((Path(__file__).parents[1] / "docs" / "claims.md").read_text())
     own = [one for one in CLAIMS if one.experiment == "linear-collapse"]

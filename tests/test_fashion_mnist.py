@@ -44,7 +44,9 @@ def test_units_of_a_deep_untrained_relu_network_are_silent(fashion: Dataset) -> 
     looks = callbacks.build(runs[0].callbacks)
     population = Population(pack.static, task_of(runs[0], fashion), identity.stack(pack), looks)
     state = population.init()
-    exact = jax.device_get(loop.exact(population, state.params, state.hypers, fashion, looks))
+    exact = jax.device_get(
+        loop.train_set_statistics(population, state.params, state.act_hparams, fashion, looks)
+    )
     silent = [exact[f"exact_silent_frac/hidden_{i}"][:5].mean() for i in range(1, 11)]
     assert silent[0] == 0
     assert max(silent[:2]) < 0.005

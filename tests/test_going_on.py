@@ -18,7 +18,7 @@ from test_app import ROOT, Train, clean, logging_as_before, train  # noqa: F401
 from actsweep.cli.main import main
 from actsweep.launch import job
 from actsweep.runs import run_dir
-from actsweep.runs.leases import Claims, holders
+from actsweep.runs.leases import Leases, owners
 from actsweep.sweeps.plan import LAUNCH_FILE, read_plan
 from actsweep.train import pack
 from actsweep.utils import files
@@ -82,10 +82,10 @@ def kill_in_the_middle(project: Path, *words: str, **env: str) -> None:
     outputs = project / "outputs"
     with started(project, "train.py", *words, **env):
         wait(lambda: rows(outputs) > 6)
-    for held in {one.pid for one in holders(outputs).values()}:  # jobs in sessions of their own
+    for held in {one.pid for one in owners(outputs).values()}:  # jobs in sessions of their own
         with suppress(ProcessLookupError):
             os.kill(held, signal.SIGKILL)
-    wait(lambda: not holders(outputs))
+    wait(lambda: not owners(outputs))
 
 
 def metrics(outputs: Path) -> Metrics:
@@ -273,7 +273,7 @@ def test_nobody_retries_what_is_in_training(train: Train, again: Again) -> None:
     assert train("-m", "seed=0,1").code == job.OK
     folder = sweep_in(Path("outputs"))
     fail(Path("outputs"), next(iter(read_plan(folder).runs)))
-    with Claims(Path("outputs"), folder.name):
+    with Leases(Path("outputs"), folder.name):
         code, out, err = again("retry")
     assert (code, out) == (job.BAD_INPUT, "")
     assert f"process {os.getpid()}; wait for it, or stop it\n" in err

@@ -307,13 +307,13 @@ def test_members_csv_round_trip(tmp_path: Path) -> None:
             "seed": 0,
             "lr": 0.01,
             "test_accuracy": 0.875,
-            "lift": "map",
+            "batching": "map",
         },
         {"run_id": "b", "overrides": "act=elu", "state": "diverged", "test_loss": float("nan")},
     ]
     path = run_dir.write_members_csv(folder, rows)
     header = path.read_text().splitlines()[0].split(",")
-    assert header == [*run_dir.MEMBERS_COLUMNS, "lift"]
+    assert header == [*run_dir.MEMBERS_COLUMNS, "batching"]
     first, second = run_dir.read_members_csv(folder)
     assert (first["run_id"], first["overrides"]) == ("00012e34", "act=relu depth.widths=[8,8]")
     assert (first["seed"], first["lr"], first["test_accuracy"]) == (0, 0.01, 0.875)

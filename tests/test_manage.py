@@ -17,11 +17,11 @@ from actsweep.cli.main import main
 from actsweep.cli.status import ago, last_values, show
 from actsweep.config.schema import RunConfig
 from actsweep.runs import leases, run_dir
-from actsweep.runs.leases import Claims
+from actsweep.runs.leases import Leases
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import find, plan
-from actsweep.sweeps.status import Sweep
-from actsweep.sweeps.status import look as look_at
+from actsweep.sweeps.status import SweepSnapshot
+from actsweep.sweeps.status import take_snapshot as look_at
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -64,7 +64,7 @@ def mixed(outputs: Path) -> Iterator[list[RunDir]]:
     leave(killed, "running", age=200)
     leave(failed, "failed", cause="ValueError: no good")
     leave(preempted, "preempted", age=7300)
-    with Claims(outputs, NAME) as mine:
+    with Leases(outputs, NAME) as mine:
         mine.take([running.run_id])
         yield folders
 
@@ -109,7 +109,7 @@ def test_status_says_what_to_type_when_nobody_trains(outputs: Path, mixed: list[
 def test_a_sweep_whose_jobs_wait_in_a_queue_is_tended(outputs: Path) -> None:
     submit(outputs, [make(outputs)])
     assert "go on" in shown(outputs)[-1]
-    with Claims(outputs, NAME):
+    with Leases(outputs, NAME):
         assert shown(outputs)[-1] == f"{NAME}: 1 waiting"
 
 
@@ -139,7 +139,7 @@ def test_what_another_sweep_left_is_still_to_be_trained(outputs: Path) -> None:
     assert snapshot().runs[0].left
 
 
-def snapshot() -> Sweep:
+def snapshot() -> SweepSnapshot:
     return look_at(Path("outputs") / "sweeps" / NAME)
 
 
@@ -232,7 +232,7 @@ def test_gc_removes_what_nobody_needs(
     (old.parent / "multirun.yaml").write_text("")
     os.utime(old.parent, (0, 0))
     (outputs / "sweeps" / "2026-01-02_00-00-00-000000").mkdir()  # may be just being made
-    dead = Claims(outputs, "dead")
+    dead = Leases(outputs, "dead")
     dead.take([killed.run_id])
     dead.close()
     before = everything(outputs)

@@ -12,7 +12,7 @@ import numpy_reference as ref
 import pytest
 from test_training import by_layer, compiled_fast, composed, plain, populate, train
 
-from actsweep.callbacks import Say
+from actsweep.callbacks.base import LogMessage
 from actsweep.callbacks.gradients import gradients
 from actsweep.callbacks.health import health
 from actsweep.callbacks.histograms import GRAD_EDGES, VALUE_EDGES, binned
@@ -569,7 +569,7 @@ def test_health_absolute_thresholds():
     assert second is None
     assert said(row, absolute=True, low=1e-5, high=1e3) == [None]
     assert health().probe is None
-    assert isinstance(health(absolute=True).hook()(0, 0.0, row), Say)
+    assert isinstance(health(absolute=True).hook()(0, 0.0, row), LogMessage)
 
 
 # The page

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from actsweep.config.schema import TrainerConfig
-from actsweep.runtime.signals import Watch
+from actsweep.runtime.signals import StopRequest
 from actsweep.train import active_set, checkpointing
-from actsweep.train.checkpointing import Saver
+from actsweep.train.checkpointing import Checkpointer
 from actsweep.train.schedule import Pace
 
 
@@ -73,12 +73,14 @@ def test_saving_takes_two_percent_at_most(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now[0])
-    saver = Saver([SimpleNamespace()], None, {}, [0.0], TrainerConfig(), Watch())  # type: ignore
-    monkeypatch.setattr(saver, "_save_one", lambda *_: now.__setitem__(0, now[0] + cost))
+    checkpointer = Checkpointer(
+        [SimpleNamespace()], None, {}, [0.0], TrainerConfig(), StopRequest()
+    )  # type: ignore
+    monkeypatch.setattr(checkpointer, "_save_one", lambda *_: now.__setitem__(0, now[0] + cost))
     now[0] = 60.0
-    assert saver.due(midway=False)
-    saver.save(10, 1.0, np.zeros(1), SimpleNamespace(failures={}))  # type: ignore[arg-type]
+    assert checkpointer.due(midway=False)
+    checkpointer.save(10, 1.0, np.zeros(1), SimpleNamespace(failures={}))  # type: ignore[arg-type]
     now[0] += wait - 0.01
-    assert not saver.due(midway=True)
+    assert not checkpointer.due(midway=True)
     now[0] += 0.02
-    assert saver.due(midway=True)
+    assert checkpointer.due(midway=True)

@@ -38,17 +38,17 @@ def ending():
 @pytest.fixture(scope="module")
 def never_repacked(ending):
     """The same pack without repacking, by `map`."""
-    before, active_set.Roster.repack = active_set.Roster.repack, lambda self, ended: False
+    before, active_set.ActiveSet.repack = active_set.ActiveSet.repack, lambda self, ended: False
     try:
         return train(*ending, devices=2)
     finally:
-        active_set.Roster.repack = before
+        active_set.ActiveSet.repack = before
 
 
 @pytest.fixture
 def repacked(monkeypatch):
     """How many members were left, each time that a pack was repacked."""
-    left, repack = [], active_set.Roster.repack
+    left, repack = [], active_set.ActiveSet.repack
 
     def counting(self, ended):
         done = repack(self, ended)
@@ -56,7 +56,7 @@ def repacked(monkeypatch):
             left.append(len(self.members))
         return done
 
-    monkeypatch.setattr(active_set.Roster, "repack", counting)
+    monkeypatch.setattr(active_set.ActiveSet, "repack", counting)
     return left
 
 
@@ -75,15 +75,15 @@ def test_repacking_changes_no_bit_under_map(ending, never_repacked, repacked, de
 
 
 def test_repacking_narrows_the_program_under_vmap(ending, never_repacked, repacked, monkeypatch):
-    sizes, narrow = [], active_set.Population.narrow
+    sizes, compact = [], active_set.Population.compact
 
     def watched(self, chosen):
-        found = narrow(self, chosen)
+        found = compact(self, chosen)
         sizes.append((self.padded, found.padded))
         return found
 
-    monkeypatch.setattr(active_set.Population, "narrow", watched)
-    runs = [dataclasses.replace(run, pack=schema.PackConfig(lift="vmap")) for run in ending]
+    monkeypatch.setattr(active_set.Population, "compact", watched)
+    runs = [dataclasses.replace(run, pack=schema.PackConfig(batching="vmap")) for run in ending]
     finished, writer = train(*runs, devices=1)
     assert sizes
     assert all(after <= before / 2 for before, after in sizes)
@@ -162,7 +162,7 @@ def fitted(runs, most=10**6):
     examples, looks = data.load(pack.static.data), callbacks.build(pack.static.callbacks)
     task = task_of(pack.static, examples)
     with compiled_fast():
-        return memory.fit(pack.static, task, identity.stack(pack), looks, examples, most)
+        return memory.plan_memory(pack.static, task, identity.stack(pack), looks, examples, most)
 
 
 def many(count, *overrides):
@@ -188,13 +188,13 @@ def test_memory_is_linear_in_the_members():
     assert twice.need - large.need == pytest.approx(64 * per_member, rel=0.05)
 
 
-@pytest.mark.parametrize("lift", ["map", "vmap"])
-def test_a_pack_that_does_not_fit_is_split_into_even_turns(monkeypatch, lift):
-    whole = fitted(many(16, f"pack.lift={lift}"))
-    half = fitted(many(8, f"pack.lift={lift}"))
+@pytest.mark.parametrize("batching", ["map", "vmap"])
+def test_a_pack_that_does_not_fit_is_split_into_even_turns(monkeypatch, batching):
+    whole = fitted(many(16, f"pack.batching={batching}"))
+    half = fitted(many(8, f"pack.batching={batching}"))
     room = (whole.need + half.need) // 2
     monkeypatch.setattr(memory, "_room", lambda device, devices: room)
-    found = fitted(many(16, f"pack.lift={lift}"))
+    found = fitted(many(16, f"pack.batching={batching}"))
     assert half.need <= found.need <= room
     turns = found.parts(16)
     assert len(turns) == 2

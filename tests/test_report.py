@@ -30,9 +30,9 @@ from actsweep.report.design import gather, lay_out, usual_factors, where
 from actsweep.report.page import Cell, _table
 from actsweep.report.series import QUANTITIES
 from actsweep.report.watch import Watched, server
-from actsweep.report.write import Wanted, write
+from actsweep.report.write import ReportRequest, write
 from actsweep.sweeps import status as status_module
-from actsweep.sweeps.status import look
+from actsweep.sweeps.status import take_snapshot
 
 ROOT = Path(__file__).parents[1]
 WORDS = (
@@ -391,7 +391,7 @@ def test_no_report_if_nobody_wants_one(tmp_path: Path) -> None:
 def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweep_of(copied)
     sweep = sweep.rename(sweep.with_name("ü # 1"))
-    watched = Watched(sweep, Wanted())
+    watched = Watched(sweep, ReportRequest())
     assert watched.renew()
     assert not watched.renew()
     with server(watched, 0, 7.0) as served:
@@ -415,9 +415,11 @@ def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch)
         assert link
         assert (sweep / "report" / link[1]).resolve().is_dir()
         assert main(["watch", "--outputs", str(copied), "--port", at.rpartition(":")[2]]) == 2
-        before = look(sweep)
+        before = take_snapshot(sweep)
         gone = replace(before, runs=[replace(one, state="interrupted") for one in before.runs])
-        monkeypatch.setattr(status_module, "look", lambda _: gone)  # a kill changes no file
+        monkeypatch.setattr(
+            status_module, "take_snapshot", lambda _: gone
+        )  # a kill changes no file
         assert watched.renew()
         assert "9 runs: 9 interrupted" in fetch(f"{at}/")
         served.shutdown()

@@ -13,7 +13,7 @@ from actsweep.report.charts import _ridges
 from actsweep.report.compare import compare
 from actsweep.report.design import Entry
 from actsweep.report.series import Log, Ridges, _curve
-from actsweep.report.write import Wanted, _make
+from actsweep.report.write import ReportRequest, _make
 
 
 def beyond(*epochs: float) -> Ridges:
@@ -63,10 +63,10 @@ def test_several_data_sets_and_rates() -> None:
         for seed in range(3)
     ]
     for by in ((), ("act", "data"), ("data", "act")):
-        made = _make(entries, Wanted(by))
+        made = _make(entries, ReportRequest(by))
         assert not isinstance(made.found, str)
         assert set(made.found.by) == {"act", "data"}
-    assert [one.name for one in _make(entries, Wanted(("act", "data"))).charts] == ["scores"]
+    assert [one.name for one in _make(entries, ReportRequest(("act", "data"))).charts] == ["scores"]
 
 
 def test_groups_without_a_full_seed_are_named() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_run import LIGHT, make
 
-from actsweep.callbacks.base import Callback, Hook, Say, Stop
+from actsweep.callbacks.base import Callback, EarlyStop, Hook, LogMessage
 from actsweep.config import identity
 from actsweep.config.schema import RunConfig
 from actsweep.runs import checkpoint, run_dir
@@ -16,7 +16,8 @@ from actsweep.runs.metrics_file import read_histograms
 from actsweep.runs.run_dir import RunDir
 from actsweep.train import checkpointing, schedule
 from actsweep.train import pack as pack_module
-from actsweep.train.pack import Place, Result, run_pack
+from actsweep.train.pack import Result, run_pack
+from actsweep.train.types import SweepContext
 
 LOOKS: dict[str, Any] = {
     **LIGHT,
@@ -32,11 +33,15 @@ def counting() -> Callback:
     def hook() -> Hook:
         seen: list[float] = []
 
-        def look(step: int, epoch: float, readings: Any) -> Say | Stop | None:
+        def look(step: int, epoch: float, readings: Any) -> LogMessage | EarlyStop | None:
             seen.append(readings.get("train/loss", 0.0))
             if len(seen) == 8 and sum(seen) > 15.0:
-                return Stop(f"enough after {len(seen)} rows, in all {sum(seen)!r}")
-            return Say(f"{len(seen)} rows, in all {sum(seen)!r}") if len(seen) % 4 == 0 else None
+                return EarlyStop(f"enough after {len(seen)} rows, in all {sum(seen)!r}")
+            return (
+                LogMessage(f"{len(seen)} rows, in all {sum(seen)!r}")
+                if len(seen) % 4 == 0
+                else None
+            )
 
         return look
 
@@ -59,7 +64,7 @@ class Cut:
         self.limit, self.saves = limit, saves
 
     def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        left, whole = [self.limit], checkpointing.Saver.save
+        left, whole = [self.limit], checkpointing.Checkpointer.save
 
         def save(self_: Any, *arguments: Any) -> None:
             left[0] -= 1
@@ -69,7 +74,7 @@ class Cut:
             if left[0] == 0:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(checkpointing.Saver, "save", save)
+        monkeypatch.setattr(checkpointing.Checkpointer, "save", save)
 
 
 def end_up(runs: Sequence[RunConfig], tries: Callable[[], int | None]) -> list[Result]:
@@ -78,11 +83,11 @@ def end_up(runs: Sequence[RunConfig], tries: Callable[[], int | None]) -> list[R
         with pytest.MonkeyPatch.context() as patch:
             Cut(limit, saves=limit % 2 == 0).apply(patch)
             try:
-                return run_pack(runs, Place("sweep"))
+                return run_pack(runs, SweepContext("sweep"))
             except KeyboardInterrupt:
                 states = {(run_dir.read_status(folder(one)) or {})["state"] for one in runs}
                 assert states == {"preempted"}
-    return run_pack(runs, Place("sweep"))
+    return run_pack(runs, SweepContext("sweep"))
 
 
 def folder(one: RunConfig) -> RunDir:
@@ -111,7 +116,7 @@ def what_is_left(one: RunConfig) -> dict[str, Any]:
     ("changes", "limits"),
     [
         ({}, (7, 8)),
-        ({"pack": {"lift": "vmap"}}, (7, 10)),
+        ({"pack": {"batching": "vmap"}}, (7, 10)),
         ({"data": {"name": "digits", "val_size": 300, "stream": True}}, (9,)),
         ({"trainer": {**STEPS, "chunk_steps": 18, "save_every_s": 1e-9}}, (3, 10)),
     ],
@@ -126,7 +131,7 @@ def test_cut_short(
 ) -> None:
     """At an odd limit nothing has been saved since the chunk before."""
     whole = pack(tmp_path / "whole", 0, 1, 2, 3, **changes)
-    run_pack(whole, Place("sweep"))
+    run_pack(whole, SweepContext("sweep"))
     expected = [what_is_left(one) for one in whole]
     assert len({one["metrics"].count(b"\n") for one in expected}) > 1  # some end early
     if "chunk_steps" not in changes.get("trainer", {}):
@@ -146,15 +151,15 @@ def test_new_members_join_one_that_was_cut_short(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = pack(tmp_path / "whole", 0, 1, 2)
-    run_pack(whole, Place("sweep"))
+    run_pack(whole, SweepContext("sweep"))
     cut = pack(tmp_path / "cut", 0, 1, 2)
     for limit, some in ((6, cut[:1]), (4, cut[1:2])):  # each on its own, to another step
         with pytest.MonkeyPatch.context() as patch:
             Cut(limit, saves=True).apply(patch)
             with pytest.raises(KeyboardInterrupt):
-                run_pack(some, Place("before"))
+                run_pack(some, SweepContext("before"))
     with caplog.at_level("INFO", "actsweep"):
-        results = run_pack(cut, Place("sweep"))
+        results = run_pack(cut, SweepContext("sweep"))
     known = re.compile(r"relu: 1 run goes on from step (\d+) of 72 \(epoch [\d.]+\)")
     steps = [int(found[1]) for text in caplog.messages if (found := known.fullmatch(text))]
     assert len(set(steps)) == 2
@@ -173,8 +178,8 @@ def test_a_sweep_does_not_repeat_itself(
 ) -> None:
     """As when a job with rerun=all is queued again after it was preempted."""
     only = pack(tmp_path, 0, rerun=rerun)
-    run_pack(only, Place("sweep"))
-    (result,) = run_pack(only, Place(sweep))
+    run_pack(only, SweepContext("sweep"))
+    (result,) = run_pack(only, SweepContext(sweep))
     assert result["reused"] is not trained
 
 
@@ -188,10 +193,10 @@ def test_a_pack_that_cannot_be_set_up_loses_nothing(
         with pytest.MonkeyPatch.context() as patch:
             Cut(4, saves=True).apply(patch)
             with pytest.raises(KeyboardInterrupt):
-                run_pack(only, Place("sweep"))
+                run_pack(only, SweepContext("sweep"))
         run_dir.write_status(folder(only[0]), "failed", step=24, epoch=1.3, cause="a full disk")
     else:
-        run_pack(only, Place("sweep"))
+        run_pack(only, SweepContext("sweep"))
     before = checkpoint.steps(folder(only[0]).checkpoints)
 
     def broken(*_: Any) -> None:
@@ -199,7 +204,7 @@ def test_a_pack_that_cannot_be_set_up_loses_nothing(
 
     monkeypatch.setattr(pack_module, "set_up", broken)
     with pytest.raises(RuntimeError, match="the device is gone"):
-        run_pack(pack(tmp_path, 0, **changes), Place("again"))
+        run_pack(pack(tmp_path, 0, **changes), SweepContext("again"))
     assert checkpoint.steps(folder(only[0]).checkpoints) == before != []
     status = run_dir.read_status(folder(only[0])) or {}
     assert status["state"] == ("complete" if changes else "failed")

@@ -11,7 +11,7 @@ import pytest
 from actsweep import activations
 from actsweep.utils.errors import UserError
 from actsweep_tutorials import dead_units, gradient_scan, plane, signal_through_layers
-from actsweep_tutorials.base import settle
+from actsweep_tutorials.base import resolve_parameters
 from actsweep_tutorials.scalar import SCALARS, scalars
 
 Z = [-8.0, -3.0, -1.3, -0.5, 0.0, 0.5, 1.0, 3.0, 6.0, 8.0]
@@ -23,7 +23,9 @@ def test_scalars_are_the_activations(name: str) -> None:
     params = {**one.params, **({"approximate": True} if name == "gelu" else {})}
     ours = one.fn(jnp.asarray(Z, jnp.float32), **params)
     np.testing.assert_allclose([SCALARS[name].f(z) for z in Z], ours, rtol=1e-5, atol=1e-6)
-    exact = activations.slope(one, jnp.asarray(Z, jnp.float32)[:, None], **one.params)[:, 0]
+    exact = activations.abs_derivative(one, jnp.asarray(Z, jnp.float32)[:, None], **one.params)[
+        :, 0
+    ]
     slopes = [abs(SCALARS[name].slope(z)) for z in Z]
     np.testing.assert_allclose(slopes, exact, rtol=1e-5, atol=1e-6)
 
@@ -52,7 +54,7 @@ def test_several_units_at_once_are_refused() -> None:
 
 
 def test_gradient_scan() -> None:
-    found = gradient_scan.EXPERIMENT.measure(settle(gradient_scan.EXPERIMENT, ()))
+    found = gradient_scan.EXPERIMENT.measure(resolve_parameters(gradient_scan.EXPERIMENT, ()))
     assert len(found["points"]) == 100
     assert found["points"][0] == -5
     assert found["points"][-1] == pytest.approx(4.9)
@@ -86,7 +88,9 @@ def test_signal_through_layers_of_relu() -> None:
 
 def test_signal_over_seeds() -> None:
     words = ("act=relu,tanh", "layers=6", "seeds=40")
-    found = signal_through_layers.measure(settle(signal_through_layers.EXPERIMENT, words))
+    found = signal_through_layers.measure(
+        resolve_parameters(signal_through_layers.EXPERIMENT, words)
+    )
     chains = [signal_through_layers.chain(SCALARS["relu"], 6, s) for s in range(40)]
     assert found["many"]["relu"]["zero"][5] == sum(one[5] == 0 for one in chains) / 40
     assert found["many"]["relu"]["median"][0] == np.median([one[0] for one in chains])
@@ -105,7 +109,7 @@ def test_dead_units() -> None:
             for j in range(5):
                 z += weights[i][j] * x[j]
             fired[i] += max(0.0, z + biases[i]) > 0
-    found = dead_units.EXPERIMENT.measure(settle(dead_units.EXPERIMENT, ()))
+    found = dead_units.EXPERIMENT.measure(resolve_parameters(dead_units.EXPERIMENT, ()))
     assert list(found["rates"]) == [count / 1000 for count in fired]
     z = np.array(dead_units.preactivations(0, 1000)) - 6
     counts = found["shifted"]["-6.0"]
@@ -152,7 +156,7 @@ def circle_by_the_text(f, df, epochs):
 @pytest.mark.parametrize("name", ["sigmoid", "relu", "gelu"])
 def test_circle(name: str) -> None:
     one = SCALARS[name]
-    found = plane.train(name, one, "circle", settle(plane.CIRCLE, ["epochs=5"]))
+    found = plane.train(name, one, "circle", resolve_parameters(plane.CIRCLE, ["epochs=5"]))
     np.testing.assert_allclose(found["loss"], circle_by_the_text(one.f, one.slope, 5), rtol=1e-13)
 
 

@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
-from actsweep.runtime.signals import Interrupted, Watch
+from actsweep.runtime.signals import Interrupted, StopRequest
 
 
 def test_noted_while_training_and_obeyed_elsewhere() -> None:
-    watch = Watch()
+    watch = StopRequest()
     watch.check()
     with watch.patience():
         watch._handle(signal.SIGTERM, None)
@@ -19,11 +19,11 @@ def test_noted_while_training_and_obeyed_elsewhere() -> None:
     with pytest.raises(Interrupted, match="SIGTERM"):
         watch.check()
     with pytest.raises(Interrupted):
-        Watch()._handle(signal.SIGUSR2, None)
+        StopRequest()._handle(signal.SIGUSR2, None)
 
 
 def test_a_second_ctrl_c_waits_for_nobody() -> None:
-    watch = Watch()
+    watch = StopRequest()
     with watch.patience():
         watch._handle(signal.SIGINT, None)
         assert watch.left(10.0) == math.inf  # nobody will kill us

@@ -313,7 +313,7 @@ def test_a_job_that_gets_nowhere_isnt_queued_again(
         (run_id,) = run_ids
         folder_of = run_dir.folder_of(plan.runs[run_id])
         run_dir.write_status(folder_of, "preempted", step=1 + ahead, epoch=1)
-        return [results.cut_short(plan, plan.runs[run_id])]
+        return [results.interrupted_result(plan, plan.runs[run_id])]
 
     monkeypatch.setattr(job_module, "train", cut_short)
     assert train_job(plan, [next(iter(plan.runs))]) == code

@@ -23,7 +23,7 @@ from test_going_on import Metrics, metrics, rows, sweep_in, wait
 from actsweep.config.schema import TrainerConfig
 from actsweep.launch import job
 from actsweep.runs import run_dir
-from actsweep.runtime.distributed import Together, place_of
+from actsweep.runtime.distributed import ProcessGroup, process_index
 from actsweep.utils.errors import UserError
 
 SMALL = ("data=digits", "depth=2", "depth.width=8", "logger=disabled")
@@ -105,7 +105,7 @@ CASES: dict[str, tuple[int, int, float, tuple[str, ...]]] = {
     "early stop, divergence, repacking": (2, 2, 0, ("act=relu", "seed=0,1", *MANY)),
     "four processes": (4, 1, 0, ("act=relu", "seed=0,1,2", *LIGHT)),
     "streamed": (2, 2, 0, ("act=relu", "seed=0,1,2", "data.stream=true", *LIGHT)),
-    "vmap": (2, 1, 1e-5, ("act=relu", "seed=range(0,5)", "pack.lift=vmap", *LIGHT)),
+    "vmap": (2, 1, 1e-5, ("act=relu", "seed=range(0,5)", "pack.batching=vmap", *LIGHT)),
     "a batch shared by both": (2, 2, 1e-5, ("act=relu", "trainer.epochs=3", "trainer.mesh.data=4")),
 }
 
@@ -437,7 +437,7 @@ def test_of_the_tasks_of_srun_one_tells(
 
 
 def test_alone_nothing_is_asked() -> None:
-    us = Together()
+    us = ProcessGroup()
     with us.leading(TrainerConfig()):
         assert us.alone
         assert us.leads
@@ -466,7 +466,7 @@ class Store:
 
 def test_what_is_said_is_heard_in_order() -> None:
     """And forgotten, a thousand messages later."""
-    store, leader, follower = Store(), Together(), Together()
+    store, leader, follower = Store(), ProcessGroup(), ProcessGroup()
     for rank, one in enumerate((leader, follower)):
         one.rank, one.count, one._client = rank, 2, store
     for number in range(3_000):
@@ -481,9 +481,9 @@ def test_what_is_said_is_heard_in_order() -> None:
 def test_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_PROCID", "1")
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    assert place_of(TrainerConfig(distributed="slurm")) == (1, 4)
-    assert place_of(TrainerConfig(distributed="a:1", processes=3, process=2)) == (2, 3)
-    assert place_of(TrainerConfig()) == (0, 1)
+    assert process_index(TrainerConfig(distributed="slurm")) == (1, 4)
+    assert process_index(TrainerConfig(distributed="a:1", processes=3, process=2)) == (2, 3)
+    assert process_index(TrainerConfig()) == (0, 1)
     monkeypatch.delenv("SLURM_PROCID")
     with pytest.raises(UserError, match="was not started by srun"):
-        place_of(TrainerConfig(distributed="slurm"))
+        process_index(TrainerConfig(distributed="slurm"))

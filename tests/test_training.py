@@ -370,7 +370,7 @@ def test_a_pack_is_bitwise_its_members_alone(fates, alone):
 
 
 def test_vmap_is_within_a_hundred_thousandth(fates, alone):
-    runs = [dataclasses.replace(run, pack=schema.PackConfig(lift="vmap")) for run in fates]
+    runs = [dataclasses.replace(run, pack=schema.PackConfig(batching="vmap")) for run in fates]
     together, _ = train(*runs, devices=1)
     assert together.diverged == [False, False, True, False]
     assert together.epochs[3] == 13

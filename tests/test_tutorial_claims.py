@@ -75,7 +75,7 @@ def test_one_run() -> None:
 
 
 def test_where() -> None:
-    good, bad, noise = (base.Found(v, "") for v in (base.HOLDS, base.REFUTED, base.NOISE))
+    good, bad, noise = (base.Verdict(v, "") for v in (base.HOLDS, base.REFUTED, base.NOISE))
     assert base.where({"a": good, "b": good}, "").verdict == base.HOLDS
     assert str(base.where({"a": good, "b": bad, "c": noise}, "")) == "holds only if a"
     most = {"a": good, "b": good, "c": noise}

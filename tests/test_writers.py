@@ -21,7 +21,8 @@ from actsweep.loggers.base import Writers
 from actsweep.loggers.console import Console
 from actsweep.runs import metrics_file
 from actsweep.runs.metrics_file import MetricsFile, read_histograms, read_metrics
-from actsweep.runs.rows import Histogram, MemberInfo, MetricsError, Row
+from actsweep.runs.rows import MemberInfo, MetricsError, Row
+from actsweep.stats.histogram import Histogram
 from actsweep.utils.errors import UserError
 
 

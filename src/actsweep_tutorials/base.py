@@ -61,7 +61,7 @@ class Experiment:
     trains: bool = False
 
 
-def settle(experiment: Experiment, words: Iterable[str]) -> dict[str, Any]:
+def resolve_parameters(experiment: Experiment, words: Iterable[str]) -> dict[str, Any]:
     """The parameters that `key=value` words ask for; others keep their defaults.
 
     An experiment that trains takes any other override too, as `train.py` does: they become its

@@ -16,7 +16,7 @@ from actsweep.utils.errors import UserError
 from actsweep.utils.files import finite, write_atomic
 from actsweep_tutorials import base, catalogue, claims
 from actsweep_tutorials.base import Experiment, Quantities
-from actsweep_tutorials.claims import Claim, Found
+from actsweep_tutorials.claims import Claim, Verdict
 from actsweep_tutorials.training import Stopped
 
 FOLDER = "experiments"
@@ -42,13 +42,13 @@ def do(name: str, words: Sequence[str], outputs: Path) -> int:
     """
     experiment = catalogue.get(name)
     set_up_devices()
-    params = base.settle(experiment, words) | {"outputs": outputs}
+    params = base.resolve_parameters(experiment, words) | {"outputs": outputs}
     try:
         found = base.measure(experiment, params)
     except Stopped as stopped:
         return stopped.code
     decided = [one for one in claims.CLAIMS if one.experiment == name]
-    plain = params == base.settle(experiment, ()) | {"outputs": outputs}
+    plain = params == base.resolve_parameters(experiment, ()) | {"outputs": outputs}
     said = [claims.short(decided, {name: found})] if plain and decided else []
     page = base.write(experiment, params, found, outputs / FOLDER / name, said)
     for table in experiment.tables(found):
@@ -91,7 +91,7 @@ def check(outputs: Path, docs: Path, *, everything: bool) -> int:
     if everything:
         for name, one in catalogue.EXPERIMENTS.items():
             if one.trains:
-                kept = base.record(one, base.settle(one, ()), whole[name])
+                kept = base.record(one, base.resolve_parameters(one, ()), whole[name])
                 write_atomic(_record_of(one, docs), json.dumps(finite(kept)) + "\n")
     verdicts = decide(fresh, whole)
     write_atomic(docs / "claims.md", claims.page(verdicts))
@@ -109,7 +109,7 @@ def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
     def one_of(name: str) -> Quantities:
         one, start = catalogue.get(name), time.perf_counter()
         trains = everything and one.trains
-        params = base.settle(one, ()) | ({} if trains else dict(one.quick or {}))
+        params = base.resolve_parameters(one, ()) | ({} if trains else dict(one.quick or {}))
         params |= {"cost": False} if "cost" in one.params else {}
         found = base.measure(one, params | {"outputs": outputs})
         print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
@@ -124,7 +124,9 @@ def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
     return {name: found[name] for name in wanted}
 
 
-def decide(fresh: Mapping[str, Quantities], whole: Mapping[str, Quantities]) -> dict[Claim, Found]:
+def decide(
+    fresh: Mapping[str, Quantities], whole: Mapping[str, Quantities]
+) -> dict[Claim, Verdict]:
     """The verdict on every claim: from what was just measured, or, if training is needed, from all
     that is known."""
     return {
@@ -156,7 +158,7 @@ def _gallery(whole: Mapping[str, Quantities], docs: Path) -> str:
         with plotting.look():
             drawn = one.draw(found)
         lines += [f"\n## {name}\n", f"{one.question} ({one.source})\n"]
-        typed = base.settle(one, ()) | ({} if one.trains else dict(one.quick or {}))
+        typed = base.resolve_parameters(one, ()) | ({} if one.trains else dict(one.quick or {}))
         lines += [f"```bash\n{base.command(one, typed)}\n```\n"]
         for key, figure in drawn.items():
             path = docs / FOLDER / f"{name}-{key}"

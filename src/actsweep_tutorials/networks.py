@@ -83,12 +83,12 @@ class Inside:
     Attributes:
         run: its config.
         params: drawn or trained parameters.
-        hypers: its numbers that aren't trained.
+        act_hparams: its numbers that aren't trained.
     """
 
     run: RunConfig
     params: Any
-    hypers: Any
+    act_hparams: Any
 
 
 class Lab:
@@ -110,7 +110,7 @@ class Lab:
     def drawn(self, run: RunConfig) -> Inside:
         """A run's network before training: bitwise what train.py starts from."""
         state = self._draw(run)
-        return Inside(run, state.params, state.hypers)
+        return Inside(run, state.params, state.act_hparams)
 
     def trained(self, run: Run, which: str = "best") -> Inside:
         """A finished run's network; `which` is `best`, by validation, or `last`.
@@ -124,7 +124,7 @@ class Lab:
         """What a probe sees on a batch: arrays by kind (`KEPT`) and layer; see
         `callbacks.ProbeView`."""
         program, hparams = self._program(net.run), _hparams(net.run)
-        state = self._draw(net.run)._replace(params=net.params, hypers=net.hypers)
+        state = self._draw(net.run)._replace(params=net.params, act_hparams=net.act_hparams)
         flat = program.probe(state, hparams, types.Examples(jnp.asarray(x), jnp.asarray(y)))
         found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KEPT}
         for name, value in flat.items():
@@ -142,10 +142,10 @@ class Lab:
         """By hidden layer, which units are exactly 0 on all training examples: bool [units]."""
         program, x = self._program(net.run), self.examples(net.run).train_x
         parts = [jnp.asarray(x[i : i + SLICE]) for i in range(0, len(x), SLICE)]
-        sums = program.nothing(net.params, net.hypers, parts[0])
+        sums = program.nothing(net.params, net.act_hparams, parts[0])
         for part in parts:
-            sums = program.count(net.params, net.hypers, sums, part)
-        mark = "units|sounding/"
+            sums = program.count(net.params, net.act_hparams, sums, part)
+        mark = "units|nonzero/"
         own = {k.removeprefix(mark): v for k, v in sums.items() if k.startswith(mark)}
         return _in_order({layer: np.asarray(v) == 0 for layer, v in own.items()})
 
@@ -183,8 +183,10 @@ def _compile(run: RunConfig, examples: Dataset) -> _Program:
     def probe(state: types.State, hparams: Mapping, batch: types.Examples) -> Mapping[str, Array]:
         return fns.probe(state, hparams, batch, jnp.int32(0), ("inside",))
 
-    def count(params: Any, hypers: Any, sums: dict[str, Array], x: Array) -> Mapping[str, Array]:
-        return fns.counts(params, hypers, jnp.bool_(True), sums, x)[0]
+    def count(
+        params: Any, act_hparams: Any, sums: dict[str, Array], x: Array
+    ) -> Mapping[str, Array]:
+        return fns.counts(params, act_hparams, jnp.bool_(True), sums, x)[0]
 
     return _Program(_quickly(probe), jax.jit(count), _quickly(fns.no_counts))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from actsweep.runs import run_dir
 from actsweep.runs.load import Run, load_run
-from actsweep.runtime.supervisor import forwarding
+from actsweep.runtime.supervisor import forwarding_signals
 from actsweep.sweeps.exit_codes import OK, SOME_FAILED
 from actsweep.sweeps.find import NAMED_BY_TIME
 from actsweep.sweeps.plan import read_plan
@@ -43,7 +43,7 @@ def sweep(words: Sequence[str], params: Params) -> list[Run]:
     print("python train.py", *typed, flush=True)
     command = [sys.executable, "train.py", *typed, *where]
     process = subprocess.Popen(command, cwd=project(), process_group=0)
-    with forwarding(process.pid):
+    with forwarding_signals(process.pid):
         code = process.wait()
     if code not in (OK, SOME_FAILED):
         raise Stopped(code if code > 0 else 128 - code)

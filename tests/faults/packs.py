@@ -16,8 +16,9 @@ from actsweep.config import identity
 from actsweep.config.schema import RunConfig
 from actsweep.runs import run_dir
 from actsweep.train import checkpointing, pack
-from actsweep.train.cohort import Job
-from actsweep.train.pack import Place, set_up
+from actsweep.train.cohort import PreparedPack
+from actsweep.train.pack import set_up
+from actsweep.train.types import SweepContext
 
 NUMBERS = (0, 1, 2, 3)
 """Seeds of the pack; 2 is stopped by its hook, 3 diverges."""
@@ -25,7 +26,7 @@ NUMBERS = (0, 1, 2, 3)
 
 def train(runs: Sequence[RunConfig], sweep: str = "sweep") -> list[pack.Result]:
     """Train a pack, or go on with it."""
-    return pack.run_pack(runs, Place(sweep))
+    return pack.run_pack(runs, SweepContext(sweep))
 
 
 def resumed(one: RunConfig) -> list[int]:
@@ -34,7 +35,7 @@ def resumed(one: RunConfig) -> list[int]:
 
 
 @functools.cache
-def program() -> Job:
+def program() -> PreparedPack:
     """The pack, set up and compiled."""
     return set_up(identity.expand([identity.member(one) for one in pack_of(Path(), *NUMBERS)]))
 
@@ -62,15 +63,17 @@ class Trained:
         whole = pack_of(root / "whole", *NUMBERS)
         train(whole)
         self.expected = [what_is_left(one) for one in whole]
-        whole_save = checkpointing.Saver.save
+        whole_save = checkpointing.Checkpointer.save
 
-        def save_then_end(saver: checkpointing.Saver, step: int, *others: Any) -> None:
-            whole_save(saver, step, *others)
+        def save_then_end(
+            checkpointer: checkpointing.Checkpointer, step: int, *others: Any
+        ) -> None:
+            whole_save(checkpointer, step, *others)
             if step == self.steps[0]:
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(checkpointing.Saver, "save", save_then_end)
+            patch.setattr(checkpointing.Checkpointer, "save", save_then_end)
             with pytest.raises(KeyboardInterrupt):
                 train(pack_of(root / "cut", *NUMBERS))
 

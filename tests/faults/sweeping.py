@@ -60,9 +60,9 @@ class Gate:
 
     def __call__(self) -> None:
         """In that process: put the gate up."""
-        from actsweep.train.active_set import Roster
+        from actsweep.train.active_set import ActiveSet
 
-        left, advance = [self.chunks], Roster.advance
+        left, advance = [self.chunks], ActiveSet.advance
 
         def then(*arguments: Any) -> Any:
             readings = advance(*arguments)
@@ -72,7 +72,7 @@ class Gate:
                 wait_for(self._file("open").exists)
             return readings
 
-        Roster.advance = then  # type: ignore[method-assign]
+        ActiveSet.advance = then  # type: ignore[method-assign]
 
     def wait(self) -> None:
         """Until the process has come to the gate."""

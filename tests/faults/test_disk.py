@@ -23,7 +23,7 @@ from actsweep.utils import files
 
 def after_chunks(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], None]) -> None:
     """Do something once, after some chunks of the training."""
-    left, advance = [count], active_set.Roster.advance
+    left, advance = [count], active_set.ActiveSet.advance
 
     def then(*arguments: Any) -> Any:
         readings = advance(*arguments)
@@ -32,7 +32,7 @@ def after_chunks(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], 
             act()
         return readings
 
-    monkeypatch.setattr(active_set.Roster, "advance", then)
+    monkeypatch.setattr(active_set.ActiveSet, "advance", then)
 
 
 def in_the_place_of(path: Path) -> None:
@@ -159,25 +159,25 @@ class Disk:
     """A small file system, seen only by the processes that enter it.
 
     Attributes:
-        holder: the process in whose mounts it is.
+        owner: the process in whose mounts it is.
         place: where it is mounted for them.
     """
 
-    holder: int
+    owner: int
     place: Path
 
     def __call__(self) -> None:
         """Enter it, for good."""
         libc = ctypes.CDLL(None, use_errno=True)
         for kind in ("user", "mnt"):
-            with open(f"/proc/{self.holder}/ns/{kind}") as space:
+            with open(f"/proc/{self.owner}/ns/{kind}") as space:
                 if libc.setns(space.fileno(), 0):
                     raise OSError(ctypes.get_errno(), "setns")
 
     @property
     def inside(self) -> Path:
         """The same place as seen from outside."""
-        return Path(f"/proc/{self.holder}/root{self.place}")
+        return Path(f"/proc/{self.owner}/root{self.place}")
 
     def fill(self) -> None:
         """Write to it until there is no room."""
@@ -190,7 +190,7 @@ class Disk:
         command = "umount" if len(options) == 1 else "mount"
         enter = [
             "nsenter",
-            f"--target={self.holder}",
+            f"--target={self.owner}",
             "--user",
             "--mount",
             "--preserve-credentials",

@@ -18,18 +18,18 @@ from test_resume import folder, what_is_left
 from actsweep.config import identity
 from actsweep.runs import run_dir
 from actsweep.train import pack as pack_module
-from actsweep.train.active_set import Roster
+from actsweep.train.active_set import ActiveSet
 from actsweep.train.pack import Job
 
 TEXT = "RESOURCE_EXHAUSTED: Out of memory allocating 34171460 bytes."
 
 
-def short(monkeypatch: pytest.MonkeyPatch, most: int) -> list[weakref.ref[Roster]]:
+def short(monkeypatch: pytest.MonkeyPatch, most: int) -> list[weakref.ref[ActiveSet]]:
     """Let the device have no memory, from the third chunk on, for more runs at once than this;
     what was trained in vain."""
-    advance, calls, vain = Roster.advance, [0], []
+    advance, calls, vain = ActiveSet.advance, [0], []
 
-    def narrow(self: Roster, *arguments: Any) -> Any:
+    def compact(self: ActiveSet, *arguments: Any) -> Any:
         calls[0] += 1
         if self.whole.size > most and calls[0] > 2:
             calls[0] = 0
@@ -37,7 +37,7 @@ def short(monkeypatch: pytest.MonkeyPatch, most: int) -> list[weakref.ref[Roster
             raise jax.errors.JaxRuntimeError(TEXT)
         return advance(self, *arguments)
 
-    monkeypatch.setattr(Roster, "advance", narrow)
+    monkeypatch.setattr(ActiveSet, "advance", compact)
     return vain
 
 

@@ -22,8 +22,8 @@ class Expiring:
 
     def __call__(self) -> None:
 
-        leases.Claims.__init__.__defaults__ = (self.seconds / 10, self.seconds)  # type: ignore[misc]
-        for look in (leases.holders, leases.holder_of):
+        leases.Leases.__init__.__defaults__ = (self.seconds / 10, self.seconds)  # type: ignore[misc]
+        for look in (leases.owners, leases.owner_of):
             *others, _ = look.__defaults__ or ()
             look.__defaults__ = (*others, self.seconds)
 

@@ -102,7 +102,9 @@ STAGES: dict[str, tuple[Callable[[], None], ...]] = {
     "runs are composed": (
         Signalled("actsweep.config.resolve.finish", signal.SIGTERM, spoils=True),
     ),
-    "a pack is set up": (Signalled("actsweep.train.memory.fit", signal.SIGTERM, spoils=True),),
+    "a pack is set up": (
+        Signalled("actsweep.train.memory.plan_memory", signal.SIGTERM, spoils=True),
+    ),
     "data are loaded": (Signalled("actsweep.data.load", signal.SIGTERM),),
     "a pack is compiled": (
         without_cache,

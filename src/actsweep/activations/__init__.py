@@ -20,11 +20,11 @@ from actsweep.activations import across, elementwise
 from actsweep.activations.base import (
     Activation,
     Params,
+    abs_derivative,
     check_names,
     custom,
-    drive,
+    gate_input,
     inputs_per_unit,
-    slope,
     split,
 )
 from actsweep.utils.errors import unknown_name
@@ -32,12 +32,12 @@ from actsweep.utils.errors import unknown_name
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "abs_derivative",
     "bind",
     "custom",
-    "drive",
+    "gate_input",
     "get",
     "inputs_per_unit",
-    "slope",
     "split",
 ]
 
@@ -147,7 +147,7 @@ _ENTRIES = (
         _REALS,
         "slope, the left side",
         kinks=(0.0,),
-        params={"slope": 0.01},
+        params={"abs_derivative": 0.01},
     ),
     Activation(
         "prelu",
@@ -157,8 +157,8 @@ _ENTRIES = (
         _REALS,
         "slope, the left side",
         kinks=(0.0,),
-        params={"slope": 0.25, "per_channel": False},
-        learnable=lambda params: ("slope",),
+        params={"abs_derivative": 0.25, "per_channel": False},
+        learnable=lambda params: ("abs_derivative",),
     ),
     Activation(
         "elu",
@@ -245,7 +245,7 @@ _ENTRIES = (
         "Jacobian diag(a) - a a^T; differentiable everywhere",
         monotone=False,
         units="vector",
-        slope=across.softmax_slope,
+        abs_derivative=across.softmax_abs_derivative,
     ),
     Activation(
         "log_softmax",
@@ -256,7 +256,7 @@ _ENTRIES = (
         "Jacobian I - 1 a^T with a the softmax; differentiable everywhere",
         monotone=False,
         units="vector",
-        slope=across.log_softmax_slope,
+        abs_derivative=across.log_softmax_abs_derivative,
     ),
     Activation(
         "maxout",

@@ -26,13 +26,13 @@ def log_softmax(z: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]
 
 
 @in_float32
-def softmax_slope(z: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]:
+def softmax_abs_derivative(z: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]:
     """a_j * sqrt((1 - a_j)^2 + sum over k != j of a_k^2)"""
-    return softmax(z) * log_softmax_slope(z)
+    return softmax(z) * log_softmax_abs_derivative(z)
 
 
 @in_float32
-def log_softmax_slope(z: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]:
+def log_softmax_abs_derivative(z: Float[Array, "*batch units"]) -> Float[Array, "*batch units"]:
     """sqrt((1 - a_j)^2 + sum over k != j of a_k^2)"""
     a = jax.nn.softmax(z, axis=-1)
     return jnp.sqrt(jnp.square(_sum_others(a)) + _sum_others(jnp.square(a)))

@@ -38,7 +38,7 @@ class Activation:
         units: `elementwise`; `gated`, a value half times a function of the gate half; `maxout`, the
             largest of `pieces` inputs; `vector`, each unit depends on all of them.
         learnable: the float parameters that the layer trains, given the parameters.
-        slope: a closed form of `slope` below; None to derive it from `fn`.
+        abs_derivative: a closed form of `abs_derivative` below; None to derive it from `fn`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Activation:
     params: Params = field(default_factory=dict)
     units: Units = "elementwise"
     learnable: Callable[[Params], tuple[str, ...]] = lambda params: ()
-    slope: Callable[..., Array] | None = None
+    abs_derivative: Callable[..., Array] | None = None
 
 
 def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
@@ -106,7 +106,7 @@ def inputs_per_unit(activation: Activation, params: Params) -> int:
     return 2 if activation.units == "gated" else 1
 
 
-def slope(
+def abs_derivative(
     activation: Activation, z: Float[Array, "*batch inputs"], **params: Any
 ) -> Float[Array, "*batch units"]:
     """How much unit j moves when its inputs do: the L2 norm of row j of the Jacobian da/dz.
@@ -121,8 +121,8 @@ def slope(
         params: the activation's parameters, as `activation.fn` takes them.
     """
     fn = functools.partial(activation.fn, **params)
-    if activation.slope is not None:
-        return activation.slope(z, **params)
+    if activation.abs_derivative is not None:
+        return activation.abs_derivative(z, **params)
     if activation.units == "vector":
         rows = jnp.vectorize(jax.jacrev(fn), signature="(n)->(n,n)")(z)
         return _norm(jnp.moveaxis(rows, -1, 0))
@@ -141,7 +141,7 @@ def _norm(rows: Array) -> Array:
     return scale * jnp.sqrt(jnp.sum(jnp.square(rows / scale[None]), axis=0))
 
 
-def drive(
+def gate_input(
     activation: Activation, z: Float[Array, "*batch inputs"], **params: Any
 ) -> Float[Array, "*batch units"]:
     """What decides whether a unit fires: z; the gate half if gated; the largest piece of maxout."""

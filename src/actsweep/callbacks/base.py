@@ -1,13 +1,16 @@
 """What a callback is: a probe on the device, a hook on the host, or both."""
 
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-Readings = Mapping[str, Any]  # metric name -> Float[""] or Binned
+from actsweep.stats.histogram import Histogram
+
+Readings = Mapping[str, Any]  # metric name -> Float[""] or Histogram
 
 
 @dataclass(frozen=True)
@@ -18,26 +21,39 @@ class StepView:
     grads: Mapping[str, Float[Array, "..."]]
 
 
+def _renamed(old: str, new: str) -> Any:
+    """An attribute of version 0.1, which warns of its new name."""
+
+    def read(view: Any) -> Any:
+        warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=2)
+        return getattr(view, new)
+
+    return property(read)
+
+
 @dataclass(frozen=True)
 class ProbeView:
     """One member's network on the probe batch of n training examples, by layer name.
 
-    `preact` is z, `act` is f(z), `slope` is |f'(z)| a unit, `drive` decides whether a unit fires;
-    each [n, ..., units] for the layers that have an activation. `logits` are [n, outputs].
-    `weights` and `grads` (of the mean loss) are the kernels of every layer, the head's included.
-    `preact_grads` are those of each example's own loss with respect to z. `updates` is what the
-    optimiser would add to the weights if this batch came next.
+    `preact` is z, `act` is f(z), `abs_derivative` is |f'(z)| of each unit, and `gate_input` decides
+    whether a unit is active; each [n, ..., units] for the layers that have an activation. `logits`
+    are [n, outputs]. `weights` and `grads` (of the mean loss) are the kernels of every layer, the
+    head's included. `preact_grads` are those of each example's own loss with respect to z.
+    `updates` is what the optimiser would add to the weights if this batch came next.
     """
 
     preact: Mapping[str, Float[Array, "n ..."]]
     act: Mapping[str, Float[Array, "n ..."]]
-    slope: Mapping[str, Float[Array, "n ..."]]
-    drive: Mapping[str, Float[Array, "n ..."]]
+    abs_derivative: Mapping[str, Float[Array, "n ..."]]
+    gate_input: Mapping[str, Float[Array, "n ..."]]
     logits: Float[Array, "n outputs"]
     weights: Mapping[str, Float[Array, "..."]]
     grads: Mapping[str, Float[Array, "..."]]
     preact_grads: Mapping[str, Float[Array, "n ..."]]
     updates: Mapping[str, Float[Array, "..."]]
+
+    slope = _renamed("slope", "abs_derivative")
+    drive = _renamed("drive", "gate_input")
 
 
 @dataclass(frozen=True)
@@ -46,28 +62,25 @@ class CountView:
 
     preact: Mapping[str, Float[Array, "n ..."]]
     act: Mapping[str, Float[Array, "n ..."]]
-    slope: Mapping[str, Float[Array, "n ..."]]
-    drive: Mapping[str, Float[Array, "n ..."]]
+    abs_derivative: Mapping[str, Float[Array, "n ..."]]
+    gate_input: Mapping[str, Float[Array, "n ..."]]
+
+    slope = _renamed("slope", "abs_derivative")
+    drive = _renamed("drive", "gate_input")
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Binned:
-    """A histogram from the device: below the first edge, the bins, from the last edge on."""
-
-    counts: Int[Array, "bins+2"]
-    edges: tuple[float, ...] = field(metadata={"static": True})
+jax.tree_util.register_dataclass(Histogram, data_fields=["counts"], meta_fields=["edges"])
 
 
 @dataclass(frozen=True)
-class Say:
+class LogMessage:
     """A host hook's message: shown, and kept with the run."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Stop:
+class EarlyStop:
     """A host hook's wish to end this member's training, and why."""
 
     text: str
@@ -76,7 +89,9 @@ class Stop:
 class Hook(Protocol):
     """Called for one member's rows in order; may keep what it needs in a closure."""
 
-    def __call__(self, step: int, epoch: float, readings: Mapping[str, float]) -> Say | Stop | None:
+    def __call__(
+        self, step: int, epoch: float, readings: Mapping[str, float]
+    ) -> LogMessage | EarlyStop | None:
         """Look at one row. `readings` holds the row's scalars by metric name."""
 
 

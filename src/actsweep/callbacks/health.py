@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 
-from actsweep.callbacks.base import Callback, Hook, ProbeView, Readings, Say
+from actsweep.callbacks.base import Callback, Hook, LogMessage, ProbeView, Readings
 
 SINGLE = 3  # layers of one kind that are told of one by one
 
@@ -41,7 +41,7 @@ def health(
 def _monitor(ratio: float, bounds: tuple[float, float] | None) -> Hook:
     said: set[tuple[str, str]] = set()
 
-    def look(step: int, epoch: float, readings: Mapping[str, float]) -> Say | None:
+    def look(step: int, epoch: float, readings: Mapping[str, float]) -> LogMessage | None:
         del step
         steps = _family(readings, "grad_norm_max/")
         found = _broken(steps) + _relative(_family(readings, "grad_rms/"), ratio)
@@ -51,7 +51,7 @@ def _monitor(ratio: float, bounds: tuple[float, float] | None) -> Hook:
         said.update((layer, kind) for layer, kind, _ in new)
         if not new:
             return None
-        return Say(f"epoch {epoch:g}: {_told(new)}")
+        return LogMessage(f"epoch {epoch:g}: {_told(new)}")
 
     return look
 

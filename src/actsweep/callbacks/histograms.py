@@ -5,7 +5,8 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from actsweep.callbacks.base import Binned, Callback, ProbeView, Readings
+from actsweep.callbacks.base import Callback, ProbeView, Readings
+from actsweep.stats.histogram import Histogram
 
 VALUE_EDGES = tuple(-8.0 + 0.25 * i for i in range(65))  # z and f(z)
 GRAD_EDGES = tuple(-12.0 + 0.25 * i for i in range(57))  # log10 |dL/dw|
@@ -20,7 +21,7 @@ def histograms(every: int = 1, every_steps: int | None = None, examples: int = 5
     """
 
     def probe(view: ProbeView) -> Readings:
-        readings: dict[str, Binned] = {}
+        readings: dict[str, Histogram] = {}
         for name in view.preact:
             readings[f"hist/preact/{name}"] = binned(view.preact[name][:examples], VALUE_EDGES)
             readings[f"hist/act/{name}"] = binned(view.act[name][:examples], VALUE_EDGES)
@@ -32,7 +33,7 @@ def histograms(every: int = 1, every_steps: int | None = None, examples: int = 5
     return Callback(probe=probe, every=every, every_steps=every_steps)
 
 
-def binned(x: Float[Array, "..."], edges: tuple[float, ...]) -> Binned:
+def binned(x: Float[Array, "..."], edges: tuple[float, ...]) -> Histogram:
     """Count entries between equally spaced edges.
 
     Bin i of `counts` holds edges[i-1] <= x < edges[i]; the first holds x < edges[0], the last
@@ -49,7 +50,7 @@ def binned(x: Float[Array, "..."], edges: tuple[float, ...]) -> Binned:
     first = edges[0] / width
     if not first.is_integer():
         raise ValueError(f"edges[0]={edges[0]} must be a multiple of the bins' width {width}")
-    return Binned(_count(jnp.ravel(x), int(first), bins, width), edges)
+    return Histogram(_count(jnp.ravel(x), int(first), bins, width), edges)
 
 
 def _count(x: Float[Array, "n"], first: int, bins: int, width: float) -> Int[Array, "bins+2"]:

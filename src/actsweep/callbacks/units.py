@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from actsweep.callbacks.base import Callback, CountView, ProbeView, Readings
 
-DEAD_SLOPE = 1e-3
-SATURATED_SLOPE = 0.01
+DEAD_DERIVATIVE = 1e-3
+SATURATED_DERIVATIVE = 0.01
 WEAK_SHARE = 0.05
 ROW_BLOCK = 50
 
@@ -25,18 +25,19 @@ def units(every: int = 1, every_steps: int | None = None) -> Callback:
     `saturated_frac/<layer>`: (example, unit) pairs with |f'(z)| < 0.01.
     `exact_dead/<layer>`, `exact_dead_frac/<layer>`, `exact_dead_frac/all` and
     `exact_silent_frac/<layer>` are the same over the whole training set, before training and, for
-    the best parameters, at the end. Once every unit has moved and sounded, no further example can
-    change them, and the rest of the training set isn't looked at.
+    the best parameters, at the end. Once every unit has had an example with |f'(z)| >= 1e-3 and one
+    with a nonzero output, no further example can change them, and the rest of the training set is
+    left out.
     """
 
     def probe(view: ProbeView) -> Readings:
-        flags = _alive(view) | _busy(view)
-        seen = {name: a.size // a.shape[-1] for name, a in view.act.items()}
+        flags = _unsaturated_and_nonzero(view) | _active_and_saturated(view)
+        rows = {name: a.size // a.shape[-1] for name, a in view.act.items()}
         sums = _per_unit(flags)
-        return _dead(sums, "") | _idle(sums, seen)
+        return _dead(sums, "") | _weak_and_saturated(sums, rows)
 
     def count(view: CountView) -> dict[str, Array]:
-        return _per_unit(_alive(view))
+        return _per_unit(_unsaturated_and_nonzero(view))
 
     def settled(sums: Mapping[str, Array]) -> Bool[Array, ""]:
         return jnp.all(jnp.concatenate([times > 0 for times in sums.values()]))
@@ -81,21 +82,21 @@ def mean_cosine(a: Float[Array, "n ..."]) -> Float[Array, ""]:
     return jnp.where(n > 1, (total - n) / jnp.where(n > 1, n * (n - 1), 1.0), jnp.nan)
 
 
-def _alive(view: ProbeView | CountView) -> dict[str, Bool[Array, "rows units"]]:
+def _unsaturated_and_nonzero(view: ProbeView | CountView) -> dict[str, Bool[Array, "rows units"]]:
     """By (example, unit): does the unit move (f' isn't tiny), does it sound (output isn't 0)?"""
     flags: dict[str, Array] = {}
     for name, a in view.act.items():
-        flags[f"moving/{name}"] = _rows(~(view.slope[name] < DEAD_SLOPE))
-        flags[f"sounding/{name}"] = _rows(a != 0)
+        flags[f"unsaturated/{name}"] = _rows(~(view.abs_derivative[name] < DEAD_DERIVATIVE))
+        flags[f"nonzero/{name}"] = _rows(a != 0)
     return flags
 
 
-def _busy(view: ProbeView) -> dict[str, Bool[Array, "rows units"]]:
+def _active_and_saturated(view: ProbeView) -> dict[str, Bool[Array, "rows units"]]:
     """By (example, unit): does the unit fire, is it saturated?"""
     flags: dict[str, Array] = {}
     for name in view.act:
-        flags[f"firing/{name}"] = _rows(view.drive[name] > 0)
-        flags[f"saturated/{name}"] = _rows(view.slope[name] < SATURATED_SLOPE)
+        flags[f"active/{name}"] = _rows(view.gate_input[name] > 0)
+        flags[f"saturated/{name}"] = _rows(view.abs_derivative[name] < SATURATED_DERIVATIVE)
     return flags
 
 
@@ -125,28 +126,28 @@ def _column_sums(flag: Bool[Array, "rows units"]) -> Int[Array, "units"]:
 def _dead(sums: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     readings, all_dead = {}, []
     for name in _layers(sums):
-        dead = sums[f"moving/{name}"] == 0
+        dead = sums[f"unsaturated/{name}"] == 0
         all_dead.append(dead)
         readings[f"{prefix}dead/{name}"] = jnp.sum(dead, dtype=jnp.float32)
         readings[f"{prefix}dead_frac/{name}"] = jnp.mean(dead, dtype=jnp.float32)
         readings[f"{prefix}silent_frac/{name}"] = jnp.mean(
-            sums[f"sounding/{name}"] == 0, dtype=jnp.float32
+            sums[f"nonzero/{name}"] == 0, dtype=jnp.float32
         )
     readings[f"{prefix}dead_frac/all"] = jnp.mean(jnp.concatenate(all_dead), dtype=jnp.float32)
     return readings
 
 
-def _idle(sums: Mapping[str, Array], seen: Mapping[str, int]) -> dict[str, Array]:
-    """Weak units and saturated pairs, of `seen` rows a layer."""
+def _weak_and_saturated(sums: Mapping[str, Array], rows: Mapping[str, int]) -> dict[str, Array]:
+    """Weak units and saturated pairs, of `rows` rows a layer."""
     readings = {}
     for name in _layers(sums):
-        firing = sums[f"firing/{name}"].astype(jnp.float32)
-        weak = (firing > 0) & (firing < WEAK_SHARE * seen[name])
+        active = sums[f"active/{name}"].astype(jnp.float32)
+        weak = (active > 0) & (active < WEAK_SHARE * rows[name])
         readings[f"weak_frac/{name}"] = jnp.mean(weak, dtype=jnp.float32)
-        saturated = sums[f"saturated/{name}"].astype(jnp.float32) / seen[name]
+        saturated = sums[f"saturated/{name}"].astype(jnp.float32) / rows[name]
         readings[f"saturated_frac/{name}"] = jnp.mean(saturated)
     return readings
 
 
 def _layers(sums: Mapping[str, Array]) -> list[str]:
-    return [key.partition("/")[2] for key in sums if key.startswith("moving/")]
+    return [key.partition("/")[2] for key in sums if key.startswith("unsaturated/")]

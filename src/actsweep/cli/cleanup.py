@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from actsweep.runs import run_dir
-from actsweep.runs.leases import Claims, holders, orphans
+from actsweep.runs.leases import Leases, orphans, owners
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import find
 from actsweep.utils.errors import UserError
@@ -35,14 +35,14 @@ def gc(outputs: Path, *, dry_run: bool) -> None:
     """
     if not outputs.is_dir():
         raise UserError(f"{outputs}: no such folder; type --outputs <the sweeps' paths.outputs>")
-    held = holders(outputs)
+    held = owners(outputs)
     free = [run for run in _runs(outputs) if run.run_id not in held]
     free = [run for run in free if any(_of_run(run).values())]
     lines = _clear({"links of dead processes": orphans(outputs)}, dry_run=dry_run)
     if dry_run:
         lines += _clear(_merge(map(_of_run, free)), dry_run=True)
     elif free:
-        with Claims(outputs, "gc") as claims:
+        with Leases(outputs, "gc") as claims:
             ours = claims.take([run.run_id for run in free])
             lines += _clear(_merge(_of_run(run) for run in free if run.run_id in ours))
         _clear({"our own": orphans(outputs)})
@@ -142,7 +142,7 @@ def rm(outputs: Path, wanted: Sequence[str]) -> None:
     runs = find.find_runs(outputs, wanted)
     with contextlib.ExitStack() as stack:
         for root in {run.root for run in runs}:
-            claims = stack.enter_context(Claims(root, "rm"))
+            claims = stack.enter_context(Leases(root, "rm"))
             own = [run.run_id for run in runs if run.root == root]
             if held := sorted(set(own) - claims.take(own)):
                 raise UserError(f"{_who_trains(root, held)}; nothing was removed")
@@ -155,7 +155,7 @@ def rm(outputs: Path, wanted: Sequence[str]) -> None:
 
 def _who_trains(root: Path, held: Sequence[str]) -> str:
     more = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
-    found = holders(root, held[:1]).get(held[0])
+    found = owners(root, held[:1]).get(held[0])
     who = f"by {found.host}, process {found.pid} (sweep {found.sweep})" if found else "just now"
     return f"{held[0]}{more}: in training {who}"
 

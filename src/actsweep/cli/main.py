@@ -222,10 +222,10 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _wanted(options: argparse.Namespace) -> Any:
-    from actsweep.report.write import Wanted
+    from actsweep.report.write import ReportRequest
 
     by = options.by.split(",") if options.by else ()
-    return Wanted(by, options.metric, options.margin, options.where)
+    return ReportRequest(by, options.metric, options.margin, options.where)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from actsweep.runs import run_dir
 from actsweep.sweeps import find, plan, slurm_jobs, table
-from actsweep.sweeps.status import Seen, Sweep, look
+from actsweep.sweeps.status import RunStatus, SweepSnapshot, take_snapshot
 from actsweep.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def show(
         if len(listed) > NEWEST:
             console.print(f"and {len(listed) - NEWEST} before these, in {outputs}/sweeps")
         console.print()
-    sweep = look(last)
+    sweep = take_snapshot(last)
     console.print(sweep.command, style="bold", no_wrap=True, overflow="ellipsis")
     console.print(_members(sweep))
     console.print(f"\n{sweep.folder.name}: {sweep.counts()}")
@@ -62,7 +62,7 @@ def show(
         console.print(line, soft_wrap=True)
 
 
-def _deaths(sweep: Sweep) -> list[str]:
+def _deaths(sweep: SweepSnapshot) -> list[str]:
     """Jobs that are over, with runs that they should have trained: what they have said last."""
     dead = {
         one.job.name: one.job for one in sweep.runs if one.left and one.job and not one.job.live
@@ -80,7 +80,7 @@ def _list(folders: Sequence[Path], width: int) -> "Table":
     rows = []
     for folder in folders:
         try:
-            one = look(folder)
+            one = take_snapshot(folder)
             rows.append((folder.name, one.counts(), one.command))
         except (UserError, KeyError) as error:
             rows.append((folder.name, "?", str(error)))
@@ -100,7 +100,7 @@ def _table() -> "Table":
     return Table(box=None, pad_edge=False, header_style="bold")
 
 
-def _members(sweep: Sweep) -> "Table":
+def _members(sweep: SweepSnapshot) -> "Table":
     from rich.text import Text
 
     found = _table()
@@ -144,15 +144,15 @@ def _score(value: float | None, key: str) -> str:
     return f"{100 * value:.2f}" if key == "val/accuracy" else f"{value:.4g}"
 
 
-def _epoch(one: Seen, row: Mapping[str, Any]) -> str:
+def _epoch(one: RunStatus, row: Mapping[str, Any]) -> str:
     reached = row.get("epoch", 0 if one.state == "running" else None)
     return "–" if reached is None else f"{round(reached, 1):g}/{one.epochs}"
 
 
-def _left(one: Seen, row: Mapping[str, Any]) -> str:
+def _left(one: RunStatus, row: Mapping[str, Any]) -> str:
     """How long a run in training will take, from the epochs since it began or went on."""
     since = one.status.get("since")
-    if not one.holder or not since or "epoch" not in row:
+    if not one.owner or not since or "epoch" not in row:
         return ""
     written = datetime.fromtimestamp(one.run.metrics.stat().st_mtime, UTC)
     took = (written - datetime.fromisoformat(since["time"])).total_seconds()
@@ -160,12 +160,12 @@ def _left(one: Seen, row: Mapping[str, Any]) -> str:
     return span(took / done * (one.epochs - row["epoch"])) if done > 0 else ""
 
 
-def _where(one: Seen, now: datetime) -> str:
+def _where(one: RunStatus, now: datetime) -> str:
     if one.job and one.job.live and one.left:
         again = one.job.queued and one.status
         return f"{'queued again: ' if again else ''}{one.job.where()}"
-    if one.holder:
-        return f"{one.holder.host}:{one.holder.pid}"
+    if one.owner:
+        return f"{one.owner.host}:{one.owner.pid}"
     if one.state == "waiting" or "updated" not in one.status:
         return "–"
     return ago((now - datetime.fromisoformat(one.status["updated"])).total_seconds())
@@ -185,14 +185,14 @@ def span(seconds: float) -> str:
     return "0 s"
 
 
-def _result(one: Seen) -> dict[str, Any]:
+def _result(one: RunStatus) -> dict[str, Any]:
     return {"run_id": one.run.run_id, "state": one.state, "cause": one.status.get("cause")}
 
 
-def _next(sweep: Sweep) -> list[str]:
+def _next(sweep: SweepSnapshot) -> list[str]:
     name = plan.name_of(sweep.folder)
     lines = []
-    dead = any(one.left and not one.holder and one.job and not one.job.live for one in sweep.runs)
+    dead = any(one.left and not one.owner and one.job and not one.job.live for one in sweep.runs)
     if dead or (any(one.left for one in sweep.runs) and not sweep.tended):
         lines.append(f"go on:  actsweep resume {name}")
     if any(one.state == "failed" for one in sweep.runs) and not sweep.tended:

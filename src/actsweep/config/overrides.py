@@ -1,7 +1,9 @@
 """The command line: what people type, and what Hydra takes for it."""
 
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from actsweep.utils.errors import UserError, bad_value
 
@@ -18,6 +20,8 @@ GROUPS = {
     "experiment": "tutorial3",
     "debug": "default",
 }
+RENAMED = {"pack.lift": "pack.batching"}
+"""Keys of version 0.1: still taken, with a line that says the new one."""
 OPEN = r"slurm\.extra\b"  # a group to which keys may be added
 _MULTIRUN = ("-m", "--multirun")
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
@@ -42,6 +46,9 @@ def expand(override: str) -> list[str]:
         UserError: a list, a number or null where a group's option is wanted.
     """
     group, _, value = override.partition("=")
+    if group in RENAMED:
+        print(f"{group} is now {RENAMED[group]}", file=sys.stderr)
+        return [f"{RENAMED[group]}={value}"]
     if re.match(OPEN, group):
         return [f"++{override}"]
     if group == "depth" and re.fullmatch(r"[+-]?\d+", value):
@@ -64,6 +71,16 @@ def as_typed(overrides: Iterable[str]) -> list[str]:
         else:
             typed.append(word)
     return typed
+
+
+def current_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A config that an older version may have written, as nested plain values, in today's keys."""
+    groups = {k: dict(v) if isinstance(v, Mapping) else v for k, v in plain.items()}
+    for old, new in RENAMED.items():
+        group, _, key = old.partition(".")
+        if isinstance(groups.get(group), dict) and key in groups[group]:
+            groups[group][new.partition(".")[2]] = groups[group].pop(key)
+    return groups
 
 
 def _not_one_name(group: str, value: str) -> UserError:

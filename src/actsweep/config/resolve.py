@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from actsweep.config import validate
 from actsweep.config.error_messages import explain_value
+from actsweep.config.overrides import current_keys
 from actsweep.config.schema import (
     DATASETS,
     INITS,
@@ -110,7 +111,7 @@ def typed(cfg: DictConfig | dict[str, Any]) -> DictConfig:
     else:
         plain = cfg
     try:
-        found = OmegaConf.merge(_schema(), plain)
+        found = OmegaConf.merge(_schema(), current_keys(plain))
     except OmegaConfBaseException as error:
         raise UserError(explain_value(error)) from error
     assert isinstance(found, DictConfig)
@@ -124,7 +125,7 @@ def _schema() -> DictConfig:
 
 def from_dict(plain: dict[str, Any]) -> RunConfig:
     """The run that `to_dict` took apart: for what has been checked before, as in `plan.json`."""
-    return _build(RunConfig, plain)
+    return _build(RunConfig, current_keys(plain))
 
 
 def _build(kind: Any, plain: dict[str, Any]) -> Any:

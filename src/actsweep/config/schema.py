@@ -16,7 +16,7 @@ INITS = (
 OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "warmup_cosine")
 PRECISIONS = ("float32", "bfloat16")
-LIFTS = ("auto", "map", "vmap")
+BATCHINGS = ("auto", "map", "vmap")
 LOGGER_MODES = ("offline", "online", "disabled")
 RERUNS = ("none", "failed", "diverged", "all")
 MODELS = ("mlp", "cnn")
@@ -145,7 +145,7 @@ class PackConfig:
     are training are left to them. `members` is filled in by the sweeper."""
 
     size: Any = "auto"
-    lift: str = "auto"
+    batching: str = "auto"
     plan: bool = False
     wait: bool = True
     members: list[str] | None = None

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from actsweep.config.schema import (
+    BATCHINGS,
     DATASETS,
     INITS,
-    LIFTS,
     LOGGER_MODES,
     MAX_SEED,
     MODELS,
@@ -260,8 +260,8 @@ def _check_rest(run: RunConfig) -> None:
         raise unknown_name("logger.mode", run.logger.mode, LOGGER_MODES)
     if run.rerun not in RERUNS:
         raise unknown_name("rerun", run.rerun, RERUNS)
-    if run.pack.lift not in LIFTS:
-        raise unknown_name("pack.lift", run.pack.lift, LIFTS)
+    if run.pack.batching not in BATCHINGS:
+        raise unknown_name("pack.batching", run.pack.batching, BATCHINGS)
     if run.pack.size != "auto" and not (_is_int(run.pack.size) and run.pack.size >= 1):
         raise bad_value(
             "pack.size", run.pack.size, "auto or an integer of at least 1", "pack.size=auto"

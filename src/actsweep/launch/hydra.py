@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
 from actsweep.launch import slurm_submit
-from actsweep.launch.job import Ends, Jobs, first_line, follow, leads, run, train_all
-from actsweep.runtime.signals import watch
+from actsweep.launch.job import Ends, Jobs, first_line, is_coordinator, run, run_worker, train_all
+from actsweep.runtime.signals import stop_request
 from actsweep.sweeps import results
 from actsweep.sweeps.plan import LAUNCH_FILE, Plan
 from actsweep.utils.errors import UserError
@@ -55,16 +55,16 @@ def train(plan: Plan, launcher: Any) -> int:
         return slurm_submit.train(plan)
     launcher.hydra_context = HydraContext(Frozen(), launcher.hydra_context.callbacks)  # type: ignore[arg-type]
     name = launcher.config.hydra.runtime.choices["hydra/launcher"]
-    if not leads(plan.packs[0][0]):
-        return follow(plan.packs[0][0])
-    before = results.own_statuses(plan)
+    if not is_coordinator(plan.packs[0][0]):
+        return run_worker(plan.packs[0][0])
+    before = results.statuses_of_attempt(plan)
 
     def start(jobs: Jobs) -> Ends:
         try:
             return launch(launcher, [[f"pack.members=[{','.join(job)}]"] for job in jobs])
         except Exception as error:
-            watch.check()
-            if results.own_statuses(plan) != before:  # some job has begun
+            stop_request.check()
+            if results.statuses_of_attempt(plan) != before:  # some job has begun
                 return [error] * len(jobs)
             raise UserError(f"hydra/launcher={name}: {first_line(error)}") from error
 

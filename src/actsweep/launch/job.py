@@ -24,13 +24,19 @@ from actsweep.config.overrides import for_hydra
 from actsweep.config.schema import RunConfig
 from actsweep.launch.finish import finish
 from actsweep.runs import run_dir
-from actsweep.runs.leases import Claims, holders
+from actsweep.runs.leases import Leases, owners
 from actsweep.runtime import supervisor
-from actsweep.runtime.distributed import Lost, place_of, together
-from actsweep.runtime.signals import Interrupted, watch
+from actsweep.runtime.distributed import ProcessLost, process_index, together
+from actsweep.runtime.signals import Interrupted, stop_request
 from actsweep.sweeps.exit_codes import BAD_INPUT, INTERRUPTED, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import Plan, discard, freeze, new_plan, read_plan
-from actsweep.sweeps.results import Result, cut_short, ended, on_disk, told
+from actsweep.sweeps.results import (
+    Result,
+    ended_result,
+    interrupted_result,
+    result_on_disk,
+    show_part,
+)
 from actsweep.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -76,7 +82,7 @@ def guarded(action: Callable[[], int]) -> int:
         assert error is not None
         if full:
             traceback.print_exception(error)
-        if watch.asked:  # the signal came in the way of whatever raised this
+        if stop_request.asked:  # the signal came in the way of whatever raised this
             return _interrupted()
         code = BAD_INPUT if _is_input(error) else SOME_FAILED
         number = getattr(error, "errno", None)  # none in what Hydra calls an OSError
@@ -88,7 +94,7 @@ def guarded(action: Callable[[], int]) -> int:
 
 def _interrupted() -> int:
     print("interrupted; the same command goes on from what is saved", file=sys.stderr)
-    return INTERRUPTED if watch.asked in (None, signal.SIGINT) else PREEMPTED
+    return INTERRUPTED if stop_request.asked in (None, signal.SIGINT) else PREEMPTED
 
 
 def _unless_lost(action: Callable[[], int]) -> int:
@@ -99,14 +105,14 @@ def _unless_lost(action: Callable[[], int]) -> int:
     except SystemExit as end:
         code = end.code
         raise
-    except Lost as lost:  # in a process that follows
+    except ProcessLost as lost:  # in a process that follows
         code, why = PREEMPTED, lost.__cause__
         if why and not isinstance(why, RuntimeError | ValueError):  # not what JAX says of others
             who = f"process {together.rank} of {together.count}"
             print(f"error: {who}: {first_line(why)}", file=sys.stderr)
     finally:
         if together.lost:
-            supervisor.tell()
+            supervisor.report_abort()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code if isinstance(code, int) else SOME_FAILED)
@@ -115,7 +121,7 @@ def _unless_lost(action: Callable[[], int]) -> int:
 
 def set_up_process() -> None:
     """Listen to signals; keep tracebacks off the terminal that others than us would print."""
-    watch.install()
+    stop_request.install()
     logging.raiseExceptions = False  # one for every line that a full disk keeps out of a log
     others = sys.unraisablehook
 
@@ -182,8 +188,8 @@ def _alone(cfg: DictConfig, hydra: Any) -> int:
         discard(folder)
         show_plan([[only]])
         return OK
-    if not leads(only):
-        return follow(only)
+    if not is_coordinator(only):
+        return run_worker(only)
     plan = new_plan(folder, [[only]], [[overrides]])
     whole = OmegaConf.create({**cfg, "hydra": OmegaConf.to_container(hydra)})
     # With these `actsweep resume` will go on: one run is trained here, whatever the launcher.
@@ -204,10 +210,10 @@ def show_plan(packs: Sequence[Sequence[RunConfig]]) -> None:
     Raises:
         UserError: bad input that only shows once data and devices are there.
     """
-    from actsweep.train.pack import foresee
+    from actsweep.train.pack import preview
 
     for index, pack in enumerate(packs):
-        says, done = foresee(pack)
+        says, done = preview(pack)
         print(f"pack {index}: {count(len(pack), 'run')}{says}")
         for one in pack:
             run_id = identity.run_id(one)
@@ -242,14 +248,14 @@ def train_job(plan: Plan, run_ids: Sequence[str]) -> int:
     Raises:
         UserError: every run was refused: nothing has started.
     """
-    if not leads(plan.packs[0][0]):
-        return follow(plan.packs[0][0])
+    if not is_coordinator(plan.packs[0][0]):
+        return run_worker(plan.packs[0][0])
     launch = lambda jobs: [train(plan.folder, job, alone=True) for job in jobs]  # noqa: E731
     began, before = time.monotonic(), _progress(plan, run_ids)
     results = _work_off(plan, [run_ids], launch)
-    code = told(plan, [results[run_id] for run_id in run_ids])
-    if all(ended(plan, one) for one in plan.runs.values()):
-        finish(plan, [cut_short(plan, one) for one in plan.runs.values()])
+    code = show_part(plan, [results[run_id] for run_id in run_ids])
+    if all(ended_result(plan, one) for one in plan.runs.values()):
+        finish(plan, [interrupted_result(plan, one) for one in plan.runs.values()])
     patience = min(FRUITLESS_S, 1800 * plan.packs[0][0].slurm.hours)
     took = time.monotonic() - began
     if code == PREEMPTED and took > patience and _progress(plan, run_ids) == before:
@@ -258,19 +264,19 @@ def train_job(plan: Plan, run_ids: Sequence[str]) -> int:
     return code
 
 
-def leads(one: RunConfig) -> bool:
+def is_coordinator(one: RunConfig) -> bool:
     """Whether this process plans and writes; the others of those that train together `follow`.
 
     Raises:
         UserError: the config asks for several processes where there can't be.
     """
-    return place_of(one.trainer)[0] == 0
+    return process_index(one.trainer)[0] == 0
 
 
-def follow(one: RunConfig) -> int:
+def run_worker(one: RunConfig) -> int:
     """Train what the process that leads says, and as it says, until it is done; the exit code."""
     logging.disable()
-    with watch.patience():  # the process that leads has been told as well, and decides
+    with stop_request.patience():  # the process that leads has been told as well, and decides
         together.join(one.trainer)
         from actsweep.train.pack import follow as follow_leader
 
@@ -293,18 +299,18 @@ def _work_off(plan: Plan, jobs: Jobs, launch: Callable[[Jobs], Ends]) -> dict[st
 
 def _work_off_leading(plan: Plan, jobs: Jobs, launch: Callable[[Jobs], Ends]) -> dict[str, Result]:
     runs = {run_id: plan.runs[run_id] for job in jobs for run_id in job}
-    results = {i: done for i, one in runs.items() if (done := ended(plan, one))}
-    jobs = but_for(results, jobs)
+    results = {i: done for i, one in runs.items() if (done := ended_result(plan, one))}
+    jobs = without_runs(results, jobs)
     try:
         # A sign of life for `actsweep status`, while jobs wait in a queue.
-        with Claims(plan.outputs, plan.folder.name) if jobs else contextlib.nullcontext():
+        with Leases(plan.outputs, plan.folder.name) if jobs else contextlib.nullcontext():
             while jobs:
                 for job, end in zip(jobs, launch(jobs), strict=True):
                     results |= {r["run_id"]: r for r in _results(plan, job, end)}
                 jobs = _after_others(plan, jobs, results)
     except KeyboardInterrupt:
         left = {i: one for i, one in runs.items() if i not in results}
-        results |= {run_id: cut_short(plan, one) for run_id, one in left.items()}
+        results |= {run_id: interrupted_result(plan, one) for run_id, one in left.items()}
     return results
 
 
@@ -312,10 +318,10 @@ def _results(plan: Plan, job: Sequence[str], end: list[Result] | Exception) -> l
     if not isinstance(end, Exception):
         return end
     why = {"state": "failed", "cause": first_line(end)}
-    return [on_disk(plan, plan.runs[run_id], why) for run_id in job]
+    return [result_on_disk(plan, plan.runs[run_id], why) for run_id in job]
 
 
-def but_for(run_ids: Collection[str], jobs: Jobs) -> list[list[str]]:
+def without_runs(run_ids: Collection[str], jobs: Jobs) -> list[list[str]]:
     """The jobs without some runs; one that loses all goes."""
     return [own for job in jobs if (own := [run_id for run_id in job if run_id not in run_ids])]
 
@@ -329,13 +335,13 @@ def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
     if waits:
         who = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
         log.warning("waiting for %s, in training by %s", count(len(busy), "run"), "; ".join(who))
-        while holders(plan.outputs, busy):
+        while owners(plan.outputs, busy):
             time.sleep(POLL_SECONDS)
-    results |= {run_id: done for run_id, one in busy.items() if (done := ended(plan, one))}
+    results |= {run_id: done for run_id, one in busy.items() if (done := ended_result(plan, one))}
     return (
         []
         if not waits
-        else but_for({run_id for run_id, r in results.items() if "busy" not in r}, jobs)
+        else without_runs({run_id for run_id, r in results.items() if "busy" not in r}, jobs)
     )
 
 
@@ -353,15 +359,16 @@ def train(folder: Path, run_ids: Sequence[str], *, alone: bool) -> list[dict[str
     Raises:
         Interrupted: a signal asked for it, and the process isn't the job's alone.
     """
-    from actsweep.train.pack import Place, failed, report, run_pack
+    from actsweep.train.pack import failed, report, run_pack
+    from actsweep.train.types import SweepContext
 
     plan = read_plan(folder)
     runs = {run_id: plan.runs[run_id] for run_id in run_ids}
     # A job that was queued again doesn't retry what it has seen fail before.
-    done = {run_id: end for run_id, one in runs.items() if (end := ended(plan, one))}
+    done = {run_id: end for run_id, one in runs.items() if (end := ended_result(plan, one))}
     own = [one for run_id, one in runs.items() if run_id not in done]
     before = next(i for i, run_id in enumerate(plan.runs) if run_id == run_ids[0])
-    place = Place(folder.name, before + len(done), len(plan.runs), plan.attempt)
+    place = SweepContext(folder.name, before + len(done), len(plan.runs), plan.attempt)
     try:
         return [*done.values(), *(run_pack(own, place) if own else [])]
     except UserError as error:
@@ -369,8 +376,8 @@ def train(folder: Path, run_ids: Sequence[str], *, alone: bool) -> list[dict[str
     except Interrupted:
         if not alone:
             raise
-        watch.hand_on()
-        return [*done.values(), *(cut_short(plan, one) for one in own)]
+        stop_request.hand_on()
+        return [*done.values(), *(interrupted_result(plan, one) for one in own)]
     except Exception as error:
         report(error, run_ids)
         return [*done.values(), *(failed(one, error) for one in own)]

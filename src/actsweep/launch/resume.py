@@ -4,7 +4,7 @@ from pathlib import Path
 
 from actsweep.launch import job
 from actsweep.runs import run_dir
-from actsweep.runs.leases import living
+from actsweep.runs.leases import living_owners
 from actsweep.sweeps import results
 from actsweep.sweeps.plan import Plan, name_of, read_plan, reopen
 from actsweep.utils.errors import UserError
@@ -18,7 +18,7 @@ def resume(folder: Path) -> int:
 def show_table(folder: Path) -> None:
     """Print a sweep's table from what is on disk, and write its `members.csv`."""
     plan = read_plan(folder)
-    results.finish(plan, [results.cut_short(plan, one) for one in plan.runs.values()])
+    results.finish(plan, [results.interrupted_result(plan, one) for one in plan.runs.values()])
 
 
 def retry(folder: Path, *, diverged: bool) -> int:
@@ -36,10 +36,12 @@ def _again(plan: Plan, *, diverged: bool) -> Plan:
         print(f"{plan.folder.name}: no run has {' or '.join(wanted)}")
         return plan
     outputs = Path(plan.packs[0][0].paths.outputs)
-    if any(one.rerun == "all" and not results.ended(plan, one) for one in plan.runs.values()):
+    if any(
+        one.rerun == "all" and not results.ended_result(plan, one) for one in plan.runs.values()
+    ):
         name = name_of(plan.folder)
         raise UserError(f"{name}: some of its runs are left; type actsweep resume {name} first")
-    if busy := [one for one in living(outputs) if one.sweep == plan.folder.name]:
+    if busy := [one for one in living_owners(outputs) if one.sweep == plan.folder.name]:
         who = f"{busy[0].host}, process {busy[0].pid}"
         raise UserError(f"{plan.folder.name}: is in training, by {who}; wait for it, or stop it")
     again = plan.again("diverged" if diverged else "failed")

@@ -14,7 +14,7 @@ from filelock import FileLock
 from actsweep.config import identity
 from actsweep.config.schema import DataConfig
 from actsweep.launch.finish import finish
-from actsweep.launch.job import but_for, count, train_job
+from actsweep.launch.job import count, train_job, without_runs
 from actsweep.runs import run_dir
 from actsweep.runs.run_dir import folder_of
 from actsweep.runtime.signals import Interrupted
@@ -68,11 +68,11 @@ def train(plan: Plan) -> int:
 
 def _left(plan: Plan) -> tuple[list[list[str]], int]:
     """The runs that are neither done nor in a job that is queued or runs; how many are in one."""
-    done = {run_id for run_id, one in plan.runs.items() if results.ended(plan, one)}
+    done = {run_id for run_id, one in plan.runs.items() if results.ended_result(plan, one)}
     states = _settled(plan.folder)
     queued = {run_id for run_id, job in states.items() if job.live} - done
     packs = [[identity.run_id(one) for one in pack] for pack in plan.packs]
-    return but_for(done | queued, packs), len(queued)
+    return without_runs(done | queued, packs), len(queued)
 
 
 def _settled(folder: Path) -> Mapping[str, Job]:
@@ -163,14 +163,16 @@ def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:
     """How every run has ended; of those that haven't, what became of their job."""
     end = time.monotonic() + SEEN_S
     while True:
-        found = {i: done for i, one in plan.runs.items() if (done := results.ended(plan, one))}
+        found = {
+            i: done for i, one in plan.runs.items() if (done := results.ended_result(plan, one))
+        }
         late = [job for i, job in states.items() if i not in found and job.state == "COMPLETED"]
         if not late or time.monotonic() > end:
             break
         time.sleep(1.0)
     for run_id, one in plan.runs.items():
         if run_id not in found:
-            found[run_id] = results.cut_short(plan, one)
+            found[run_id] = results.interrupted_result(plan, one)
             if run_id in states:
                 found[run_id]["cause"] = states[run_id].death()
     return [found[run_id] for run_id in plan.runs]

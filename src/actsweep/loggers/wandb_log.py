@@ -100,7 +100,7 @@ def read(file: Path) -> Content:
     return Content(steps, "run" in kinds, "exit" in kinds, end)
 
 
-def settle(wandb_dir: Path, run_id: str) -> int:
+def close_interrupted(wandb_dir: Path, run_id: str) -> int:
     """Make the files of earlier attempts ready to be followed by one more.
 
     A kill leaves a file that ends within a record; `wandb sync` would then leave out every later

@@ -7,7 +7,7 @@ from typing import Any
 
 from actsweep.loggers import wandb_log
 from actsweep.loggers import wandb_support as support
-from actsweep.runs.rows import MemberInfo, Row, numbers
+from actsweep.runs.rows import MemberInfo, Row, shortest_scalars
 from actsweep.utils.files import finite
 
 CUT_SHORT = ("running", "preempted")
@@ -30,7 +30,7 @@ class WandbRun:
     def __init__(self, info: MemberInfo, mode: str, options: dict[str, Any]) -> None:
         resumed, online = info.resumed_at is not None, mode == "online"
         folder = info.run_dir / "wandb"
-        self._known = wandb_log.settle(folder, info.run_id) if resumed else -1
+        self._known = wandb_log.close_interrupted(folder, info.run_id) if resumed else -1
         self._earlier = wandb_log.fragments(folder, info.run_id)
         self._wandb = support.import_wandb().init(
             **options,
@@ -103,7 +103,7 @@ class WandbRun:
         if row.step <= self._known:
             return
         self._define_all(row)
-        data: dict[str, Any] = dict(numbers(row))
+        data: dict[str, Any] = dict(shortest_scalars(row))
         for name, histogram in row.histograms.items():
             bins = support.wandb_bins(histogram)
             data[name] = support.import_wandb().Histogram(np_histogram=bins)
@@ -149,4 +149,4 @@ def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:
 
 def _for_summary(row: Row) -> dict[str, Any]:
     """What W&B would take into a run's summary by itself, were the row logged."""
-    return finite({name: value for name, value in numbers(row).items() if name != "epoch"})
+    return finite({name: value for name, value in shortest_scalars(row).items() if name != "epoch"})

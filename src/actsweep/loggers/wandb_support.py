@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from actsweep.runs.metrics_file import read_histograms
-from actsweep.runs.rows import Histogram, MemberInfo, Row
+from actsweep.runs.rows import MemberInfo, Row
+from actsweep.stats.histogram import Histogram
 
 PREFLIGHT_SECONDS = 3.0
 INIT_SECONDS = 30.0

@@ -260,7 +260,7 @@ class WandbWriter:
         if self._broken:  # so that the next pack of this process gets a new wandb-core
             support.restart_service()
             for info in self._members:  # it may have been cut off within a record
-                wandb_log.settle(info.run_dir / "wandb", info.run_id)
+                wandb_log.close_interrupted(info.run_dir / "wandb", info.run_id)
         self._keep_unsent()
 
     def _keep_unsent(self) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from actsweep.config.schema import RunConfig
 from actsweep.nn import models
-from actsweep.nn.models.layers import Hyper, Make, Tap, apply
+from actsweep.nn.models.layers import Capture, HParam, Make, apply
 
 Params = Any
 HParams = Mapping[str, Array]
@@ -41,14 +41,14 @@ class Task:
 class Network:
     """The model as pure functions of params: forward pass, loss, layer names.
 
-    `params` and `hypers` are the abstract trees (shapes and types) of what `forward` takes.
+    `params` and `act_hparams` are the abstract trees (shapes and types) of what `forward` takes.
     """
 
     def __init__(self, config: RunConfig, task: Task, hparams: HParams) -> None:
         self.config, self.task = config, task
         abstract = nnx.eval_shape(lambda h: self.draw(h), dict(hparams))
         self.layers: tuple[str, ...] = tuple(abstract.layers)  # from input to output
-        self.graph, self.params, self.hypers = split(abstract)
+        self.graph, self.params, self.act_hparams = split(abstract)
 
     def draw(self, hparams: HParams) -> Any:
         """A freshly drawn model."""
@@ -59,14 +59,14 @@ class Network:
         return {name: tree["layers"][name]["kernel"][...] for name in self.layers}
 
     def forward(
-        self, params: Params, hypers: Params, x: Array, tap: Tap = apply
+        self, params: Params, act_hparams: Params, x: Array, capture: Capture = apply
     ) -> Float[Array, "batch outputs"]:
         """Logits (float32) of stored examples; arithmetic in the configured precision."""
         dtype = jnp.dtype(self.config.trainer.precision)
         cast = lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)  # noqa: E731
-        model = nnx.merge(self.graph, cast(params), cast(hypers))
+        model = nnx.merge(self.graph, cast(params), cast(act_hparams))
         x = x.astype(jnp.float32) * self.task.scale + self.task.offset
-        return model(x.astype(dtype), tap).astype(jnp.float32)
+        return model(x.astype(dtype), capture).astype(jnp.float32)
 
     def losses(self, logits: Array, y: Array) -> tuple[Float[Array, "batch"], Bool[Array, "batch"]]:
         """Each example's loss (cross-entropy in nats, or squared error) and whether it is right."""
@@ -85,5 +85,5 @@ class Network:
 
 def split(model: nnx.Module) -> tuple[Any, Params, Params]:
     """A model as (graph, trained parameters, untrained numbers)."""
-    graph, params, hypers = nnx.split(model, nnx.Param, Hyper)  # type: ignore[misc]
-    return graph, params, hypers
+    graph, params, act_hparams = nnx.split(model, nnx.Param, HParam)  # type: ignore[misc]
+    return graph, params, act_hparams

@@ -11,7 +11,7 @@ from actsweep.runs import run_dir
 from actsweep.runs.run_dir import RunDir
 from actsweep.stats.paired import Cell
 from actsweep.sweeps import plan, table
-from actsweep.sweeps.status import look
+from actsweep.sweeps.status import take_snapshot
 from actsweep.utils.errors import UserError
 
 Flat = Mapping[str, Any]
@@ -42,8 +42,8 @@ def gather(folders: Sequence[Path]) -> list[Entry]:
     """
     found: dict[str, Entry] = {}
     for folder in folders:
-        plans = plan.frozen(folder)["members"]
-        for one in look(folder).runs:
+        plans = plan.read_frozen(folder)["members"]
+        for one in take_snapshot(folder).runs:
             status = one.status or {}
             summary = run_dir.read_summary(one.run) if one.state in run_dir.ENDED else None
             entry = Entry(

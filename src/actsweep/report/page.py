@@ -32,7 +32,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Again:
+class Reproduction:
     """What it takes to do a sweep again."""
 
     command: str
@@ -47,7 +47,7 @@ def page(
     found: Comparison | str,
     charts: Sequence[Chart],
     notes: Sequence[str],
-    again: Sequence[Again],
+    again: Sequence[Reproduction],
 ) -> str:
     """The whole page.
 
@@ -230,7 +230,7 @@ def _failures(broken: Sequence[Entry], folder: Path) -> str:
     return f'<h2 id="failures">Failures</h2>\n{table}'
 
 
-def _again(one: Again) -> str:
+def _again(one: Reproduction) -> str:
     facts = [f"code: {', '.join(one.commits) or 'unknown'}", f"versions: {', '.join(one.versions)}"]
     items = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     return f"<pre>{escape(one.command)}</pre>\n<ul>{items}</ul>"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from actsweep.report.write import PAGE, Wanted, write
+from actsweep.report.write import PAGE, ReportRequest, write
 from actsweep.sweeps import plan, status
 from actsweep.utils.errors import UserError
 
@@ -21,7 +21,7 @@ NAMES = (HOST, "localhost")
 WATCHED = ("status.json", "metrics.jsonl")
 
 
-def watch(folder: Path, wanted: Wanted, port: int = 8765, seconds: float = 20.0) -> None:
+def watch(folder: Path, wanted: ReportRequest, port: int = 8765, seconds: float = 20.0) -> None:
     """Serve a sweep's report until Ctrl-C.
 
     Args:
@@ -52,8 +52,8 @@ def watch(folder: Path, wanted: Wanted, port: int = 8765, seconds: float = 20.0)
 class Watched:
     """A sweep's report on disk, and whether there is something new to tell."""
 
-    def __init__(self, folder: Path, wanted: Wanted) -> None:
-        self.outputs = plan.outputs_of(folder, plan.frozen(folder)).resolve()
+    def __init__(self, folder: Path, wanted: ReportRequest) -> None:
+        self.outputs = plan.outputs_dir(folder, plan.read_frozen(folder)).resolve()
         self.page = folder.resolve() / "report" / PAGE
         self._folder, self._wanted = folder, wanted
         self._known: object = None
@@ -75,7 +75,7 @@ class Watched:
     def _state(self) -> list[tuple[str, str, list[int]]]:
         """How far each run is; a process that was killed has changed no file."""
         found = []
-        for one in status.look(self._folder).runs:
+        for one in status.take_snapshot(self._folder).runs:
             paths = [self.outputs / "runs" / one.run.run_id / name for name in WATCHED]
             times = [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
             found.append((one.run.run_id, one.state, times))

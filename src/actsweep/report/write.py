@@ -12,7 +12,7 @@ from actsweep.report import plotting
 from actsweep.report.charts import Chart, charts, sensitivity
 from actsweep.report.compare import Comparison, compare
 from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
-from actsweep.report.page import Again, page
+from actsweep.report.page import Reproduction, page
 from actsweep.report.series import series
 from actsweep.runs import run_dir
 from actsweep.sweeps import plan
@@ -25,7 +25,7 @@ MOST_GROUPS = 24
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReportRequest:
     """What a report is about: as typed for `actsweep compare`; `by` is found out if empty."""
 
     by: Sequence[str] = ()
@@ -45,7 +45,11 @@ class Report:
 
 
 def write(
-    folders: Sequence[Path], to: Path, wanted: Wanted = Wanted(), *, partly: bool = False
+    folders: Sequence[Path],
+    to: Path,
+    wanted: ReportRequest = ReportRequest(),
+    *,
+    partly: bool = False,
 ) -> Path:
     """Write the report of some sweeps into a folder; the page's path.
 
@@ -72,7 +76,7 @@ def write(
     return to / PAGE
 
 
-def _make(entries: Sequence[Entry], wanted: Wanted) -> Report:
+def _make(entries: Sequence[Entry], wanted: ReportRequest) -> Report:
     if not entries:
         raise UserError("nothing to report: no runs")
     by = list(wanted.by) or usual_factors(entries)
@@ -100,7 +104,9 @@ def _make(entries: Sequence[Entry], wanted: Wanted) -> Report:
     return Report(design, found, made, [*notes, *read.notes])
 
 
-def _sensitivities(found: Comparison, entries: Sequence[Entry], wanted: Wanted) -> list[Chart]:
+def _sensitivities(
+    found: Comparison, entries: Sequence[Entry], wanted: ReportRequest
+) -> list[Chart]:
     """A curve along the number that was compared, and along each one that was tuned."""
     made = [sensitivity(found)]
     if any("data.name" in found.design.factors[title] for title in found.by[1:]):
@@ -117,13 +123,13 @@ def _page(folders: Sequence[Path], to: Path, made: Report) -> str:
     return page(name, to, made.design, made.found, made.charts, made.notes, again)
 
 
-def _again(folder: Path, entries: Sequence[Entry]) -> Again:
-    plain = plan.frozen(folder)
+def _again(folder: Path, entries: Sequence[Entry]) -> Reproduction:
+    plain = plan.read_frozen(folder)
     statuses = [
         run_dir.read_status(one.run) or {} for one in entries if one.run.run_id in plain["members"]
     ]
     commits = [status.get("git") or {} for status in statuses]
-    return Again(
+    return Reproduction(
         shlex.join(["python", *plain["command"]]),
         _each(f"{k} {v}" for status in statuses for k, v in (status.get("versions") or {}).items()),
         _each(

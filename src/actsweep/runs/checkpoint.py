@@ -17,6 +17,8 @@ from actsweep.runtime.distributed import together
 from actsweep.utils.files import remove
 
 Flat = dict[str, np.ndarray]
+RENAMED = {"hypers": "act_hparams"}
+"""First parts of the names of arrays, as versions before this one wrote them."""
 
 
 class CheckpointError(Exception):
@@ -128,7 +130,7 @@ def load(folder: Path, step: int) -> tuple[Flat, dict[str, Any]]:
     if about.pop("sha256", None) != digest(flat, about):
         raise CheckpointError(f"{own}: has been altered since it was saved (digest differs)")
     about.pop("layout")
-    return flat, about
+    return {_current(name): value for name, value in flat.items()}, about
 
 
 @contextlib.contextmanager
@@ -198,6 +200,11 @@ def _part(vectors: Flat, layout: dict[str, list]) -> Flat:
         name: vectors[kind][first : first + math.prod(shape)].reshape(shape)
         for name, (kind, first, shape) in layout.items()
     }
+
+
+def _current(name: str) -> str:
+    first, slash, rest = name.partition("/")
+    return RENAMED.get(first, first) + slash + rest
 
 
 def digest(flat: Flat, about: dict[str, Any]) -> str:

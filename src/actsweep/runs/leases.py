@@ -1,16 +1,16 @@
 """Who trains which run: never two processes one run, on whatever hosts, without a lock service.
 
-A process that trains has a *holder* file, `<outputs>/.alive/<host>-<pid>-<token>`, and touches it
+A process that trains has an *owner* file, `<outputs>/.alive/<host>-<pid>-<token>`, and touches it
 every few seconds. Its *claim* on a run is a symbolic link to that file,
-`<outputs>/.claims/<run_id>.<number>`. The highest number counts, as long as its holder is alive.
+`<outputs>/.claims/<run_id>.<number>`. The highest number counts, as long as its owner is alive.
 
 Every decision is one exclusive creation of the next number, by whoever takes over a dead claim, by
-a holder that isn't sure any more, and to give a run up. A symbolic link is made whole or not at
+an owner that isn't sure any more, and to give a run up. A symbolic link is made whole or not at
 all, and only where there is none, on every POSIX file system: of all that race for a number, on
 NFS with whatever old listing of the folder, one gets it. No claim is ever moved or pointed
 elsewhere; only those are removed that a later one has replaced, or, by hand, that are `orphans`.
 
-Time is the file server's: holders are compared with a file that was touched just now.
+Time is the file server's: owner files are compared with a file that was touched just now.
 """
 
 import contextlib
@@ -36,13 +36,13 @@ from actsweep.runs.run_dir import RunDir
 from actsweep.utils.errors import UserError
 from actsweep.utils.files import write_json
 
-BEAT = 5.0  # seconds between two touches of a holder file
-EXPIRES = 60.0  # seconds without one, after which its holder counts as dead
-NOBODY = "nobody"  # where the claim on a run that was given up points; there is no such file
+BEAT = 5.0  # seconds between two touches of an owner file
+EXPIRES = 60.0  # seconds without one, after which its owner counts as dead
+RELEASED = "nobody"  # where the claim on a run that was given up points; there is no such file
 
 
 @dataclass(frozen=True)
-class Holder:
+class Owner:
     """A process that holds runs; `started` is when it began to, in ISO 8601."""
 
     host: str
@@ -51,7 +51,7 @@ class Holder:
     started: str
 
 
-class Claims:
+class Leases:
     """The runs that this process may train; a context manager, at whose end they are free again.
 
     Two objects of one process exclude each other like two processes.
@@ -76,13 +76,13 @@ class Claims:
         self._doubt, self._ended = threading.Event(), threading.Event()
         self._beaten = _clock()
         with _explained(self._outputs):
-            self._holder = self._appear()
+            self._own_file = self._appear()
         self._thread = threading.Thread(
             target=self._keep_beating, args=(beat,), name="actsweep-claims", daemon=True
         )
         self._thread.start()
 
-    def __enter__(self) -> "Claims":
+    def __enter__(self) -> "Leases":
         return self
 
     def __exit__(
@@ -94,7 +94,7 @@ class Claims:
         self.close()
 
     def take(self, run_ids: Sequence[str]) -> set[str]:
-        """Claim runs that nobody holds, or whose holder is dead.
+        """Claim runs that nobody holds, or whose owner is dead.
 
         Returns:
             Those of `run_ids` that are ours now, or were so before; the others are held.
@@ -105,7 +105,7 @@ class Claims:
         wanted = set(run_ids) - self._numbers.keys()
         with _explained(self._outputs):
             now = self._beat()
-            # All claims are read before the first holder is judged. The other way round, a holder
+            # All claims are read before the first owner is judged. The other way round, an owner
             # that comes back to life in between and renews its claim would lose it.
             newest = _newest(self._outputs, wanted)
             held = _held(newest, now, self._expires)
@@ -118,10 +118,10 @@ class Claims:
         """Give up runs of ours; those that aren't ours are left alone."""
         given = {run: self._numbers.pop(run) for run in set(run_ids) & self._numbers.keys()}
         with contextlib.suppress(OSError):  # they are free when this process ends
-            _follow(self._outputs, given, NOBODY)
+            _follow(self._outputs, given, RELEASED)
 
     def lost(self) -> set[str]:
-        """Runs that were ours until this process was suspended, or its holder file deleted.
+        """Runs that were ours until this process was suspended, or its owner file deleted.
 
         Cheap as long as neither has happened. Otherwise each claim is made anew, and what somebody
         else has taken meanwhile, or can't be made, is lost: for good, unless it is taken again.
@@ -138,20 +138,20 @@ class Claims:
         return set(self._lost)
 
     def close(self) -> None:
-        """Free all runs at once, by removing the holder file; end the thread."""
+        """Free all runs at once, by removing the owner file; end the thread."""
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            self._holder.unlink()
+            self._own_file.unlink()
         self._numbers = {}
 
     def _make(self, last: Mapping[str, int]) -> set[str]:
-        ours = _follow(self._outputs, last, f"../.alive/{self._holder.name}")
+        ours = _follow(self._outputs, last, f"../.alive/{self._own_file.name}")
         self._numbers |= {run: last[run] + 1 for run in ours}
         return ours
 
     def _appear(self) -> Path:
-        """Make a holder file under a new name: clients of NFS remember names that were missing."""
+        """Make an owner file under a new name: clients of NFS remember names that were missing."""
         host, pid = socket.gethostname(), os.getpid()
         path = _alive(self._outputs) / f"{host}-{pid}-{secrets.token_hex(4)}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ class Claims:
         return path
 
     def _beat(self) -> float:
-        """Touch the holder file, and return the file server's time.
+        """Touch the owner file, and return the file server's time.
 
         If it had gone, or the last time was long ago, our claims are in doubt. The file knows how
         long ago, even if the whole machine stood still, its clocks included.
@@ -175,13 +175,13 @@ class Claims:
         with self._lock:
             clock = _clock()
             try:
-                before = _look(self._holder)[0]
-                os.utime(self._holder)
-                now = _look(self._holder)[0]
+                before = _look(self._own_file)[0]
+                os.utime(self._own_file)
+                now = _look(self._own_file)[0]
             except FileNotFoundError:
                 self._doubt.set()
-                self._holder = self._appear()
-                now = before = _look(self._holder)[0]
+                self._own_file = self._appear()
+                now = before = _look(self._own_file)[0]
             if now - before > self._expires / 2:
                 self._doubt.set()
             self._beaten = clock
@@ -193,14 +193,14 @@ class Claims:
                 self._beat()
 
 
-def holder_of(run: RunDir, expires: float = EXPIRES) -> Holder | None:
+def owner_of(run: RunDir, expires: float = EXPIRES) -> Owner | None:
     """The living process that holds a run, if there is one. Writes nothing that stays."""
-    return holders(run.root, [run.run_id], expires).get(run.run_id)
+    return owners(run.root, [run.run_id], expires).get(run.run_id)
 
 
-def holders(
+def owners(
     outputs: Path, run_ids: Iterable[str] | None = None, expires: float = EXPIRES
-) -> dict[str, Holder]:
+) -> dict[str, Owner]:
     """Who holds which run, by run id; of `run_ids`, or of all. Free ones are left out."""
     newest = _newest(outputs, run_ids)
     if not newest:
@@ -208,7 +208,7 @@ def holders(
     return _held(newest, _server_time(outputs), expires)
 
 
-def living(outputs: Path, expires: float = EXPIRES) -> list[Holder]:
+def living_owners(outputs: Path, expires: float = EXPIRES) -> list[Owner]:
     """The processes that train, or wait for jobs of a sweep that do, whatever they hold."""
     now = _server_time(outputs)
     files = sorted(_alive(outputs).iterdir()) if _alive(outputs).is_dir() else []
@@ -216,7 +216,7 @@ def living(outputs: Path, expires: float = EXPIRES) -> list[Holder]:
 
 
 def orphans(outputs: Path, expires: float = EXPIRES) -> list[Path]:
-    """What dead processes have left: claims and holder files, to be removed in this order."""
+    """What dead processes have left: claims and owner files, to be removed in this order."""
     now, listed = _server_time(outputs), _numbers(outputs)
     newest = _newest(outputs, listed)
     dead = newest.keys() - _held(newest, now, expires).keys()
@@ -245,7 +245,7 @@ def _numbers(outputs: Path) -> dict[str, list[int]]:
 
 
 def _newest(outputs: Path, run_ids: Iterable[str] | None) -> dict[str, tuple[int, Path]]:
-    """The claim that counts on each run: its number, and where its holder file would be."""
+    """The claim that counts on each run: its number, and where its owner file would be."""
     listed = _numbers(outputs)
     found = {}
     for run in listed.keys() if run_ids is None else listed.keys() & set(run_ids):
@@ -290,14 +290,14 @@ def _link(target: str, link: Path) -> bool:
     return True
 
 
-def _held(newest: Mapping[str, tuple[int, Path]], now: float, expires: float) -> dict[str, Holder]:
-    """The living holders of those runs that have one; each file is read once."""
+def _held(newest: Mapping[str, tuple[int, Path]], now: float, expires: float) -> dict[str, Owner]:
+    """The living owners of those runs that have one; each file is read once."""
     living = {path: _living(path, now, expires) for path in {path for _, path in newest.values()}}
     return {run: held for run, (_, path) in newest.items() if (held := living[path])}
 
 
-def _living(path: Path, now: float, expires: float) -> Holder | None:
-    """The holder whose file this is, or None if it is dead."""
+def _living(path: Path, now: float, expires: float) -> Owner | None:
+    """The owner whose file this is, or None if it is dead."""
     try:
         beaten, about = _look(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -307,11 +307,11 @@ def _living(path: Path, now: float, expires: float) -> Holder | None:
     if about.get("machine") == _machine() and not _lives(about["pid"], about["began"]):
         return None
     texts = [str(about.get(key, "?")) for key in ("host", "sweep", "started")]
-    return Holder(texts[0], int(about.get("pid", 0)), texts[1], texts[2])
+    return Owner(texts[0], int(about.get("pid", 0)), texts[1], texts[2])
 
 
 def _look(path: Path) -> tuple[float, dict[str, Any]]:
-    """When a holder last beat, and what its file says; nothing if it isn't ours to read.
+    """When an owner last beat, and what its file says; nothing if it isn't ours to read.
 
     Opened, since that is when NFS asks the server; what it knows of a closed file may be old.
     """

@@ -56,8 +56,8 @@ class Run:
         Raises:
             UserError: the checkpoint is missing or damaged.
         """
-        network, params, hypers = self._network(which)
-        return nnx.merge(network.graph, params, hypers)
+        network, params, act_hparams = self._network(which)
+        return nnx.merge(network.graph, params, act_hparams)
 
     def parameters(self, which: str = "best") -> tuple[Any, Any]:
         """The network's parameters, and its numbers that aren't trained, as training holds them.
@@ -68,8 +68,8 @@ class Run:
 
     def logits(self, x: np.ndarray, which: str = "best") -> Float[Array, "batch outputs"]:
         """The network's outputs for examples as the data set stores them (uint8 images)."""
-        network, params, hypers = self._network(which)
-        return network.forward(params, hypers, jnp.asarray(x))
+        network, params, act_hparams = self._network(which)
+        return network.forward(params, act_hparams, jnp.asarray(x))
 
     def _network(self, which: str) -> tuple[Network, Any, Any]:
         if which not in ("best", "last"):
@@ -82,13 +82,13 @@ class Run:
             hparams = {k: jnp.asarray(v[0]) for k, v in identity.stack(pack).items()}
             network = Network(pack.static, task, hparams)
             params = "best" if which == "best" else "params"
-            like = {params: network.params, "hypers": network.hypers}
+            like = {params: network.params, "act_hparams": network.act_hparams}
             found = checkpoint.unflatten(like, flat)
         except checkpoint.CheckpointError as error:
             raise UserError(
                 f"{self.folder.path}: {error}; train it again with rerun=all"
             ) from error
-        return network, found[params], found["hypers"]
+        return network, found[params], found["act_hparams"]
 
 
 def load_run(path: str | Path) -> Run:

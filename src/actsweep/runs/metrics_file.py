@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from actsweep.runs.rows import Histogram, MemberInfo, MetricsError, Row, numbers
+from actsweep.runs.rows import MemberInfo, MetricsError, Row, shortest_scalars
+from actsweep.stats.histogram import Histogram
 from actsweep.utils.errors import UserError
 from actsweep.utils.files import write_atomic, write_json
 
@@ -292,7 +293,7 @@ def _reopen(info: MemberInfo, step: int) -> _Member:
 
 
 def _append(one: _Member, row: Row) -> None:
-    values = {key: v if math.isfinite(v) else None for key, v in numbers(row).items()}
+    values = {key: v if math.isfinite(v) else None for key, v in shortest_scalars(row).items()}
     values.pop("step", None)
     plain = {"step": int(row.step), **values}
     if one.rows and one.last["step"] == plain["step"]:

@@ -6,15 +6,7 @@ from typing import Any
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Histogram:
-    """Counts over fixed bins, with what fell outside."""
-
-    counts: np.ndarray
-    """int64 [bins + 2]: underflow first, overflow last."""
-    edges: np.ndarray
-    """float64 [bins + 1], increasing."""
+from actsweep.stats.histogram import Histogram
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ class MetricsError(Exception):
         self.path = path
 
 
-def numbers(row: Row) -> dict[str, float]:
+def shortest_scalars(row: Row) -> dict[str, float]:
     """Epoch and scalars; a value that is a float32 becomes the float with the fewest digits that
     rounds to it (0.1, not 0.10000000149), any other stays as it is."""
     named = {"epoch": row.epoch} | {k: v for k, v in row.scalars.items() if k != "epoch"}

@@ -13,7 +13,7 @@ from typing import Any
 
 from actsweep.config.schema import TrainerConfig
 from actsweep.runtime.signals import Interrupted
-from actsweep.runtime.supervisor import attend
+from actsweep.runtime.supervisor import supervise
 from actsweep.utils.errors import UserError
 
 PREEMPTED = 75
@@ -23,14 +23,14 @@ HEAR_MS = 24 * 3600 * 1000  # if the leader dies, an error comes at once
 KEPT = 1_000  # messages that a follower may be behind
 
 
-class Lost(Interrupted):
+class ProcessLost(Interrupted):
     """Another process is gone. The runs go on from their checkpoints when all are started again."""
 
     def __init__(self, why: str) -> None:
         KeyboardInterrupt.__init__(self, why)
 
 
-class Together:
+class ProcessGroup:
     """This process among those that train together; alone unless it has joined others.
 
     Attributes:
@@ -60,12 +60,12 @@ class Together:
         Raises:
             UserError: this process can't be one of several.
         """
-        self.rank, self.count = place_of(trainer)
+        self.rank, self.count = process_index(trainer)
         if self.count == 1 or not self.alone:
             return
         who = f"process {self.rank} of {self.count}"
         again = "start all again: what is saved goes on"
-        attend(f"{who}: another process is gone, or never came; {again}", PREEMPTED)
+        supervise(f"{who}: another process is gone, or never came; {again}", PREEMPTED)
         import jax
         from jax._src import distributed
 
@@ -115,10 +115,10 @@ class Together:
         self.say(value)
         return value
 
-    def lose(self, error: BaseException) -> Lost:
+    def lose(self, error: BaseException) -> ProcessLost:
         """That others are gone, as what they have left behind tells."""
         self.lost = str(error).partition("\n")[0]
-        return Lost(f"another process is gone ({type(error).__name__}: {self.lost})")
+        return ProcessLost(f"another process is gone ({type(error).__name__}: {self.lost})")
 
     @contextlib.contextmanager
     def leading(self, trainer: TrainerConfig) -> Iterator[None]:
@@ -139,7 +139,7 @@ class Together:
         self._client = None
 
 
-def place_of(trainer: TrainerConfig) -> tuple[int, int]:
+def process_index(trainer: TrainerConfig) -> tuple[int, int]:
     """Which process of how many this one is to be.
 
     Raises:
@@ -176,5 +176,5 @@ def _has_its_node() -> bool:
     return os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"
 
 
-together = Together()
+together = ProcessGroup()
 """A process joins others once, so there is one of these."""

@@ -22,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(signal.Signals(number).name)
 
 
-class Watch:
+class StopRequest:
     """What signals have asked of this process.
 
     Attributes:
@@ -95,5 +95,5 @@ class Watch:
             raise Interrupted(number)
 
 
-watch = Watch()
+stop_request = StopRequest()
 """The process has one set of signal handlers, so there is one of these."""

@@ -19,7 +19,7 @@ RELATED = (b"coordination_service", b"GRPC error", b":UNKNOWN:")
 PR_SET_PDEATHSIG = 1
 
 
-def attend(line: str, code: int) -> None:
+def supervise(line: str, code: int) -> None:
     """Go on in a child process. The parent passes signals on, and what the child's C++ code says to
     its standard error (what it prints is lost); it ends as the child does, but with `line` and
     `code` if JAX has aborted it.
@@ -53,13 +53,13 @@ def attend(line: str, code: int) -> None:
         os.close(own)
 
 
-def tell() -> None:
+def report_abort() -> None:
     """Have the parent say its line, as if JAX had aborted this process."""
     os.write(2, DYING + b"\n")
 
 
 @contextlib.contextmanager
-def forwarding(child: int) -> Iterator[None]:
+def forwarding_signals(child: int) -> Iterator[None]:
     """Pass signals that would end this process on to a child in a process group of its own."""
     before = {number: signal.getsignal(number) for number in ENDING}
     _forward(child)

@@ -118,11 +118,11 @@ def read_plan(folder: Path) -> Plan:
     Raises:
         UserError: there is none; or the user's own code isn't what it was.
     """
-    plain = frozen(folder)
+    plain = read_frozen(folder)
     packs: dict[int, list[RunConfig]] = {}
     for member in plain["members"].values():
         one = resolve.from_dict(member["config"])
-        one.paths.outputs = str(outputs_of(folder, plain))
+        one.paths.outputs = str(outputs_dir(folder, plain))
         packs.setdefault(member["pack"], []).append(one)
     overrides = {run_id: one["overrides"] for run_id, one in plain["members"].items()}
     rest = {key: plain[key] for key in ("attempt", "cwd", "path")}
@@ -136,7 +136,7 @@ def read_plan(folder: Path) -> Plan:
     return plan
 
 
-def frozen(folder: Path) -> dict[str, Any]:
+def read_frozen(folder: Path) -> dict[str, Any]:
     """What a sweep's `plan.json` says.
 
     Raises:
@@ -148,7 +148,7 @@ def frozen(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: no sweep here ({error}); see actsweep status") from error
 
 
-def outputs_of(folder: Path, plain: Mapping[str, Any]) -> Path:
+def outputs_dir(folder: Path, plain: Mapping[str, Any]) -> Path:
     """The folder in which the runs of a frozen sweep are, wherever it lies now."""
     return Path(os.path.normpath(folder / plain["outputs"]))
 
@@ -160,7 +160,7 @@ def reopen(folder: Path) -> Plan:
     Raises:
         UserError: as `read_plan`.
     """
-    plain, here = frozen(folder), Path.cwd()
+    plain, here = read_frozen(folder), Path.cwd()
     if missing := [entry for entry in plain["path"] if entry not in sys.path]:
         sys.path += missing
         given = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []

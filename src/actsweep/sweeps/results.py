@@ -10,7 +10,7 @@ from actsweep.config import identity, resolve
 from actsweep.config.schema import RunConfig
 from actsweep.runs import run_dir
 from actsweep.runs.run_dir import folder_of
-from actsweep.runtime.signals import watch
+from actsweep.runtime.signals import stop_request
 from actsweep.sweeps import table
 from actsweep.sweeps.exit_codes import INTERRUPTED, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import Plan, name_of
@@ -20,7 +20,7 @@ from actsweep.utils.provenance import other_code
 Result = dict[str, Any]
 
 
-def own_statuses(plan: Plan) -> list[dict[str, Any]]:
+def statuses_of_attempt(plan: Plan) -> list[dict[str, Any]]:
     """The statuses of those runs that this attempt of this sweep was the last to train."""
     found = [run_dir.read_status(folder_of(one)) or {} for one in plan.runs.values()]
     return [status for status in found if _is_own(plan, status)]
@@ -30,7 +30,7 @@ def _is_own(plan: Plan, status: Mapping[str, Any]) -> bool:
     return (status.get("sweep"), status.get("attempt")) == (plan.folder.name, plan.attempt)
 
 
-def ended(plan: Plan, one: RunConfig) -> Result | None:
+def ended_result(plan: Plan, one: RunConfig) -> Result | None:
     """The result of a run that needn't be trained: it is complete, or this attempt of the sweep has
     seen it fail or diverge."""
     folder = folder_of(one)
@@ -45,18 +45,18 @@ def ended(plan: Plan, one: RunConfig) -> Result | None:
     return {**known, "state": status["state"], "cause": status.get("cause")}
 
 
-def on_disk(plan: Plan, one: RunConfig, otherwise: Mapping[str, Any]) -> Result:
+def result_on_disk(plan: Plan, one: RunConfig, otherwise: Mapping[str, Any]) -> Result:
     """The result of a run as its folder tells it; of one that hasn't ended, `otherwise`."""
-    return ended(plan, one) or {**identity.describe(one), **otherwise, "reused": False}
+    return ended_result(plan, one) or {**identity.describe(one), **otherwise, "reused": False}
 
 
-def cut_short(plan: Plan, one: RunConfig) -> Result:
+def interrupted_result(plan: Plan, one: RunConfig) -> Result:
     """The result of a run when its sweep was interrupted."""
     status = run_dir.read_status(folder_of(one)) or {}
     cause = "not started"
     if status.get("state") in ("running", "preempted"):
         cause = f"stopped at epoch {round(status['epoch'], 2):g}" if status["step"] else "stopped"
-    return on_disk(plan, one, {"state": "preempted", "cause": cause})
+    return result_on_disk(plan, one, {"state": "preempted", "cause": cause})
 
 
 def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
@@ -82,7 +82,7 @@ def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
     return _code(plan, results)
 
 
-def told(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
+def show_part(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
     """Print the table of some of a sweep's runs; the exit code of what trained them.
 
     Raises:
@@ -112,7 +112,7 @@ def _code(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
 def exit_code(states: Sequence[str]) -> int:
     """What a sweep whose runs ended so returns to the shell."""
     if any(state in ("preempted", "running") for state in states):
-        return INTERRUPTED if watch.asked == signal.SIGINT else PREEMPTED
+        return INTERRUPTED if stop_request.asked == signal.SIGINT else PREEMPTED
     return OK if all(state == "complete" for state in states) else SOME_FAILED
 
 

@@ -1,4 +1,4 @@
-"""A sweep and its runs as they are now, from their folders, their holders, and SLURM. No jax."""
+"""A sweep and its runs as they are now, from their folders, their owners, and SLURM. No jax."""
 
 import shlex
 from collections import Counter
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actsweep.runs import run_dir
-from actsweep.runs.leases import Holder, holders, living
+from actsweep.runs.leases import Owner, living_owners, owners
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import plan, slurm_jobs
 from actsweep.sweeps.slurm_jobs import Job, SlurmError
@@ -21,7 +21,7 @@ ORDER = (
 
 
 @dataclass(frozen=True)
-class Seen:
+class RunStatus:
     """One run of a sweep, as it is now.
 
     Attributes:
@@ -31,7 +31,7 @@ class Seen:
         left: whether the sweep would still train it.
         epochs: how many it is to be trained.
         status: what its folder says, if there is anything.
-        holder: who trains it.
+        owner: who trains it.
         job: the SLURM job that it was last submitted in.
     """
 
@@ -40,18 +40,18 @@ class Seen:
     left: bool
     epochs: int
     status: Mapping[str, Any]
-    holder: Holder | None
+    owner: Owner | None
     job: Job | None = None
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepSnapshot:
     """A sweep as it is now; `tended` says whether a living process trains it, or waits for jobs, or
     SLURM has some; `trouble` why SLURM can't be asked."""
 
     folder: Path
     command: str
-    runs: Sequence[Seen]
+    runs: Sequence[RunStatus]
     tended: bool
     trouble: str | None = None
 
@@ -61,24 +61,24 @@ class Sweep:
         return ", ".join(f"{count[state]} {state}" for state in ORDER if count[state])
 
 
-def look(folder: Path) -> Sweep:
+def take_snapshot(folder: Path) -> SweepSnapshot:
     """A sweep and its runs.
 
     Raises:
         UserError: its plan can't be read.
     """
-    plain = plan.frozen(folder)
-    outputs = plan.outputs_of(folder, plain)
-    held = holders(outputs, plain["members"])
+    plain = plan.read_frozen(folder)
+    outputs = plan.outputs_dir(folder, plain)
+    held = owners(outputs, plain["members"])
     by = (folder.name, plain["attempt"])
     jobs, trouble = _jobs(folder)
     runs = [
         _see(RunDir(outputs, run_id), one["config"], held.get(run_id), jobs.get(run_id), *by)
         for run_id, one in plain["members"].items()
     ]
-    tended = any(one.left and (one.holder or (one.job and one.job.live)) for one in runs)
-    tended = tended or any(one.sweep == folder.name for one in living(outputs))
-    return Sweep(folder, shlex.join(plain["command"]), runs, tended, trouble)
+    tended = any(one.left and (one.owner or (one.job and one.job.live)) for one in runs)
+    tended = tended or any(one.sweep == folder.name for one in living_owners(outputs))
+    return SweepSnapshot(folder, shlex.join(plain["command"]), runs, tended, trouble)
 
 
 def _jobs(folder: Path) -> tuple[dict[str, Job], str | None]:
@@ -92,11 +92,11 @@ def _jobs(folder: Path) -> tuple[dict[str, Job], str | None]:
 def _see(
     run: RunDir,
     config: Mapping[str, Any],
-    holder: Holder | None,
+    owner: Owner | None,
     job: Job | None,
     sweep: str,
     attempt: int,
-) -> Seen:
+) -> RunStatus:
     status = run_dir.read_status(run) or {}
     state = status.get("state", "waiting")
     own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
@@ -104,16 +104,16 @@ def _see(
         own or run_dir.keeps(status, config["rerun"], sweep, attempt)
     )
     if not done:
-        if holder:
+        if owner:
             state = "running"
         elif state == "running":
             state = "interrupted"
         elif state in run_dir.ENDED:  # in another sweep, or attempt
             state = "waiting"
-        if job and job.live and not holder:
+        if job and job.live and not owner:
             if not job.queued:
                 state = "starting"
             elif state != "preempted":
                 state = "queued"
-    epochs, holder = config["trainer"]["epochs"], None if done else holder
-    return Seen(run, state, not done, epochs, status, holder, job)
+    epochs, owner = config["trainer"]["epochs"], None if done else owner
+    return RunStatus(run, state, not done, epochs, status, owner, job)

@@ -159,8 +159,8 @@ def _score(members: Sequence[Result], key: str) -> str:
         return "–"
     scale, digits = (100.0, 2) if key == "test_accuracy" else (1.0, 5)
     from actsweep.stats.paired import (
-        mean_interval,
-    )  # needs NumPy, which bad input is answered without
+        mean_interval,  # needs NumPy, which bad input is answered without
+    )
 
     mean, half = mean_interval(values)
     cell = f"{scale * mean:.{digits}f}"

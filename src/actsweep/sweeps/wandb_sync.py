@@ -21,7 +21,7 @@ PATIENCE = 600
 
 
 @dataclass
-class Done:
+class SyncResult:
     """What became of the runs, by id; `failed` says why."""
 
     uploaded: list[str]
@@ -40,11 +40,11 @@ def sync(folder: Path, project: str | None = None, entity: str | None = None) ->
     Raises:
         UserError: no such sweep; no key, or no server.
     """
-    done = Done([], [], [], [], {})
+    done = SyncResult([], [], [], [], {})
     todo: dict[str, list[Path]] = {}
-    for one in status.look(folder).runs:
+    for one in status.take_snapshot(folder).runs:
         run_id = one.run.run_id
-        if one.holder or one.state in ("running", "starting"):
+        if one.owner or one.state in ("running", "starting"):
             done.training.append(run_id)
             continue
         files, pending = _files(one.run)
@@ -67,13 +67,13 @@ def _files(run: RunDir) -> tuple[list[Path], list[Path]]:
     """All that W&B has of a run, and what the server lacks, made ready to be uploaded."""
     if not run.wandb.is_dir():
         return [], []
-    wandb_log.settle(run.wandb, run.run_id)
+    wandb_log.close_interrupted(run.wandb, run.run_id)
     files = wandb_log.fragments(run.wandb, run.run_id)
     pending = [f for f in files if not wandb_log.is_online(f) and not wandb_log.is_synced(f)]
     return files, pending
 
 
-def _upload(runs: dict[str, list[Path]], options: Sequence[str], done: Done) -> None:
+def _upload(runs: dict[str, list[Path]], options: Sequence[str], done: SyncResult) -> None:
     """`wandb sync` marks a run as uploaded whatever came of its rows: what it says is looked at."""
     folders = [str(file.parent.absolute()) for files in runs.values() for file in files]
     said, why = _wandb_sync([*options, *folders])
@@ -113,7 +113,7 @@ def _wandb_sync(words: Sequence[str]) -> tuple[list[str], str]:
     return said, said[-1] if said else f"wandb sync ended with {ended.returncode}"
 
 
-def _tell(name: str, done: Done) -> None:
+def _tell(name: str, done: SyncResult) -> None:
     parts = {
         "uploaded": done.uploaded,
         "there already": done.there,

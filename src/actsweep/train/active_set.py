@@ -25,12 +25,12 @@ class Feed(Protocol):
         """End what reads ahead."""
 
 
-class Roster:
+class ActiveSet:
     """The members of a pack in the rows of a population.
 
     Attributes:
         whole: the population of all members.
-        population: that of those still on the roster; at first the same.
+        population: that of those still on the active_set; at first the same.
         members: whom `population` holds, in its order.
     """
 
@@ -62,11 +62,11 @@ class Roster:
         one call on the devices, yields the step between two of them: states can be saved there."""
         step = max(done, chunk.first)
         while step < chunk.end:
-            lineup, n = self.population, together.agree(self._pace.steps(chunk.end - step))
-            batches = lineup.place_batches(_as_examples(self._feed.chunk(step, n)))
+            population, n = self.population, together.agree(self._pace.steps(chunk.end - step))
+            batches = population.place_batches(_as_examples(self._feed.chunk(step, n)))
             span = Span(*map(np.int32, (step, n, chunk.first, chunk.end)))
-            self.state, self._readings = lineup.train_chunk(
-                self.state, lineup.hparams, batches, self.sets.train, span
+            self.state, self._readings = population.train_chunk(
+                self.state, population.hparams, batches, self.sets.train, span
             )
             whole = (step, step + n) == (chunk.first, chunk.end)
             self._pace.called(n, self._readings, whole=whole)
@@ -77,14 +77,16 @@ class Roster:
     def look(self, chunk: Chunk) -> list[Mapping[str, Any]]:
         """Validate and probe, as is due after a chunk; all its readings, still on the devices, but
         where this process can read them."""
-        lineup, parts = self.population, [self._readings]
+        population, parts = self.population, [self._readings]
         if chunk.ends_epoch:
-            self.state, readings = lineup.evaluate(self.state, self.sets.val, np.int32(chunk.epoch))
+            self.state, readings = population.evaluate(
+                self.state, self.sets.val, np.int32(chunk.epoch)
+            )
             parts.append(readings)
         if chunk.due:
             now = np.int32(chunk.end)
-            parts.append(lineup.probe(self.state, self.sets.probed, now, chunk.due))
-        return [lineup.shared(part) for part in parts]
+            parts.append(population.probe(self.state, self.sets.probed, now, chunk.due))
+        return [population.shared(part) for part in parts]
 
     def stop(self, members: Collection[int]) -> None:
         """End the training of some members from the host."""
@@ -93,33 +95,33 @@ class Roster:
             self.state = self.population.stop(self.state, places)
 
     def repack(self, ended: Collection[int]) -> bool:
-        """Once half of the roster has ended, go on with the others in fewer rows (see
-        `Population.narrow`); the state of those that leave waits on the host. True if it was."""
+        """Once half of the active_set has ended, go on with the others in fewer rows (see
+        `Population.compact`); the state of those that leave waits on the host. True if it was."""
         staying = _staying(self.members, ended)
         if staying == self.members:
             return False
-        self._narrow(staying)
+        self._compact(staying)
         return True
 
     def resume(self, states: State, ended: Sequence[Collection[int]]) -> None:
         """Take up where training stopped: everyone's state, and who had ended after each chunk."""
-        self.state = self.whole.seat(states)
+        self.state = self.whole.place_states(states)
         staying = self.members
         for gone in ended:
             staying = _staying(staying, gone)
         if staying != self.members:
-            self._narrow(staying)
+            self._compact(staying)
 
-    def _narrow(self, staying: list[int]) -> None:
+    def _compact(self, staying: list[int]) -> None:
         states = self.population.fetch(self.state)
         self._park(states)
         places = [self.members.index(member) for member in staying]
-        narrow = self.population.narrow(places)
-        if narrow.mesh != self.population.mesh:
+        compact = self.population.compact(places)
+        if compact.mesh != self.population.mesh:
             data, trainer, *_ = self._own
-            self.sets = narrow.place_sets(data, trainer, stream=self.sets.train is None)
-        self.population, self.members = narrow, staying
-        self.state = narrow.seat(jax.tree.map(lambda leaf: leaf[places], states))
+            self.sets = compact.place_sets(data, trainer, stream=self.sets.train is None)
+        self.population, self.members = compact, staying
+        self.state = compact.place_states(jax.tree.map(lambda leaf: leaf[places], states))
         self.close()
         self._feed = self._open_feed()
 
@@ -134,7 +136,9 @@ class Roster:
 
     def everyone(self) -> State:
         """The state of all members, in the rows of `whole`."""
-        return self.state if self.population is self.whole else self.whole.seat(self.states())
+        return (
+            self.state if self.population is self.whole else self.whole.place_states(self.states())
+        )
 
     def close(self) -> None:
         """End what reads ahead."""

@@ -15,9 +15,9 @@ from actsweep.runs.checkpoint import CheckpointError
 from actsweep.runs.metrics_file import MetricsFile, lacks, read_rows
 from actsweep.runs.rows import MetricsError, Row
 from actsweep.runs.run_dir import RunDir
-from actsweep.runtime.signals import Watch
-from actsweep.train.metric_log import RowLog
-from actsweep.train.types import ACTIVE, Start, State
+from actsweep.runtime.signals import StopRequest
+from actsweep.train.metric_log import MetricLog
+from actsweep.train.types import ACTIVE, ResumePoint, State
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ MARGIN = 0.8
 """Share of `trainer.grace_s` after which no further member is saved."""
 
 
-class Saver:
+class Checkpointer:
     """Saves the members of a pack when it is time, or a signal asks for it; then ends the pack.
 
     Args:
@@ -46,7 +46,7 @@ class Saver:
         about: Mapping[str, Any],
         spent: Sequence[float],
         trainer: TrainerConfig,
-        watch: Watch,
+        watch: StopRequest,
     ) -> None:
         self._folders, self._metrics, self._about = folders, metrics, dict(about)
         self._spent, self._trainer, self._watch = spent, trainer, watch
@@ -64,7 +64,7 @@ class Saver:
         """The number of the signal that has asked for the training to end."""
         return self._watch.asked
 
-    def save(self, step: int, epoch: float, states: State, rows: RowLog) -> None:
+    def save(self, step: int, epoch: float, states: State, rows: MetricLog) -> None:
         """Save every member that can go on."""
         began = time.monotonic()
         for index in range(len(self._folders)):
@@ -129,11 +129,11 @@ class Saver:
 
 
 @dataclass(frozen=True)
-class Point:
+class ResumeGroup:
     """Members, by place in a list, that go on together; `start` is None for those that begin."""
 
     members: tuple[int, ...]
-    start: Start | None
+    start: ResumePoint | None
     seconds: tuple[float, ...]
 
 
@@ -144,7 +144,9 @@ class _Saved:
     seconds: float
 
 
-def points(folders: Sequence[RunDir], like: State, fresh: Sequence[bool]) -> list[Point]:
+def resume_groups(
+    folders: Sequence[RunDir], like: State, fresh: Sequence[bool]
+) -> list[ResumeGroup]:
     """From where each member goes on: as many together as share a step.
 
     A checkpoint that is damaged, or whose rows are gone, is left out with a line that says so, and
@@ -159,7 +161,7 @@ def points(folders: Sequence[RunDir], like: State, fresh: Sequence[bool]) -> lis
         place: {} if new else _ended_by_step(folder)
         for place, (folder, new) in enumerate(zip(folders, fresh, strict=True))
     }
-    found: list[Point] = []
+    found: list[ResumeGroup] = []
     while waiting:
         step = _common(waiting.values())
         chosen = {p: at for p, known in waiting.items() if (at := _offer(known, step)) is not None}
@@ -179,7 +181,7 @@ def points(folders: Sequence[RunDir], like: State, fresh: Sequence[bool]) -> lis
     return found
 
 
-def start_at(folders: Sequence[RunDir], step: int, like: State) -> Start | None:
+def load_resume_point(folders: Sequence[RunDir], step: int, like: State) -> ResumePoint | None:
     """Where members go on at a step, as another process that shares their folders has found;
     without their rows.
 
@@ -197,7 +199,7 @@ def start_at(folders: Sequence[RunDir], step: int, like: State) -> Start | None:
             )
         flat, _ = checkpoint.load(folder.checkpoints, at)
         states.append(State(**checkpoint.unflatten(like._asdict(), flat)))
-    return Start(step, _stacked(states), [[] for _ in folders])
+    return ResumePoint(step, _stacked(states), [[] for _ in folders])
 
 
 def _stacked(states: Sequence[State]) -> State:
@@ -240,14 +242,14 @@ def _load(folder: RunDir, step: int, like: State) -> _Saved:
     return _Saved(state, rows, float(about.get("seconds", 0.0)))
 
 
-def _point(step: int, members: tuple[int, ...], saved: Sequence[_Saved]) -> Point:
+def _point(step: int, members: tuple[int, ...], saved: Sequence[_Saved]) -> ResumeGroup:
     if not saved:
-        return Point(members, None, (0.0,) * len(members))
-    start = Start(step, _stacked([one.state for one in saved]), [one.rows for one in saved])
-    return Point(members, start, tuple(one.seconds for one in saved))
+        return ResumeGroup(members, None, (0.0,) * len(members))
+    start = ResumePoint(step, _stacked([one.state for one in saved]), [one.rows for one in saved])
+    return ResumeGroup(members, start, tuple(one.seconds for one in saved))
 
 
-class Keeper(Protocol):
+class CheckpointerProtocol(Protocol):
     """Is asked after every call on the devices whether the members' states are to be saved."""
 
     def due(self, midway: bool) -> bool:
@@ -256,5 +258,5 @@ class Keeper(Protocol):
     def asked(self) -> int | None:
         """The number of the signal that has asked for the training to end."""
 
-    def save(self, step: int, epoch: float, states: State, log: RowLog) -> None:
+    def save(self, step: int, epoch: float, states: State, log: MetricLog) -> None:
         """Save the states [M, ...], on the host."""

@@ -1,4 +1,4 @@
-"""One turn: the members that train at once, from their folders to their results."""
+"""One cohort: the members that train at once, from their folders to their results."""
 
 import contextlib
 import logging
@@ -21,17 +21,17 @@ from actsweep.loggers.console import Console
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.nn.network import Task
 from actsweep.runs import run_dir
-from actsweep.runs.leases import Claims, holders
+from actsweep.runs.leases import Leases, owners
 from actsweep.runs.metrics_file import MetricsFile, read_metrics
 from actsweep.runs.rows import MemberInfo, MetricsError
 from actsweep.runs.run_dir import RunDir, folder_of
 from actsweep.runtime.distributed import together
-from actsweep.runtime.signals import Interrupted, watch
+from actsweep.runtime.signals import Interrupted, stop_request
 from actsweep.train import loop
-from actsweep.train.checkpointing import Keeper, Saver
-from actsweep.train.memory import Fitted
-from actsweep.train.metric_log import RowLog
-from actsweep.train.types import Finished, Place, Result, Results, State, Turn
+from actsweep.train.checkpointing import Checkpointer, CheckpointerProtocol
+from actsweep.train.memory import MemoryPlan
+from actsweep.train.metric_log import MetricLog
+from actsweep.train.types import Cohort, Result, Results, State, SweepContext, TrainResult
 from actsweep.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -39,42 +39,42 @@ details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 
 @dataclass(frozen=True)
-class Job:
+class PreparedPack:
     """What the members of a pack have in common, once data and devices are there."""
 
     pack: Pack
     task: Task
-    looks: Mapping[str, Callback]
+    callbacks: Mapping[str, Callback]
     data: Dataset
-    fitted: Fitted
+    fitted: MemoryPlan
 
 
-def train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
+def train(job: PreparedPack, cohort: Cohort, place: SweepContext, leases: Leases) -> Results:
     """Train some members of a pack to their end; their summaries by run id.
 
     Raises:
         Interrupted: a signal asked for it; the members are saved.
         UserError: a writer refuses to start; nothing has been trained.
     """
-    unfit = _prepare(turn, place)
+    unfit = _prepare(cohort, place)
     if unfit:
-        fit = [at for at, one in enumerate(turn.members) if one.run_id not in unfit]
-        return unfit | (_train(job, turn.part(fit), place, claims) if fit else {})
-    return _train(job, turn, place, claims)
+        fit = [at for at, one in enumerate(cohort.members) if one.run_id not in unfit]
+        return unfit | (_train(job, cohort.part(fit), place, leases) if fit else {})
+    return _train(job, cohort, place, leases)
 
 
-def _prepare(turn: Turn, place: Place) -> Results:
+def _prepare(cohort: Cohort, place: SweepContext) -> Results:
     """Make every member's folder ready; the results of those for which that failed."""
     by = {"sweep": place.sweep, "attempt": place.attempt}
     unfit: Results = {}
-    for index, member in enumerate(turn.members):
+    for index, member in enumerate(cohort.members):
         folder = folder_of(member.config)
         try:
-            if turn.start is None:
+            if cohort.start is None:
                 run_dir.prepare(folder, resolve.to_dict(member.config), **by)
             else:
-                rows = turn.start.rows[index]
-                run_dir.reopen(folder, turn.start.step, rows[-1].epoch if rows else 0.0, **by)
+                rows = cohort.start.rows[index]
+                run_dir.reopen(folder, cohort.start.step, rows[-1].epoch if rows else 0.0, **by)
         except OSError as error:
             report(error, [member.run_id])
             unfit[member.run_id] = failed(member.config, error)
@@ -83,30 +83,30 @@ def _prepare(turn: Turn, place: Place) -> Results:
     return unfit
 
 
-def _train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
-    folders = [folder_of(member.config) for member in turn.members]
-    metrics = MetricsFile(claims.lost)
+def _train(job: PreparedPack, cohort: Cohort, place: SweepContext, leases: Leases) -> Results:
+    folders = [folder_of(member.config) for member in cohort.members]
+    metrics = MetricsFile(leases.lost)
     others = _writers(job.pack.static, place)
     writers = Writers([metrics, *others])
     about = {"task": asdict(job.task)}
     trainer = job.pack.static.trainer
-    saver = Saver(folders, metrics, about, turn.seconds, trainer, watch)
+    checkpointer = Checkpointer(folders, metrics, about, cohort.seconds, trainer, stop_request)
     try:
-        with watch.patience():
-            writers.open([_info(m, turn, place) for m in turn.members])
-            finished = _loop(job, turn, writers, saver)
-            ended = _close_all(job, turn, finished, saver, writers, claims)
+        with stop_request.patience():
+            writers.open([_info(m, cohort, place) for m in cohort.members])
+            finished = _loop(job, cohort, writers, checkpointer)
+            ended = _close_all(job, cohort, finished, checkpointer, writers, leases)
             _end(writers, others, trainer.grace_s)
-            return _settle(turn, ended, claims)
+            return _write_statuses(cohort, ended, leases)
     except UserError:  # refused before anything was trained
         for folder in folders:
-            if turn.start is None:
+            if cohort.start is None:
                 shutil.rmtree(folder.path, ignore_errors=True)
             else:
                 _write_status(folder, "preempted", *_reached(folder), "refused")
         raise
     except BaseException as error:
-        lost = claims.lost()
+        lost = leases.lost()
         record([folder for folder in folders if folder.run_id not in lost], error)
         raise
     finally:
@@ -116,19 +116,21 @@ def _train(job: Job, turn: Turn, place: Place, claims: Claims) -> Results:
 def _end(writers: Writers, others: Sequence[Writer], grace_s: float) -> None:
     for writer in others:
         if isinstance(writer, WandbWriter):  # which may wait for a server
-            writer.close_seconds = min(writer.close_seconds, watch.left(grace_s) / 2)
+            writer.close_seconds = min(writer.close_seconds, stop_request.left(grace_s) / 2)
     try:
         writers.close()
     except MetricsError as error:  # how the training has ended stands
         log.error("%s: %s", error.run_id, error)
 
 
-def _loop(job: Job, turn: Turn, writers: Writers, saver: Saver) -> Finished:
+def _loop(
+    job: PreparedPack, cohort: Cohort, writers: Writers, checkpointer: Checkpointer
+) -> TrainResult:
     if not together.alone:
-        step = turn.start.step if turn.start else 0
-        together.say({"turn": [m.run_id for m in turn.members], "step": step})
+        step = cohort.start.step if cohort.start else 0
+        together.say({"cohort": [m.run_id for m in cohort.members], "step": step})
     try:
-        return _call_loop(job, turn, writers, saver, job.looks)
+        return _call_loop(job, cohort, writers, checkpointer, job.callbacks)
     except Exception as error:  # the others can't know
         if together.alone:
             raise
@@ -136,24 +138,28 @@ def _loop(job: Job, turn: Turn, writers: Writers, saver: Saver) -> Finished:
 
 
 def _call_loop(
-    job: Job, turn: Turn, writers: Writers, keeper: Keeper, looks: Mapping[str, Callback]
-) -> Finished:
-    own = Pack(job.pack.static, tuple(turn.members))
+    job: PreparedPack,
+    cohort: Cohort,
+    writers: Writers,
+    checkpointer: CheckpointerProtocol,
+    callbacks: Mapping[str, Callback],
+) -> TrainResult:
+    own = Pack(job.pack.static, tuple(cohort.members))
     return loop.train(
         job.fitted.population.refill(identity.stack(own)),
         job.fitted.sets,
         job.data,
         job.pack.static.trainer,
         own.seeds,
-        looks,
+        callbacks,
         writers,
-        turn.start,
-        keeper,
+        cohort.start,
+        checkpointer,
     )
 
 
 class _Follower:
-    """A keeper that leaves everything to the process that leads."""
+    """A checkpointer that leaves everything to the process that leads."""
 
     def due(self, midway: bool) -> bool:
         return False
@@ -161,17 +167,17 @@ class _Follower:
     def asked(self) -> int | None:
         return None
 
-    def save(self, step: int, epoch: float, states: State, log: RowLog) -> None:
+    def save(self, step: int, epoch: float, states: State, log: MetricLog) -> None:
         return None
 
 
-def follow(job: Job, turn: Turn) -> None:
-    """Make the calls of a turn that another process leads; nothing is written, no hook runs."""
-    looks = {name: replace(look, hook=None) for name, look in job.looks.items()}
-    _call_loop(job, turn, Writers([]), _Follower(), looks)
+def follow(job: PreparedPack, cohort: Cohort) -> None:
+    """Make the calls of a cohort that another process leads; nothing is written, no hook runs."""
+    callbacks = {name: replace(look, hook=None) for name, look in job.callbacks.items()}
+    _call_loop(job, cohort, Writers([]), _Follower(), callbacks)
 
 
-def _writers(run: RunConfig, place: Place) -> list[Writer]:
+def _writers(run: RunConfig, place: SweepContext) -> list[Writer]:
     found: list[Writer] = []
     if run.logger.mode != "disabled":
         found.append(
@@ -188,7 +194,7 @@ def _writers(run: RunConfig, place: Place) -> list[Writer]:
     return found
 
 
-def _info(member: Member, turn: Turn, place: Place) -> MemberInfo:
+def _info(member: Member, cohort: Cohort, place: SweepContext) -> MemberInfo:
     run = member.config
     return MemberInfo(
         run_id=member.run_id,
@@ -203,7 +209,7 @@ def _info(member: Member, turn: Turn, place: Place) -> MemberInfo:
         lr=run.optim.lr,
         sweep=place.sweep,
         total_epochs=run.trainer.epochs,
-        resumed_at=turn.start.step if turn.start else None,
+        resumed_at=cohort.start.step if cohort.start else None,
     )
 
 
@@ -216,21 +222,26 @@ class _Ended(NamedTuple):
 
 
 def _close_all(
-    job: Job, turn: Turn, finished: Finished, saver: Saver, writers: Writers, claims: Claims
+    job: PreparedPack,
+    cohort: Cohort,
+    finished: TrainResult,
+    checkpointer: Checkpointer,
+    writers: Writers,
+    leases: Leases,
 ) -> dict[str, _Ended]:
     ended = {}
-    for index, member in enumerate(turn.members):
-        watch.check()  # those that are left go on from their checkpoints
-        if member.run_id not in claims.lost():
-            ended[member.run_id] = _close(index, member, job.task, finished, saver, writers)
+    for index, member in enumerate(cohort.members):
+        stop_request.check()  # those that are left go on from their checkpoints
+        if member.run_id not in leases.lost():
+            ended[member.run_id] = _close(index, member, job.task, finished, checkpointer, writers)
     return ended
 
 
-def _settle(turn: Turn, ended: Mapping[str, _Ended], claims: Claims) -> Results:
+def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases) -> Results:
     """Write how each run has ended, once all writers are done: one that says complete is."""
     results: Results = {}
-    for member in turn.members:
-        if member.run_id not in ended or member.run_id in claims.lost():
+    for member in cohort.members:
+        if member.run_id not in ended or member.run_id in leases.lost():
             continue
         summary, state, cause, step, epoch = ended[member.run_id]
         folder = folder_of(member.config)
@@ -242,14 +253,14 @@ def _settle(turn: Turn, ended: Mapping[str, _Ended], claims: Claims) -> Results:
             _write_status(folder, state, step, epoch, cause)
         failure = {"state": state, "cause": cause} if state == "failed" else {}
         results[member.run_id] = summary | failure
-    return results | busy([m for m in turn.members if m.run_id not in results])
+    return results | busy([m for m in cohort.members if m.run_id not in results])
 
 
 def busy(taken: Sequence[Member]) -> Results:
     """The results of runs that other processes are training."""
     if not taken:
         return {}
-    found = holders(Path(taken[0].config.paths.outputs), [m.run_id for m in taken])
+    found = owners(Path(taken[0].config.paths.outputs), [m.run_id for m in taken])
     results = {}
     for member in taken:
         by = found.get(member.run_id)
@@ -275,18 +286,23 @@ def _cause(error: BaseException) -> str:
 
 
 def _close(
-    index: int, member: Member, task: Task, finished: Finished, saver: Saver, writers: Writers
+    index: int,
+    member: Member,
+    task: Task,
+    finished: TrainResult,
+    checkpointer: Checkpointer,
+    writers: Writers,
 ) -> _Ended:
     """Save one member's last state, then its summary; its status comes when all is written."""
     failure = finished.failures.get(index)
     state = "failed" if failure else "diverged" if finished.diverged[index] else "complete"
     cause = failure or ("the loss is not finite" if state == "diverged" else None)
-    summary = _summary(index, member, state, finished, task, saver.seconds(index))
+    summary = _summary(index, member, state, finished, task, checkpointer.seconds(index))
     step, epoch = finished.steps[index], finished.epochs[index]
     try:
         if not failure:  # its last good checkpoint is where it can go on
             own = jax.tree.map(lambda leaf: leaf[index], finished.state)
-            saver.save_last(index, finished.last_step, epoch, own)
+            checkpointer.save_last(index, finished.last_step, epoch, own)
         writers.finish(index, state, summary)
     except Exception as error:
         state, cause = "failed", failure or _cause(error)
@@ -295,7 +311,7 @@ def _close(
 
 
 def _summary(
-    index: int, member: Member, state: str, finished: Finished, task: Task, seconds: float
+    index: int, member: Member, state: str, finished: TrainResult, task: Task, seconds: float
 ) -> Result:
     """The final numbers; `seconds` is the member's equal share of its pack's wall-clock time."""
     numbers = finished.final[index]

@@ -13,9 +13,9 @@ from actsweep.data import Dataset
 from actsweep.loggers.base import Writers
 from actsweep.runtime.distributed import together
 from actsweep.runtime.signals import Interrupted
-from actsweep.train.active_set import Roster
-from actsweep.train.checkpointing import Keeper
-from actsweep.train.metric_log import RowLog, row_of
+from actsweep.train.active_set import ActiveSet
+from actsweep.train.checkpointing import CheckpointerProtocol
+from actsweep.train.metric_log import MetricLog, row_of
 from actsweep.train.population import SHARED, Population, Sets
 from actsweep.train.schedule import Chunk, due_at, plan
 from actsweep.train.types import (
@@ -23,9 +23,9 @@ from actsweep.train.types import (
     COUNT_SLICE,
     DIVERGED,
     ChunkReadings,
-    Finished,
-    Start,
+    ResumePoint,
     State,
+    TrainResult,
 )
 
 
@@ -37,9 +37,9 @@ def train(
     seeds: Sequence[int],
     callbacks: Mapping[str, Callback],
     writers: Writers,
-    start: Start | None = None,
-    keeper: Keeper | None = None,
-) -> Finished:
+    start: ResumePoint | None = None,
+    checkpointer: CheckpointerProtocol | None = None,
+) -> TrainResult:
     """Train a pack to its end.
 
     Args:
@@ -51,7 +51,7 @@ def train(
         callbacks: the observers that the population was built with.
         writers: receive every member's rows.
         start: where to go on; None to begin.
-        keeper: saves states on the way; it changes no result.
+        checkpointer: saves states on the way; it changes no result.
 
     Returns:
         The final state and every member's outcome. A member whose loss stops being finite is
@@ -59,65 +59,67 @@ def train(
     """
     chunks = plan(trainer, len(data.train_x), callbacks)
     steps_per_epoch = len(data.train_x) // trainer.batch_size
-    log = RowLog(population.size, callbacks, writers)
+    log = MetricLog(population.size, callbacks, writers)
     longest = max(chunk.n for chunk in chunks)
-    roster = Roster(population, sets, data, trainer, seeds, longest)
+    active_set = ActiveSet(population, sets, data, trainer, seeds, longest)
     try:
         if start is None:
-            check = functools.partial(_obey, keeper)
-            before = [*_before(population, roster.state, sets, data, callbacks, check)]
+            check = functools.partial(_obey, checkpointer)
+            before = [*_before(population, active_set.state, sets, data, callbacks, check)]
             before = [population.shared(part) for part in before]
-            log.put(ChunkReadings(0, 0.0, before, roster.rows))
+            log.put(ChunkReadings(0, 0.0, before, active_set.rows))
         else:
-            _go_on(start, chunks, roster, log)
+            _go_on(start, chunks, active_set, log)
         for chunk in chunks:
             if start is not None and chunk.end <= start.step:
                 continue
-            for step in roster.advance(chunk, start.step if start else 0):
-                _keep(keeper, step, steps_per_epoch, roster, log, midway=True)
+            for step in active_set.advance(chunk, start.step if start else 0):
+                _keep(checkpointer, step, steps_per_epoch, active_set, log, midway=True)
             epoch = chunk.end / steps_per_epoch
-            log.put(ChunkReadings(chunk.end, epoch, roster.look(chunk), roster.rows))
+            log.put(ChunkReadings(chunk.end, epoch, active_set.look(chunk), active_set.rows))
             said = [sorted(log.stopping(chunk.end)), sorted(log.ended(chunk.end))]
             stopping, ended = together.agree(said)
-            roster.stop(stopping)
+            active_set.stop(stopping)
             if len(ended) == population.size:
                 break
-            roster.repack(ended)
-            _keep(keeper, chunk.end, steps_per_epoch, roster, log)
+            active_set.repack(ended)
+            _keep(checkpointer, chunk.end, steps_per_epoch, active_set, log)
     finally:
-        roster.close()
+        active_set.close()
     log.catch_up()
-    last, everyone = chunks[-1].end, roster.everyone()
-    pause = functools.partial(_keep, keeper, last, steps_per_epoch, roster, log)
+    last, everyone = chunks[-1].end, active_set.everyone()
+    pause = functools.partial(_keep, checkpointer, last, steps_per_epoch, active_set, log)
     return _finish(population, everyone, sets, data, callbacks, log, last, pause)
 
 
-def _go_on(start: Start, chunks: Sequence[Chunk], roster: Roster, log: RowLog) -> None:
+def _go_on(
+    start: ResumePoint, chunks: Sequence[Chunk], active_set: ActiveSet, log: MetricLog
+) -> None:
     """Seat the members as they stood after `start.step`, those who have left included."""
     for member, rows in enumerate(start.rows):
         log.replay(member, rows, active=bool(start.states.outcome[member] == ACTIVE))
     past = [chunk.end for chunk in chunks if chunk.end <= start.step]
-    roster.resume(start.states, together.agree([sorted(log.ended(step)) for step in past]))
+    active_set.resume(start.states, together.agree([sorted(log.ended(step)) for step in past]))
 
 
 def _keep(
-    keeper: Keeper | None,
+    checkpointer: CheckpointerProtocol | None,
     step: int,
     steps_per_epoch: int,
-    roster: Roster,
-    log: RowLog,
+    active_set: ActiveSet,
+    log: MetricLog,
     *,
     midway: bool = False,
 ) -> None:
-    if keeper is not None and together.agree(keeper.due(midway)):
+    if checkpointer is not None and together.agree(checkpointer.due(midway)):
         log.catch_up()
-        keeper.save(step, step / steps_per_epoch, roster.states(), log)
-        _obey(keeper)
+        checkpointer.save(step, step / steps_per_epoch, active_set.states(), log)
+        _obey(checkpointer)
 
 
-def _obey(keeper: Keeper | None) -> None:
+def _obey(checkpointer: CheckpointerProtocol | None) -> None:
     """End the training if a signal has asked for it, of the process that leads."""
-    if keeper is not None and (number := together.agree(keeper.asked())):
+    if checkpointer is not None and (number := together.agree(checkpointer.asked())):
         raise Interrupted(number)
 
 
@@ -130,11 +132,11 @@ def _before(
     pause: Callable[[], None] | None,
 ) -> Iterator[Any]:
     """Readings of the untrained members, for the row of step 0."""
-    yield _named("val", population.score(state.params, state.hypers, sets.val), data)
+    yield _named("val", population.score(state.params, state.act_hparams, sets.val), data)
     due = due_at(callbacks, 0, 1)
     if due:
         yield population.probe(state, sets.probed, np.int32(0), due)
-    yield exact(population, state.params, state.hypers, data, callbacks, pause)
+    yield train_set_statistics(population, state.params, state.act_hparams, data, callbacks, pause)
 
 
 def _finish(
@@ -143,14 +145,14 @@ def _finish(
     sets: Sets,
     data: Dataset,
     callbacks: Mapping[str, Callback],
-    log: RowLog,
+    log: MetricLog,
     last_step: int,
     pause: Callable[[], None],
-) -> Finished:
+) -> TrainResult:
     """Test the best parameters once, count over the whole training set, write the last rows."""
     parts = [
-        _named("test", population.score(state.best, state.hypers, sets.test), data),
-        exact(population, state.best, state.hypers, data, callbacks, pause),
+        _named("test", population.score(state.best, state.act_hparams, sets.test), data),
+        train_set_statistics(population, state.best, state.act_hparams, data, callbacks, pause),
     ]
     parts = jax.device_get([population.shared(part) for part in parts])
     ended = population.fetch(state)
@@ -161,7 +163,7 @@ def _finish(
         numbers = {} if row is None or not best_epoch[member] else row.scalars
         log.finish(member, numbers)
         final.append(log.last[member].scalars | numbers)
-    return Finished(
+    return TrainResult(
         state=ended,
         diverged=[bool(ended.outcome[m] == DIVERGED) for m in range(population.size)],
         failures=log.failures,
@@ -174,10 +176,10 @@ def _finish(
     )
 
 
-def exact(
+def train_set_statistics(
     population: Population,
     params: Any,
-    hypers: Any,
+    act_hparams: Any,
     data: Dataset,
     callbacks: Mapping[str, Callback],
     pause: Callable[[], None] | None = None,
@@ -190,8 +192,8 @@ def exact(
     for low in range(0, len(data.train_x), COUNT_SLICE):
         x = population.place(data.train_x[low : low + COUNT_SLICE], SHARED)
         if sums is None:
-            sums = population.no_counts(params, hypers, x)
-        sums, settled = population.count(params, hypers, sums, x)
+            sums = population.no_counts(params, act_hparams, x)
+        sums, settled = population.count(params, act_hparams, sums, x)
         if np.asarray(population.shared(settled)).all():
             break
         if pause is not None:

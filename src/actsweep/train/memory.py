@@ -30,7 +30,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Fitted:
+class MemoryPlan:
     """A population that fits, compiled; the data on its devices; and what was measured.
 
     `need` and `room` are bytes on each device, `need` with the data. `limit` says in words what
@@ -44,20 +44,20 @@ class Fitted:
     limit: str
 
     def parts(self, members: int) -> list[slice]:
-        """So many members in turns of at most the population's size, as even as can be."""
-        turns = math.ceil(members / self.population.size)
-        edges = [members * i // turns for i in range(turns + 1)]
+        """So many members in cohorts of at most the population's size, as even as can be."""
+        cohorts = math.ceil(members / self.population.size)
+        edges = [members * i // cohorts for i in range(cohorts + 1)]
         return [slice(low, high) for low, high in itertools.pairwise(edges)]
 
 
-def fit(
+def plan_memory(
     config: RunConfig,
     task: Task,
     hparams: Mapping[str, np.ndarray],
     callbacks: Mapping[str, Callback],
     data: Dataset,
     most: int,
-) -> Fitted:
+) -> MemoryPlan:
     """The largest population for these members whose memory fits, compiled.
 
     Args:
@@ -66,9 +66,9 @@ def fit(
         most: members at once that the limit on open files allows.
     """
     members = len(hparams["seed"])
-    turns, limit = math.ceil(members / most), "more files may not be open (ulimit -n)"
+    cohorts, limit = math.ceil(members / most), "more files may not be open (ulimit -n)"
     while True:
-        size = math.ceil(members / turns)
+        size = math.ceil(members / cohorts)
         first = {key: value[:size] for key, value in hparams.items()}
         population = Population(config, task, first, callbacks)
         room = _room(population.mesh.local_devices[0], len(population.mesh.local_devices))
@@ -77,14 +77,14 @@ def fit(
         own = compile_all(population, sets, config, data, callbacks)
         room, shared, own = together.agree([room, shared, own])
         if shared + own <= room or size == 1:
-            return Fitted(population, sets, shared + own, room, limit)
+            return MemoryPlan(population, sets, shared + own, room, limit)
         limit = (
             f"{size} need {(shared + own) / GIB:.2f} GiB of the {room / GIB:.2f} GiB that may be "
             "used on a device"
         )
-        # Memory is linear in the members: straight to what fits, and at least one turn more.
+        # Memory is linear in the members: straight to what fits, and at least one cohort more.
         fitting = max(1, int(size * max(0, room - shared) / own))
-        turns = max(turns + 1, math.ceil(members / fitting))
+        cohorts = max(cohorts + 1, math.ceil(members / fitting))
 
 
 def compile_all(
@@ -136,13 +136,15 @@ def _calls(
         for n in {min(COUNT_SLICE, len(data.train_x)), len(data.train_x) % COUNT_SLICE} - {0}:
             x = jax.ShapeDtypeStruct((n, *data.train_x.shape[1:]), data.train_x.dtype)
             x = _abstract(x, SHARED, p)
-            sums = _abstract(jax.eval_shape(p.no_counts, state.params, state.hypers, x), MEMBER, p)
-            yield p._count, (state.params, state.hypers, p.real, sums, x)
-            yield p.no_counts, (state.params, state.hypers, x)
+            sums = _abstract(
+                jax.eval_shape(p.no_counts, state.params, state.act_hparams, x), MEMBER, p
+            )
+            yield p._count, (state.params, state.act_hparams, p.real, sums, x)
+            yield p.no_counts, (state.params, state.act_hparams, x)
         yield p.conclude_of(len(data.train_x)), (sums,)
     yield p.evaluate, (state, sets.val, number)
     for examples in {part.x.shape: part for part in (sets.val, sets.test)}.values():
-        yield p._score, (state.params, state.hypers, p.real, examples)
+        yield p._score, (state.params, state.act_hparams, p.real, examples)
 
 
 def _dues(

@@ -9,15 +9,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from actsweep.callbacks.base import Binned, Callback, Hook, Say, Stop
+from actsweep.callbacks.base import Callback, EarlyStop, Hook, LogMessage
 from actsweep.loggers.base import Writers
-from actsweep.runs.rows import Histogram, MetricsError, Row
+from actsweep.runs.rows import MetricsError, Row
+from actsweep.stats.histogram import Histogram
 from actsweep.train.types import ACTIVE, ChunkReadings
 
 NOT_LOGGED = ("active", "outcome")
 
 
-class RowLog:
+class MetricLog:
     """Turns readings of the pack into rows of members, runs the hooks, and writes one chunk late.
 
     What a row sets off (a hook's stop, an end) takes effect once the chunk after it is over, also
@@ -105,9 +106,9 @@ class RowLog:
             except Exception as error:
                 self.fail(member, f"callbacks.{name}: {type(error).__name__}: {error}")
                 return
-            if isinstance(said, Say | Stop):
+            if isinstance(said, LogMessage | EarlyStop):
                 self.writers.message(member, said.text)
-            if isinstance(said, Stop):
+            if isinstance(said, EarlyStop):
                 self._stopping[member] = row.step
 
     def fail(self, member: int, cause: str) -> None:
@@ -125,7 +126,7 @@ def row_of(place: int, step: int, epoch: float, parts: Sequence[Mapping[str, Any
         return None
     for part in reversed(alive):  # of two readings of one name, the chunk's own stands
         for name, value in part.items():
-            if isinstance(value, Binned):
+            if isinstance(value, Histogram):
                 counts = np.asarray(value.counts[place], np.int64)
                 row.histograms[name] = Histogram(counts, np.asarray(value.edges))
             elif name not in NOT_LOGGED:

@@ -75,7 +75,7 @@ class Population:
     """The functions of `step`, over a leading axis of rows, one row a member.
 
     Rows that hold no member (the pack doesn't divide among the devices) are padded with members
-    that are born stopped. Compiled functions are kept, also by `refill` and `narrow`.
+    that are born stopped. Compiled functions are kept, also by `refill` and `compact`.
 
     Attributes:
         size: members.
@@ -93,7 +93,7 @@ class Population:
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
         self._made_of = (config, task, callbacks, devices)
-        self.how = choose_lift(config.pack.lift)
+        self.how = choose_batching(config.pack.batching)
         size, grid = len(hparams["seed"]), devices or jax.devices()
         self.mesh = make_mesh(size, config.trainer.mesh.data, self.how, grid)
         self.padded = -(-size // self.devices) * self.devices
@@ -103,7 +103,7 @@ class Population:
         axis = "data" if self.mesh.shape["data"] > 1 else None
         self.one = step.build(config, task, one, callbacks, axis)
         self._compile()
-        self._seat(hparams, np.arange(size))
+        self._assign_rows(hparams, np.arange(size))
 
     @property
     def devices(self) -> int:
@@ -112,18 +112,18 @@ class Population:
 
     def _compile(self) -> None:
         f, m, s = self.one, MEMBER, SHARED
-        self._init = self._lift(f.init, m, m, options=ONCE)
-        self.train_chunk = self._lift(f.train_chunk, m, m, BATCHES, s, s, donate=True)
-        self.evaluate = self._lift(f.evaluate, m, s, s, donate=True, wide=WIDE)
-        self._score = self._lift(f.score, m, m, m, s, wide=WIDE)
-        self._count = self._lift(f.counts, m, m, m, m, s, wide=WIDE)
-        self.no_counts = self._lift(f.no_counts, m, m, s, options=ONCE)
+        self._init = self._batched(f.init, m, m, options=ONCE)
+        self.train_chunk = self._batched(f.train_chunk, m, m, BATCHES, s, s, donate=True)
+        self.evaluate = self._batched(f.evaluate, m, s, s, donate=True, wide=WIDE)
+        self._score = self._batched(f.score, m, m, m, s, wide=WIDE)
+        self._count = self._batched(f.counts, m, m, m, m, s, wide=WIDE)
+        self.no_counts = self._batched(f.no_counts, m, m, s, options=ONCE)
         whole = NamedSharding(self.mesh, SHARED)
         self._everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
         self._probes: dict[tuple[str, ...], Callable] = {}
         self._conclude: dict[int, Callable] = {}
 
-    def _seat(self, hparams: Mapping[str, np.ndarray], rows: np.ndarray) -> None:
+    def _assign_rows(self, hparams: Mapping[str, np.ndarray], rows: np.ndarray) -> None:
         self.size, self.rows, self._numbers = len(rows), rows, dict(hparams)
         self.hparams = {key: self.place(self.pad(v)) for key, v in hparams.items()}
         self.real = self.place(np.isin(np.arange(self.padded), rows))
@@ -131,10 +131,10 @@ class Population:
     def refill(self, hparams: Mapping[str, np.ndarray]) -> "Population":
         """Other members, at most as many, in the same compiled functions."""
         other = copy.copy(self)
-        other._seat(hparams, np.arange(len(hparams["seed"])))
+        other._assign_rows(hparams, np.arange(len(hparams["seed"])))
         return other
 
-    def narrow(self, members: Sequence[int]) -> "Population":
+    def compact(self, members: Sequence[int]) -> "Population":
         """Only some of the members; their order is the one given.
 
         Under `map`, where a row that has stopped costs nothing, the compiled functions stay, and
@@ -147,7 +147,7 @@ class Population:
             return Population(config, task, numbers, callbacks, devices)
         other = copy.copy(self)
         place, device = np.divmod(np.arange(len(members)), self.devices)
-        other._seat(numbers, device * (self.padded // self.devices) + place)
+        other._assign_rows(numbers, device * (self.padded // self.devices) + place)
         return other
 
     def init(self) -> State:
@@ -159,7 +159,7 @@ class Population:
         shapes = jax.eval_shape(self._init, self.hparams, self.real)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), shapes)
 
-    def seat(self, states: State) -> State:
+    def place_states(self, states: State) -> State:
         """Members' states on the host, [size, ...], in their rows on the devices."""
         placed: State = self.place(jax.tree.map(self.pad, states))
         outcome = jnp.where(self.real, placed.outcome, jnp.int32(types.STOPPED))
@@ -175,23 +175,23 @@ class Population:
         together."""
         return tree if together.alone else self._everywhere(tree)
 
-    def score(self, params: Any, hypers: Any, examples: Examples) -> Any:
+    def score(self, params: Any, act_hparams: Any, examples: Examples) -> Any:
         """Mean loss and accuracy over a whole set, a row each."""
-        return self._score(params, hypers, self.real, examples)
+        return self._score(params, act_hparams, self.real, examples)
 
-    def count(self, params: Any, hypers: Any, sums: Any, x: jax.Array) -> Any:
+    def count(self, params: Any, act_hparams: Any, sums: Any, x: jax.Array) -> Any:
         """Counts with a slice of the training set added, and whether they are settled."""
-        return self._count(params, hypers, self.real, sums, x)
+        return self._count(params, act_hparams, self.real, sums, x)
 
     def probe(self, state: State, batch: Examples, now: Any, due: tuple[str, ...]) -> Any:
         """Readings of the callbacks in `due`, a row each."""
         return self.probe_of(due)(state, self.hparams, batch, now)
 
     def probe_of(self, due: tuple[str, ...]) -> Callable:
-        """The lifted probe of the callbacks in `due`."""
+        """The batched probe of the callbacks in `due`."""
         if due not in self._probes:
             look = functools.partial(self.one.probe, due=due)
-            self._probes[due] = self._lift(look, MEMBER, MEMBER, SHARED, SHARED, wide=WIDE)
+            self._probes[due] = self._batched(look, MEMBER, MEMBER, SHARED, SHARED, wide=WIDE)
         return self._probes[due]
 
     def conclude(self, sums: Any, examples: int) -> Any:
@@ -199,10 +199,10 @@ class Population:
         return self.conclude_of(examples)(sums)
 
     def conclude_of(self, examples: int) -> Callable:
-        """The lifted conclusion from counts over `examples` examples."""
+        """The batched conclusion from counts over `examples` examples."""
         if examples not in self._conclude:
             end = functools.partial(self.one.conclude, examples=examples)
-            self._conclude[examples] = self._lift(end, MEMBER, options=ONCE)
+            self._conclude[examples] = self._batched(end, MEMBER, options=ONCE)
         return self._conclude[examples]
 
     def stop(self, state: State, members: set[int]) -> State:
@@ -252,7 +252,7 @@ class Population:
         """Put a chunk's batches [M, K, B, ...] on the devices of their members."""
         return self.place(jax.tree.map(self.pad, batches), BATCHES)
 
-    def _lift(
+    def _batched(
         self,
         function: Callable,
         *specs: P,
@@ -287,7 +287,7 @@ class Population:
         return jax.jit(mapped, donate_argnums=donated, compiler_options=dict(options or {}))
 
 
-def choose_lift(how: str) -> str:
+def choose_batching(how: str) -> str:
     """`map` (bitwise equal to separate runs) on CPUs, `vmap` (one wide program) on accelerators."""
     if how != "auto":
         return how

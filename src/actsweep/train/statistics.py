@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from actsweep.callbacks.base import Callback, CountView, Readings
-from actsweep.nn.models.layers import Recorder
+from actsweep.nn.models.layers import Intermediates
 from actsweep.nn.network import Network, Params
 from actsweep.utils.errors import UserError
 
@@ -23,10 +23,10 @@ def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable,
         said = [c.settled(_of(sums, n)) if c.settled else False for n, c in own.items()]
         return jnp.all(jnp.asarray(said))
 
-    def of_slice(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
-        taps = Recorder()
-        net.forward(params, hypers, x, taps)
-        view = CountView(**taken(taps))
+    def of_slice(params: Params, act_hparams: Params, x: Array) -> dict[str, Array]:
+        intermediates = Intermediates()
+        net.forward(params, act_hparams, x, intermediates)
+        view = CountView(**captured(intermediates))
         return {
             f"{name}|{key}": value
             for name, callback in own.items()
@@ -35,21 +35,21 @@ def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable,
         }
 
     def counts(
-        params: Params, hypers: Params, real: Array, sums: dict[str, Array], x: Array
+        params: Params, act_hparams: Params, real: Array, sums: dict[str, Array], x: Array
     ) -> tuple[dict[str, Array], Bool[Array, ""]]:
         """Add a slice of the training set to the integer counts `sums` (keys `callback|count`),
         unless they are settled. Returns them, and whether they are settled now; a row that holds
         no member always is."""
 
         def add(sums: dict[str, Array]) -> dict[str, Array]:
-            return jax.tree.map(jnp.add, sums, of_slice(params, hypers, x))
+            return jax.tree.map(jnp.add, sums, of_slice(params, act_hparams, x))
 
         sums = lax.cond(all_settled(sums) | ~real, lambda sums: sums, add, sums)
         return sums, all_settled(sums) | ~real
 
-    def no_counts(params: Params, hypers: Params, x: Array) -> dict[str, Array]:
+    def no_counts(params: Params, act_hparams: Params, x: Array) -> dict[str, Array]:
         """Counts of nothing yet; the arguments give the shapes."""
-        shapes = jax.eval_shape(of_slice, params, hypers, x)
+        shapes = jax.eval_shape(of_slice, params, act_hparams, x)
         return {key: jnp.zeros(leaf.shape, leaf.dtype) for key, leaf in shapes.items()}
 
     return counts, no_counts
@@ -78,7 +78,7 @@ def add_readings(readings: dict[str, Any], new: Readings, callback: str) -> None
     """Add a callback's readings to those there are.
 
     Raises:
-        UserError: a name is taken, or isn't `family/layer`.
+        UserError: a name is captured, or isn't `family/layer`.
     """
     for name in new:
         if "/" not in name or name in readings:
@@ -87,7 +87,12 @@ def add_readings(readings: dict[str, Any], new: Readings, callback: str) -> None
     readings.update(new)
 
 
-def taken(taps: Recorder) -> dict[str, dict[str, Array]]:
+def captured(intermediates: Intermediates) -> dict[str, dict[str, Array]]:
     """What a recorder kept, in float32."""
-    kept = {"preact": taps.preact, "act": taps.act, "slope": taps.slope, "drive": taps.drive}
+    kept = {
+        "preact": intermediates.preact,
+        "act": intermediates.act,
+        "abs_derivative": intermediates.abs_derivative,
+        "gate_input": intermediates.gate_input,
+    }
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), kept)

@@ -1,7 +1,7 @@
 """What is done to ONE member: init, train_chunk, evaluate, probe, count. Pure; no member axis.
 
 Static values come by closure from a config whose varying fields are None; a member's numbers come
-by argument. `population` lifts these functions over members.
+by argument. `population` batches these functions over members.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,16 +16,16 @@ from jaxtyping import Array, Bool
 from actsweep.callbacks.base import Callback, ProbeView, Readings, StepView
 from actsweep.config.schema import RunConfig
 from actsweep.nn import optimizers
-from actsweep.nn.models.layers import Recorder
+from actsweep.nn.models.layers import Intermediates
 from actsweep.nn.network import HParams, Network, Params, Task, split
-from actsweep.train.statistics import add_readings, concluding, counting, taken
+from actsweep.train.statistics import add_readings, captured, concluding, counting
 from actsweep.train.types import ACTIVE, DIVERGED, STOPPED, Examples, Span, State, Tally
 
 EVAL_SLICE = 2_000
 
 
 class Functions(NamedTuple):
-    """The functions of one member, as `population` lifts them."""
+    """The functions of one member, as `population` batches them."""
 
     init: Callable[..., State]
     train_chunk: Callable[..., tuple[State, Readings]]
@@ -74,11 +74,11 @@ def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]
 
     def init(hparams: HParams, real: Bool[Array, ""]) -> State:
         """Draw a member. One that isn't real (it pads the pack) is born stopped."""
-        _, params, hypers = split(net.draw(hparams))
+        _, params, act_hparams = split(net.draw(hparams))
         rule = optimizers.transform(net.config.optim, hparams, jnp.float32(1.0))
         drawn = State(
             params=params,
-            hypers=hypers,
+            act_hparams=act_hparams,
             opt_state=rule.init(params),
             best=params,
             best_score=jnp.float32(-jnp.inf),
@@ -106,15 +106,15 @@ def _empty(names: Iterable[str]) -> Tally:
 def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
     optimiser, total = net.config.optim, net.task.total_steps
 
-    def mean_loss(params: Params, hypers: Params, x: Array, y: Array) -> tuple[Array, Array]:
-        loss, right = net.losses(net.forward(params, hypers, x), y)
+    def mean_loss(params: Params, act_hparams: Params, x: Array, y: Array) -> tuple[Array, Array]:
+        loss, right = net.losses(net.forward(params, act_hparams, x), y)
         return jnp.mean(loss), jnp.mean(right, dtype=jnp.float32)
 
     def one_step(
         state: State, hparams: HParams, x: Array, y: Array, step: Array
     ) -> tuple[State, dict]:
         (loss, right), grads = jax.value_and_grad(mean_loss, has_aux=True)(
-            state.params, state.hypers, x, y
+            state.params, state.act_hparams, x, y
         )
         if batch_axis is not None:
             loss, right, grads = lax.pmean((loss, right, grads), batch_axis)
@@ -181,11 +181,11 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
 
 
 def _score(net: Network) -> Callable[..., Readings]:
-    def score(params: Params, hypers: Params, examples: Examples) -> Readings:
+    def score(params: Params, act_hparams: Params, examples: Examples) -> Readings:
         """Mean loss and accuracy over a whole set."""
 
         def sums(x: Array, y: Array) -> tuple[Array, Array]:
-            loss, right = net.losses(net.forward(params, hypers, x), y)
+            loss, right = net.losses(net.forward(params, act_hparams, x), y)
             return jnp.sum(loss), jnp.sum(right, dtype=jnp.int32)
 
         n = len(examples.y)
@@ -203,11 +203,13 @@ def _score(net: Network) -> Callable[..., Readings]:
 
 
 def _when_real(score: Callable[..., Readings]) -> Callable[..., Readings]:
-    def real_score(params: Params, hypers: Params, real: Array, examples: Examples) -> Readings:
+    def real_score(
+        params: Params, act_hparams: Params, real: Array, examples: Examples
+    ) -> Readings:
         """Mean loss and accuracy over a whole set; NaN for a row that holds no member."""
-        shapes = jax.eval_shape(score, params, hypers, examples)
+        shapes = jax.eval_shape(score, params, act_hparams, examples)
         nothing = {key: jnp.full(leaf.shape, jnp.nan, leaf.dtype) for key, leaf in shapes.items()}
-        run = lambda: score(params, hypers, examples)  # noqa: E731
+        run = lambda: score(params, act_hparams, examples)  # noqa: E731
         return lax.cond(real, run, lambda: nothing)
 
     return real_score
@@ -225,7 +227,7 @@ def _evaluate(net: Network, score: Callable) -> Callable:
         """
 
         def run(state: State) -> tuple[State, dict]:
-            found = score(state.params, state.hypers, val)
+            found = score(state.params, state.act_hparams, val)
             goal = -found["loss"] if net.task.classes is None else found["accuracy"]
             finite = jnp.isfinite(found["loss"])
             better = finite & (goal > state.best_score)
@@ -253,16 +255,16 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
     def view_of(state: State, hparams: HParams, batch: Examples, step: Array) -> ProbeView:
         n = len(batch.y)
 
-        def mean_loss(params: Params, nudge: dict) -> tuple[Array, tuple[Array, dict]]:
-            taps = Recorder(nudge)
-            logits = net.forward(params, state.hypers, batch.x, taps)
+        def mean_loss(params: Params, perturbation: dict) -> tuple[Array, tuple[Array, dict]]:
+            intermediates = Intermediates(perturbation)
+            logits = net.forward(params, state.act_hparams, batch.x, intermediates)
             loss, _ = net.losses(logits, batch.y)
-            return jnp.mean(loss), (logits, taken(taps))
+            return jnp.mean(loss), (logits, captured(intermediates))
 
         shapes = jax.eval_shape(lambda p: mean_loss(p, {})[1][1]["preact"], state.params)
-        nudge = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        perturbation = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         (grads, by_preact), (logits, seen) = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(
-            state.params, nudge
+            state.params, perturbation
         )
         optimiser = net.config.optim
         factor = optimizers.schedule_factor(optimiser, step, net.task.total_steps)

@@ -38,7 +38,7 @@ class State(NamedTuple):
     """Everything that training changes, and what the best epoch left behind."""
 
     params: Params
-    hypers: Params
+    act_hparams: Params
     opt_state: optax.OptState
     best: Params
     best_score: Float[Array, ""]
@@ -59,7 +59,7 @@ class Span(NamedTuple):
 
 
 @dataclass
-class Finished:
+class TrainResult:
     """What training left: every member's state [M, ...] on the host, outcome and final numbers."""
 
     state: State
@@ -74,7 +74,7 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Start:
+class ResumePoint:
     """Where members go on that have been trained before: after `step`, from `states` [M, ...] on
     the host; `rows` are those of each member that are written already."""
 
@@ -82,10 +82,10 @@ class Start:
     states: State
     rows: Sequence[Sequence[Row]]
 
-    def part(self, members: Sequence[int]) -> "Start":
+    def part(self, members: Sequence[int]) -> "ResumePoint":
         """Only some of the members, by place."""
         own = jax.tree.map(lambda leaf: leaf[np.asarray(members)], self.states)
-        return Start(self.step, own, [self.rows[member] for member in members])
+        return ResumePoint(self.step, own, [self.rows[member] for member in members])
 
 
 class ChunkReadings(NamedTuple):
@@ -98,7 +98,7 @@ class ChunkReadings(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
+class SweepContext:
     """Where a pack stands in its sweep: the sweep's name, runs before this pack, runs in all, and
     how many times the sweep was told to retry, from 1 on."""
 
@@ -109,14 +109,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Cohort:
     """Members that train at once; where they go on, and the seconds that each has had before."""
 
     members: Sequence[Member]
-    start: Start | None
+    start: ResumePoint | None
     seconds: Sequence[float]
 
-    def part(self, members: Sequence[int]) -> "Turn":
+    def part(self, members: Sequence[int]) -> "Cohort":
         """Only some of the members, by place."""
         own, seconds = zip(*[(self.members[m], self.seconds[m]) for m in members], strict=True)
-        return Turn(own, self.start and self.start.part(members), seconds)
+        return Cohort(own, self.start and self.start.part(members), seconds)

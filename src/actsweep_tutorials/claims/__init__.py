@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from actsweep_tutorials.base import Quantities
 from actsweep_tutorials.claims import comparison, nonlinear, plots, scratch, silent
-from actsweep_tutorials.claims.base import HOLDS, NOISE, ONLY_IF, REFUTED, VERDICTS, Claim, Found
+from actsweep_tutorials.claims.base import HOLDS, NOISE, ONLY_IF, REFUTED, VERDICTS, Claim, Verdict
 
 CLAIMS = tuple(
     sorted(
@@ -51,13 +51,13 @@ swish in convolutional ones, the choice of the output by the task. Slopes and co
 differ from source to source: ours are in the [gallery](gallery.md)'s facts."""
 
 
-def tally(verdicts: Mapping[Claim, Found]) -> dict[str, int]:
+def tally(verdicts: Mapping[Claim, Verdict]) -> dict[str, int]:
     """How many claims got each verdict."""
     counts = Counter(found.verdict for found in verdicts.values())
     return {verdict: counts[verdict] for verdict in VERDICTS}
 
 
-def page(verdicts: Mapping[Claim, Found]) -> str:
+def page(verdicts: Mapping[Claim, Verdict]) -> str:
     """docs/claims.md."""
     counts = ", ".join(f"{n} {SAID[verdict]}" for verdict, n in tally(verdicts).items())
     lines = [_HEAD.format(count=len(verdicts), tally=counts), "", "## Which fell, and why", ""]
@@ -74,7 +74,7 @@ def page(verdicts: Mapping[Claim, Found]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(verdicts: Mapping[Claim, Found]) -> list[str]:
+def table(verdicts: Mapping[Claim, Verdict]) -> list[str]:
     """A row a claim, as Markdown."""
     heading = "| claim | what is claimed | found | verdict | decided by | experiment |"
     rows = [heading, "|---|---|---|---|---|---|"]
@@ -106,10 +106,10 @@ def verdicts_of(text: str) -> dict[str, str]:
     return {row[0]: row[3].strip("*") for row in rows if "." in row[0]}
 
 
-def _fallen(one: Claim, found: Found) -> str:
+def _fallen(one: Claim, found: Verdict) -> str:
     condition = f" *Only if {found.condition}.*" if found.verdict == ONLY_IF else ""
     because = f" {one.because}" if one.because else ""
     return f"- **{one.key}**: {one.words}{condition}{because} (Found: {found.text}.)"
 
 
-__all__ = ["CLAIMS", "HOLDS", "Claim", "Found", "page", "short", "table", "tally", "verdicts_of"]
+__all__ = ["CLAIMS", "HOLDS", "Claim", "Verdict", "page", "short", "table", "tally", "verdicts_of"]

@@ -15,7 +15,7 @@ VERDICTS = (HOLDS, ONLY_IF, REFUTED, NOISE)
 
 
 @dataclass(frozen=True)
-class Found:
+class Verdict:
     """The verdict on a claim, and the numbers that it rests on."""
 
     verdict: str
@@ -45,7 +45,7 @@ class Claim:
     words: str
     experiment: str
     by: str
-    decide: Callable[[Any], Found]
+    decide: Callable[[Any], Verdict]
     figure: str | None = None
     trained: bool = False
     because: str = ""
@@ -56,17 +56,17 @@ class Claim:
         return self.key.partition(".")[0]
 
 
-def truth(holds: Any, text: str) -> Found:
+def truth(holds: Any, text: str) -> Verdict:
     """A claim that either holds or is refuted."""
-    return Found(HOLDS if holds else REFUTED, text)
+    return Verdict(HOLDS if holds else REFUTED, text)
 
 
-def within(value: float, claimed: float, tolerance: float, text: str = "") -> Found:
+def within(value: float, claimed: float, tolerance: float, text: str = "") -> Verdict:
     """A number that is claimed to be another, give or take."""
     return truth(abs(value - claimed) <= tolerance, text or f"{value:.4g}")
 
 
-def where(cases: Mapping[str, Found], text: str, *, name_all: bool = False) -> Found:
+def where(cases: Mapping[str, Verdict], text: str, *, name_all: bool = False) -> Verdict:
     """A claim without a condition, looked at under several: it holds if it does under all of them,
     only if some condition is met if it does under some, and is refuted where it is under all. What
     is neither is noise. Where it holds in most cases, the condition names the others, unless it
@@ -74,16 +74,16 @@ def where(cases: Mapping[str, Found], text: str, *, name_all: bool = False) -> F
     good = [name for name, found in cases.items() if found.verdict == HOLDS]
     rest = [name for name in cases if name not in good]
     if not rest:
-        return Found(HOLDS, text)
+        return Verdict(HOLDS, text)
     if len(good) > len(rest) and not name_all:
-        return Found(ONLY_IF, text, f"it isn't {', '.join(rest)}")
+        return Verdict(ONLY_IF, text, f"it isn't {', '.join(rest)}")
     if good:
-        return Found(ONLY_IF, text, ", ".join(good))
+        return Verdict(ONLY_IF, text, ", ".join(good))
     bad = [found.verdict == REFUTED for found in cases.values()]
-    return Found(REFUTED if all(bad) else NOISE, text)
+    return Verdict(REFUTED if all(bad) else NOISE, text)
 
 
-def above(a: Mapping[int, float], b: Mapping[int, float], unit: str = "") -> Found:
+def above(a: Mapping[int, float], b: Mapping[int, float], unit: str = "") -> Verdict:
     """Whether `a` exceeds `b`, both by seed: by the 95 % interval of the mean difference over the
     seeds that both have.
 
@@ -91,22 +91,22 @@ def above(a: Mapping[int, float], b: Mapping[int, float], unit: str = "") -> Fou
     """
     differences = [a[seed] - b[seed] for seed in a if seed in b]
     if len(differences) < 2:
-        return Found(NOISE, f"{len(differences)} pairs of seeds")
+        return Verdict(NOISE, f"{len(differences)} pairs of seeds")
     mean, half = mean_interval(differences)
     assert half is not None
     text = f"{mean:+.3g} ± {half:.2g}{unit}, {len(differences)} seeds"
     if mean - half > 0:
-        return Found(HOLDS, text)
-    return Found(REFUTED if mean + half < 0 else NOISE, text)
+        return Verdict(HOLDS, text)
+    return Verdict(REFUTED if mean + half < 0 else NOISE, text)
 
 
-def one_run(claimed: float, values: Iterable[float], unit: str = "") -> Found:
+def one_run(claimed: float, values: Iterable[float], unit: str = "") -> Verdict:
     """Whether one further run could have given the claimed number: the 95 % prediction interval,
     mean ± t(n - 1) s sqrt(1 + 1 / n)."""
     values = list(values)
     n = len(values)
     if n < 2:
-        return Found(NOISE, f"{n} seeds")
+        return Verdict(NOISE, f"{n} seeds")
     mean, half = mean_interval(values)
     assert half is not None
     wide = half * math.sqrt(n + 1)

@@ -12,7 +12,7 @@ from actsweep_tutorials.claims.base import (
     ONLY_IF,
     REFUTED,
     Claim,
-    Found,
+    Verdict,
     above,
     mean,
     one_run,
@@ -26,20 +26,20 @@ OTHERS = ("tanh", "relu", "leaky_relu", "elu", "swish")
 TEST_IMAGES = 10_000
 
 
-def _head(found: Any) -> Found:
+def _head(found: Any) -> Verdict:
     largest = found["inits"][INIT]["sigmoid"]["head"]["largest"]
     text = f"largest |dL/dw|: {min(largest):.3f} … {max(largest):.3f}, {len(largest)} seeds"
     return truth(0.05 <= mean(largest) <= 0.2, text)
 
 
-def _smallest_first(found: Any) -> Found:
+def _smallest_first(found: Any) -> Verdict:
     layers = found["inits"][INIT]["sigmoid"]
     first = [min(layers, key=lambda k: layers[k]["norm"][i]) for i in range(found["seeds"])]
     norms = ", ".join(f"{mean(one['norm']):.2g}" for one in layers.values())
     return truth(set(first) == {"hidden_1"}, f"norms, input to output: {norms}")
 
 
-def _about_1e5(found: Any) -> Found:
+def _about_1e5(found: Any) -> Verdict:
     one = found["inits"][INIT]["sigmoid"]["hidden_1"]
     names = {
         "norm": "the L2 norm",
@@ -53,11 +53,11 @@ def _about_1e5(found: Any) -> Found:
     if sizes["the L2 norm"] <= 3e-5:
         return truth(True, text)
     if good:
-        return Found(ONLY_IF, text, f"it means {' or '.join(good)}")
-    return Found(REFUTED, text)
+        return Verdict(ONLY_IF, text, f"it means {' or '.join(good)}")
+    return Verdict(REFUTED, text)
 
 
-def _alike(found: Any) -> Found:
+def _alike(found: Any) -> Verdict:
     cases, said = {}, []
     for act in OTHERS:
         sizes = [mean(one["rms"]) for one in found["inits"][INIT][act].values()]
@@ -69,7 +69,7 @@ def _alike(found: Any) -> Found:
     return where(cases, f"largest rms of a layer over the smallest: {', '.join(said)}")
 
 
-def _spike(found: Any) -> Found:
+def _spike(found: Any) -> Verdict:
     acts = found["inits"][INIT]
     most = {a: max(mean(one["zeros"]) for one in acts[a].values()) for a in ("relu", "tanh", "elu")}
     text = ", ".join(f"{act} {100 * share:.1f} %" for act, share in most.items())
@@ -77,11 +77,11 @@ def _spike(found: Any) -> Found:
     return truth(holds, f"exact zeros in the layer that has most: {text}")
 
 
-def _accuracy(act: str) -> Callable[[Any], Found]:
+def _accuracy(act: str) -> Callable[[Any], Verdict]:
     return lambda found: one_run(CLAIMED[act], accuracies(found["groups"][act]).values(), " %")
 
 
-def _at_chance(found: Any) -> Found:
+def _at_chance(found: Any) -> Verdict:
     groups = found["groups"]
     waits = {act: [s["at_chance"] for s in one["seeds"]] for act, one in groups.items()}
     others = max(max(waits[act]) for act in OTHERS)
@@ -92,33 +92,33 @@ def _at_chance(found: Any) -> Found:
     return truth(min(own) >= 5 and others <= 1, text)
 
 
-def _differences(found: Any, first: str, rest: Sequence[str]) -> dict[str, Found]:
+def _differences(found: Any, first: str, rest: Sequence[str]) -> dict[str, Verdict]:
     own = accuracies(found["groups"][first])
     return {act: above(own, accuracies(found["groups"][act])) for act in rest}
 
 
-def _relu_best(found: Any) -> Found:
+def _relu_best(found: Any) -> Verdict:
     cases = _differences(found, "relu", [act for act in OTHERS if act != "relu"])
     said = "; ".join(f"{act} {one.text}" for act, one in cases.items())
     verdicts = {one.verdict for one in cases.values()}
     ahead = REFUTED if REFUTED in verdicts else NOISE if NOISE in verdicts else "holds"
-    return Found(ahead, f"ReLU minus the others, points: {said}")
+    return Verdict(ahead, f"ReLU minus the others, points: {said}")
 
 
-def _default(found: Any) -> Found:
+def _default(found: Any) -> Verdict:
     cases = {a: _differences(found, a, ["relu"])["relu"] for a in found["groups"] if a != "relu"}
     better = [act for act, one in cases.items() if one.verdict == "holds"]
     said = "; ".join(f"{act} {one.text}" for act, one in cases.items())
     return truth(not better, f"the others minus ReLU, points: {said}")
 
 
-def _sigmoid_last(found: Any) -> Found:
+def _sigmoid_last(found: Any) -> Verdict:
     cases = {a: _differences(found, a, ["sigmoid"])["sigmoid"] for a in OTHERS}
     said = "; ".join(f"{act} {one.text}" for act, one in cases.items())
     return where(cases, f"minus sigmoid, points: {said}")
 
 
-def _noise(found: Any) -> Found:
+def _noise(found: Any) -> Verdict:
     values = list(accuracies(found["groups"]["relu"]).values())
     p = mean(values) / 100
     error = 100 * math.sqrt(p * (1 - p) / TEST_IMAGES)
@@ -137,14 +137,14 @@ def _percent(rows: Sequence[Mapping[int, float]]) -> str:
     return ", ".join(f"{100 * mean(row.values()):.0f}" for row in rows)
 
 
-def _sigmoid_ends(found: Any) -> Found:
+def _sigmoid_ends(found: Any) -> Verdict:
     rows = _layers(found, "sigmoid", "near_0", "near_1")
     cases = [above(rows[-1], row).verdict == "holds" for row in rows[:-1]]
     text = f"within 0.05 of 0 or 1, by layer: {_percent(rows)} %, {len(rows[0])} seeds"
     return truth(all(cases) and mean(rows[-1].values()) > 0.3, text)
 
 
-def _tanh_ends(found: Any) -> Found:
+def _tanh_ends(found: Any) -> Verdict:
     rows = _layers(found, "tanh", "near_minus_1", "near_1")
     text = f"within 0.05 of -1 or 1, by layer: {_percent(rows)} %, {len(rows[0])} seeds"
     cases = {
@@ -154,7 +154,7 @@ def _tanh_ends(found: Any) -> Found:
     return where(cases, text)
 
 
-def _relu_shape(found: Any) -> Found:
+def _relu_shape(found: Any) -> Verdict:
     zero, tails = _layers(found, "relu", "zero"), _layers(found, "relu", "rest_kurtosis")
     text = f"exactly 0, by layer: {_percent(zero)} %; excess kurtosis of the rest: "
     text += ", ".join(f"{mean(row.values()):.1f}" for row in tails)
@@ -162,7 +162,7 @@ def _relu_shape(found: Any) -> Found:
     return truth(spike and min(mean(row.values()) for row in tails) > 0, text)
 
 
-def _gaussian(found: Any) -> Found:
+def _gaussian(found: Any) -> Verdict:
     def distance(act: str) -> dict[int, float]:
         skews, tails = _layers(found, act, "act_skew"), _layers(found, act, "act_kurtosis")
         pairs = list(zip(skews, tails, strict=True))
@@ -176,7 +176,7 @@ def _gaussian(found: Any) -> Found:
     return replace(one, condition=f"compared with {one.condition}") if one.condition else one
 
 
-def _swish_15(found: Any) -> Found:
+def _swish_15(found: Any) -> Verdict:
     layers = _layers(found, "swish", "largest")
     return one_run(15, [max(layer[seed] for layer in layers) for seed in layers[0]])
 

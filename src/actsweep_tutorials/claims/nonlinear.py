@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from actsweep_tutorials.claims.base import ONLY_IF, REFUTED, Claim, Found, truth
+from actsweep_tutorials.claims.base import ONLY_IF, REFUTED, Claim, Verdict, truth
 
 ELEMENTWISE = ("sigmoid", "tanh", "relu", "elu", "swish", "gelu")
 
 NORMS = ("layer_norm", "group_norm", "local_response_norm", "batch_norm")
 
 
-def _same_line(found: Any) -> Found:
+def _same_line(found: Any) -> Verdict:
     one, nine = (found["runs"][f"identity, {kind}"] for kind in ("one layer", "nine layers"))
     gap = max(abs(a - b) for a, b in zip(one["guess"], nine["guess"], strict=True))
     ols = found["ols"]
@@ -18,7 +18,7 @@ def _same_line(found: Any) -> Found:
     return truth(gap < 0.01 * found["spread"], text)
 
 
-def _only_curved(found: Any) -> Found:
+def _only_curved(found: Any) -> Verdict:
     runs, best = found["runs"], found["quadratic_error"]
     errors = {
         name: runs[f"{act}, {kind}"]["error"]
@@ -34,36 +34,36 @@ def _only_curved(found: Any) -> Found:
     return truth(sigmoid < 2 * best and min(linear) > 10 * best, text)
 
 
-def _same_function(found: Any) -> Found:
+def _same_function(found: Any) -> Verdict:
     gaps = {n: one["gap"] / found["spread"] for n, one in found["runs"].items() if "gap" in one}
     text = ", ".join(f"{name}: {gap:.1g}" for name, gap in gaps.items())
     return truth(max(gaps.values()) < 1e-5, f"largest difference over the range of y: {text}")
 
 
-def _diagonal(found: Any) -> Found:
+def _diagonal(found: Any) -> Verdict:
     most = {act: found["off_diagonal"][act]["largest"] for act in ELEMENTWISE}
     return truth(not any(most.values()), f"largest entry off the diagonal: {max(most.values()):g}")
 
 
-def _rule(found: Any) -> Found:
+def _rule(found: Any) -> Verdict:
     most = max(found["rule"].values())
     return truth(
         most < 1e-5, f"largest difference from autodiff, of {len(found['rule'])}: {most:.1g}"
     )
 
 
-def _softmax(found: Any) -> Found:
+def _softmax(found: Any) -> Verdict:
     error = found["softmax"]["error"]
     a = ", ".join(f"{value:.4f}" for value in found["softmax"]["a"])
     return truth(error < 1e-6, f"at the example a = [{a}]: from autodiff by {error:.1g}")
 
 
-def _dense(found: Any) -> Found:
+def _dense(found: Any) -> Verdict:
     one = found["off_diagonal"]["softmax"]
     return truth(one["share"] == 1, f"{100 * one['share']:.0f} % of the entries off it are not 0")
 
 
-def _across(found: Any) -> Found:
+def _across(found: Any) -> Verdict:
     shares = {name: found["off_diagonal"][name]["share"] for name in (*NORMS, "maxout")}
     text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
     over = found["batch_norm_over_examples"]
@@ -71,21 +71,21 @@ def _across(found: Any) -> Found:
     good = [name for name, share in shares.items() if share > 0]
     if len(good) == len(shares):
         return truth(True, text)
-    return Found(ONLY_IF, text, f"it is {', '.join(good)}") if good else Found(REFUTED, text)
+    return Verdict(ONLY_IF, text, f"it is {', '.join(good)}") if good else Verdict(REFUTED, text)
 
 
-def _cheap(found: Any) -> Found:
+def _cheap(found: Any) -> Verdict:
     one = found["flops"]
     text = f"operations ~ n^{one['product_exponent']:.2f}, dense ~ n^{one['dense_exponent']:.2f}"
     return truth(one["product_exponent"] < 1.1 and one["error"] < 1e-5, text)
 
 
-def _one_sign(found: Any) -> Found:
+def _one_sign(found: Any) -> Verdict:
     one = found["one_sign"]
     text = f"units with gradients of one sign: {100 * one['example']:.0f} % for one example, "
     text += f"{100 * one['batch']:.0f} % for a batch of 256"
     if one["example"] == 1 and one["batch"] < 1:
-        return Found(ONLY_IF, text, "it is the gradient of one example")
+        return Verdict(ONLY_IF, text, "it is the gradient of one example")
     return truth(one["example"] == 1, text)
 
 

@@ -3,14 +3,14 @@
 import math
 from typing import Any
 
-from actsweep_tutorials.claims.base import ONLY_IF, Claim, Found, above, truth, where, within
+from actsweep_tutorials.claims.base import ONLY_IF, Claim, Verdict, above, truth, where, within
 from actsweep_tutorials.depth import scores
 from actsweep_tutorials.dying_relu import shares
 from actsweep_tutorials.gallery import SIX
 
 
 def _slope(act: str, most: float) -> Any:
-    def decide(found: Any) -> Found:
+    def decide(found: Any) -> Verdict:
         card = found["cards"][act]
         text = f"at most {card['slope_most']:.4f}, at {card['slope_most_at'] + 0.0:.2f}"
         at_zero = abs(card["slope_most_at"]) < 0.01
@@ -19,7 +19,7 @@ def _slope(act: str, most: float) -> Any:
     return decide
 
 
-def _relu(found: Any) -> Found:
+def _relu(found: Any) -> Verdict:
     forms = found["curves"]["relu"]
     zero = found["z"].index(0.0)
     hand, ours = forms["by hand"]["slope"], forms["ours"]["slope"]
@@ -28,15 +28,15 @@ def _relu(found: Any) -> Found:
         return truth(False, text)
     if set(hand) == {0.0, 1.0}:
         return truth(True, text)
-    return Found(ONLY_IF, text, "f'(0) is taken from one side, which JAX's maximum doesn't do")
+    return Verdict(ONLY_IF, text, "f'(0) is taken from one side, which JAX's maximum doesn't do")
 
 
-def _only_swish(found: Any) -> Found:
+def _only_swish(found: Any) -> Verdict:
     falls = [act for act in SIX if not found["cards"][act]["monotone"]]
     return truth(falls == ["swish"], f"not monotone: {', '.join(falls)}")
 
 
-def _flat(found: Any) -> Found:
+def _flat(found: Any) -> Verdict:
     cards = {act: found["cards"][act]["flat_left"] for act in ("leaky_relu", "elu", "swish")}
     at = {act: one["small"] for act, one in cards.items() if one["small"] is not None}
     said = ", ".join(f"{act} below {z:.1f}" for act, z in at.items())
@@ -44,16 +44,16 @@ def _flat(found: Any) -> Found:
     text = f"|f'| < 0.001: {said or 'nowhere'}; exactly 0 in float32: {zero or 'nowhere'}"
     if not at:
         return truth(True, text)
-    return Found(ONLY_IF, text, f"z > {max(at.values()):.1f}; leaky ReLU everywhere")
+    return Verdict(ONLY_IF, text, f"z > {max(at.values()):.1f}; leaky ReLU everywhere")
 
 
-def _collapse(found: Any) -> Found:
+def _collapse(found: Any) -> Verdict:
     gaps = [one["gap"] / found["spread"] for one in found["runs"].values() if "gap" in one]
     text = f"largest |network - (W x + b)|: {max(gaps):.1g} of the data's range"
     return truth(max(gaps) < 1e-5, text)
 
 
-def _high_rate(found: Any) -> Found:
+def _high_rate(found: Any) -> Verdict:
     rates = [float(rate) for rate in next(iter(found["acts"]["relu"].values()))]
     low = shares(found, "relu", 0.0, min(rates))
     cases, said = {}, []
@@ -64,13 +64,13 @@ def _high_rate(found: Any) -> Found:
     return where(cases, f"dead units more than at lr={min(rates):g}, points: " + "; ".join(said))
 
 
-def _bad_bias(found: Any) -> Found:
+def _bad_bias(found: Any) -> Verdict:
     biases = [float(bias) for bias in found["acts"]["relu"]]
     rate = min(float(r) for r in found["acts"]["relu"][str(biases[0])])
     normal = shares(found, "relu", 0.0, rate)
     low = shares(found, "relu", min(biases), rate)
     one = above(low, normal, " points")
-    return Found(one.verdict, f"bias {min(biases):g} against 0 at lr={rate:g}: dead {one.text}")
+    return Verdict(one.verdict, f"bias {min(biases):g} against 0 at lr={rate:g}: dead {one.text}")
 
 
 def _elu(key: str, epoch: int | None) -> Any:
@@ -82,7 +82,7 @@ def _elu(key: str, epoch: int | None) -> Any:
         runs = found["inits"][init][str(depth)][act]
         return {s["seed"]: 100 * (s["validation"][epoch] or 0) for s in runs if s["validation"]}
 
-    def decide(found: Any) -> Found:
+    def decide(found: Any) -> Verdict:
         cases = {}
         for init, depths in found["inits"].items():
             for depth in (int(d) for d in depths if int(d) > 5):
@@ -94,7 +94,7 @@ def _elu(key: str, epoch: int | None) -> Any:
     return decide
 
 
-def _tails(found: Any) -> Found:
+def _tails(found: Any) -> Verdict:
     z, soft, tanh = (found["tails"][key] for key in ("z", "softsign", "tanh"))
     power = math.log(soft[-1] / soft[-2]) / math.log(z[-1] / z[-2])
     rate = math.log(tanh[-1] / tanh[-2]) / (z[-1] - z[-2])
@@ -102,12 +102,12 @@ def _tails(found: Any) -> Found:
     return truth(abs(power + 1) < 0.1 and abs(rate + 2) < 0.01, text)
 
 
-def _glu(found: Any) -> Found:
+def _glu(found: Any) -> Verdict:
     outputs, inputs = len(found["jacobian"]["glu"]), len(found["jacobian"]["glu"][0])
     return truth(2 * outputs == inputs, f"{inputs} inputs, {outputs} outputs")
 
 
-def _labels(found: Any) -> Found:
+def _labels(found: Any) -> Verdict:
     soft = found["softmax"]
     text = (
         f"at the example: softmax sums to {soft['sum']:.6f}, sigmoids to {soft['sigmoid_sum']:.3f}"
@@ -115,7 +115,7 @@ def _labels(found: Any) -> Found:
     return truth(abs(soft["sum"] - 1) < 1e-6 < abs(soft["sigmoid_sum"] - 1), text)
 
 
-def _prelu(found: Any) -> Found:
+def _prelu(found: Any) -> Verdict:
     shape = found["flax_prelu_shape"]
     return truth(shape == [], f"flax.nnx.PReLU: slope of shape {tuple(shape)}")
 

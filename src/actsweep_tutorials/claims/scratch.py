@@ -6,7 +6,7 @@ from typing import Any
 from actsweep_tutorials.claims.base import (
     ONLY_IF,
     Claim,
-    Found,
+    Verdict,
     geometric,
     mean,
     truth,
@@ -16,10 +16,10 @@ from actsweep_tutorials.claims.base import (
 from actsweep_tutorials.dying_relu import shares
 
 
-def _vanishes(act: str, *, claimed: bool) -> Callable[[Any], Found]:
+def _vanishes(act: str, *, claimed: bool) -> Callable[[Any], Verdict]:
     """Whether most chains' signal falls below a hundredth of the first layer's by layer 10."""
 
-    def decide(found: Any) -> Found:
+    def decide(found: Any) -> Verdict:
         many, one = found["many"][act], found["single"][act]
         ratio = many["median"][9] / many["median"][0]
         text = f"layer 10: seed {found['seed']} {one[9]:.3g}; of {found['seeds']} seeds the median "
@@ -29,18 +29,18 @@ def _vanishes(act: str, *, claimed: bool) -> Callable[[Any], Found]:
     return decide
 
 
-def _power(found: Any) -> Found:
+def _power(found: Any) -> Verdict:
     most = found["cards"]["sigmoid"]["slope_most"]
     return within(most**10, 9.5e-7, 5e-9, f"{most:g}^10 = {most**10:.3g}")
 
 
-def _range(found: Any) -> Found:
+def _range(found: Any) -> Verdict:
     card = found["cards"]["gelu"]
     text = f"{card['smallest']:.4f} at z = {card['smallest_at']:.3f}"
     return within(card["smallest"], -0.17, 0.005, text)
 
 
-def _tenth(found: Any) -> Found:
+def _tenth(found: Any) -> Verdict:
     cases, said = {}, []
     for bias, rates in found["acts"]["relu"].items():
         for rate in rates:
@@ -52,7 +52,7 @@ def _tenth(found: Any) -> Found:
     return where(cases, f"dead after training, %, by lr/bias: {', '.join(said)}")
 
 
-def _solves(found: Any) -> Found:
+def _solves(found: Any) -> Verdict:
     cases, said = {}, []
     for bias, rates in found["acts"]["gelu"].items():
         for rate in rates:
@@ -64,8 +64,8 @@ def _solves(found: Any) -> Found:
     return where(cases, f"dead after training, % (ReLU), by lr/bias: {', '.join(said)}")
 
 
-def _first_of_ten(act: str, claimed: float) -> Callable[[Any], Found]:
-    def decide(found: Any) -> Found:
+def _first_of_ten(act: str, claimed: float) -> Callable[[Any], Verdict]:
+    def decide(found: Any) -> Verdict:
         cases, said = {}, []
         for init, acts in found["deep"].items():
             ratio = geometric([row[0] for row in acts[act]["ratio"]])
@@ -76,7 +76,7 @@ def _first_of_ten(act: str, claimed: float) -> Callable[[Any], Found]:
     return decide
 
 
-def _monitor(found: Any) -> Found:
+def _monitor(found: Any) -> Verdict:
     sizes = {
         k: mean(one["mean_size"]) for k, one in found["inits"]["torch_uniform"]["relu"].items()
     }
@@ -85,14 +85,14 @@ def _monitor(found: Any) -> Found:
     return truth(min(sizes.values()) >= 1e-3, text)
 
 
-def _elu_dead(found: Any) -> Found:
+def _elu_dead(found: Any) -> Verdict:
     dead = {float(shift): one["flat"]["elu"] for shift, one in found["shifted"].items()}
     killed = [shift for shift, count in dead.items() if count]
     relu = max(one["flat"]["relu"] for one in found["shifted"].values())
     text = ", ".join(f"{shift:g}: {count}" for shift, count in dead.items())
     text = f"of 20 units, by bias shift: {text} (ReLU up to {relu})"
     if killed and len(killed) < len(dead):
-        return Found(ONLY_IF, text, f"the bias shift is above {max(killed):g}")
+        return Verdict(ONLY_IF, text, f"the bias shift is above {max(killed):g}")
     return truth(not killed, text)
 
 
@@ -103,7 +103,7 @@ def _slope_by_hand(act: str, z: float) -> Callable[[Any], Any]:
     return value
 
 
-def _tanh_44(found: Any) -> Found:
+def _tanh_44(found: Any) -> Verdict:
     slopes = found["curves"]["tanh"]["by hand"]["slope"]
     at = dict(zip(found["z"], slopes, strict=True))
     first = min(z for z, slope in at.items() if z > 0 and slope is None)
@@ -112,8 +112,8 @@ def _tanh_44(found: Any) -> Found:
     return truth(at[44.0] == 1 and 88.5 <= first <= 89, text)
 
 
-def _broken(act: str, z: float) -> Callable[[Any], Found]:
-    def decide(found: Any) -> Found:
+def _broken(act: str, z: float) -> Callable[[Any], Verdict]:
+    def decide(found: Any) -> Verdict:
         slope = _slope_by_hand(act, z)(found)
         ours = found["curves"][act]["ours"]["slope"][found["z"].index(z)]
         return truth(slope is None, f"f'({z:g}) by hand {slope or 'NaN'}; ours {ours:.2g}")
@@ -121,17 +121,17 @@ def _broken(act: str, z: float) -> Callable[[Any], Found]:
     return decide
 
 
-def _half(found: Any) -> Found:
+def _half(found: Any) -> Verdict:
     slope = _slope_by_hand("relu", 0.0)(found)
     return truth(slope == 0.5, f"{slope:g}")
 
 
-def _finite(found: Any) -> Found:
+def _finite(found: Any) -> Verdict:
     good = sum(all(one.values()) for one in found["finite"].values())
     return truth(good == len(found["finite"]), f"{good} of {len(found['finite'])}")
 
 
-def _scan(act: str, share: float) -> Callable[[Any], Found]:
+def _scan(act: str, share: float) -> Callable[[Any], Verdict]:
     return lambda found: within(found["share"][act], share, 0.0)
 
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from actsweep_tutorials.claims.base import NOISE, Claim, Found, above, mean, one_run, truth
+from actsweep_tutorials.claims.base import NOISE, Claim, Verdict, above, mean, one_run, truth
 
 INIT = "torch_uniform"
 TEN = (0, 1, 1, 19, 75, 53, 71, 57, 64, 69)
@@ -19,18 +19,18 @@ def _counts(rows: Sequence[Sequence[float]]) -> str:
     return "[" + ", ".join(f"{mean(row):.1f}" for row in rows) + "]"
 
 
-def _untrained(found: Any) -> Found:
+def _untrained(found: Any) -> Verdict:
     rows = _silent(found, "tutorial")
     means = [mean(row) for row in rows]
     text = f"claimed [0, 0, 3, 7]; means of {len(rows[0])} seeds {_counts(rows)}"
     return truth(max(means[:2]) < 1 and means[1] <= means[2] < means[3], text)
 
 
-def _untrained_last(found: Any) -> Found:
+def _untrained_last(found: Any) -> Verdict:
     return one_run(7, _silent(found, "tutorial")[-1])
 
 
-def _ten(found: Any) -> Found:
+def _ten(found: Any) -> Verdict:
     one = found["untrained"]["deep10"][INIT]
     rows, widths = list(one["silent"].values()), list(one["width"].values())
     share = [mean(row) / width for row, width in zip(rows, widths, strict=True)]
@@ -39,28 +39,28 @@ def _ten(found: Any) -> Found:
     return truth(max(share[:3]) < 0.05 and rises and all(0.35 < s < 0.65 for s in share[5:]), text)
 
 
-def _trained(found: Any) -> Found:
+def _trained(found: Any) -> Verdict:
     before, after = (list(found["trained"][k]["silent"].values()) for k in ("before", "after"))
     text = f"claimed [0, 0, 3, 7] to [0, 0, 3, 3]; ours {_counts(before)} to {_counts(after)}"
     one = above(dict(enumerate(before[-1])), dict(enumerate(after[-1])))
-    return Found(one.verdict, f"{text}; last layer, before - after: {one.text}")
+    return Verdict(one.verdict, f"{text}; last layer, before - after: {one.text}")
 
 
-def _never(found: Any) -> Found:
+def _never(found: Any) -> Verdict:
     one = found["fates"]["hidden_1"]
     text = f"of {one['silent']} silent units of the input layer, {one['recovered']} recovered"
     if not one["silent"]:
-        return Found(NOISE, text)
+        return Verdict(NOISE, text)
     return truth(one["recovered"] == 0, text)
 
 
-def _can(found: Any) -> Found:
+def _can(found: Any) -> Verdict:
     deeper = [one for layer, one in found["fates"].items() if layer != "hidden_1"]
     silent, back = (sum(one[key] for one in deeper) for key in ("silent", "recovered"))
     return truth(back > 0, f"of {silent} silent units of deeper layers, {back} recovered")
 
 
-def _init_decides(found: Any) -> Found:
+def _init_decides(found: Any) -> Verdict:
     inits = found["untrained"]["deep10"]
     said, low = [], []
     for init, one in inits.items():

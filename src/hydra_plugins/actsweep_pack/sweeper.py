@@ -17,7 +17,7 @@ from actsweep.config.compose import Composer
 from actsweep.config.overrides import expand
 from actsweep.config.schema import RunConfig
 from actsweep.launch.hydra import train
-from actsweep.launch.job import follow, leads, show_plan
+from actsweep.launch.job import is_coordinator, run_worker, show_plan
 from actsweep.runs import run_dir
 from actsweep.sweeps.exit_codes import OK
 from actsweep.sweeps.plan import PLAN_FILE, discard, freeze, new_plan
@@ -68,8 +68,8 @@ class PackSweeper(BasicSweeper):
                 f"trainer.distributed={runs[0].trainer.distributed}: needs hydra/launcher=basic or "
                 f"slurm, not {launcher}; leave the launcher out"
             )
-        if launcher != "slurm" and not leads(runs[0]):
-            raise SystemExit(follow(runs[0]))
+        if launcher != "slurm" and not is_coordinator(runs[0]):
+            raise SystemExit(run_worker(runs[0]))
         folder = Path(self.config.hydra.sweep.dir)
         known = (folder / PLAN_FILE).exists()  # named by hand, and planned before
         texts = [[given_by_id[identity.run_id(one)] for one in pack] for pack in packs]

@@ -1,8 +1,8 @@
 """Networks that expose every pre- and post-activation.
 
 A model is an NNX module with two things: `layers`, an `nnx.Dict` of its weighted layers by name,
-each with a `kernel`; and `__call__(x, tap)`, which sends every pre-activation through
-`tap(name, z, act)` and returns the logits.
+each with a `kernel`; and `__call__(x, capture)`, which sends every pre-activation through
+`capture(name, z, act)` and returns the logits.
 """
 
 import inspect

@@ -18,7 +18,7 @@ from actsweep.nn import initializers
 from actsweep.utils.errors import UserError
 
 
-class Hyper(nnx.Variable):
+class HParam(nnx.Variable):
     """A member's number that isn't trained, such as the slope of a leaky ReLU."""
 
 
@@ -92,44 +92,45 @@ class Act(nnx.Module):
     def __call__(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
         return self.spec.fn(z, **self.params)
 
-    def slope(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
-        """|f'(z)| of each unit; see `activations.slope` for those that act across units."""
-        return activations.slope(self.spec, z, **self.params)
+    def abs_derivative(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
+        """|f'(z)| of each unit; see `activations.abs_derivative`."""
+        return activations.abs_derivative(self.spec, z, **self.params)
 
-    def drive(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
-        """What decides whether a unit fires; see `activations.drive`."""
-        return activations.drive(self.spec, z, **self.params)
+    def gate_input(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
+        """What decides whether a unit fires; see `activations.gate_input`."""
+        return activations.gate_input(self.spec, z, **self.params)
 
 
-Tap = Callable[[str, Array, Act], Array]
+Capture = Callable[[str, Array, Act], Array]
 
 
 def apply(name: str, z: Array, act: Act) -> Array:
-    """The tap that only applies the activation: what training uses."""
+    """The capture that only applies the activation: what training uses."""
     del name
     return act(z)
 
 
 @dataclass
-class Recorder:
-    """The tap that keeps what passes: per layer z, f(z), |f'(z)| and what drives each unit.
+class Intermediates:
+    """The capture that keeps what passes: per layer z, f(z), |f'(z)| and what drives each unit.
 
-    `nudge[layer]`, where given, is added to z: the gradient of the loss with respect to it is the
-    gradient with respect to z.
+    `perturbation[layer]`, where given, is added to z: the gradient of the loss with respect to it
+    is the gradient with respect to z.
     """
 
-    nudge: Mapping[str, Array] = field(default_factory=dict)
+    perturbation: Mapping[str, Array] = field(default_factory=dict)
     preact: dict[str, Array] = field(default_factory=dict)
     act: dict[str, Array] = field(default_factory=dict)
-    slope: dict[str, Array] = field(default_factory=dict)
-    drive: dict[str, Array] = field(default_factory=dict)
+    abs_derivative: dict[str, Array] = field(default_factory=dict)
+    gate_input: dict[str, Array] = field(default_factory=dict)
 
     def __call__(self, name: str, z: Array, act: Act) -> Array:
-        if name in self.nudge:
-            z = z + self.nudge[name].astype(z.dtype)
+        if name in self.perturbation:
+            z = z + self.perturbation[name].astype(z.dtype)
         a = act(z)
         self.preact[name], self.act[name] = z, a
-        self.slope[name], self.drive[name] = act.slope(z), act.drive(z)
+        self.abs_derivative[name] = act.abs_derivative(z)
+        self.gate_input[name] = act.gate_input(z)
         return a
 
 
@@ -184,7 +185,7 @@ class Make:
         numbers: dict[str, nnx.Variable] = {}
         for key, value in self.numbers.items():
             if key not in learnable:
-                numbers[key] = Hyper(value)
+                numbers[key] = HParam(value)
             else:
                 shape = (units,) if static.get("per_channel") else ()
                 numbers[key] = nnx.Param(jnp.full(shape, value))

@@ -5,7 +5,7 @@ import math
 from flax import nnx
 from jaxtyping import Array, Float
 
-from actsweep.nn.models.layers import Make, Tap, apply
+from actsweep.nn.models.layers import Capture, Make, apply
 
 
 class MLP(nnx.Module):
@@ -18,9 +18,9 @@ class MLP(nnx.Module):
         self.order = tuple(self.acts)
 
     def __call__(
-        self, x: Float[Array, "batch *example"], tap: Tap = apply
+        self, x: Float[Array, "batch *example"], capture: Capture = apply
     ) -> Float[Array, "batch outputs"]:
         x = x.reshape(x.shape[0], -1)
         for name in self.order:
-            x = tap(name, self.layers[name](x), self.acts[name])
+            x = capture(name, self.layers[name](x), self.acts[name])
         return self.layers["head"](x)
