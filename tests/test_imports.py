@@ -19,8 +19,10 @@ RANKS = {wing: rank for rank, row in enumerate(WINGS.split(" < ")) for wing in r
 JAX = {"jax", "jaxlib", "flax", "optax"}
 # What lies in no wing, and which wings it may show.
 DOORS = {
-    **{"actsweep": {"runs"}, "actsweep.__main__": {"cli"}},
-    **{"actsweep.models": {"nn"}, "actsweep.models.layers": {"nn"}},  # old addresses
+    "actsweep": {"runs"},
+    "actsweep.__main__": {"cli"},
+    "actsweep.models": {"nn"},  # old addresses
+    "actsweep.models.layers": {"nn"},
 }
 USES_JAX = {"activations", "callbacks", "nn", "theory", "train"}
 USES_JAX_TOO = {

@@ -18,6 +18,7 @@ from actsweep.cli.status import ago, last_values, show
 from actsweep.config.schema import RunConfig
 from actsweep.runs import leases, run_dir
 from actsweep.runs.leases import Leases
+from actsweep.runs.members import make_member
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import find, plan
 from actsweep.sweeps.status import SweepSnapshot
@@ -39,8 +40,13 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def submit(outputs: Path, runs: list[RunConfig], name: str = NAME) -> list[RunDir]:
     """A frozen sweep, as if `train.py -m` had been killed at once; its runs' folders."""
     words = [[f"seed={one.seed}"] for one in runs]
-    plan.new_plan(outputs / "sweeps" / name, [runs], [words]).write()
-    return [run_dir.folder_of(one) for one in runs]
+    members = [make_member(run) for run in runs]
+    plan.new_plan(
+        outputs / "sweeps" / name,
+        [members],
+        dict(zip([m.run_id for m in members], words, strict=True)),
+    ).write()
+    return [member.dir for member in members]
 
 
 def leave(folder: RunDir, state: str, sweep: str = NAME, age: float = 0.0, **more: Any) -> None:

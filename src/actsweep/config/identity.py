@@ -1,20 +1,17 @@
-"""Members and packs: which run is which, and which runs may share one compiled program. No jax."""
+"""Which run is which, and which runs may share one compiled program. No jax."""
 
 import copy
 import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ID_VERSION = 2
 NOT_IN_ID = ("logger", "paths", "pack", "rerun", "slurm")
@@ -48,44 +45,6 @@ class Added:
 
 # Runs keep their ids when a key is added: here is what the runs from before would have said.
 ADDED: tuple[Added, ...] = (Added("init.bias", 0.0),)
-
-
-@dataclass(frozen=True)
-class Member:
-    """One run: its resolved config and its id."""
-
-    config: RunConfig
-    run_id: str
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Members of one program. `static` is the config that they share, without what varies."""
-
-    static: RunConfig
-    members: tuple[Member, ...]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The members' seeds, in order."""
-        return tuple(member.config.seed for member in self.members)
-
-
-def member(run: RunConfig) -> Member:
-    """The member that a resolved config describes."""
-    return Member(run, run_id(run))
-
-
-def describe(run: RunConfig) -> dict[str, Any]:
-    """What tells a run apart from others at a glance; every summary starts with it."""
-    return {
-        "run_id": run_id(run),
-        "act": run.act["name"],
-        "depth": len(run.widths),
-        "init": run.init.name,
-        "seed": run.seed,
-        "lr": run.optim.lr,
-    }
 
 
 def run_id(run: RunConfig) -> str:
@@ -144,7 +103,7 @@ def static_part(run: RunConfig) -> RunConfig:
     shared.pack.members = None
     for path in varying_paths(run):
         *parents, leaf = path.split(".")
-        node = _get(shared, ".".join(parents)) if parents else shared
+        node = config_value(shared, ".".join(parents)) if parents else shared
         if isinstance(node, dict):
             node[leaf] = None
         else:
@@ -163,38 +122,8 @@ def pack_key(run: RunConfig) -> str:
     return _digest(resolve.to_dict(static_part(run)))
 
 
-def expand(members: Sequence[Member]) -> Pack:
-    """The pack of some members.
-
-    Raises:
-        ValueError: there are none, or they don't share one program.
-    """
-    if not members:
-        raise ValueError("a pack needs at least one member")
-    keys = {pack_key(m.config) for m in members}
-    if len(keys) > 1:
-        ids = ", ".join(m.run_id for m in members)
-        raise ValueError(f"these members don't share one program: {ids}")
-    return Pack(static_part(members[0].config), tuple(members))
-
-
-def stack(pack: Pack) -> "dict[str, np.ndarray]":
-    """What differs between members, as arrays with the leading axis M.
-
-    Returns:
-        Config path -> float32[M]; `seed` is uint32[M].
-    """
-    import numpy as np  # here, so that a config error needn't wait for it
-
-    paths = varying_paths(pack.members[0].config)
-    columns = {path: [_get(m.config, path) for m in pack.members] for path in paths}
-    return {
-        path: np.asarray(values, np.uint32 if path == "seed" else np.float32)
-        for path, values in columns.items()
-    }
-
-
-def _get(run: RunConfig, path: str) -> Any:
+def config_value(run: RunConfig, path: str) -> Any:
+    """Return the value that stands at a path such as `optim.lr`."""
     node: Any = run
     for key in path.split("."):
         node = node[key] if isinstance(node, dict) else getattr(node, key)
