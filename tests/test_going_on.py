@@ -22,6 +22,7 @@ from actsweep.sweeps import exit_codes
 from actsweep.sweeps.plan import LAUNCH_FILE, read_plan
 from actsweep.train import pack
 from actsweep.utils import files
+from actsweep.utils.errors import UserError
 
 SMALL = ("debug=default", "depth=2", "depth.width=8", "callbacks=light", "trainer.save_every_s=0")
 TWELVE = (*SMALL, "trainer.epochs=12", "trainer.patience=null")

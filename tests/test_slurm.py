@@ -316,7 +316,7 @@ def test_a_job_that_gets_nowhere_isnt_queued_again(
     end(plan, "preempted")
     monkeypatch.setattr(job_module, "FRUITLESS_S", -1.0 if slow else 600.0)
 
-    def cut_short(folder: Path, run_ids: list[str], *, alone: bool) -> list[dict]:
+    def cut_short(folder: Path, run_ids: list[str], process: Process, *, alone: bool) -> list[dict]:
         (run_id,) = run_ids
         folder_of = plan.runs[run_id].dir
         run_dir.write_status(folder_of, "preempted", step=1 + ahead, epoch=1)
