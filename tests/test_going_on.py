@@ -20,7 +20,7 @@ from actsweep.runs import run_dir
 from actsweep.runs.leases import Leases, owners
 from actsweep.sweeps import exit_codes
 from actsweep.sweeps.plan import LAUNCH_FILE, read_plan
-from actsweep.train import pack
+from actsweep.train import setup
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -368,7 +368,7 @@ def test_bad_input_that_only_shows_in_the_job_takes_nothing_away(
         raise UserError("data=digits: not today")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack, "_load", refuse)
+        patch.setattr(setup, "_load", refuse)
         code, out, err = again("resume", "last")
     assert (code, out, err) == (exit_codes.BAD_INPUT, "", "error: data=digits: not today\n")
     assert again("resume", folder.name)[0] == exit_codes.OK

@@ -47,7 +47,7 @@ def run_pack(
     configs: Sequence[RunConfig], context: SweepContext, process: Process | None = None
 ) -> list[pack.Result]:
     """Train configs as a pack."""
-    return run_pack([make_member(config) for config in configs], context, process)
+    return pack.run_pack([make_member(config) for config in configs], context, process)
 
 
 def folder_of(result: pack.Result, outputs: Path) -> run_dir.RunDir:

@@ -268,7 +268,7 @@ def test_data_are_prepared_once_before_anything_is_submitted(
     command("squeue", "")
     plan = dataclasses.replace(plan)
     for (one,) in plan.packs:
-        one.data.name, one.data.dir = "mnist", "here"
+        one.config.data.name, one.config.data.dir = "mnist", "here"
     with pytest.raises(UserError, match="no network"):
         slurm_submit.train(plan, Process())
     assert asked == [("mnist", Path("here"))]

@@ -391,9 +391,9 @@ def test_a_task_that_is_killed(cluster: Cluster, tmp_path: Path, whole: Metrics)
     words = (*SLOWLY, *SMALL, "trainer.distributed=slurm", f"paths.outputs={outputs}")
     with piped(slurm_env(cluster), *SRUN, *words) as process:
         wait(lambda: rows(outputs) > 30)
-        followers = [one for one in psutil.process_iter() if rank_of(one) == "1"]
+        workers = [one for one in psutil.process_iter() if rank_of(one) == "1"]
         began = time.monotonic()
-        for one in followers:
+        for one in workers:
             one.kill()
         out, err = process.communicate(timeout=60)
         assert time.monotonic() - began < 30
@@ -439,10 +439,10 @@ def test_of_the_tasks_of_srun_one_tells(
 
 def test_alone_nothing_is_asked() -> None:
     us = ProcessGroup()
-    with us.leading(TrainerConfig()):
+    with us.coordinating(TrainerConfig()):
         assert us.alone
-        assert us.leads
-        assert us.agree({"a": 1}) == {"a": 1}
+        assert us.is_coordinator
+        assert us.broadcast({"a": 1}) == {"a": 1}
     assert not us.lost
 
 
@@ -467,16 +467,16 @@ class Store:
 
 def test_what_is_said_is_heard_in_order() -> None:
     """And forgotten, a thousand messages later."""
-    store, leader, follower = Store(), ProcessGroup(), ProcessGroup()
-    for rank, one in enumerate((leader, follower)):
+    store, coordinator, worker = Store(), ProcessGroup(), ProcessGroup()
+    for rank, one in enumerate((coordinator, worker)):
         one.rank, one.count, one._client = rank, 2, store
     for number in range(3_000):
-        assert leader.agree([number, "x"]) == [number, "x"]
-        assert follower.agree("ignored") == [number, "x"]
+        assert coordinator.broadcast([number, "x"]) == [number, "x"]
+        assert worker.broadcast("ignored") == [number, "x"]
     assert store.most <= 1_002
     with pytest.raises(BaseException, match="another process is gone"):
-        follower.hear()
-    assert follower.lost
+        worker.receive()
+    assert worker.lost
 
 
 def test_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
