@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from actsweep.report.end import _at_end
+from actsweep.launch.finish import _at_end
 from test_compare import NOISE, entry, grid, printed
 
 from actsweep.cli.main import main
