@@ -17,8 +17,11 @@ WINGS = (
 )
 RANKS = {wing: rank for rank, row in enumerate(WINGS.split(" < ")) for wing in row.split()}
 JAX = {"jax", "jaxlib", "flax", "optax"}
-# What the package's own three modules may do: they are doors.
-DOORS = {"actsweep": {"runs"}, "actsweep.__main__": {"cli"}}
+# What lies in no wing, and which wings it may show.
+DOORS = {
+    **{"actsweep": {"runs"}, "actsweep.__main__": {"cli"}},
+    **{"actsweep.models": {"nn"}, "actsweep.models.layers": {"nn"}},  # old addresses
+}
 USES_JAX = {"activations", "callbacks", "nn", "theory", "train"}
 USES_JAX_TOO = {
     *("actsweep.runs.checkpoint", "actsweep.runs.load", "actsweep.runtime.devices"),

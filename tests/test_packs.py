@@ -1,4 +1,4 @@
-"""Packs: a member's numbers don't depend on its company, on devices, on repacking, on turns."""
+"""Packs: a member's numbers don't depend on its company, on devices, on repacking, on cohorts."""
 
 import dataclasses
 import itertools
@@ -189,7 +189,7 @@ def test_memory_is_linear_in_the_members():
 
 
 @pytest.mark.parametrize("batching", ["map", "vmap"])
-def test_a_pack_that_does_not_fit_is_split_into_even_turns(monkeypatch, batching):
+def test_a_pack_that_does_not_fit_is_split_into_even_cohorts(monkeypatch, batching):
     whole = fitted(many(16, f"pack.batching={batching}"))
     half = fitted(many(8, f"pack.batching={batching}"))
     room = (whole.need + half.need) // 2

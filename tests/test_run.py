@@ -117,7 +117,7 @@ def one_row(members: int, data: int, how: str, devices: Any) -> Any:
     return jax.sharding.Mesh(np.asarray(devices[:1]).reshape(1, 1), ("member", "data"))
 
 
-def test_a_pack_that_does_not_fit_is_trained_in_turns(
+def test_a_pack_that_does_not_fit_is_trained_in_cohorts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("actsweep.train.population.make_mesh", one_row)
@@ -125,8 +125,8 @@ def test_a_pack_that_does_not_fit_is_trained_in_turns(
     by_two(monkeypatch, seeds(tmp_path / "turns", 0, 1))
     with caplog.at_level("INFO", "actsweep"):
         turns = pack.run_pack(seeds(tmp_path / "turns", 0, 1, 2, 3, 4), SweepContext("sweep"))
-    (line,) = [text for text in caplog.messages if "turns" in text]
-    assert line.startswith("relu: 5 runs are trained in 3 turns of at most 2, since ")
+    (line,) = [text for text in caplog.messages if "cohorts" in text]
+    assert line.startswith("relu: 5 runs are trained in 3 cohorts of at most 2, since ")
     assert "GiB" in line
     assert [r["seed"] for r in turns] == [0, 1, 2, 3, 4]
     for one, other in zip(whole, turns, strict=True):

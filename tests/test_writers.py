@@ -398,7 +398,7 @@ import logging, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_writers import make_members, Row
-from actsweep.loggers import Console
+from actsweep.loggers.console import Console
 logging.basicConfig(stream=sys.stderr, format="LOG %(message)s")
 console = Console(1, 5)
 console.open(make_members(Path(sys.argv[2]), 3))
