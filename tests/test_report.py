@@ -27,6 +27,7 @@ from selenium.webdriver.common.keys import Keys
 
 from actsweep import load_run
 from actsweep.cli.main import main
+from actsweep.report import design as design_module
 from actsweep.report.design import gather, lay_out, usual_factors, where
 from actsweep.report.page import Cell, Column, Table, _template
 from actsweep.report.series import QUANTITIES
@@ -419,9 +420,8 @@ def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch)
         assert main(["watch", "--outputs", str(copied), "--port", at.rpartition(":")[2]]) == 2
         before = take_snapshot(sweep)
         gone = replace(before, runs=[replace(one, state="interrupted") for one in before.runs])
-        monkeypatch.setattr(
-            status_module, "take_snapshot", lambda _: gone
-        )  # a kill changes no file
+        for module in (status_module, design_module):  # a kill changes no file
+            monkeypatch.setattr(module, "take_snapshot", lambda _: gone)
         assert watched.renew()
         assert "9 runs: 9 interrupted" in fetch(f"{at}/")
         served.shutdown()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 HEADLINE = {**KNOWN, "trainer.epochs": "epochs"}
-"""What the page's head says if all runs share it: config paths, and words for them."""
+"""Config paths, with their names in the page's head, which shows values that all runs share."""
 NONE = "–"
 
 
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a click on a title sorts; `name` is its id in the page."""
+    """A table, sorted by a click on a column's title; `name` is its id in the page."""
 
     caption: str
     columns: Sequence[Column]
@@ -110,7 +110,7 @@ def page(
 
 @functools.cache
 def _template(name: str) -> "Template":
-    """One of this folder's templates. A name that it doesn't get is an error."""
+    """Return a template of this folder. A variable that it isn't given is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("actsweep.report", "")
@@ -124,13 +124,13 @@ def _counts(entries: Sequence[Entry]) -> str:
 
 
 def _shared(design: Design) -> str:
-    """What all runs have in common of what a reader asks about first."""
+    """Return the values of `HEADLINE` that all runs have in common."""
     values = {title: design.values(path) for path, title in HEADLINE.items()}
     return ", ".join(f"{title} {texts[0]}" for title, texts in values.items() if len(texts) == 1)
 
 
 def _answer(outcome: Comparison | str) -> list[tuple[str, list[str]]]:
-    """Sentences, each with its details."""
+    """Return the answer's sentences, each with its details."""
     if isinstance(outcome, str):
         return [(outcome, [])]
     answer: list[tuple[str, list[str]]] = []
@@ -214,7 +214,7 @@ def _runs(design: Design, folder: Path) -> Table:
 
 
 def _failures(entries: Sequence[Entry], folder: Path) -> Table | None:
-    """The runs without a result, if there are any."""
+    """Return the runs without a result, if there are any."""
     rows = [
         [_link(entry, folder), _text(entry.state), _text(entry.cause)]
         for entry in entries
@@ -249,7 +249,7 @@ def _number(value: float | None, form: str) -> Cell:
 
 
 def _svg(chart: Chart, prefix: str) -> "Markup":
-    """The figure as SVG in the page's colours; its ids don't meet those of others."""
+    """Return the figure as SVG in the page's colours, with ids that no other figure has."""
     from markupsafe import Markup
 
     stream = io.StringIO()
