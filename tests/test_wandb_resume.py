@@ -220,7 +220,7 @@ import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_wandb import core_pid
-from test_wandb_resume import STEPS, make_members, make_row
+from test_wandb_resume import STEPS, files, log_steps, make_members, make_row
 from actsweep.loggers.base import Writers
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs.metrics_file import MetricsFile
@@ -230,6 +230,9 @@ writers.open([info])
 for step in STEPS[:9]:
     writers.row(0, make_row(step))
     time.sleep(0.2)
+deadline = time.monotonic() + 10  # a busy machine opens the run late; by itself W&B flushes in 15 s
+while not any(map(log_steps, files(info))) and time.monotonic() < deadline:
+    time.sleep(0.05)
 if sys.argv[3] == "core too":
     os.kill(core_pid(), signal.SIGKILL)
 os.kill(os.getpid(), signal.SIGKILL)
