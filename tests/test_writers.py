@@ -320,7 +320,7 @@ def test_failing_writer_is_dropped_and_named_once(
     until = ALL[: ALL.index(where) + 1]
     assert bad.calls == [*until, "close"]
     (record,) = caplog.records
-    assert "Recorder is off for the rest" in record.getMessage()
+    assert f"Recorder is switched off, since it failed in {where}: " in record.getMessage()
 
 
 def test_refusal_to_start_passes_and_closes_the_others() -> None:
