@@ -147,7 +147,7 @@ _ENTRIES = (
         _REALS,
         "slope, the left side",
         kinks=(0.0,),
-        params={"abs_derivative": 0.01},
+        params={"slope": 0.01},
     ),
     Activation(
         "prelu",
@@ -157,8 +157,8 @@ _ENTRIES = (
         _REALS,
         "slope, the left side",
         kinks=(0.0,),
-        params={"abs_derivative": 0.25, "per_channel": False},
-        learnable=lambda params: ("abs_derivative",),
+        params={"slope": 0.25, "per_channel": False},
+        learnable=lambda params: ("slope",),
     ),
     Activation(
         "elu",

@@ -126,7 +126,7 @@ def gain(activation: Activation, params: Params) -> Float[Array, ""]:
     """1 / sqrt(E[f(z)^2]) for z ~ N(0, 1): weights of variance gain^2 / fan_in keep E[a^2] = 1.
 
     By quadrature: relative error below 1e-5 when f is smooth between multiples of 1/2. Gated units
-    f(v, g) have E[v^2] = 1, so E[f(1, g)^2] is captured; maxout is over independent pieces.
+    f(v, g) have E[v^2] = 1, so E[f(1, g)^2] is used; maxout is over independent pieces.
 
     Args:
         activation: elementwise, gated or maxout.
