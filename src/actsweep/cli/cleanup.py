@@ -131,7 +131,7 @@ def _clear(paths_by_kind: Mapping[str, Sequence[Path]], *, dry_run: bool = False
 
 
 def rm(outputs: Path, names: Sequence[str]) -> None:
-    """Remove runs.
+    """Remove runs with everything in their folders.
 
     Args:
         outputs: `paths.outputs`.

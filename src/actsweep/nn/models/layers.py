@@ -157,7 +157,7 @@ class LayerFactory:
 
     @property
     def act_hparams(self) -> dict[str, Array]:
-        """The activation's parameters that may differ between members, by name."""
+        """Return the activation's parameters that may differ between members, by name."""
         prefix = "act."
         return {
             path.removeprefix(prefix): value
@@ -167,12 +167,12 @@ class LayerFactory:
 
     @property
     def spec(self) -> Activation:
-        """The activation that the config names."""
+        """Return the activation that the config names."""
         return self._bound[0]
 
     @property
     def static(self) -> dict[str, Any]:
-        """The activation's parameters that are part of the compiled program, by name."""
+        """Return the activation's parameters that are part of the compiled program, by name."""
         return {k: v for k, v in self._bound[1].items() if k not in self.act_hparams}
 
     @property
