@@ -1,4 +1,4 @@
-"""Run ids and packs: what is the same run, and which runs share one program."""
+"""Run ids and packs: which configs are the same run, and which runs share one program."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from actsweep.runs.members import make_member, make_pack, stack_hparams
 
 
 def make(**groups: Any) -> RunConfig:
-    """A run with overrides by path: act__alpha=2 is act.alpha=2."""
+    """Return a run with overrides by path: act__alpha=2 is act.alpha=2."""
     plain: dict[str, Any] = {"act": {"name": "elu", "alpha": 1.0}}
     for path, value in groups.items():
         *parents, leaf = path.split("__")
@@ -64,7 +64,7 @@ COUNTS_NOT = {
     "logger__tags": ["x"],
     "paths__outputs": "elsewhere",
     "pack__size": 3,
-    "pack__lift": "vmap",
+    "pack__batching": "vmap",
     "pack__members": ["x"],
     "data__dir": "elsewhere",
     "data__stream": True,
@@ -101,15 +101,15 @@ ADDED = (
 
 
 def test_a_key_that_was_added_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the key says under its neutral value was said without it, too."""
+    """A key with its neutral value means the same as no key."""
     before = resolve.to_dict(make())
     monkeypatch.setattr(identity, "ADDED", ADDED)
-    kept = identity.as_before(before)
+    kept = identity.without_neutral(before)
     for group, key in (("act", "alpha"), ("optim", "warmup"), ("optim", "clip_norm")):
         before[group].pop(key)
     del before["trainer"]["mesh"], before["seed"]
     assert kept == before
-    assert identity.as_before(kept) == kept
+    assert identity.without_neutral(kept) == kept
     assert "alpha" not in identity.identity(make())["act"]
 
 
@@ -117,13 +117,13 @@ def test_a_key_that_was_added_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPat
     ("path", "value"),
     [("act__alpha", 2.0), ("act__name", "celu"), ("optim__clip_norm", 1.0), ("seed", 1)],
 )
-def test_a_key_that_was_added_counts_when_it_says_something(
+def test_a_key_that_was_added_counts_with_any_other_value(
     path: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     neutral, run = make(), make(**{path: value})
     monkeypatch.setattr(identity, "ADDED", ADDED)
     group, _, key = path.partition("__")
-    kept = identity.as_before(resolve.to_dict(run))
+    kept = identity.without_neutral(resolve.to_dict(run))
     assert (kept[group][key] if key else kept[group]) == value
     assert ("alpha" in kept["act"]) == path.startswith("act")
     assert identity.run_id(run) != identity.run_id(neutral)
@@ -155,7 +155,7 @@ def test_a_pack_holds_one_program(path: str) -> None:
     assert column[1] == np.asarray(COUNTS[path], column.dtype)
 
 
-def test_the_static_part_holds_no_members_number() -> None:
+def test_the_static_part_holds_no_value_of_a_member() -> None:
     runs = [make(seed=s, optim__lr=0.1 * (s + 1)) for s in range(3)]
     pack = make_pack([make_member(run) for run in runs])
     assert pack.seeds == (0, 1, 2)

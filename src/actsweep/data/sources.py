@@ -12,7 +12,7 @@ from actsweep.data import toys
 from actsweep.data.dataset import Dataset, validate
 from actsweep.data.images import IMAGES
 from actsweep.utils.errors import UserError, bad_value, unknown_name
-from actsweep.utils.imports import find
+from actsweep.utils.imports import import_target
 
 SPLIT_STREAM = 4
 DIGITS_TEST = 297
@@ -115,7 +115,7 @@ def _custom(cfg: DataConfig) -> Dataset:
     """Call the user's function `_target_(**options)`."""
     target = str(cfg._target_)
     where = f"data._target_={target}"
-    function = find("data", target)
+    function = import_target("data", target)
     if not callable(function):
         raise UserError(f"{where}: not a function; must be package.module.function")
     try:

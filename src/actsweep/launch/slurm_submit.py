@@ -170,7 +170,7 @@ def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:
         if run_id not in found:
             found[run_id] = results.interrupted_result(plan, one)
             if run_id in states:
-                found[run_id]["cause"] = states[run_id].death()
+                found[run_id]["cause"] = states[run_id].describe_end()
     return [found[run_id] for run_id in plan.runs]
 
 
