@@ -115,7 +115,7 @@ def test_an_experiment_leaves_page_figures_and_numbers(
 def test_every_activation_has_a_look_of_its_own() -> None:
     assert set(plotting.STYLES) == set(activations.ACTIVATIONS)
     assert len(set(plotting.STYLES.values())) == len(plotting.STYLES)
-    assert plotting.line("mine")["label"] == "mine"
+    assert plotting.line_style("mine")["label"] == "mine"
 
 
 def test_gallery_of_every_kind() -> None:

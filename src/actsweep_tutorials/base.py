@@ -185,10 +185,10 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "result.json", record(experiment, params, found))
-    with plotting.look():
+    with plotting.use_style():
         drawn = experiment.draw(found)
     for name, figure in drawn.items():
-        plotting.save(figure, folder / name)
+        plotting.save_figure(figure, folder / name)
     lines = [f"# {experiment.name}", "", experiment.question, ""]
     lines += ["```bash", command(experiment, params), "```", ""]
     lines += [line for text in verdicts for line in (text, "")]

@@ -155,14 +155,14 @@ def _gallery(whole: Mapping[str, Quantities], docs: Path) -> str:
     lines = [_HEAD]
     for name, found in whole.items():
         one = catalogue.get(name)
-        with plotting.look():
+        with plotting.use_style():
             drawn = one.draw(found)
         lines += [f"\n## {name}\n", f"{one.question} ({one.source})\n"]
         typed = base.resolve_parameters(one, ()) | ({} if one.trains else dict(one.quick or {}))
         lines += [f"```bash\n{base.command(one, typed)}\n```\n"]
         for key, figure in drawn.items():
             path = docs / FOLDER / f"{name}-{key}"
-            plotting.save(figure, path, ("png",))
+            plotting.save_figure(figure, path, ("png",))
             lines += [f"![{name}: {key}]({FOLDER}/{path.name}.png)"]
         if name == "gallery":
             lines += [f"\n{table.markdown()}" for table in one.tables(found)]

@@ -97,7 +97,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
             axes.bar(at, means, 0.38, color=own, label=f"{when} training")
             for x, counts in zip(at, one["silent"].values(), strict=True):
                 axes.plot([x] * len(counts), counts, "k.", markersize=4)
-        plotting.by_layer(axes, list(found["trained"]["before"]["silent"]))
+        plotting.label_layers(axes, list(found["trained"]["before"]["silent"]))
         axes.set_ylabel("silent units: mean, each seed")
         axes.legend()
         drawn["trained"] = bars

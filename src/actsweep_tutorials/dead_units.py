@@ -78,7 +78,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     shifts = [float(text) for text in found["shifted"]]
     for name in next(iter(found["shifted"].values()))["flat"]:
         dead = [one["flat"][name] for one in found["shifted"].values()]
-        axes.plot(shifts, dead, **plotting.line(name, marker=True))
+        axes.plot(shifts, dead, **plotting.line_style(name, marker=True))
     axes.set_xlabel("added to every bias")
     axes.set_ylabel(f"of {UNITS} units, |f'| < {DEAD_SLOPE:g} on all samples")
     axes.invert_xaxis()

@@ -65,7 +65,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
             ]
             for act in acts
         ]
-        plotting.heat(axes, values, acts, list(depths), vmin=10, vmax=90)
+        plotting.heatmap(axes, values, acts, list(depths), vmin=10, vmax=90)
         axes.set_title(f"init={init}")
         axes.set_xlabel("hidden layers")
     return {"accuracy": maps}

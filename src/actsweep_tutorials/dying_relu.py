@@ -81,7 +81,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
             [_mean(shares(found, act, float(bias), float(rate)).values()) for rate in rates]
             for bias in biases
         ]
-        plotting.heat(axes, values, list(biases), rates, form="{:.1f}", vmin=0, vmax=100)
+        plotting.heatmap(axes, values, list(biases), rates, form="{:.1f}", vmin=0, vmax=100)
         axes.set_title(act)
         axes.set_xlabel("learning rate (blank: diverged)")
     flat[0].set_ylabel("added to every bias")

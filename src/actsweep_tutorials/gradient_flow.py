@@ -115,7 +115,9 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     for axes, (init, acts) in zip(flat, found["deep"].items(), strict=True):
         for act, one in acts.items():
             middle = np.exp(np.mean(np.log(np.maximum(one["ratio"], 1e-30)), axis=0))
-            axes.plot(np.arange(1, len(middle) + 1), middle, **plotting.line(act, marker=True))
+            axes.plot(
+                np.arange(1, len(middle) + 1), middle, **plotting.line_style(act, marker=True)
+            )
         axes.set_yscale("log")
         axes.set_title(init)
         axes.set_xlabel("layer, input to output")

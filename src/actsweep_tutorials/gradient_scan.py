@@ -26,7 +26,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     figure, flat = plotting.panels(len(slopes), 4, title="Where the gradient is next to nothing")
     for axes, (name, values) in zip(flat, slopes.items(), strict=True):
         points = found["points"]
-        axes.plot(points, values, **plotting.line(name))
+        axes.plot(points, values, **plotting.line_style(name))
         small = [abs(value) < found["threshold"] for value in values]
         axes.fill_between(points, -0.2, 1.2, where=small, color="0.85", step="mid", linewidth=0)
         axes.set_title(f"{name}: {100 * found['share'][name]:.0f} % below {found['threshold']:g}")

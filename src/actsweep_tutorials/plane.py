@@ -133,7 +133,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
         axes.plot(
             epoch,
             run["loss"],
-            **plotting.line(name, marker=True),
+            **plotting.line_style(name, marker=True),
             markevery=max(1, len(epoch) // 8),
         )
     axes.set_xlabel("epoch")

@@ -78,7 +78,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
         axes.plot(
             layer,
             100 * np.array(over["zero"]),
-            **plotting.line(name, marker=True),
+            **plotting.line_style(name, marker=True),
             markevery=max(1, len(layer) // 10),
         )
     axes.plot(layer, 100 * (1 - 0.5**layer), "k:", linewidth=1, label="1 - 1/2^layer")

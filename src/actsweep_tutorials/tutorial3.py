@@ -78,7 +78,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
         if act in CLAIMED:
             left.plot(place - 0.15, CLAIMED[act], "kx")
         for number, curve in enumerate(group["curves"]):
-            style = plotting.line(act) | {"label": None if number else act}
+            style = plotting.line_style(act) | {"label": None if number else act}
             right.plot(curve["epoch"], 100 * np.array(curve["accuracy"], float), **style, alpha=0.7)
     left.plot([], [], "kx", label="claimed, one run")
     left.legend()

@@ -302,7 +302,7 @@ def _figure(chart: Chart, place: int) -> str:
 def _svg(chart: Chart, prefix: str) -> str:
     """The figure as SVG in the page's colours; its ids don't meet those of others."""
     stream = io.StringIO()
-    with plotting.look():
+    with plotting.use_style():
         chart.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
