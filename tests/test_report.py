@@ -421,9 +421,9 @@ def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch)
         gone = replace(
             before, runs=[replace(run_status, state="interrupted") for run_status in before.runs]
         )
-        monkeypatch.setattr(
-            status_module, "take_snapshot", lambda _: gone
-        )  # a kill changes no file
+        # A kill changes no file.
+        monkeypatch.setattr(status_module, "take_snapshot", lambda _: gone)
+        monkeypatch.setattr("actsweep.report.design.take_snapshot", lambda _: gone)
         assert live_report.refresh()
         assert "9 runs: 9 interrupted" in fetch(f"{at}/")
         http_server.shutdown()
