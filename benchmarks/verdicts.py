@@ -116,7 +116,7 @@ def again(seeds: int) -> Again:
     """Count pairs with a false verdict at the first look or the second."""
     wrong = 0
     for trial in range(TRIALS):
-        scores, more = sweep("normal", 2, seeds + paired.MOST_SEEDS, trial), 0
+        scores, more = sweep("normal", 2, seeds + paired.MAX_FURTHER_SEEDS, trial), 0
         for _ in range(2):
             part = {group: dict(list(own.items())[: seeds + more]) for group, own in scores.items()}
             pair = compare(part, margin=0.0)["g0", "g1"]

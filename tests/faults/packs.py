@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import pytest
-from test_run import run_pack
 from test_resume import STEPS, folder, what_is_left
 from test_resume import pack as pack_of
 from test_run import run_pack
