@@ -104,7 +104,7 @@ def cluster(rounds: int, toy: bool) -> Result:
     took: dict[str, list[float]] = {key: [] for key in keys}
     with slurm_cluster.cluster(nodes=2) as own, scratch() as folder:
         at = Path(folder)
-        own.env |= {"JAX_COMPILATION_CACHE_DIR": str(at / "cache"), "JAX_PLATFORMS": "cpu"}
+        own.env.update(JAX_COMPILATION_CACHE_DIR=str(at / "cache"), JAX_PLATFORMS="cpu")
         swept = ("act=relu", f"seed=range(0,{tasks})", "pack.size=1", "trainer.epochs=2")
         train(own, at / "warm", *swept)
         for number in range(rounds):

@@ -17,6 +17,7 @@ from actsweep.loggers.base import Writers
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs import run_dir
 from actsweep.runs.metrics_file import MetricsFile
+from actsweep.runs.run_dir import RunDir
 from actsweep.train import cohort, pack
 from actsweep.train.active_set import ActiveSet
 from actsweep.train.cohort import PreparedPack
@@ -61,6 +62,9 @@ class Pack:
     Args:
         prepared: compiled programs and data; several packs may share them.
         logged: rows go to metrics files and to W&B offline, in a temporary folder.
+
+    Attributes:
+        folders: those of the members' rows, if they are logged; they go when it is closed.
     """
 
     def __init__(self, prepared: PreparedPack, *, logged: bool = False) -> None:
@@ -84,13 +88,15 @@ class Pack:
 
     def _open_writers(self) -> Writers:
         self._folder = tempfile.TemporaryDirectory(prefix="actsweep-benchmark-")
+        self.folders: list[RunDir] = []
         if self.wandb is None:
             return Writers([])
         members = [self._in_folder(member) for member in self.prepared.pack.members]
         whole = Cohort(members, None, [0.0] * self.size)
         infos = [cohort._info(member, whole, SweepContext("benchmark")) for member in members]
-        for member in members:
-            run_dir.prepare(run_dir.folder_of(member.config), resolve.to_dict(member.config))
+        self.folders = [run_dir.folder_of(member.config) for member in members]
+        for folder, member in zip(self.folders, members, strict=True):
+            run_dir.prepare(folder, resolve.to_dict(member.config))
         writers = Writers([MetricsFile(), self.wandb])
         writers.open(infos)
         return writers

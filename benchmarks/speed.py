@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import numpy as np
 from actsweep.train import loop
 from actsweep.train.memory import GIB
 from benchmarks import baselines, rig
+from benchmarks.baselines import Work
 from benchmarks.harness import Result, figure, median, ratio
 from benchmarks.rig import Pack, prepare
 
@@ -27,24 +27,18 @@ def training(rounds: int, toy: bool) -> Result:
     words, size = (rig.TOY if toy else ()), members()
     plain = Pack(prepare(size, "callbacks=none", *words))
     full = Pack(prepare(size, *words), logged=True)
-    static, data = plain.prepared.pack.static, plain.prepared.data
-    x, y = data.train_x, data.train_y
-    widths = (int(np.prod(x.shape[1:])), *static.widths, 10)
-    given: dict[str, Any] = {
-        "batch_size": static.trainer.batch_size,
-        "params": baselines.draw(widths),
-    }
+    work = _work(plain)
     calls: dict[str, Callable[[], object]] = {
-        "floor": baselines.matrix_products(x, **given),
-        "floor, sharded": baselines.matrix_products_sharded(x, members=size, **given),
+        "floor": baselines.matrix_products(work),
+        "floor, sharded": baselines.matrix_products_sharded(work, size),
         "pack": plain.train,
         "pack, diagnostics": full.train_and_probe,
         "pack, everything": full.everything,
-        "numpy-fed step": baselines.jitted_step_fed_by_numpy(x, y, **given),
-        "tutorial loop": baselines.tutorial_loop(x, y, **given),
+        "numpy-fed step": baselines.jitted_step_fed_by_numpy(work),
+        "tutorial loop": baselines.tutorial_loop(work),
     }
     try:
-        calls["PyTorch"] = baselines.pytorch(x, y, **given)
+        calls["PyTorch"] = baselines.pytorch(work)
     except ImportError:
         print("PyTorch isn't installed: its baseline is left out", file=sys.stderr)
     took = baselines.rotate(calls, rounds)
@@ -71,6 +65,14 @@ def training(rounds: int, toy: bool) -> Result:
         "rounds": took,
         "figures": figures,
     }
+
+
+def _work(pack: Pack) -> Work:
+    """What a pack trains on, for a baseline."""
+    static, data = pack.prepared.pack.static, pack.prepared.data
+    widths = (int(np.prod(data.train_x.shape[1:])), *static.widths, 10)
+    params = baselines.draw(widths)
+    return Work(data.train_x, data.train_y, static.trainer.batch_size, params)
 
 
 def diagnostics(rounds: int, toy: bool) -> Result:
@@ -198,14 +200,7 @@ def _pack_of(
 ) -> Result:
     bfloat16 = ("trainer.precision=bfloat16",) if precision == "bfloat16" else ()
     pack = Pack(prepare(size, "callbacks=none", *bfloat16, *words))
-    static, data = pack.prepared.pack.static, pack.prepared.data
-    widths = (int(np.prod(data.train_x.shape[1:])), *static.widths, 10)
-    numpy_fed = baselines.jitted_step_fed_by_numpy(
-        data.train_x,
-        data.train_y,
-        batch_size=static.trainer.batch_size,
-        params=baselines.draw(widths),
-    )
+    numpy_fed = baselines.jitted_step_fed_by_numpy(_work(pack))
     took = baselines.rotate({"pack": pack.train, "numpy-fed step": numpy_fed}, rounds)
     pack.close()
     each = median(took["pack"]) / size / pack.steps

@@ -5,7 +5,7 @@ each group's own noise. The numbers repeat: they are drawn from fixed seeds.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from benchmarks.harness import Result, figure
 
 TRIALS = 1000
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+Scores = dict[str, dict[tuple[Hashable, ...], float]]  # of each group, by seed
 COARSE = "accuracies of 300 examples"
 NOISE: dict[str, Draw] = {
     "normal": lambda rng, shape: rng.normal(0, 1, shape),
@@ -80,7 +81,7 @@ EQUIVALENCES = (5, 10)
 """Also the seeds at the first look of `again`."""
 
 
-def sweep(noise: str, groups: int, seeds: int, trial: int) -> dict[str, dict[tuple[int], float]]:
+def sweep(noise: str, groups: int, seeds: int, trial: int) -> Scores:
     """Scores of a sweep, by group and seed."""
     rng = np.random.default_rng([groups, seeds, trial, list(NOISE).index(noise)])
     shared = 0.0 if noise == COARSE else rng.normal(0, 1, (1, seeds))  # it would hide the grid
