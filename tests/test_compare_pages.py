@@ -27,7 +27,7 @@ def test_the_simulation_s_table() -> None:
 
 def test_the_simulation_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows come out as they stand; another machine's last digits may move a trial or two."""
-    monkeypatch.setattr(verdicts.stats, "_more", lambda *_: None)  # slow, and no part of these
+    monkeypatch.setattr(verdicts.paired, "_more", lambda *_: None)  # slow, and no part of these
     nulls = {(n["noise"], n["groups"], n["seeds"]): n["wrong"] for n in FOUND["null"]}
     for row in (("normal", 6, 5), ("accuracies of 300 examples", 6, 3)):
         assert verdicts.null(*row).wrong == pytest.approx(nulls[row], abs=0.002)
@@ -58,10 +58,3 @@ def test_the_verdict_on_six_activations() -> None:
     block = (DOCS / "results.md").read_text().partition("<!-- verdict -->\n```text\n")[2]
     printed = [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
     assert block.partition("\n```")[0].splitlines() == printed
-
-
-def test_how_long_reports_take() -> None:
-    page = (DOCS / "performance.md").read_text()
-    for one in json.loads((VERDICTS.parent / "report.json").read_text())["report"]:
-        assert one["met"]
-        assert f"| {one['runs']} | {one['seconds']:.1f} | {one['MB']:.2f} |" in page
