@@ -265,7 +265,7 @@ def test_hydra_s_own_state_is_left_alone() -> None:
     before = GlobalHydra.instance().hydra
     networks.composed("act=relu")
     assert GlobalHydra.instance().hydra is before
-    with initialize_config_dir(str(networks.project() / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         inside = GlobalHydra.instance().hydra
         networks.composed("act=tanh")
         assert GlobalHydra.instance().hydra is inside

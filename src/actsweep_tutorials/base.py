@@ -47,7 +47,7 @@ class Experiment:
         tables: from what was measured to tables.
         params: names and defaults. A tuple is a list of names or numbers, typed with commas.
         quick: the parameters that leave out all training; None if nothing is left then.
-        trains: whether it trains networks, by train.py.
+        trains: whether it trains networks, by `actsweep train`.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Experiment:
 def resolve_parameters(experiment: Experiment, words: Iterable[str]) -> dict[str, Any]:
     """The parameters that `key=value` words ask for; others keep their defaults.
 
-    An experiment that trains takes any other override too, as `train.py` does: they become its
+    An experiment that trains takes any other override too, as `actsweep train` does: they become its
     parameter `overrides`.
 
     Raises:

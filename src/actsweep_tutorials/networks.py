@@ -1,10 +1,9 @@
-"""Networks to look into: composed as train.py would, drawn by seed or read back from their runs."""
+"""Networks to look into: composed as `actsweep train` would, drawn by seed or read back from their runs."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from actsweep import data
 from actsweep.callbacks.base import Callback, ProbeView
 from actsweep.callbacks.units import units
 from actsweep.config import identity, resolve
+from actsweep.config.conf_dir import conf_dir
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
 from actsweep.config.schema import InitConfig, RunConfig
@@ -36,18 +36,6 @@ KEPT = ("preact", "act", "grads", "preact_grads")
 View = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def project() -> Path:
-    """The folder of train.py and conf/: this one, or the checkout that actsweep is installed from.
-
-    Raises:
-        UserError: neither is there.
-    """
-    for folder in (Path.cwd(), Path(__file__).parents[3]):
-        if (folder / "train.py").is_file() and (folder / "conf" / "config.yaml").is_file():
-            return folder
-    raise UserError(f"{Path.cwd()}: no train.py and conf/ here; type this in the project's folder")
-
-
 _COMPOSING = threading.Lock()  # Hydra has one global state
 
 
@@ -57,14 +45,14 @@ def _hydra() -> Iterator[None]:
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(project() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             yield
     finally:
         GlobalHydra.instance().hydra = before
 
 
 def composed(*words: str) -> RunConfig:
-    """The run that `train.py` would make of these overrides.
+    """The run that `actsweep train` would make of these overrides.
 
     Raises:
         UserError: a value is out of bounds, or a name unknown.
@@ -108,7 +96,7 @@ class Lab:
         return self._data[key]
 
     def drawn(self, run: RunConfig) -> Inside:
-        """A run's network before training: bitwise what train.py starts from."""
+        """A run's network before training: bitwise what training starts from."""
         state = self._draw(run)
         return Inside(run, state.params, state.act_hparams)
 
@@ -211,7 +199,7 @@ def _in_order(layers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def over_seeds(words: Sequence[str], count: int) -> list[RunConfig]:
-    """The runs of seeds 0, 1, … that `train.py` would make of these overrides."""
+    """The runs of seeds 0, 1, … that `actsweep train` would make of these overrides."""
     first = composed(*words, "seed=0")
     return [replace(first, seed=seed) for seed in range(count)]
 

@@ -1,4 +1,4 @@
-"""Sweeps that an experiment needs: typed into train.py, so that they go through the ledger."""
+"""Sweeps that an experiment needs: `actsweep train` does them, so that they can be interrupted."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ from actsweep.sweeps.exit_codes import OK, SOME_FAILED
 from actsweep.sweeps.find import NAMED_BY_TIME
 from actsweep.sweeps.plan import read_plan
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import TRAIN
 from actsweep_tutorials.base import Params
-from actsweep_tutorials.networks import project
 
 
 class Stopped(Exception):
@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 def sweep(words: Sequence[str], params: Params) -> list[Run]:
-    """`python train.py -m` of these overrides and the experiment's own `overrides`; what is
+    """`actsweep train -m` of these overrides and the experiment's own `overrides`; what is
     complete isn't trained again.
 
     Returns:
@@ -40,9 +40,9 @@ def sweep(words: Sequence[str], params: Params) -> list[Run]:
     folder = outputs / "sweeps" / datetime.now().strftime(NAMED_BY_TIME)
     typed = ["-m", *words, *params["overrides"]]
     where = [f"paths.outputs={outputs}", f"hydra.sweep.dir={folder}"]
-    print("python train.py", *typed, flush=True)
-    command = [sys.executable, "train.py", *typed, *where]
-    process = subprocess.Popen(command, cwd=project(), process_group=0)
+    print(TRAIN, *typed, flush=True)
+    command = [sys.executable, "-m", *TRAIN.split(), *typed, *where]
+    process = subprocess.Popen(command, process_group=0)
     with forwarding_signals(process.pid):
         code = process.wait()
     if code not in (OK, SOME_FAILED):

@@ -31,6 +31,7 @@ from actsweep.config.schema import (
     TrainerConfig,
 )
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import train_command
 
 __all__ = [
     "DATASETS",
@@ -57,10 +58,12 @@ __all__ = [
 
 
 def register() -> None:
-    """Give Hydra the schema, so that a misspelt key or a wrong type is refused when it composes."""
+    """Give Hydra the schema, so that a misspelt key or a wrong type is refused when it composes; and
+    its help the command that was typed."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node=RunConfig, provider="actsweep")
+    OmegaConf.register_new_resolver("train_command", train_command, replace=True)
     # Hydra copies its search path, store and all, for every group that --help lists and every run
     # of a sweep; what it takes out of the store is a copy anyhow.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What `train.py` does around Hydra: one-line errors, exit codes, the sweep's folder and table.
+"""What `train.py` and `actsweep train` do around Hydra: errors, exit codes, the sweep's folder.
 
 Nothing here imports jax before training starts.
 """
@@ -38,6 +38,7 @@ from actsweep.sweeps.results import (
     show_part,
 )
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import train_command
 
 log = logging.getLogger(__name__)
 details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
@@ -176,7 +177,7 @@ def _alone(cfg: DictConfig, hydra: Any) -> int:
     overrides = list(hydra.overrides.task)
     try:
         if hydra.runtime.choices["hydra/launcher"] == "slurm":
-            raise UserError("hydra/launcher=slurm: submits sweeps; type python train.py -m …")
+            raise UserError(f"hydra/launcher=slurm: submits sweeps; type {train_command()} -m …")
         loader = GlobalHydra.instance().config_loader()
         params_of = functools.partial(act_params, loader)
         only = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, params_of)

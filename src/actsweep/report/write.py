@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from actsweep.runs import run_dir
 from actsweep.sweeps import plan
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import typed_again
 
 PAGE = "index.html"
 MOST_GROUPS = 24
@@ -130,7 +130,7 @@ def _again(folder: Path, entries: Sequence[Entry]) -> Reproduction:
     ]
     commits = [status.get("git") or {} for status in statuses]
     return Reproduction(
-        shlex.join(["python", *plain["command"]]),
+        typed_again(plain["command"]),
         _each(f"{k} {v}" for status in statuses for k, v in (status.get("versions") or {}).items()),
         _each(
             f"git {git['sha'][:10]}{' with changes' if git.get('dirty') else ''}"

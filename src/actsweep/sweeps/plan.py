@@ -19,6 +19,7 @@ from actsweep.config.overrides import as_typed
 from actsweep.config.schema import RunConfig
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import program, typed_again
 
 PLAN_FILE = "plan.json"
 
@@ -106,7 +107,7 @@ def new_plan(
         for pack, texts in zip(packs, overrides, strict=True)
         for one, words in zip(pack, texts, strict=True)
     }
-    typed = [Path(sys.argv[0]).name, *as_typed(sys.argv[1:])]
+    typed = [*program(), *as_typed(sys.argv[1:])]
     added = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     path = [os.path.abspath(entry) for entry in (os.path.dirname(sys.argv[0]), *added)]
     return Plan(folder, typed, [list(pack) for pack in packs], given, path=path)
@@ -131,7 +132,7 @@ def read_plan(folder: Path) -> Plan:
         raise UserError(
             f"{folder.name}: its own code (a _target_) has changed since it was submitted, or "
             "can't be found: bring it back, or type the command again: "
-            f"{shlex.join(plan.command)}"
+            f"{typed_again(plan.command)}"
         )
     return plan
 
