@@ -15,8 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from actsweep import activations
 from actsweep.cli.main import main
+from actsweep.config.conf_dir import conf_dir
 from actsweep.report import plotting
-from actsweep.utils.errors import UserError
 from actsweep_tutorials import (
     base,
     catalogue,
@@ -251,14 +251,6 @@ def test_gradient_flow_by_init() -> None:
     assert found["deep"]["he_normal"]["relu"]["ratio"][0][-1] == 1
     assert found["one_sign"]["example"] == 1
     assert set(gradient_flow.draw(found)) == {"histograms", "ten-layers"}
-
-
-def test_the_project_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert (networks.project() / "train.py").is_file()  # the checkout that is installed
-    monkeypatch.setattr(networks, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
-    with pytest.raises(UserError, match=r"no train\.py and conf/ here; type this in the project's"):
-        networks.project()
 
 
 def test_hydra_s_own_state_is_left_alone() -> None:

@@ -64,8 +64,8 @@ class Experiment:
 def resolve_parameters(experiment: Experiment, words: Iterable[str]) -> dict[str, Any]:
     """The parameters that `key=value` words ask for; others keep their defaults.
 
-    An experiment that trains takes any other override too, as `actsweep train` does: they become its
-    parameter `overrides`.
+    An experiment that trains takes any other override too, as `actsweep train` does: they become
+    its parameter `overrides`.
 
     Raises:
         UserError: an unknown name, or a value of the wrong kind.

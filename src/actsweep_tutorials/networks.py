@@ -1,4 +1,4 @@
-"""Networks to look into: composed as `actsweep train` would, drawn by seed or read back from their runs."""
+"""Networks to look into: composed as for training, drawn by seed or read back from their runs."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,6 +1,7 @@
 """What the commands of `actsweep` take, and what they call. Each loads what it needs itself."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +14,39 @@ if TYPE_CHECKING:
 
 Outputs = Annotated[Path, Parameter(help="The paths.outputs.")]
 Sweep = Annotated[str, Parameter(help="Its name, its folder, or last.")]
-Metric = Annotated[str | None, Parameter(help="Such as test/accuracy, val/loss, dead_frac/all.")]
-By = Annotated[str, Parameter(help="act, depth, init, lr, a config path, or two with a comma.")]
-Where = Annotated[tuple[str, ...], Parameter(help="KEY=VALUE: only such runs; may be repeated.")]
-Margin = Annotated[float | None, Parameter(help="Differences below it don't matter (0.5 points).")]
 OUTPUTS = Path("outputs")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Comparing:
+    """What is compared, and how.
+
+    Attributes:
+        metric: Such as test/accuracy (the default), val/loss, dead_frac/all.
+        by: act, depth, init, lr, a config path, or two of them: act,depth.
+        where: KEY=VALUE: only such runs. May be repeated.
+        margin: Differences below it don't matter; by default 0.5 points.
+    """
+
+    metric: str | None = None
+    by: str | None = None
+    where: tuple[str, ...] = ()
+    margin: float | None = None
+
+    @property
+    def factors(self) -> list[str]:
+        """What `by` lists."""
+        return self.by.split(",") if self.by else []
+
+    def request(self) -> "ReportRequest":
+        """The same for a report."""
+        from actsweep.report.write import ReportRequest
+
+        return ReportRequest(self.factors, self.metric, self.margin, self.where)
+
+
+ALIKE = Comparing()
 
 
 def train(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
@@ -88,10 +117,7 @@ def job(folder: Path, number: int, task: int, /) -> int:
 
 def compare(
     *sweep: Sweep,
-    metric: Metric = None,
-    by: By = "",
-    where: Where = (),
-    margin: Margin = None,
+    which: Comparing = ALIKE,
     all: bool = False,
     outputs: Outputs = OUTPUTS,
 ) -> None:
@@ -105,23 +131,19 @@ def compare(
         all: Every pair, also if they are many.
     """
     from actsweep.report.compare import compare
-    from actsweep.report.design import gather, usual_factors
-    from actsweep.report.design import where as chosen
+    from actsweep.report.design import gather, usual_factors, where
     from actsweep.report.text import show
     from actsweep.sweeps.find import find_sweep
 
     folders = [find_sweep(outputs, name) for name in sweep or ("last",)]
-    entries = chosen(gather(folders), where)
-    factors = by.split(",") if by else usual_factors(entries)
-    show(compare(entries, factors, metric, margin), every=all)
+    entries = where(gather(folders), which.where)
+    factors = which.factors or usual_factors(entries)
+    show(compare(entries, factors, which.metric, which.margin), every=all)
 
 
 def report(
     *sweep: Sweep,
-    metric: Metric = None,
-    by: By = "",
-    where: Where = (),
-    margin: Margin = None,
+    which: Comparing = ALIKE,
     to: Path | None = None,
     outputs: Outputs = OUTPUTS,
 ) -> None:
@@ -139,17 +161,14 @@ def report(
 
     folders = [find_sweep(outputs, name) for name in sweep or ("last",)]
     own = folders[0] / "report" if len(folders) == 1 else outputs / "report"
-    print(write(folders, to or own, _request(metric, by, where, margin)))
+    print(write(folders, to or own, which.request()))
 
 
 def watch(
     sweep: Sweep = "last",
     /,
     *,
-    metric: Metric = None,
-    by: By = "",
-    where: Where = (),
-    margin: Margin = None,
+    which: Comparing = ALIKE,
     port: int = 8765,
     every: float = 20.0,
     outputs: Outputs = OUTPUTS,
@@ -165,15 +184,7 @@ def watch(
     from actsweep.report.watch import watch
     from actsweep.sweeps.find import find_sweep
 
-    watch(find_sweep(outputs, sweep), _request(metric, by, where, margin), port, every)
-
-
-def _request(
-    metric: str | None, by: str, where: tuple[str, ...], margin: float | None
-) -> "ReportRequest":
-    from actsweep.report.write import ReportRequest
-
-    return ReportRequest(by.split(",") if by else (), metric, margin, where)
+    watch(find_sweep(outputs, sweep), which.request(), port, every)
 
 
 def dashboard(

@@ -1,10 +1,10 @@
 """The command `actsweep`: training, how sweeps are, going on with them, comparing, tidying up."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from actsweep.cli import commands
 from actsweep.utils.errors import UserError
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except (UserError, CycloptsError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_explain(error)}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
         print(f"error: {error.filename or 'actsweep'}: {error.strerror or error}", file=sys.stderr)
@@ -36,11 +36,18 @@ def _run(words: list[str]) -> int:
 
         return train(words[1:])
     app = command_line()
-    if not words:
-        app.help_print([])
+    _, path, rest = app.parse_commands(words)
+    if not rest and path[-1].default_command is None:
+        app.help_print(words)
         return BAD_INPUT
     done = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     return done if isinstance(done, int) else 0
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"{error.unused_tokens[0]}: not expected here; see actsweep --help"
+    return " ".join(str(error).split()) if isinstance(error, CycloptsError) else str(error)
 
 
 def command_line() -> App:
@@ -48,15 +55,13 @@ def command_line() -> App:
     app = App(
         "actsweep",
         version=lambda: version("actsweep"),
-        help=__doc__,
-        help_epilogue=f"To train: {TRAIN} -m act=relu,elu seed=0,1",
+        help=f"{__doc__}\n\nTo train: {TRAIN} -m act=relu,elu seed=0,1",
         help_formatter="plain",
-        default_parameter=Parameter(negative=()),
+        default_parameter=Parameter(negative=(), show_default=_shown),
         suppress_keyboard_interrupt=False,
     )
-    add: Callable[..., object]
-    for add in commands.COMMANDS:
-        app.command(add)
+    for command in commands.COMMANDS:
+        app.command(command)
     data = App("data", help="Data sets.")
     data.command(commands.prepare)
     app.command(data)
@@ -64,3 +69,8 @@ def command_line() -> App:
         plugin.load()(app)
     app.register_install_completion_command(help="Complete this command with TAB in this shell.")
     return app
+
+
+def _shown(default: object) -> object:
+    """A default that helps; that an option isn't given unless it is given goes without saying."""
+    return default or None

@@ -58,8 +58,8 @@ __all__ = [
 
 
 def register() -> None:
-    """Give Hydra the schema, so that a misspelt key or a wrong type is refused when it composes; and
-    its help the command that was typed."""
+    """Give Hydra the schema, so that a misspelt key or a wrong type is refused when it composes,
+    and its help the command that was typed."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node=RunConfig, provider="actsweep")
