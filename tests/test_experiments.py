@@ -15,8 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from actsweep import activations
 from actsweep.cli.main import main
+from actsweep.config.conf_dir import conf_dir
 from actsweep.report import plotting
-from actsweep.utils.errors import UserError
 from actsweep_tutorials import (
     base,
     catalogue,
@@ -265,7 +265,7 @@ def test_hydra_s_global_state_is_restored() -> None:
     before = GlobalHydra.instance().hydra
     networks.compose_run("act=relu")
     assert GlobalHydra.instance().hydra is before
-    with initialize_config_dir(str(networks.project_dir() / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         inside = GlobalHydra.instance().hydra
         networks.compose_run("act=tanh")
         assert GlobalHydra.instance().hydra is inside

@@ -47,7 +47,7 @@ class Experiment:
         tables: from the result of `measure` to tables.
         params: names and defaults. A tuple is a list of names or numbers, typed with commas.
         quick: the parameters that leave out all training; None if nothing is left then.
-        trains: whether it trains networks, through train.py.
+        trains: whether it trains networks, by `actsweep train`.
     """
 
     name: str
@@ -64,8 +64,8 @@ class Experiment:
 def resolve_parameters(experiment: Experiment, words: Iterable[str]) -> dict[str, Any]:
     """Return the parameters that `key=value` words ask for; all others keep their defaults.
 
-    An experiment that trains also takes any override of `train.py`: these become its parameter
-    `overrides`.
+    An experiment that trains takes any other override too, as `actsweep train` does: they become
+    its parameter `overrides`.
 
     Raises:
         UserError: a name is unknown, or a value is of the wrong kind.

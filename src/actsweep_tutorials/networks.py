@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from actsweep import data
 from actsweep.callbacks.base import Callback, ProbeView
 from actsweep.callbacks.units import units
 from actsweep.config import identity, resolve
+from actsweep.config.conf_dir import conf_dir
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
 from actsweep.config.schema import InitConfig, RunConfig
@@ -37,18 +37,6 @@ KINDS = ("preact", "act", "grads", "preact_grads")
 View = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def project_dir() -> Path:
-    """Return the folder of train.py and conf/: this one, or the checkout that actsweep runs from.
-
-    Raises:
-        UserError: neither holds them.
-    """
-    for folder in (Path.cwd(), Path(__file__).parents[2]):
-        if (folder / "train.py").is_file() and (folder / "conf" / "config.yaml").is_file():
-            return folder
-    raise UserError(f"{Path.cwd()}: no train.py and conf/ here; type this in the project's folder")
-
-
 _COMPOSING = threading.Lock()  # Hydra has one global state
 
 
@@ -58,14 +46,14 @@ def _hydra() -> Iterator[None]:
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(project_dir() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             yield
     finally:
         GlobalHydra.instance().hydra = previous
 
 
 def compose_run(*words: str) -> RunConfig:
-    """Return the run that `train.py` would make of these overrides.
+    """Return the run that `actsweep train` would make of these overrides.
 
     Raises:
         UserError: a value is out of bounds, or a name is unknown.

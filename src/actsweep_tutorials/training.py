@@ -1,4 +1,4 @@
-"""Sweeps that an experiment needs: run by train.py, so that no run is trained twice."""
+"""Sweeps that an experiment needs: run by `actsweep train`, so that no run is trained twice."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ from actsweep.sweeps.exit_codes import OK, SOME_FAILED
 from actsweep.sweeps.find import NAMED_BY_TIME
 from actsweep.sweeps.plan import read_plan
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import TRAIN
 from actsweep_tutorials.base import Params
-from actsweep_tutorials.networks import project_dir
 
 
 class TrainingStopped(Exception):
@@ -26,7 +26,7 @@ class TrainingStopped(Exception):
 
 
 def run_sweep(words: Sequence[str], params: Params) -> list[Run]:
-    """Run `python train.py -m` with these overrides and the experiment's own `overrides`.
+    """Run `actsweep train -m` with these overrides and the experiment's own `overrides`.
 
     What is complete isn't trained again.
 
@@ -43,11 +43,11 @@ def run_sweep(words: Sequence[str], params: Params) -> list[Run]:
     """
     outputs = Path(params["outputs"]).absolute()
     folder = outputs / "sweeps" / datetime.now().strftime(NAMED_BY_TIME)
-    overrides = ["-m", *words, *params["overrides"]]
-    paths = [f"paths.outputs={outputs}", f"hydra.sweep.dir={folder}"]
-    print("python train.py", *overrides, flush=True)
-    command = [sys.executable, "train.py", *overrides, *paths]
-    process = subprocess.Popen(command, cwd=project_dir(), process_group=0)
+    typed = ["-m", *words, *params["overrides"]]
+    where = [f"paths.outputs={outputs}", f"hydra.sweep.dir={folder}"]
+    print(TRAIN, *typed, flush=True)
+    command = [sys.executable, "-m", *TRAIN.split(), *typed, *where]
+    process = subprocess.Popen(command, process_group=0)
     with forwarding_signals(process.pid):
         code = process.wait()
     if code not in (OK, SOME_FAILED):

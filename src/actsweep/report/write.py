@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from actsweep.runs import run_dir
 from actsweep.sweeps import plan
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import typed_again
 
 PAGE = "index.html"
 MAX_GROUPS = 24
@@ -134,7 +134,7 @@ def _reproduction(folder: Path, entries: Sequence[Entry]) -> Reproduction:
     ]
     commits = [status.get("git") or {} for status in statuses]
     return Reproduction(
-        shlex.join(["python", *frozen["command"]]),
+        typed_again(frozen["command"]),
         _unique(
             f"{k} {v}" for status in statuses for k, v in (status.get("versions") or {}).items()
         ),
