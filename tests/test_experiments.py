@@ -253,14 +253,6 @@ def test_gradient_flow_by_init() -> None:
     assert set(gradient_flow.draw(result)) == {"histograms", "ten-layers"}
 
 
-def test_the_project_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert (networks.project_dir() / "train.py").is_file()  # the checkout that is installed
-    monkeypatch.setattr(networks, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
-    with pytest.raises(UserError, match=r"no train\.py and conf/ here; type this in the project's"):
-        networks.project_dir()
-
-
 def test_hydra_s_global_state_is_restored() -> None:
     before = GlobalHydra.instance().hydra
     networks.compose_run("act=relu")
