@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from actsweep.report.end import _at_end
 from test_compare import NOISE, entry, grid, printed
 
 from actsweep.cli.main import main
+from actsweep.launch.finish import _at_end
 from actsweep.report.charts import _ridges
 from actsweep.report.compare import compare
 from actsweep.report.design import Entry

@@ -28,6 +28,7 @@ def test_each_claim_says_all() -> None:
             assert (DOCS / "experiments" / f"{one.experiment}-{one.figure}.png").is_file(), one.key
 
 
+@pytest.mark.slow
 def test_the_committed_page_comes_out_again(tmp_path: Path) -> None:
     """`actsweep claims`, from nothing but the numbers of what trains: the same verdicts, the same
     figures by name, and to the letter what no network and no compiler had a part in."""

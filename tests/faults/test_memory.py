@@ -19,7 +19,7 @@ from actsweep.config import identity
 from actsweep.runs import run_dir
 from actsweep.train import pack as pack_module
 from actsweep.train.active_set import ActiveSet
-from actsweep.train.pack import Job
+from actsweep.train.cohort import PreparedPack
 
 TEXT = "RESOURCE_EXHAUSTED: Out of memory allocating 34171460 bytes."
 
@@ -53,7 +53,7 @@ def test_out_of_memory(
     runs, set_up, left = trained_once.cut(tmp_path), pack_module.set_up, []
     vain = short(monkeypatch, most)
 
-    def after_cleaning(pack: identity.Pack, most: int | None = None) -> Job:
+    def after_cleaning(pack: identity.Pack, most: int | None = None) -> PreparedPack:
         left.extend(ref for ref in vain if ref() is not None)  # would still fill the device
         return set_up(pack, most)
 
