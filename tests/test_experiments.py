@@ -118,6 +118,7 @@ def test_every_activation_has_its_own_style() -> None:
     assert plotting.line_style("mine")["label"] == "mine"
 
 
+@pytest.mark.slow
 def test_gallery_of_every_kind() -> None:
     result = base.measure(
         gallery.EXPERIMENT, {"act": ("gelu", "relu", "glu", "maxout", "softmax"), "cost": True}
@@ -237,6 +238,7 @@ def test_networks_are_those_of_train_py(tmp_path: Path) -> None:
     assert silent["hidden_1"].any()
 
 
+@pytest.mark.slow
 def test_gradient_flow_by_init() -> None:
     words = ("act=sigmoid,relu", "init=torch_uniform,he_normal", "seeds=2", "data=digits")
     result = base.measure(

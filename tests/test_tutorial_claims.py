@@ -30,6 +30,7 @@ def test_claims_are_complete() -> None:
             )
 
 
+@pytest.mark.slow
 def test_the_committed_page_is_reproduced(tmp_path: Path) -> None:
     """`actsweep claims`, from nothing but the numbers of what trains: the same verdicts, the same
     figures by name, and to the letter what no network and no compiler had a part in."""

@@ -128,14 +128,6 @@ def set_up_process(process: Process) -> None:
     """Listen to signals; keep tracebacks off the terminal that others than us would print."""
     process.stop.install()
     logging.raiseExceptions = False  # one for every line that a full disk keeps out of a log
-    others = sys.unraisablehook
-
-    def tell(it: Any) -> None:
-        # After a save that failed, and was told of, threads of Orbax find their loop closed.
-        if str(it.exc_value) != "Event loop is closed":
-            others(it)
-
-    sys.unraisablehook = tell
 
 
 def _is_input(error: BaseException) -> bool:
