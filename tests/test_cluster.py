@@ -16,10 +16,10 @@ from slurm_cluster import Cluster
 from test_app import ROOT
 from test_going_on import ask, metrics, started, sweep_in, wait
 
-from actsweep.launch.job import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
 from actsweep.runs import run_dir
 from actsweep.runs.leases import owners
 from actsweep.sweeps import plan, slurm_jobs
+from actsweep.sweeps.exit_codes import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.slurm_jobs import Job
 
 pytestmark = pytest.mark.slow

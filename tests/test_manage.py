@@ -18,6 +18,7 @@ from actsweep.cli.status import ago, last_values, show
 from actsweep.config.schema import RunConfig
 from actsweep.runs import leases, run_dir
 from actsweep.runs.leases import Leases
+from actsweep.runs.members import make_member
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import find, plan
 from actsweep.sweeps.status import SweepSnapshot, take_snapshot
@@ -37,9 +38,10 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def submit(outputs: Path, runs: list[RunConfig], name: str = NAME) -> list[RunDir]:
     """Freeze a sweep, as if `train.py -m` had been killed at once; return its runs' folders."""
-    words = [[f"seed={run.seed}"] for run in runs]
-    plan.new_plan(outputs / "sweeps" / name, [runs], [words]).write()
-    return [run_dir.folder_of(run) for run in runs]
+    members = [make_member(run) for run in runs]
+    overrides = {member.run_id: [f"seed={member.config.seed}"] for member in members}
+    plan.new_plan(outputs / "sweeps" / name, [members], overrides).write()
+    return [member.dir for member in members]
 
 
 def leave(folder: RunDir, state: str, sweep: str = NAME, age: float = 0.0, **more: Any) -> None:

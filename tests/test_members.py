@@ -9,6 +9,7 @@ import pytest
 from actsweep.config import identity, resolve
 from actsweep.config.identity import Added
 from actsweep.config.schema import RunConfig
+from actsweep.runs.members import make_member, make_pack, stack_hparams
 
 
 def make(**groups: Any) -> RunConfig:
@@ -143,35 +144,35 @@ def test_the_two_lists_hold_every_field() -> None:
 def test_a_pack_holds_one_program(path: str) -> None:
     before, after = make(), make(**{path: COUNTS[path]})
     assert (identity.pack_key(before) == identity.pack_key(after)) == (path in VARIES)
-    both = [identity.member(before), identity.member(after)]
+    both = [make_member(before), make_member(after)]
     if path not in VARIES:
         with pytest.raises(ValueError, match="don't share one program"):
-            identity.expand(both)
+            make_pack(both)
         return
-    pack = identity.expand(both)
-    column = identity.stack(pack)[path.replace("__", ".")]
+    pack = make_pack(both)
+    column = stack_hparams(pack)[path.replace("__", ".")]
     assert column.shape == (2,)
     assert column[1] == np.asarray(COUNTS[path], column.dtype)
 
 
 def test_the_static_part_holds_no_value_of_a_member() -> None:
     runs = [make(seed=s, optim__lr=0.1 * (s + 1)) for s in range(3)]
-    pack = identity.expand([identity.member(run) for run in runs])
+    pack = make_pack([make_member(run) for run in runs])
     assert pack.seeds == (0, 1, 2)
     assert pack.static.seed is None
     assert pack.static.optim.lr is None
     assert pack.static.act["alpha"] is None
     assert runs[0].seed == 0  # untouched
-    stacked = identity.stack(pack)
+    stacked = stack_hparams(pack)
     assert stacked["seed"].dtype == np.uint32
     assert {v.dtype for k, v in stacked.items() if k != "seed"} == {np.dtype(np.float32)}
 
 
 def test_the_largest_seed_survives() -> None:
-    pack = identity.expand([identity.member(make(seed=2**32 - 1))])
-    assert identity.stack(pack)["seed"].tolist() == [2**32 - 1]
+    pack = make_pack([make_member(make(seed=2**32 - 1))])
+    assert stack_hparams(pack)["seed"].tolist() == [2**32 - 1]
 
 
 def test_a_pack_needs_a_member() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        identity.expand([])
+        make_pack([])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_run import LIGHT, make
+from test_run import LIGHT, make, run_pack
 
 from actsweep.callbacks.base import Callback, EarlyStop, Hook, LogMessage
 from actsweep.config import identity
@@ -16,7 +16,7 @@ from actsweep.runs.metrics_file import read_histograms
 from actsweep.runs.run_dir import RunDir
 from actsweep.train import checkpointing, schedule
 from actsweep.train import pack as pack_module
-from actsweep.train.pack import Result, run_pack
+from actsweep.train.pack import Result
 from actsweep.train.types import SweepContext
 
 LOOKS: dict[str, Any] = {

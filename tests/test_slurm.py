@@ -15,9 +15,12 @@ from test_run import make
 from actsweep.config.schema import SlurmConfig
 from actsweep.launch import job as job_module
 from actsweep.launch import slurm_submit
-from actsweep.launch.job import BAD_INPUT, OK, PREEMPTED, SOME_FAILED, train_job
+from actsweep.launch.job import train_job
 from actsweep.runs import run_dir
+from actsweep.runs.members import make_member
+from actsweep.runtime.process import Process
 from actsweep.sweeps import results, slurm_jobs
+from actsweep.sweeps.exit_codes import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import Plan, new_plan
 from actsweep.sweeps.slurm_jobs import Batch, SlurmError
 from actsweep.utils import files
@@ -172,16 +175,20 @@ def test_a_run_counts_for_the_job_it_was_last_submitted_in(
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     outputs = tmp_path / "outputs"
-    runs = [make(outputs, seed=seed) for seed in (0, 1)]
-    plan = new_plan(outputs / "sweeps" / "mine", [[run] for run in runs], [[["a"]], [["b"]]])
+    members = [make_member(make(outputs, seed=seed)) for seed in (0, 1)]
+    plan = new_plan(
+        outputs / "sweeps" / "mine",
+        [[member] for member in members],
+        {m.run_id: [w] for m, w in zip(members, "ab", strict=True)},
+    )
     plan.write()
     return plan
 
 
 def end(plan: Plan, state: str = "complete") -> None:
     """Leave all runs of a sweep as their jobs would."""
-    for run_id, run in plan.runs.items():
-        folder = run_dir.folder_of(run)
+    for run_id, member in plan.runs.items():
+        folder = member.dir
         folder.path.mkdir(parents=True, exist_ok=True)
         run_dir.write_status(folder, state, step=1, epoch=1, sweep="mine", attempt=1)
         files.write_json(folder.summary, {"run_id": run_id, "state": state, "act": "relu"})
@@ -229,7 +236,7 @@ def test_following_goes_on_when_slurm_is_away(
         return jobs
 
     monkeypatch.setattr(slurm_jobs, "states", states)
-    assert slurm_submit.train(plan) == OK
+    assert slurm_submit.train(plan, Process()) == OK
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("2 runs in 2 jobs: array 7 of SLURM; logs: ")
     assert out[1:3] == ["[0/2 runs] 1 job running", "[2/2 runs] all jobs over"]
@@ -265,10 +272,10 @@ def test_data_are_prepared_once_before_anything_is_submitted(
     command("sbatch", "echo 7")
     command("squeue", "")
     plan = dataclasses.replace(plan)
-    for (run,) in plan.packs:
-        run.data.name, run.data.dir = "mnist", "here"
+    for (member,) in plan.packs:
+        member.config.data.name, member.config.data.dir = "mnist", "here"
     with pytest.raises(UserError, match="no network"):
-        slurm_submit.train(plan)
+        slurm_submit.train(plan, Process())
     assert prepared == [("mnist", Path("here"))]
     assert not (plan.folder / "slurm").exists()
 
@@ -281,7 +288,7 @@ def test_a_refusal_leaves_nothing_and_says_what_to_type(plan: Plan, command: Com
     with pytest.raises(
         UserError, match=r"^hydra/launcher=slurm: sbatch: Invalid .*slurm.gpus=0 where"
     ):
-        slurm_submit.train(plan)
+        slurm_submit.train(plan, Process())
     assert slurm_jobs.batches(plan.folder) == []
 
 
@@ -290,17 +297,17 @@ def test_without_slurm(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError, match=r"^hydra/launcher=slurm: sbatch: no such command; .*launcher=basic"
     ):
-        slurm_submit.train(plan)
+        slurm_submit.train(plan, Process())
     with pytest.raises(UserError, match=r"^mine: no job of it is queued or runs"):
         slurm_submit.cancel(plan.folder)
 
 
 def test_a_job_that_isnt_there(plan: Plan) -> None:
     with pytest.raises(UserError, match=r"slurm: has no submission 3"):
-        slurm_submit.job(plan.folder, 3, 0)
+        slurm_submit.job(plan.folder, 3, 0, Process())
     slurm_jobs.write(plan.folder, JOBS, SlurmConfig(), 30.0)
     with pytest.raises(UserError, match=r"has no job 2; it has 0 to 1"):
-        slurm_submit.job(plan.folder, 1, 2)
+        slurm_submit.job(plan.folder, 1, 2, Process())
 
 
 @pytest.mark.parametrize(
@@ -314,14 +321,14 @@ def test_a_job_without_progress_isnt_queued_again(
     end(plan, "preempted")
     monkeypatch.setattr(job_module, "FRUITLESS_S", -1.0 if slow else 600.0)
 
-    def cut_short(folder: Path, run_ids: list[str], *, alone: bool) -> list[dict]:
+    def cut_short(folder: Path, run_ids: list[str], process: Process, *, alone: bool) -> list[dict]:
         (run_id,) = run_ids
-        folder_of = run_dir.folder_of(plan.runs[run_id])
+        folder_of = plan.runs[run_id].dir
         run_dir.write_status(folder_of, "preempted", step=1 + ahead, epoch=1)
         return [results.interrupted_result(plan, plan.runs[run_id])]
 
-    monkeypatch.setattr(job_module, "train", cut_short)
-    assert train_job(plan, [next(iter(plan.runs))]) == code
+    monkeypatch.setattr(job_module, "train_members", cut_short)
+    assert train_job(plan, [next(iter(plan.runs))], Process()) == code
 
 
 @pytest.mark.parametrize(
@@ -332,7 +339,7 @@ def test_a_job_without_progress_isnt_queued_again(
             ("-m", "slurm.hours=0.01"),
             "slurm.hours=0.01: must be at least 0.067, with trainer.grace_s=30",
         ),
-        (("-m", "slurm.nodes=2"), "slurm.nodes=2: must be 1, but for trainer.distributed=slurm"),
+        (("-m", "slurm.nodes=2"), "slurm.nodes=2: must be 1 unless trainer.distributed=slurm"),
         (("-m", "slurm.gpus=-1"), "slurm.gpus=-1: must be a number of at least 0"),
         (("-m", "slurm.cpus=1,2"), "slurm.cpus=1,2: must be one value, for all jobs of the sweep"),
         (("-m", "slurm.mem=3"), "slurm.mem: no such key"),

@@ -5,9 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from actsweep_tutorials import commands as commands_module
-from actsweep_tutorials.commands import do, show_list
-
 
 def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the tutorials' experiments, and what they claim.
@@ -38,12 +35,14 @@ what trains, into the folder of --docs. Without --all the latter are read from t
 
 
 def _experiment(options: argparse.Namespace) -> int:
+    from actsweep_tutorials import commands
 
     if options.name == "list":
-        return show_list()
-    return do(options.name, options.words, options.outputs)
+        return commands.show_list()
+    return commands.do(options.name, options.words, options.outputs)
 
 
 def _claims(options: argparse.Namespace) -> int:
+    from actsweep_tutorials import commands
 
-    return commands_module.check(options.outputs, options.docs, everything=options.all)
+    return commands.check(options.outputs, options.docs, everything=options.all)

@@ -277,9 +277,11 @@ def _cancel(options: argparse.Namespace) -> None:
 
 def _job(options: argparse.Namespace) -> int:
     from actsweep.launch import slurm_submit
-    from actsweep.launch.job import guarded
+    from actsweep.launch.entry import guarded
 
-    return guarded(lambda: slurm_submit.job(options.folder, options.number, options.task))
+    return guarded(
+        lambda process: slurm_submit.job(options.folder, options.number, options.task, process)
+    )
 
 
 def _show(options: argparse.Namespace) -> None:

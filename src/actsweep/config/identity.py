@@ -5,16 +5,13 @@ import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ID_VERSION = 2
 NOT_IN_ID = ("logger", "paths", "pack", "rerun", "slurm")
@@ -48,44 +45,6 @@ class Added:
 
 # Runs keep their ids when a key is added: `neutral` is the value that earlier runs had in effect.
 ADDED: tuple[Added, ...] = (Added("init.bias", 0.0),)
-
-
-@dataclass(frozen=True)
-class Member:
-    """One run: its resolved config and its id."""
-
-    config: RunConfig
-    run_id: str
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Members of one compiled program; `static` is the config that they share."""
-
-    static: RunConfig
-    members: tuple[Member, ...]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Return the members' seeds, in order."""
-        return tuple(member.config.seed for member in self.members)
-
-
-def member(run: RunConfig) -> Member:
-    """Return the member that a resolved config describes."""
-    return Member(run, run_id(run))
-
-
-def describe(run: RunConfig) -> dict[str, Any]:
-    """Return the fields that distinguish a run at a glance; every summary starts with them."""
-    return {
-        "run_id": run_id(run),
-        "act": run.act["name"],
-        "depth": len(run.widths),
-        "init": run.init.name,
-        "seed": run.seed,
-        "lr": run.optim.lr,
-    }
 
 
 def run_id(run: RunConfig) -> str:
@@ -145,7 +104,7 @@ def static_part(run: RunConfig) -> RunConfig:
     shared.pack.members = None
     for path in varying_paths(run):
         *parents, leaf = path.split(".")
-        node = _get(shared, ".".join(parents)) if parents else shared
+        node = config_value(shared, ".".join(parents)) if parents else shared
         if isinstance(node, dict):
             node[leaf] = None
         else:
@@ -164,38 +123,8 @@ def pack_key(run: RunConfig) -> str:
     return _digest(resolve.to_dict(static_part(run)))
 
 
-def expand(members: Sequence[Member]) -> Pack:
-    """Return the pack of some members.
-
-    Raises:
-        ValueError: there are no members, or they can't share one program.
-    """
-    if not members:
-        raise ValueError("a pack needs at least one member")
-    keys = {pack_key(m.config) for m in members}
-    if len(keys) > 1:
-        ids = ", ".join(m.run_id for m in members)
-        raise ValueError(f"these members don't share one program: {ids}")
-    return Pack(static_part(members[0].config), tuple(members))
-
-
-def stack(pack: Pack) -> "dict[str, np.ndarray]":
-    """Stack what differs between members, as arrays with the leading axis M.
-
-    Returns:
-        Config path -> float32[M]; `seed` is uint32[M].
-    """
-    import numpy as np  # here, so that a config error needn't wait for it
-
-    paths = varying_paths(pack.members[0].config)
-    columns = {path: [_get(m.config, path) for m in pack.members] for path in paths}
-    return {
-        path: np.asarray(values, np.uint32 if path == "seed" else np.float32)
-        for path, values in columns.items()
-    }
-
-
-def _get(run: RunConfig, path: str) -> Any:
+def config_value(run: RunConfig, path: str) -> Any:
+    """Return the value that stands at a path such as `optim.lr`."""
     node: Any = run
     for key in path.split("."):
         node = node[key] if isinstance(node, dict) else getattr(node, key)
