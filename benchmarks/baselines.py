@@ -12,10 +12,9 @@ Whoever wants one JAX device a core must say so before the backend starts, as th
 
 import itertools
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +55,29 @@ def shuffled(n: int, seed: int = 0) -> Order:
     return partial(np.random.default_rng(seed).permutation, n)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a baseline trains on.
+
+    Attributes:
+        x: images.
+        y: their labels.
+        batch_size: examples of a step.
+        params: what training starts from.
+        order: draws each epoch's permutation; by default a fresh one.
+    """
+
+    x: Images
+    y: Labels
+    batch_size: int = BATCH
+    params: Params = field(default_factory=draw)
+    order: Order | None = None
+
+    def orders(self) -> Order:
+        """What draws the permutations of one training."""
+        return self.order or shuffled(len(self.y))
+
+
 def batches(order: np.ndarray, size: int) -> Iterator[Int[np.ndarray, "size"]]:
     """An epoch's order, cut into whole batches."""
     for first in range(0, len(order) - size + 1, size):
@@ -71,46 +93,38 @@ def cores() -> int:
 # (a) The floor: matrix products
 
 
-def matrix_products(
-    train_x: Images, *, batch_size: int = BATCH, params: Params | None = None
-) -> Epoch:
+def matrix_products(work: Work) -> Epoch:
     """Only the matrix products of an epoch's steps, in one program on one JAX device.
 
     Each product has all of the client's threads. The callable returns a sum over one element of
     each product, which means nothing.
     """
-    run, given = products_program(train_x, batch_size=batch_size, params=params)
+    run, given = products_program(work)
     return lambda: float(run(*given))
 
 
-def matrix_products_sharded(
-    train_x: Images, *, members: int = 4, batch_size: int = BATCH, params: Params | None = None
-) -> Epoch:
+def matrix_products_sharded(work: Work, members: int) -> Epoch:
     """`matrix_products` of several members, spread over all JAX devices, one after the other on
     each. The time is that of ALL members' epochs: divide it by `members`.
 
     Raises:
         ValueError: the members don't divide among the devices.
     """
-    run, given = products_program(train_x, batch_size=batch_size, params=params, members=members)
+    run, given = products_program(work, members)
     return lambda: float(np.sum(run(*given)))
 
 
 def products_program(
-    train_x: Images,
-    *,
-    batch_size: int = BATCH,
-    params: Params | None = None,
-    members: int | None = None,
-) -> tuple[jax.stages.Compiled, tuple]:
+    work: Work, members: int | None = None
+) -> tuple[jax.stages.Compiled, tuple[Any, Array]]:
     """The compiled program behind `matrix_products` and its arguments, which are on the device.
 
     Apart so that it can be shown what was compiled: `as_text()` has every product, and
     `cost_analysis()["flops"]` counts a loop's body once, so it is that of one step of one member.
     """
-    one = [jnp.array(kernel) for kernel, _ in params or draw()]
-    x = pixels(jnp.array(train_x[:batch_size]))
-    epoch = partial(_products_epoch, len(train_x) // batch_size)
+    one = [jnp.array(kernel) for kernel, _ in work.params]
+    x = pixels(jnp.array(work.x[: work.batch_size]))
+    epoch = partial(_products_epoch, len(work.x) // work.batch_size)
     if members is None:
         return jax.jit(epoch).lower(one, x).compile(), (one, x)
     devices = jax.devices()
@@ -173,9 +187,9 @@ def pixels(x: Array) -> Float[Array, "batch features"]:
     return x.reshape(len(x), -1).astype(jnp.float32) / 127.5 - 1.0
 
 
-def start(params: Params | None) -> Trained:
+def start(params: Params) -> Trained:
     """The state before the first step, in arrays of its own: they will be donated."""
-    own = jax.tree.map(jnp.array, list(params or draw()))
+    own = jax.tree.map(jnp.array, list(params))
     return Trained(own, SGD.init(own))
 
 
@@ -202,23 +216,15 @@ def numpy_fed_step(state: Trained, total: Array, x: Array, y: Array) -> tuple[Tr
     return state, total + loss
 
 
-def jitted_step_fed_by_numpy(
-    train_x: Images,
-    train_y: Labels,
-    *,
-    batch_size: int = BATCH,
-    params: Params | None = None,
-    order: Order | None = None,
-) -> Epoch:
+def jitted_step_fed_by_numpy(work: Work) -> Epoch:
     """A jitted, donated step in a Python loop; NumPy gathers each batch from memory as uint8."""
-    order = order or shuffled(len(train_y))
-    state = start(params)
+    order, state = work.orders(), start(work.params)
 
     def epoch() -> float:
         nonlocal state
         total, steps = jnp.float32(0.0), 0
-        for ids in batches(order(), batch_size):
-            state, total = numpy_fed_step(state, total, train_x[ids], train_y[ids])
+        for ids in batches(order(), work.batch_size):
+            state, total = numpy_fed_step(state, total, work.x[ids], work.y[ids])
             steps += 1
         return float(jax.block_until_ready((state, total))[1]) / steps
 
@@ -254,28 +260,20 @@ def tutorial_step(state: Trained, x: Array, y: Array) -> tuple[Trained, Array, A
     return state, loss, (jnp.argmax(logits, axis=-1) == y).mean(dtype=jnp.float32)
 
 
-def tutorial_loop(
-    train_x: Images,
-    train_y: Labels,
-    *,
-    batch_size: int = BATCH,
-    params: Params | None = None,
-    order: Order | None = None,
-) -> Epoch:
+def tutorial_loop(work: Work) -> Epoch:
     """The UvA deep learning tutorials' pattern in JAX: a loader that collates single items feeds a
     jitted step; loss and accuracy are fetched once an epoch.
 
     Kinder than the tutorial in two ways: no PIL, and the state is donated.
     https://uvadlc-notebooks.readthedocs.io (JAX, tutorial 3)
     """
-    order = order or shuffled(len(train_y))
-    items = ImageItems(train_x, train_y)
-    state = start(params)
+    order, state = work.orders(), start(work.params)
+    items = ImageItems(work.x, work.y)
 
     def epoch() -> float:
         nonlocal state
         readings = []
-        for x, y in load_items(items, order(), batch_size):
+        for x, y in load_items(items, order(), work.batch_size):
             state, loss, accuracy = tutorial_step(state, x, y)
             readings.append((loss, accuracy))
         readings = jax.device_get(jax.block_until_ready((state, readings))[1])
@@ -287,19 +285,8 @@ def tutorial_loop(
 # (d) PyTorch
 
 
-def pytorch(
-    train_x: Images,
-    train_y: Labels,
-    *,
-    batch_size: int = BATCH,
-    params: Params | None = None,
-    order: Order | None = None,
-    compiled: bool = False,
-) -> Epoch:
+def pytorch(work: Work) -> Epoch:
     """PyTorch on tensors in memory, prepared once; all cores; the fused SGD, its fastest.
-
-    Args:
-        compiled: forward pass, loss and backward pass through torch.compile. See `torch_compiles`.
 
     Raises:
         ImportError: PyTorch isn't installed. It is no dependency of this project.
@@ -307,19 +294,17 @@ def pytorch(
     import torch
 
     torch.set_num_threads(cores())
-    x = torch.tensor(train_x.reshape(len(train_x), -1)).float().div_(127.5).sub_(1.0)
-    y = torch.tensor(train_y).long()
-    model = _torch_model(params or draw())
+    x = torch.tensor(work.x.reshape(len(work.x), -1)).float().div_(127.5).sub_(1.0)
+    y = torch.tensor(work.y).long()
+    model = _torch_model(work.params)
     sgd = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
-    mean_loss = lambda x, y: torch.nn.functional.cross_entropy(model(x), y)  # noqa: E731
-    mean_loss = torch.compile(mean_loss) if compiled else mean_loss
-    order = order or shuffled(len(train_y))
+    order = work.orders()
 
     def epoch() -> float:
         total, steps = torch.zeros(()), 0
-        for ids in batches(torch.tensor(order()), batch_size):
+        for ids in batches(torch.tensor(order()), work.batch_size):
             sgd.zero_grad()
-            loss = mean_loss(x[ids], y[ids])
+            loss = torch.nn.functional.cross_entropy(model(x[ids]), y[ids])
             loss.backward()
             sgd.step()
             total += loss.detach()
@@ -342,43 +327,7 @@ def _torch_model(params: Params) -> Any:
     return nn.Sequential(*layers[:-1])
 
 
-def torch_compiles() -> bool:
-    """Whether torch.compile works with what is installed; it needs a C++ compiler."""
-    import torch
-
-    try:
-        torch.compile(lambda x: x + 1)(torch.zeros(8))
-    except Exception:  # whatever the compiler or its absence raises
-        return False
-    return True
-
-
-# (e) A process for each run
-
-
-def process_per_run(overrides: Sequence[Sequence[str]], outputs: Path) -> float:
-    """One `python train.py <overrides>` after the other, each into `outputs`.
-
-    Compiled programs come from the user's cache after the first run, so run it once before.
-
-    Args:
-        overrides: of each run.
-        outputs: a folder without these runs: those that are complete would not be trained again.
-
-    Returns:
-        Wall-clock seconds in total.
-
-    Raises:
-        RuntimeError: a run did not exit with 0; the end of what it said.
-    """
-    before = time.perf_counter()
-    for words in overrides:
-        command = [sys.executable, "train.py", *words, f"paths.outputs={outputs.resolve()}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            said = (done.stderr or done.stdout)[-2000:]
-            raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}:\n{said}")
-    return time.perf_counter() - before
+# Timing
 
 
 def rotate(callables: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -389,8 +338,8 @@ def rotate(callables: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
     for call in callables.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in callables}
-    for turn in range(rounds):
-        for name in list(callables)[:: -1 if turn % 2 else 1]:
+    for number in range(rounds):
+        for name in list(callables)[:: -1 if number % 2 else 1]:
             before = time.perf_counter()
             callables[name]()
             seconds[name].append(time.perf_counter() - before)

@@ -1,42 +1,36 @@
-"""A training beside a W&B server that misbehaves: python benchmarks/faults.py --out FILE.json
+"""A training beside a W&B server that misbehaves.
 
 Every round trains the same small pack once with each server, against a loopback test double in a
 process of its own, each beside a training that W&B follows offline. What is compared is the time
 from the first training step to the last test score, on the clock and of the processor; how long
 the command then takes to say good-bye to W&B stands beside it (W&B gets GOODBYE_SECONDS here
-instead of 30). Overrides follow `--`.
+instead of 30).
 """
 
-import argparse
 import dataclasses
 import functools
-import json
 import logging
 import multiprocessing
-import os
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from unittest import mock
 
 from wandb_server import KEY, WandbServer
 
 from actsweep.loggers import wandb_support
-from actsweep.runtime.devices import set_up_devices
-from actsweep.train import pack, types
+from actsweep.runs.members import make_member
+from actsweep.train import cohort, pack
+from actsweep.train.types import SweepContext
+from benchmarks import rig
 from benchmarks.baselines import cores, rotate
-from benchmarks.rig import composed, median
-from benchmarks.speed import machine, show, target
+from benchmarks.harness import Result, median, ratio
+from benchmarks.shell import scratch
 
-Result = dict[str, Any]
 GOODBYE_SECONDS = 2.0
 FAULTS = (401, 500, 429, "silent", "close", "down")
 HEALTHY = "offline"
@@ -71,33 +65,43 @@ def server() -> Iterator[Callable[[Any], None]]:
         here.send(order)
         here.recv()
 
-    os.environ |= {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": KEY}
+    address = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": KEY}
     try:
-        yield tell
+        with mock.patch.dict("os.environ", address):
+            yield tell
     finally:
         here.send("end")
         process.join()
 
 
 class Trainings:
-    """Trains one pack over and over; remembers how long the training took, and what came after."""
+    """Trains one pack over and over; remembers how long the training took, and what came after.
 
-    def __init__(self, words: list[str]) -> None:
+    Attributes:
+        seconds: of training, by the name of the server.
+        busy: seconds of the processor, wandb-core's apart.
+        goodbye: seconds after training.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
         self.seconds: dict[str, list[float]] = {}
         self.busy: dict[str, list[float]] = {}
-        """Seconds of the processor, wandb-core's apart."""
         self.goodbye: dict[str, list[float]] = {}
-        self._words = words
-        self._train, pack.loop.train = pack.loop.train, self._timed
+        self._words, self._train = words, cohort.loop.train
 
     def one(self, name: str, mode: str, later: Callable[[], None] | None = None) -> None:
-        """One training; `later` happens in the middle of it."""
+        """One training; `later` happens in the middle of it.
+
+        Raises:
+            RuntimeError: a run isn't complete.
+        """
         self._name, self._later = name, later
-        with tempfile.TemporaryDirectory(prefix="actsweep-benchmark-") as folder:
+        with scratch() as folder, mock.patch.object(cohort.loop, "train", self._timed):
             own = (f"logger={mode}", "logger.console=false", f"paths.outputs={folder}")
-            first = composed(*self._words, *own)
-            runs = [dataclasses.replace(first, seed=seed) for seed in range(max(2, cores()))]
-            results = pack.run_pack(runs, types.SweepContext("benchmark"))
+            first = rig.composed(*self._words, *own)
+            seeds = range(max(2, cores()))
+            runs = [make_member(dataclasses.replace(first, seed=seed)) for seed in seeds]
+            results = pack.run_pack(runs, SweepContext("benchmark"))
         if any(result["state"] != "complete" for result in results):
             raise RuntimeError(f"{name}: not every run is complete")
         self.goodbye.setdefault(name, []).append(time.perf_counter() - self._ended)
@@ -112,76 +116,67 @@ class Trainings:
         timer.cancel()
         self.busy.setdefault(self._name, []).append(time.process_time() - busy)
         self.seconds.setdefault(self._name, []).append(self._ended - began)
-        print(f"{self._name}: {self._ended - began:.2f} s", file=sys.stderr, flush=True)
+        print(f"  {self._name}: {self._ended - began:.2f} s", file=sys.stderr, flush=True)
         return finished
 
 
-def measure(words: list[str], rounds: int) -> Result:
-    """All servers in rotation; ratios to a training that W&B follows offline."""
-    wandb_support.FINISH_SECONDS = wandb_support.INIT_SECONDS = GOODBYE_SECONDS
+def faults(rounds: int, toy: bool) -> Result:
+    """All servers in rotation; ratios to the training beside each that W&B follows offline."""
+    words = ("trainer.epochs=2", *rig.TOY) if toy else ("trainer.epochs=8",)
     trainings = Trainings(words)
-    calls: dict[str, Callable[[], None]] = {}
-    with server() as tell:
-
-        def add(name: str, mode: str, first: Any = None, later: Any = None) -> None:
-            def call() -> None:
-                tell("start")
-                if first is not None:
-                    tell(first)
-                trainings.one(name, mode, functools.partial(tell, later) if later else None)
-
-            calls[name] = call
-
-        for mode in ("disabled", "online"):
-            add(mode, mode)
-        for fault in FAULTS:
-            add(f"{fault} from the start", "online", first=fault)
-            add(f"{fault} from the middle", "online", later=fault)
-        names = list(calls)
-        for name in names:
-            add(f"{HEALTHY} beside {name}", HEALTHY)
-        beside = {one: calls[one] for name in names for one in (name, f"{HEALTHY} beside {name}")}
-        rotate(beside, rounds)
+    short = mock.patch.multiple(
+        wandb_support, FINISH_SECONDS=GOODBYE_SECONDS, INIT_SECONDS=GOODBYE_SECONDS
+    )
+    quiet = logging.getLogger("actsweep")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with server() as tell, short:
+            names = _in_rotation(trainings, tell, FAULTS[:1] if toy else FAULTS, rounds)
+    finally:
+        quiet.setLevel(level)
     return {
         "words": words,
         "seconds of training": {name: median(trainings.seconds[name][1:]) for name in names},
         "seconds after it": {name: median(trainings.goodbye[name][1:]) for name in names},
-        "processor / offline": {name: ratio(trainings.busy, name) for name in names},
         "rounds": trainings.seconds,
-        "targets": [
-            target(f"{name} / {HEALTHY}", ratio(trainings.seconds, name), 1.03)
-            for name in names
-            if name != "disabled"
+        "figures": [
+            *(_beside(name, "", trainings.seconds, 1.03) for name in names),
+            *(_beside(name, ", processor", trainings.busy, None) for name in names),
         ],
     }
 
 
-def ratio(took: dict[str, list[float]], name: str) -> float:
-    """The median over the rounds of one training to the offline one beside it; the first round,
-    which compiles, aside."""
-    pairs = zip(took[name][1:], took[f"{HEALTHY} beside {name}"][1:], strict=True)
-    return median([one / other for one, other in pairs])
+def _in_rotation(
+    trainings: Trainings, tell: Callable[[Any], None], broken: Sequence[Any], rounds: int
+) -> list[str]:
+    """Train beside each server, each time beside a healthy training; their names."""
+
+    def with_server(name: str, mode: str, first: Any, later: Any) -> None:
+        tell("start")
+        if first is not None:
+            tell(first)
+        trainings.one(name, mode, functools.partial(tell, later) if later else None)
+
+    plans: dict[str, tuple[str, Any, Any]] = {
+        "disabled": ("disabled", None, None),
+        "online": ("online", None, None),
+    }
+    for fault in broken:
+        plans[f"{fault} from the start"] = ("online", fault, None)
+        plans[f"{fault} from the middle"] = ("online", None, fault)
+    calls: dict[str, Callable[[], None]] = {}
+    for name, plan in plans.items():
+        calls[name] = functools.partial(with_server, name, *plan)
+        beside = f"{HEALTHY} beside {name}"
+        calls[beside] = functools.partial(with_server, beside, HEALTHY, None, None)
+    rotate(calls, rounds)
+    return list(plans)
 
 
-def main() -> None:
-    """Measure, print, save."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="JSON")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("words", nargs="*", default=["trainer.epochs=8"], help="overrides")
-    options = parser.parse_args()
-    logging.getLogger("actsweep").setLevel(logging.ERROR)
-    set_up_devices()
-    began = time.perf_counter()
-    result = measure(options.words, options.rounds)
-    result |= {"machine": machine(), "took": time.perf_counter() - began}
-    for name, seconds in result["seconds of training"].items():
-        busy, after = result["processor / offline"][name], result["seconds after it"][name]
-        print(f"{name:24} {seconds:8.3f} s, processor {busy:6.3f}, then {after:6.2f} s")
-    show("faults", result)
-    if options.out:
-        options.out.write_text(json.dumps({"faults": result}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def _beside(name: str, of: str, took: dict[str, list[float]], limit: float | None) -> Result:
+    """The figure of a training by the healthy one beside it; the first round, which compiles,
+    aside. Nobody promises that W&B costs nothing, only that a broken server costs no more."""
+    healthy = took[f"{HEALTHY} beside {name}"]
+    held = None if name == "disabled" else limit
+    return ratio(f"{name}{of} / {HEALTHY}", took[name][1:], healthy[1:], held)

@@ -2,155 +2,195 @@
 
 import dataclasses
 import tempfile
+import threading
 import time
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import jax
-import numpy as np
 from hydra import compose, initialize_config_dir
 
-from actsweep import callbacks, data
-from actsweep.config import identity, resolve, schema
+from actsweep import data
+from actsweep.config import resolve, schema
 from actsweep.data import Dataset
 from actsweep.loggers.base import Writers
 from actsweep.loggers.wandb_writer import WandbWriter
+from actsweep.runs import run_dir
+from actsweep.runs.members import Member, make_member, make_pack
 from actsweep.runs.metrics_file import MetricsFile
+from actsweep.runs.run_dir import RunDir
+from actsweep.runtime.distributed import ProcessGroup
+from actsweep.train import cohort, pack
 from actsweep.train.active_set import ActiveSet
-from actsweep.train.memory import GIB, MemoryPlan, plan_memory
 from actsweep.train.metric_log import MetricLog
-from actsweep.train.pack import RunDir, _info, task_of
-from actsweep.train.population import Population
 from actsweep.train.schedule import Chunk, due_at, plan
-from actsweep.train.types import ChunkReadings, SweepContext
+from actsweep.train.setup import PreparedPack
+from actsweep.train.types import ChunkReadings, Cohort, SweepContext
+from benchmarks.baselines import ROOT
 
-__all__ = ["GIB", "Pack", "composed", "fashion", "fitted", "median"]
-
-CONF = Path(__file__).parents[1] / "conf"
-ENDLESS = ("trainer.epochs=100000", "trainer.patience=null")
+ENDLESS = ("trainer.epochs=1000", "trainer.patience=null")
+TOY = ("data=digits", "depth.widths=[16,16]")
 
 
 def composed(*overrides: str) -> schema.RunConfig:
     """The resolved config of a command line."""
     resolve.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return resolve.resolve(compose("config", overrides=list(overrides)))
 
 
-def fashion() -> Dataset:
-    """FashionMNIST, in memory."""
-    return data.load(composed().data, lambda *said: None)
+def examples(*overrides: str) -> Dataset:
+    """The data of a command line, in memory."""
+    return data.load(composed(*overrides).data, lambda *said: None)
+
+
+def prepare(size: int, *overrides: str) -> PreparedPack:
+    """Members that differ in their seed, compiled as the product does it.
+
+    Raises:
+        RuntimeError: the machine's memory or open files don't allow so many at once.
+    """
+    first = composed(*ENDLESS, *overrides)
+    runs = [make_member(dataclasses.replace(first, seed=seed)) for seed in range(size)]
+    prepared = pack.set_up(make_pack(runs))
+    if prepared.memory.population.size < size:
+        raise RuntimeError(f"{size} members don't fit at once: {prepared.memory.limit}")
+    return prepared
 
 
 class Pack:
-    """Members that differ in their seed, trained without end.
+    """Members of a prepared pack, trained without end.
 
     Args:
-        size: members.
-        overrides: as one types them.
+        prepared: compiled programs and data; several packs may share them.
         logged: rows go to metrics files and to W&B offline, in a temporary folder.
-        examples: the data; FashionMNIST by default.
+
+    Attributes:
+        folders: those of the members' rows, if they are logged; they go when it is closed.
     """
 
-    def __init__(
-        self,
-        size: int,
-        *overrides: str,
-        logged: bool = False,
-        examples: Dataset | None = None,
-    ) -> None:
-        one = composed(*ENDLESS, *overrides)
-        runs = [identity.member(dataclasses.replace(one, seed=seed)) for seed in range(size)]
-        self.pack = identity.expand(runs)
-        self.data = examples or data.load(one.data, lambda *said: None)
-        self.looks = callbacks.build(one.callbacks)
-        self.trainer, self.size = one.trainer, size
-        self.steps = len(self.data.train_x) // one.trainer.batch_size
-        task = task_of(self.pack.static, self.data)
-        self.population = Population(self.pack.static, task, identity.stack(self.pack), self.looks)
-        sets = self.population.place_sets(self.data, one.trainer, stream=False)
-        short = dataclasses.replace(one.trainer, epochs=1)
-        self.chunks = plan(short, len(self.data.train_x), self.looks)
+    def __init__(self, prepared: PreparedPack, *, logged: bool = False) -> None:
+        self.prepared, self.callbacks = prepared, prepared.callbacks
+        trainer, examples = prepared.pack.static.trainer, prepared.data
+        self.size = len(prepared.pack.members)
+        self.steps = len(examples.train_x) // trainer.batch_size
+        memory, seeds = prepared.memory, prepared.pack.seeds
+        one_epoch = dataclasses.replace(trainer, epochs=1)
+        self.chunks = plan(one_epoch, len(examples.train_x), self.callbacks)
         longest = max(chunk.n for chunk in self.chunks)
+        # Between two epochs of a pack others are timed. To the product, which learns from call to
+        # call how long a step takes, that looks like slow steps, and it would divide its chunks.
+        undivided = dataclasses.replace(trainer, grace_s=1e9)
         self.active_set = ActiveSet(
-            self.population, sets, self.data, one.trainer, self.pack.seeds, longest
+            memory.population, memory.sets, examples, undivided, seeds, longest, ProcessGroup()
         )
-        self.log = MetricLog(size, self.looks, self._writers(logged))
-        self.epoch = 0
+        self.wandb = WandbWriter("offline", "benchmark") if logged else None
+        self.log = MetricLog(self.size, self.callbacks, self._open_writers())
+        self._epochs = 0
 
-    def _writers(self, logged: bool) -> Writers:
-        self.wandb = WandbWriter("offline", "benchmark") if logged is True else None
-        writers = Writers([MetricsFile(), *([self.wandb] if self.wandb else [])] if logged else [])
+    def _open_writers(self) -> Writers:
         self._folder = tempfile.TemporaryDirectory(prefix="actsweep-benchmark-")
-        if logged:
-            infos = []
-            for member in self.pack.members:
-                folder = RunDir(Path(self._folder.name), member.run_id)
-                folder.path.mkdir(parents=True)
-                infos.append(_info(member, folder, SweepContext("benchmark")))
-            writers.open(infos)
+        self.folders: list[RunDir] = []
+        if self.wandb is None:
+            return Writers([])
+        members = [self._in_folder(member) for member in self.prepared.pack.members]
+        whole = Cohort(members, None, [0.0] * self.size)
+        infos = [cohort._info(member, whole, SweepContext("benchmark")) for member in members]
+        self.folders = [member.dir for member in members]
+        for folder, member in zip(self.folders, members, strict=True):
+            run_dir.prepare(folder, resolve.to_dict(member.config))
+        writers = Writers([MetricsFile(), self.wandb])
+        writers.open(infos)
         return writers
+
+    def _in_folder(self, member: Member) -> Member:
+        paths = dataclasses.replace(member.config.paths, outputs=self._folder.name)
+        return make_member(dataclasses.replace(member.config, paths=paths))
 
     def train(self) -> None:
         """One epoch of training, as the chunks come; neither validation nor probes."""
-        self._epoch(evaluate=False, probe=False)
+        for now in self._chunks_of_epoch(evaluate=False, probe=False):
+            self._advance(now)
+            self.active_set.measure(now)
+        jax.block_until_ready(self.active_set.state)
 
     def train_and_probe(self) -> None:
         """One epoch with everything that the callbacks do, its rows written."""
-        self._epoch(evaluate=False, probe=True)
+        self._observed(evaluate=False)
 
     def everything(self) -> None:
         """One epoch with validation, too."""
-        self._epoch(evaluate=True, probe=True)
+        self._observed(evaluate=True)
 
-    def _epoch(self, *, evaluate: bool, probe: bool) -> None:
-        first = self.epoch * self.steps
-        for chunk in self.chunks:
-            end = first + chunk.end
-            now = Chunk(
+    def _observed(self, *, evaluate: bool) -> None:
+        for now in self._chunks_of_epoch(evaluate=evaluate, probe=True):
+            self._advance(now)
+            self._log(now, self.active_set.measure(now))
+        jax.block_until_ready(self.active_set.state)
+        self.log.catch_up()
+        self._wait_for_wandb()
+
+    def in_parts(self) -> dict[str, float]:
+        """Seconds of an epoch's training, probes and rows, each waited for before the next."""
+        clock = time.perf_counter
+        spent = {"training": 0.0, "probes": 0.0, "rows": 0.0}
+        for now in self._chunks_of_epoch(evaluate=False, probe=True):
+            began = clock()
+            self._advance(now)
+            jax.block_until_ready(self.active_set.state)
+            trained = clock()
+            parts = jax.block_until_ready(self.active_set.measure(now))
+            probed = clock()
+            self._log(now, parts)
+            self.log.catch_up()
+            self._wait_for_wandb()
+            spent["training"] += trained - began
+            spent["probes"] += probed - trained
+            spent["rows"] += clock() - probed
+        return spent
+
+    def _log(self, chunk: Chunk, parts: list[Mapping[str, Any]]) -> None:
+        epoch = chunk.end / self.steps
+        self.log.put(ChunkReadings(chunk.end, epoch, parts, self.active_set.rows))
+
+    def _chunks_of_epoch(self, *, evaluate: bool, probe: bool) -> list[Chunk]:
+        first = self._epochs * self.steps
+        self._epochs += 1
+        return [
+            Chunk(
                 first + chunk.first,
                 chunk.n,
-                self.epoch + 1,
+                self._epochs,
                 chunk.ends_epoch and evaluate,
-                due_at(self.looks, end, self.steps) if probe else (),
+                due_at(self.callbacks, first + chunk.end, self.steps) if probe else (),
             )
-            for _ in self.active_set.advance(now, now.first):
-                pass
-            parts = self.active_set.look(now)
-            if probe:
-                self.log.put(ChunkReadings(end, end / self.steps, parts, self.active_set.rows))
-        self.epoch += 1
-        jax.block_until_ready(self.active_set.state)
-        if probe:
-            self.log.catch_up()
-            self._drain()
+            for chunk in self.chunks
+        ]
 
-    def _drain(self) -> None:
+    def _advance(self, chunk: Chunk) -> None:
+        for _ in self.active_set.advance(chunk, chunk.first):
+            pass
+
+    def _wait_for_wandb(self) -> None:
         """Wait until W&B has been told everything: its work belongs to this epoch."""
-        while self.wandb is not None and self.wandb._queue.qsize():
-            time.sleep(0.001)
+        if self.wandb is not None:
+            told = threading.Event()
+            self.wandb._put(told.set)
+            told.wait()
 
-    def stop(self, count: int) -> None:
-        """End the training of so many members."""
-        self.active_set.stop(set(range(count)))
+    def end_members(self, count: int, *, repack: bool = False) -> None:
+        """End the training of the first `count` members; `repack` makes room of their rows.
+
+        Raises:
+            RuntimeError: too many are left for the rest to be repacked.
+        """
+        ended = set(range(count))
+        self.active_set.stop(ended)
+        if repack and not self.active_set.repack(ended):
+            raise RuntimeError(f"{count} of {self.size} have ended, which are too few to repack")
 
     def close(self) -> None:
         """End W&B, remove the files."""
         self.active_set.close()
         self.log.writers.close()
         self._folder.cleanup()
-
-
-def fitted(size: int, *overrides: str) -> MemoryPlan:
-    """What `pack.size=auto` measures for so many members."""
-    one = composed(*overrides)
-    runs = [identity.member(dataclasses.replace(one, seed=seed)) for seed in range(size)]
-    pack = identity.expand(runs)
-    examples = data.load(one.data, lambda *said: None)
-    task = task_of(pack.static, examples)
-    looks = callbacks.build(one.callbacks)
-    return plan_memory(pack.static, task, identity.stack(pack), looks, examples, size)
-
-
-def median(values: list[float]) -> float:
-    """The median, as a plain float."""
-    return float(np.median(values))

@@ -1,26 +1,23 @@
-"""How often a verdict is wrong, and how often a true difference is found, by simulation:
-
-    python benchmarks/verdicts.py --out benchmarks/results/verdicts.json
+"""How often a verdict is wrong, and how often a true difference is found, by simulation.
 
 Every trial is a sweep of made-up scores: what a seed's groups share is drawn once a seed, and then
 each group's own noise. The numbers repeat: they are drawn from fixed seeds.
 """
 
-import argparse
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from actsweep.stats import paired
 from actsweep.stats.paired import BETTER, EQUIVALENT, WORSE, compare
+from benchmarks.harness import Result, figure
 
 TRIALS = 1000
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+Scores = dict[str, dict[tuple[Hashable, ...], float]]  # of each group, by seed
 COARSE = "accuracies of 300 examples"
 NOISE: dict[str, Draw] = {
     "normal": lambda rng, shape: rng.normal(0, 1, shape),
@@ -84,7 +81,7 @@ EQUIVALENCES = (5, 10)
 """Also the seeds at the first look of `again`."""
 
 
-def sweep(noise: str, groups: int, seeds: int, trial: int) -> dict[str, dict[tuple[int], float]]:
+def sweep(noise: str, groups: int, seeds: int, trial: int) -> Scores:
     """Scores of a sweep, by group and seed."""
     rng = np.random.default_rng([groups, seeds, trial, list(NOISE).index(noise)])
     shared = 0.0 if noise == COARSE else rng.normal(0, 1, (1, seeds))  # it would hide the grid
@@ -92,31 +89,31 @@ def sweep(noise: str, groups: int, seeds: int, trial: int) -> dict[str, dict[tup
     return {f"g{g}": {(s,): float(table[g, s]) for s in range(seeds)} for g in range(groups)}
 
 
-def null(noise: str, groups: int, seeds: int) -> Null:
+def null(noise: str, groups: int, seeds: int, trials: int = TRIALS) -> Null:
     """Count sweeps with any false verdict."""
     wrong = 0
-    for trial in range(TRIALS):
+    for trial in range(trials):
         pairs = compare(sweep(noise, groups, seeds, trial), margin=0.0)
         wrong += any(one.verdict in (BETTER, WORSE) for one in pairs.values())
-    return Null(noise, groups, seeds, wrong / TRIALS)
+    return Null(noise, groups, seeds, wrong / trials)
 
 
-def found(effect: float, seeds: int) -> Found:
+def found(effect: float, seeds: int, trials: int = TRIALS) -> Found:
     """Count pairs of the one that is ahead."""
     hits = 0
-    for trial in range(TRIALS):
+    for trial in range(trials):
         scores = sweep("normal", 6, seeds, trial)
         ahead = {cell: score + effect * np.sqrt(2) for cell, score in scores["g0"].items()}
         pairs = compare({**scores, "g0": ahead}, margin=0.0)
         hits += sum(pairs["g0", f"g{other}"].verdict == BETTER for other in range(1, 6))
-    return Found(effect, seeds, hits / TRIALS / 5, paired.power(effect, seeds, paired.ALPHA / 15))
+    return Found(effect, seeds, hits / trials / 5, paired.power(effect, seeds, paired.ALPHA / 15))
 
 
-def again(seeds: int) -> Again:
+def again(seeds: int, trials: int = TRIALS) -> Again:
     """Count pairs with a false verdict at the first look or the second."""
     wrong = 0
-    for trial in range(TRIALS):
-        scores, more = sweep("normal", 2, seeds + paired.MOST_SEEDS, trial), 0
+    for trial in range(trials):
+        scores, more = sweep("normal", 2, seeds + paired.MAX_FURTHER_SEEDS, trial), 0
         for _ in range(2):
             part = {group: dict(list(own.items())[: seeds + more]) for group, own in scores.items()}
             pair = compare(part, margin=0.0)["g0", "g1"]
@@ -124,17 +121,17 @@ def again(seeds: int) -> Again:
                 wrong += 1
                 break
             more = pair.more or 0
-    return Again(seeds, wrong / TRIALS)
+    return Again(seeds, wrong / trials)
 
 
-def equivalence(seeds: int) -> Equivalence:
+def equivalence(seeds: int, trials: int = TRIALS) -> Equivalence:
     """Count false equivalences; the margin is a standard deviation of a group's noise."""
     wrong = 0
-    for trial in range(TRIALS):
+    for trial in range(trials):
         scores = sweep("normal", 2, seeds, trial)
         scores["g0"] = {cell: score + 1.0 for cell, score in scores["g0"].items()}
         wrong += compare(scores, margin=1.0)["g0", "g1"].verdict == EQUIVALENT
-    return Equivalence(seeds, wrong / TRIALS)
+    return Equivalence(seeds, wrong / trials)
 
 
 def table(result: dict[str, list[dict[str, Any]]]) -> str:
@@ -158,22 +155,15 @@ def table(result: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines).replace("%", " %")
 
 
-def main() -> None:
-    """Simulate, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    result = {
-        "null": [asdict(null(*one)) for one in NULLS],
-        "found": [asdict(found(*one)) for one in FOUND],
-        "again": [asdict(again(seeds)) for seeds in EQUIVALENCES],
-        "equivalence": [asdict(equivalence(seeds)) for seeds in EQUIVALENCES],
+def verdicts(rounds: int, toy: bool) -> Result:
+    """All simulations, of 1,000 sweeps each."""
+    del rounds  # seeds are fixed: it comes out the same
+    trials = 4 if toy else TRIALS
+    result: Result = {
+        "null": [asdict(null(*one, trials)) for one in NULLS],
+        "found": [asdict(found(*one, trials)) for one in FOUND],
+        "again": [asdict(again(seeds, trials)) for seeds in EQUIVALENCES],
+        "equivalence": [asdict(equivalence(seeds, trials)) for seeds in EQUIVALENCES],
     }
-    print(json.dumps(result))
-    print(table(result))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    hits, promised = (sum(one[key] for one in result["found"]) for key in ("found", "promised"))
+    return result | {"figures": [figure("pairs found / promised", hits / promised)]}

@@ -13,8 +13,20 @@ os.environ["WANDB_SILENT"] = "true"
 os.environ["ACTSWEEP_REPORT"] = "false"  # hundreds of sweeps; tests of the report ask for it
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.devices()  # before any test could ask for other devices
+
+MACHINERY = {"browser", "cluster", "slurm"}
+"""Fixtures that need more than Python's packages, and fail where it is missing."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs them, so that nobody can forget to."""
+    for item in items:
+        if MACHINERY & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)

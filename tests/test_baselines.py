@@ -1,7 +1,6 @@
 """The baselines do the work they claim: a NumPy loop's losses, and every matrix product."""
 
 import re
-import sys
 
 import numpy as np
 import numpy_reference as ref
@@ -60,7 +59,7 @@ def test_losses_are_those_of_a_numpy_loop(name, examples):
     expected = replay(*examples)
     assert expected[-1] < expected[0] - 0.01  # it learns, so a step left out would show
     make = getattr(baselines, name)
-    epoch = make(*examples, batch_size=BATCH, params=baselines.draw(), order=orders())
+    epoch = make(baselines.Work(*examples, batch_size=BATCH, order=orders()))
     assert [epoch() for _ in range(EPOCHS)] == pytest.approx(expected, rel=1e-5)
 
 
@@ -81,6 +80,12 @@ def test_parameters_are_within_their_bounds_and_fill_them():
 
 
 # The floor
+
+
+def noise(n, **options):
+    """Images without meaning, and no labels, which a floor never asks for."""
+    x = np.random.default_rng(0).integers(0, 256, (n, 28, 28, 1)).astype(np.uint8)
+    return baselines.Work(x, np.zeros(n, np.int32), **options)
 
 
 def executed(text):
@@ -104,8 +109,7 @@ def executed(text):
 
 @pytest.mark.parametrize("members", [None, 16])
 def test_no_product_of_a_step_is_left_out(members):
-    x = np.random.default_rng(0).integers(0, 256, (1100, 28, 28, 1)).astype(np.uint8)
-    program, arguments = baselines.products_program(x, members=members)
+    program, arguments = baselines.products_program(noise(1100), members)
     text = program.as_text()
     weights = 784 * 512 + 512 * 256 + 256 * 256 + 256 * 128 + 128 * 10
     flops = 2 * 256 * (3 * weights - 784 * 512)  # forward, by weights, by inputs but the pixels
@@ -118,28 +122,14 @@ def test_no_product_of_a_step_is_left_out(members):
 
 
 def test_both_floors_do_the_same_products():
-    x = np.random.default_rng(0).integers(0, 256, (96, 28, 28, 1)).astype(np.uint8)
-    alone = baselines.matrix_products(x, batch_size=32)()
-    sharded = baselines.matrix_products_sharded(x, batch_size=32, members=8)()
-    assert sharded == pytest.approx(8 * alone)
+    work = noise(96, batch_size=32)
+    alone = baselines.matrix_products(work)()
+    assert baselines.matrix_products_sharded(work, 8)() == pytest.approx(8 * alone)
     with pytest.raises(ValueError, match="3 members don't divide among 8 devices"):
-        baselines.matrix_products_sharded(x, members=3)
+        baselines.matrix_products_sharded(work, 3)
 
 
-# Processes and timing
-
-
-def test_a_process_per_run_one_after_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(baselines, "ROOT", tmp_path)
-    script = "import sys; open('said', 'a').write(repr(sys.argv[1:])); sys.exit('bad' in sys.argv)"
-    (tmp_path / "train.py").write_text(script)
-    outputs = tmp_path / "outputs"
-    assert baselines.process_per_run([["seed=0"], ["act=elu", "seed=1"]], outputs) > 0
-    last = f"'paths.outputs={outputs}'"
-    assert (tmp_path / "said").read_text() == f"['seed=0', {last}]['act=elu', 'seed=1', {last}]"
-    with pytest.raises(RuntimeError, match=f"{sys.executable} train.py bad .* exited with 1"):
-        baselines.process_per_run([["bad"], ["never"]], outputs)
-    assert "never" not in (tmp_path / "said").read_text()
+# Timing
 
 
 def test_callables_take_turns_in_both_directions():

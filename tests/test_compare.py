@@ -1,4 +1,4 @@
-"""Comparisons: who is compared with whom, what is said, what isn't."""
+"""Tests of comparisons: which groups are compared, the verdicts, and the notes."""
 
 import io
 import re
@@ -33,16 +33,16 @@ def entry(accuracy: float | None, state: str = "complete", **groups: Any) -> Ent
         "best_val_loss": None,
         "dead_frac": 0.1 * run.seed,
     }
-    place = RunDir(ROOT, identity.run_id(run))
+    folder = RunDir(ROOT, identity.run_id(run))
     cause = None if state == "complete" else "as told"
-    return Entry(place, resolve.to_dict(run), state, summary, cause)
+    return Entry(folder, resolve.to_dict(run), state, summary, cause)
 
 
 def grid(value: Callable[..., float], **axes: Any) -> list[Entry]:
     """Every combination of `act=(…), seed=(…), …`, with the accuracy that `value` gives."""
     cells: list[dict[str, Any]] = [{}]
     for name, values in axes.items():
-        cells = [{**cell, name: one} for cell in cells for one in values]
+        cells = [{**cell, name: choice} for cell in cells for choice in values]
     return [entry(value(**cell), **nested(cell)) for cell in cells]
 
 
@@ -58,39 +58,43 @@ def nested(cell: Mapping[str, Any]) -> dict[str, Any]:
 ACTS = {"relu": 0.9, "tanh": 0.85, "sigmoid": 0.9}
 
 
-def usual(act: str, seed: int) -> float:
+def usual_score(act: str, seed: int) -> float:
     return ACTS[act] + NOISE[0, seed] + 0.1 * NOISE[1 + list(ACTS).index(act), seed]
 
 
-def printed(found: Comparison, **how: Any) -> str:
+def printed(comparison: Comparison, **options: Any) -> str:
     stream = io.StringIO()
-    show(found, stream, **how)
+    show(comparison, stream, **options)
     return stream.getvalue()
 
 
 def test_groups_and_pairs_are_those_of_stats() -> None:
-    entries = grid(usual, act=ACTS, seed=range(5))
-    found = compare(entries)
-    values = {act: {(s,): usual(act, s) for s in range(5)} for act in ACTS}
+    entries = grid(usual_score, act=ACTS, seed=range(5))
+    comparison = compare(entries)
+    values = {act: {(s,): usual_score(act, s) for s in range(5)} for act in ACTS}
     expected = paired.compare({(k,): v for k, v in values.items()}, 0.005)
-    for (a, b), pair in found.pairs.items():
+    for (a, b), pair in comparison.pairs.items():
         mirrored = expected.get((a, b)) or expected[b, a]
         sign = 1 if (a, b) in expected else -1
         assert pair.difference == pytest.approx(sign * mirrored.difference)
         assert pair.p_holm == pytest.approx(mirrored.p_holm)
-    assert len(found.pairs) == 3
-    assert found.groups["tanh",] == paired.summarise([usual("tanh", s) for s in range(5)])
-    assert [*found.groups][-1] == ("tanh",)  # best first
-    said = words(found)
-    assert "  better than tanh (+" in "\n".join(said)
-    assert "  equivalent, within 0.50 points, to" in "\n".join(said)
-    assert not found.notes
+    assert len(comparison.pairs) == 3
+    assert comparison.groups["tanh",] == paired.summarise(
+        [usual_score("tanh", s) for s in range(5)]
+    )
+    assert [*comparison.groups][-1] == ("tanh",)  # best first
+    answer = words(comparison)
+    assert "  better than tanh (+" in "\n".join(answer)
+    assert "  equivalent, within 0.50 points, to" in "\n".join(answer)
+    assert not comparison.notes
 
 
 def test_smaller_is_better_for_a_loss() -> None:
-    found = compare(grid(usual, act=ACTS, seed=range(5)), metric="test/loss", margin=0.005)
-    assert [*found.groups][-1] == ("tanh",)
-    pair = found.pairs[next(iter(found.groups)), ("tanh",)]
+    comparison = compare(
+        grid(usual_score, act=ACTS, seed=range(5)), metric="test/loss", margin=0.005
+    )
+    assert [*comparison.groups][-1] == ("tanh",)
+    pair = comparison.pairs[next(iter(comparison.groups)), ("tanh",)]
     assert (pair.verdict, pair.improvement) == ("better", 1.0)
     assert pair.difference == pytest.approx(-0.05, abs=0.003)
     assert pair.low < pair.difference < pair.high < 0
@@ -111,21 +115,21 @@ def test_what_is_neither_good_nor_bad_is_higher_or_lower() -> None:
 
 
 def test_one_seed_gives_no_verdict() -> None:
-    found = compare(grid(usual, act=ACTS, seed=[0]))
-    assert {pair.verdict for pair in found.pairs.values()} == {"cannot tell"}
-    assert all(pair.p is None and pair.low is None for pair in found.pairs.values())
-    assert "one seed says nothing about spread" in printed(found)
+    comparison = compare(grid(usual_score, act=ACTS, seed=[0]))
+    assert {pair.verdict for pair in comparison.pairs.values()} == {"cannot tell"}
+    assert all(pair.p is None and pair.low is None for pair in comparison.pairs.values())
+    assert "one seed says nothing about spread" in printed(comparison)
 
 
 def test_diverged_runs_count_and_are_shown() -> None:
-    entries = grid(usual, act=ACTS, seed=range(4))
+    entries = grid(usual_score, act=ACTS, seed=range(4))
     gone = entries[1]  # relu, seed 1
     entries[1] = Entry(gone.run, gone.config, "diverged", {}, "the loss is not finite")
-    found = compare(entries)
-    assert found.cells["relu",][1,] == 0.0
-    assert found.groups["relu",].n == 4
-    assert found.groups["relu",].mean < 0.7
-    assert f"{gone.run.run_id} diverged: counted as 0.00 %" in found.notes
+    comparison = compare(entries)
+    assert comparison.cells["relu",][1,] == 0.0
+    assert comparison.groups["relu",].n == 4
+    assert comparison.groups["relu",].mean < 0.7
+    assert f"{gone.run.run_id} diverged: counted as 0.00 %" in comparison.notes
     loss = compare(entries, metric="test/loss")
     known = [e.summary["test_loss"] for e in entries if e.state == "complete"]
     assert loss.cells["relu",][1,] == pytest.approx(2 * max(known) - min(known))
@@ -142,25 +146,25 @@ def test_diverged_groups_are_equivalent_to_none() -> None:
         e if e.config["act"]["name"] == "elu" else Entry(e.run, e.config, "diverged", {}, "x")
         for e in entries
     ]
-    for how in ({"metric": "test/loss", "margin": 100.0}, {"margin": 50.0}):
-        found = compare(entries, **how)
-        assert {pair.verdict for pair in found.pairs.values()} <= {"cannot tell", "better"}
+    for options in ({"metric": "test/loss", "margin": 100.0}, {"margin": 50.0}):
+        comparison = compare(entries, **options)
+        assert {pair.verdict for pair in comparison.pairs.values()} <= {"cannot tell", "better"}
     assert compare(entries, metric="test/loss").pairs[("elu",), ("relu",)].improvement == 1.0
 
 
-def test_what_is_missing_is_said() -> None:
-    entries = grid(usual, act=ACTS, seed=range(4))
+def test_what_is_missing_is_noted() -> None:
+    entries = grid(usual_score, act=ACTS, seed=range(4))
     gone = entries[5]  # tanh, seed 1
     entries[5] = Entry(gone.run, gone.config, "failed", {}, "ValueError: x")
-    found = compare(entries)
-    assert f"not counted: {gone.run.run_id} failed" in found.notes
-    assert "tanh lacks seed 1: pairs compare what both have" in found.notes
-    assert found.groups["tanh",].n == 3
-    assert found.pairs[next(iter(found.groups)), ("tanh",)].n == 3
+    comparison = compare(entries)
+    assert f"not counted: {gone.run.run_id} failed" in comparison.notes
+    assert "tanh lacks seed 1: pairs compare what both have" in comparison.notes
+    assert comparison.groups["tanh",].n == 3
+    assert comparison.pairs[next(iter(comparison.groups)), ("tanh",)].n == 3
 
 
 def test_a_group_without_anything_is_named() -> None:
-    entries = grid(usual, act=("relu", "tanh"), seed=range(3))
+    entries = grid(usual_score, act=("relu", "tanh"), seed=range(3))
     lost = [
         Entry(e.run, e.config, "preempted", {}, None) if e.config["act"]["name"] == "tanh" else e
         for e in entries
@@ -175,14 +179,14 @@ def test_what_was_tuned_is_chosen_in_validation() -> None:
         return 0.8 + {0.01: 0.02, 0.1: 0.05, 1.0: 0.0}[lr] + NOISE[2, seed]
 
     entries = []
-    for one in grid(value, act=("relu", "tanh"), lr=(0.01, 0.1, 1.0), seed=range(3)):
-        lr = one.config["optim"]["lr"]
-        flattered = {"test_accuracy": 0.99 if lr == 1.0 else one.summary["test_accuracy"]}
-        entries.append(Entry(one.run, one.config, one.state, {**one.summary, **flattered}, None))
-    found = compare(entries)
-    assert found.chosen == {("relu",): {"lr": 0.1}, ("tanh",): {"lr": 0.1}}
-    assert found.groups["relu",].mean == pytest.approx(0.85 + NOISE[2, :3].mean())
-    assert "lr: each group's best in validation" in found.notes
+    for run in grid(value, act=("relu", "tanh"), lr=(0.01, 0.1, 1.0), seed=range(3)):
+        lr = run.config["optim"]["lr"]
+        flattered = {"test_accuracy": 0.99 if lr == 1.0 else run.summary["test_accuracy"]}
+        entries.append(Entry(run.run, run.config, run.state, {**run.summary, **flattered}, None))
+    comparison = compare(entries)
+    assert comparison.chosen == {("relu",): {"lr": 0.1}, ("tanh",): {"lr": 0.1}}
+    assert comparison.groups["relu",].mean == pytest.approx(0.85 + NOISE[2, :3].mean())
+    assert "lr: each group's best in validation" in comparison.notes
     curve = compare(entries, ["lr"])
     assert [*curve.groups] == [("0.01",), ("0.1",), ("1.0",)]
 
@@ -196,54 +200,54 @@ def test_what_failed_or_is_rare_isn_t_chosen() -> None:
         seed=range(4),
     )
     changed = []
-    for one in entries:
-        act, lr = one.config["act"]["name"], one.config["optim"]["lr"]
+    for run in entries:
+        act, lr = run.config["act"]["name"], run.config["optim"]["lr"]
         state = "failed" if (act, lr) == ("relu", 0.1) else "complete"
-        if (act, lr) != ("tanh", 0.1) or one.config["seed"] == 0:
-            changed.append(Entry(one.run, one.config, state, one.summary, "x"))
-    found = compare(changed)
-    assert found.chosen == {("relu",): {"lr": 0.03}, ("tanh",): {"lr": 0.03}}
-    assert "tanh: lr=0.1 has 1 of 4 runs: it wasn't to be chosen" in found.notes
-    assert "more choices are more chances: relu 2, tanh 3 of lr" in found.notes
+        if (act, lr) != ("tanh", 0.1) or run.config["seed"] == 0:
+            changed.append(Entry(run.run, run.config, state, run.summary, "x"))
+    comparison = compare(changed)
+    assert comparison.chosen == {("relu",): {"lr": 0.03}, ("tanh",): {"lr": 0.03}}
+    assert "tanh: lr=0.1 has 1 of 4 runs: left out of the selection" in comparison.notes
+    assert "groups with more values of lr have more chances: relu 2, tanh 3" in comparison.notes
 
 
 def test_diverged_rates_that_were_not_chosen_are_named() -> None:
     entries = []
-    for one in grid(usual_at, act=("relu", "tanh"), lr=(0.1, 10.0), seed=range(3)):
-        gone = one.config["optim"]["lr"] == 10.0 and one.config["act"]["name"] == "relu"
-        entries.append(Entry(one.run, one.config, "diverged", {}, "x") if gone else one)
-    found = compare(entries)
-    (note,) = (note for note in found.notes if "diverged" in note)
+    for run in grid(score_at_lr, act=("relu", "tanh"), lr=(0.1, 10.0), seed=range(3)):
+        diverged = run.config["optim"]["lr"] == 10.0 and run.config["act"]["name"] == "relu"
+        entries.append(Entry(run.run, run.config, "diverged", {}, "x") if diverged else run)
+    comparison = compare(entries)
+    (note,) = (note for note in comparison.notes if "diverged" in note)
     assert note.count("relu-") == 3
     assert note.endswith(" diverged: not chosen in validation")
-    assert found.chosen["relu",] == {"lr": 0.1}
+    assert comparison.chosen["relu",] == {"lr": 0.1}
 
 
 def test_a_margin_is_of_what_is_compared() -> None:
     """Losses of rates that weren't chosen don't widen it."""
     entries = []
-    for one in grid(usual_at, act=("relu", "tanh"), lr=(0.1, 10.0), seed=range(4)):
-        wild = one.config["optim"]["lr"] == 10.0
+    for run in grid(score_at_lr, act=("relu", "tanh"), lr=(0.1, 10.0), seed=range(4)):
+        wild = run.config["optim"]["lr"] == 10.0
         numbers = {"test_loss": 400.0, "best_val_accuracy": 0.1} if wild else {}
-        entries.append(Entry(one.run, one.config, one.state, {**one.summary, **numbers}, None))
-    found = compare(entries, metric="test/loss")
-    assert found.measure.margin < 0.01
-    assert found.pairs[("relu",), ("tanh",)].verdict == "better"
+        entries.append(Entry(run.run, run.config, run.state, {**run.summary, **numbers}, None))
+    comparison = compare(entries, metric="test/loss")
+    assert comparison.measure.margin < 0.01
+    assert comparison.pairs[("relu",), ("tanh",)].verdict == "better"
 
 
-def test_what_differs_with_a_group_is_said() -> None:
+def test_confounded_factors_are_noted() -> None:
     """relu shallow, tanh deep: that isn't the activation's doing alone. Data sets are refused."""
 
     def runs(**tanh: Any) -> list[Entry]:
         return [
-            entry(usual(act, seed), act=act, seed=seed, **(tanh if act == "tanh" else {}))
+            entry(usual_score(act, seed), act=act, seed=seed, **(tanh if act == "tanh" else {}))
             for act in ("relu", "tanh")
             for seed in range(3)
         ]
 
     deep = compare(runs(depth={"layers": 10, "width": 8}))
-    told = "groups differ in depth, too (relu 4, tanh 10): it may make the difference"
-    assert told in deep.notes
+    note = "groups differ in depth, too (relu 4, tanh 10): this may explain the difference"
+    assert note in deep.notes
     assert any("groups differ in lr, too" in note for note in compare(runs(optim={"lr": 1})).notes)
     with pytest.raises(UserError, match="several data sets"):
         compare(runs(data={"name": "mnist"}))
@@ -258,16 +262,16 @@ def test_means_are_over_the_same_runs() -> None:
 
     at = lambda e: (e.config["act"]["name"], e.config["depth"]["layers"])  # noqa: E731
     every = grid(value, act=("relu", "tanh"), depth=(2, 4), seed=range(5))
-    found = compare([e for e in every if at(e) != ("relu", 4) or e.config["seed"] == 0])
-    assert (found.groups["relu",].n, found.groups["tanh",].n) == (1, 5)
-    assert next(iter(found.groups)) == ("tanh",)
-    assert "a seed counts where its group has all of depth" in found.notes
-    found = compare([e for e in every if at(e) != ("relu", 4)])
-    assert found.groups["relu",].n == found.groups["tanh",].n == 5
-    assert "compared at depth 2 alone, which every group has" in found.notes
+    comparison = compare([e for e in every if at(e) != ("relu", 4) or e.config["seed"] == 0])
+    assert (comparison.groups["relu",].n, comparison.groups["tanh",].n) == (1, 5)
+    assert next(iter(comparison.groups)) == ("tanh",)
+    assert "a seed counts where its group has all of depth" in comparison.notes
+    comparison = compare([e for e in every if at(e) != ("relu", 4)])
+    assert comparison.groups["relu",].n == comparison.groups["tanh",].n == 5
+    assert "compared at depth 2 only, which every group has" in comparison.notes
     apart = [e for e in every if at(e)[0] == "relu"]
     apart += grid(value, act=("tanh",), depth=(10,), seed=range(5))
-    assert "groups share no value of depth: it may make the difference" in compare(apart).notes
+    assert "groups share no value of depth: this may explain the difference" in compare(apart).notes
 
 
 def test_the_best_is_so_over_the_seeds_that_all_have() -> None:
@@ -286,31 +290,34 @@ def test_the_best_is_so_over_the_seeds_that_all_have() -> None:
     assert re.search(r"tanh +relu +2 ", text) or re.search(r"relu +tanh +2 ", text)  # pairs' seeds
 
 
-def test_what_can_t_be_tested_is_said() -> None:
-    entries = grid(usual_at, act=("relu", "tanh"), lr=(0.01, 0.1, 1.0), seed=range(2))
-    found = compare(entries, ["act", "lr"])
-    assert found.optima == {"lr": {}}
-    assert any("the best lr is left open" in note for note in found.notes)
-    found = compare(entries[1:], ["act", "lr"])
-    assert any("can't be tested: not every combination" in note for note in found.notes)
+def test_what_can_t_be_tested_is_noted() -> None:
+    entries = grid(score_at_lr, act=("relu", "tanh"), lr=(0.01, 0.1, 1.0), seed=range(2))
+    comparison = compare(entries, ["act", "lr"])
+    assert comparison.optima == {"lr": {}}
+    assert any("the best lr stays unknown" in note for note in comparison.notes)
+    comparison = compare(entries[1:], ["act", "lr"])
+    assert any("can't be tested: not every combination" in note for note in comparison.notes)
 
 
-def usual_at(act: str, lr: float, seed: int) -> float:
-    return usual(act, seed) - 0.1 * abs(lr - 0.1)
+def score_at_lr(act: str, lr: float, seed: int) -> float:
+    return usual_score(act, seed) - 0.1 * abs(lr - 0.1)
 
 
-def test_an_optimum_on_the_edge_is_said() -> None:
+def test_an_optimum_on_the_edge_is_noted() -> None:
     entries = grid(
         lambda act, lr, seed: 0.5 + lr + NOISE[0, seed],
         act=("relu", "tanh"),
         lr=(0.01, 0.1, 0.3),
         seed=range(3),
     )
-    assert "relu: lr=0.3 is the edge of the grid; its best may lie beyond" in compare(entries).notes
-    found = compare(entries, ["lr"])
-    best = found.optima["lr"][()]
+    note = "relu: lr=0.3 is at the edge of the grid; the best value may lie beyond it"
+    assert note in compare(entries).notes
+    comparison = compare(entries, ["lr"])
+    best = comparison.optima["lr"][()]
     assert (best.best, best.low, best.high, best.edge) == (0.3, 0.3, 0.3, True)
-    assert "best lr 0.3, 95 % of resamples in 0.3 … 0.3; the edge of the grid" in printed(found)
+    assert "best lr 0.3, 95 % of resamples in 0.3 … 0.3; the edge of the grid" in printed(
+        comparison
+    )
 
 
 def test_two_factors() -> None:
@@ -318,14 +325,14 @@ def test_two_factors() -> None:
         sinks = 0.05 * (depth - 2) if act == "relu" else 0.0
         return ACTS[act] - sinks + NOISE[0, seed] + NOISE[list(ACTS).index(act), depth + seed]
 
-    found = compare(
+    comparison = compare(
         grid(value, act=("relu", "tanh"), depth=(2, 3, 10), seed=range(5)), ["act", "depth"]
     )
-    assert found.by == ("act", "depth")
-    assert {(a[1], b[1]) for a, b in found.pairs} == {("2", "2"), ("3", "3"), ("10", "10")}
-    assert found.interaction < 1e-6
-    assert [label[1] for label in found.groups] == ["2", "2", "3", "3", "10", "10"]
-    text = printed(found)
+    assert comparison.by == ("act", "depth")
+    assert {(a[1], b[1]) for a, b in comparison.pairs} == {("2", "2"), ("3", "3"), ("10", "10")}
+    assert comparison.interaction < 1e-6
+    assert [label[1] for label in comparison.groups] == ["2", "2", "3", "3", "10", "10"]
+    text = printed(comparison)
     assert "best mean test/accuracy at depth 2: relu" in text
     assert "best mean test/accuracy at depth 10: tanh" in text
     assert "the effect of act depends on depth" in text
@@ -335,9 +342,9 @@ def test_other_factors_are_averaged_within_a_seed() -> None:
     def value(act: str, depth: int, seed: int) -> float:
         return ACTS[act] - 0.01 * depth + 0.01 * NOISE[depth, seed]
 
-    found = compare(grid(value, act=("relu", "tanh"), depth=(2, 4), seed=range(3)))
-    assert found.groups["relu",].n == 3  # seeds, not runs
-    assert "each seed's value is its mean over depth (2, 4)" in found.notes
+    comparison = compare(grid(value, act=("relu", "tanh"), depth=(2, 4), seed=range(3)))
+    assert comparison.groups["relu",].n == 3  # seeds, not runs
+    assert "each seed's value is its mean over depth (2, 4)" in comparison.notes
 
 
 def test_parameters_of_an_activation_belong_to_its_name() -> None:
@@ -362,12 +369,12 @@ def test_many_pairs_are_cut() -> None:
 MIXED = [
     entry(0.9, data={"name": name}, seed=seed) for name in ("mnist", "kmnist") for seed in (0, 1)
 ]
-RUNS = grid(usual, act=ACTS, seed=range(2))
+RUNS = grid(usual_score, act=ACTS, seed=range(2))
 RUNNING = [Entry(e.run, e.config, "running", {}, None) for e in RUNS]
 
 
 @pytest.mark.parametrize(
-    ("how", "line"),
+    ("call", "line"),
     [
         (lambda: compare([]), "nothing to compare: no run is complete"),
         (lambda: compare(RUNNING), "no run is complete (they are: running)"),
@@ -382,15 +389,15 @@ RUNNING = [Entry(e.run, e.config, "running", {}, None) for e in RUNS]
         (lambda: where(RUNS, ["lrr=1"]), "no such factor; did you mean lr?"),
     ],
 )
-def test_bad_input_is_one_line(how: Callable[[], Any], line: str) -> None:
+def test_bad_input_is_one_line(call: Callable[[], Any], line: str) -> None:
     with pytest.raises(UserError) as raised:
-        how()
+        call()
     assert line in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_where() -> None:
-    entries = grid(usual, act=ACTS, seed=range(2))
+    entries = grid(usual_score, act=ACTS, seed=range(2))
     assert {e.config["act"]["name"] for e in where(entries, ["act=relu,tanh"])} == {"relu", "tanh"}
     assert len(where(entries, ["act=relu", "seed=0"])) == 1
     assert compare(where(MIXED, ["data=mnist"]), ["data"]).groups.keys() == {("mnist",)}

@@ -15,7 +15,7 @@ from benchmarks import verdicts
 
 DOCS = Path(__file__).parents[1] / "docs"
 VERDICTS = DOCS.parent / "benchmarks" / "results" / "verdicts.json"
-FOUND = json.loads(VERDICTS.read_text())
+FOUND = json.loads(VERDICTS.read_text())["verdicts"]
 
 
 def test_the_simulation_s_table() -> None:
@@ -27,7 +27,7 @@ def test_the_simulation_s_table() -> None:
 
 def test_the_simulation_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows come out as they stand; another machine's last digits may move a trial or two."""
-    monkeypatch.setattr(verdicts.stats, "_more", lambda *_: None)  # slow, and no part of these
+    monkeypatch.setattr(verdicts.paired, "_more", lambda *_: None)  # slow, and no part of these
     nulls = {(n["noise"], n["groups"], n["seeds"]): n["wrong"] for n in FOUND["null"]}
     for row in (("normal", 6, 5), ("accuracies of 300 examples", 6, 3)):
         assert verdicts.null(*row).wrong == pytest.approx(nulls[row], abs=0.002)
@@ -35,17 +35,6 @@ def test_the_simulation_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verdicts.found(3.0, 5).found == pytest.approx(known[3.0, 5], abs=0.002)
     (alike, *_) = FOUND["equivalence"]
     assert verdicts.equivalence(alike["seeds"]).wrong == pytest.approx(alike["wrong"], abs=0.002)
-
-
-def test_what_the_page_says_of_the_simulation() -> None:
-    """At most 5 %, within two standard deviations of 1,000 trials, but where groups are skewed."""
-    skewed = [one for one in FOUND["null"] if one["noise"].startswith("every other group")]
-    assert all(one["wrong"] <= 0.064 for one in FOUND["null"] if one not in skewed)
-    assert max(one["wrong"] for one in skewed) > 0.1
-    for one in FOUND["found"]:
-        assert one["found"] >= one["promised"] - 0.02
-    assert all(one["wrong"] <= 0.064 for one in FOUND["equivalence"])
-    assert all(0.07 < one["wrong"] < 0.13 for one in FOUND["again"])
 
 
 def test_the_verdict_on_six_activations() -> None:
@@ -58,10 +47,3 @@ def test_the_verdict_on_six_activations() -> None:
     block = (DOCS / "results.md").read_text().partition("<!-- verdict -->\n```text\n")[2]
     printed = [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
     assert block.partition("\n```")[0].splitlines() == printed
-
-
-def test_how_long_reports_take() -> None:
-    page = (DOCS / "performance.md").read_text()
-    for one in json.loads((VERDICTS.parent / "report.json").read_text())["report"]:
-        assert one["met"]
-        assert f"| {one['runs']} | {one['seconds']:.1f} | {one['MB']:.2f} |" in page

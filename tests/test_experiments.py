@@ -1,4 +1,4 @@
-"""The tutorials' experiments: what they measure, what they write, what they refuse."""
+"""Tests of the tutorials' experiments: their numbers, their files, and bad input."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from actsweep import activations
 from actsweep.cli.main import main
+from actsweep.config.conf_dir import conf_dir
 from actsweep.report import plotting
-from actsweep.utils.errors import UserError
 from actsweep_tutorials import (
     base,
     catalogue,
@@ -26,7 +26,7 @@ from actsweep_tutorials import (
     networks,
     numerics,
 )
-from actsweep_tutorials.networks import Lab
+from actsweep_tutorials.networks import NetworkInspector
 
 QUICK = ("data=digits",)
 
@@ -35,15 +35,15 @@ def test_list_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in catalogue.EXPERIMENTS)
-    wanted = "gallery gradient-scan signal-through-layers dead-units circle xor linear-collapse "
-    wanted += (
+    expected = "gallery gradient-scan signal-through-layers dead-units circle xor linear-collapse "
+    expected += (
         "jacobians gradient-flow activation-distributions dead-neurons tutorial3 depth dying-relu"
     )
-    assert set(wanted.split()) <= set(catalogue.EXPERIMENTS)
+    assert set(expected.split()) <= set(catalogue.EXPERIMENTS)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["galery"], "experiment=galery: no such name; did you mean experiment=gallery?"),
         (["gallery", "act=rleu"], "act=rleu: no such name; did you mean act=relu?"),
@@ -57,7 +57,7 @@ def test_list_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
         (["circle", "epochs=0"], "epochs=0: must be at least 1"),
         (["dead-units", "shift=low"], "shift=low: must be a number; type for example shift=0.0,"),
         (["gallery", "cost=yes"], "cost=yes: must be true or false; type for example cost=true"),
-        (["circle", "act=glu"], "act=glu: looks at several units at once"),
+        (["circle", "act=glu"], "act=glu: acts on several units at once"),
         (
             ["gradient-flow", "init=he", "act=relu"],
             "init=he: no such name; did you mean init=he_normal?",
@@ -67,25 +67,25 @@ def test_list_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_bad_input_is_one_line(
-    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["experiment", *words, "--outputs", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
-    assert err.startswith(f"error: {said}")
+    assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
     assert not out
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_left_to_train_py() -> None:
-    found = base.resolve_parameters(
+def test_other_words_are_overrides_of_train_py() -> None:
+    params = base.resolve_parameters(
         catalogue.get("depth"), ("seeds=2", "optim.lr=0.1", "data=digits")
     )
-    assert found["seeds"] == 2
-    assert found["overrides"] == ("optim.lr=0.1", "data=digits")
+    assert params["seeds"] == 2
+    assert params["overrides"] == ("optim.lr=0.1", "data=digits")
 
 
-def test_an_experiment_leaves_page_figures_and_numbers(
+def test_an_experiment_writes_page_figures_and_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["experiment", "gradient-scan", "act=relu,tanh", "--outputs", str(tmp_path)]
@@ -112,36 +112,37 @@ def test_an_experiment_leaves_page_figures_and_numbers(
     assert "**holds**" in (folder / "README.md").read_text()
 
 
-def test_every_activation_has_a_look_of_its_own() -> None:
+def test_every_activation_has_its_own_style() -> None:
     assert set(plotting.STYLES) == set(activations.ACTIVATIONS)
     assert len(set(plotting.STYLES.values())) == len(plotting.STYLES)
-    assert plotting.line("mine")["label"] == "mine"
+    assert plotting.line_style("mine")["label"] == "mine"
 
 
+@pytest.mark.slow
 def test_gallery_of_every_kind() -> None:
-    found = base.measure(
+    result = base.measure(
         gallery.EXPERIMENT, {"act": ("gelu", "relu", "glu", "maxout", "softmax"), "cost": True}
     )
-    gelu = found["cards"]["gelu"]
-    least = mp.findroot(lambda z: mp.ncdf(z) + z * mp.npdf(z), -0.75)
-    assert gelu["smallest_at"] == pytest.approx(float(least), abs=1e-3)
-    assert gelu["smallest"] == pytest.approx(float(least * mp.ncdf(least)), abs=1e-6)
+    gelu = result["cards"]["gelu"]
+    lowest = mp.findroot(lambda z: mp.ncdf(z) + z * mp.npdf(z), -0.75)
+    assert gelu["smallest_at"] == pytest.approx(float(lowest), abs=1e-3)
+    assert gelu["smallest"] == pytest.approx(float(lowest * mp.ncdf(lowest)), abs=1e-6)
     for key, power in (("mean", 1), ("square", 2)):
         exact = mp.quad(lambda z, p=power: (z * mp.ncdf(z)) ** p * mp.npdf(z), [-12, 0, 12])
         assert gelu[key] == pytest.approx(float(exact), rel=1e-5)
     exact = mp.quad(lambda z: (mp.ncdf(z) + z * mp.npdf(z)) ** 2 * mp.npdf(z), [-12, 0, 12])
     assert gelu["slope_square"] == pytest.approx(float(exact), rel=1e-5)
     assert not gelu["monotone"]
-    assert found["cards"]["relu"]["monotone"]
-    assert found["cards"]["relu"]["flat_left"] == {"small": 0.0, "zero": 0.0}
-    z = np.array(found["z"])
-    np.testing.assert_allclose(found["curves"]["glu"]["value"], 1 / (1 + np.exp(-z)), rtol=1e-5)
-    np.testing.assert_allclose(found["curves"]["maxout"]["value"], np.maximum(z, 0))
+    assert result["cards"]["relu"]["monotone"]
+    assert result["cards"]["relu"]["flat_left"] == {"small": 0.0, "zero": 0.0}
+    z = np.array(result["z"])
+    np.testing.assert_allclose(result["curves"]["glu"]["value"], 1 / (1 + np.exp(-z)), rtol=1e-5)
+    np.testing.assert_allclose(result["curves"]["maxout"]["value"], np.maximum(z, 0))
     np.testing.assert_allclose(
-        found["curves"]["softmax"]["value"], np.exp(z) / (np.exp(z) + 2), rtol=1e-5
+        result["curves"]["softmax"]["value"], np.exp(z) / (np.exp(z) + 2), rtol=1e-5
     )
-    assert all(0 < ns < 1e4 for one in found["costs"].values() for ns in one.values())
-    assert {"gallery", *found["curves"]} == set(gallery.draw(found))
+    assert all(0 < ns < 1e4 for cost in result["costs"].values() for ns in cost.values())
+    assert {"gallery", *result["curves"]} == set(gallery.draw(result))
 
 
 @pytest.mark.parametrize(
@@ -171,12 +172,12 @@ def test_batch_and_local_response_norm() -> None:
 
 
 def test_jacobians() -> None:
-    found = base.measure(jacobians.EXPERIMENT, {"act": ("tanh", "softmax"), "sizes": (8, 32)})
-    assert found["off_diagonal"]["tanh"] == {"largest": 0, "share": 0}
-    assert found["off_diagonal"]["batch_norm"]["share"] == 0 < found["batch_norm_over_examples"]
-    assert found["flops"]["error"] < 1e-6
-    assert found["flops"]["dense_exponent"] > 1.5 > found["flops"]["product_exponent"]
-    assert set(jacobians.draw(found)) == {"jacobians", "cost"}
+    result = base.measure(jacobians.EXPERIMENT, {"act": ("tanh", "softmax"), "sizes": (8, 32)})
+    assert result["off_diagonal"]["tanh"] == {"largest": 0, "share": 0}
+    assert result["off_diagonal"]["batch_norm"]["share"] == 0 < result["batch_norm_over_examples"]
+    assert result["flops"]["error"] < 1e-6
+    assert result["flops"]["dense_exponent"] > 1.5 > result["flops"]["product_exponent"]
+    assert set(jacobians.draw(result)) == {"jacobians", "cost"}
 
 
 def test_off_diagonal_entries_belong_to_other_units() -> None:
@@ -185,7 +186,7 @@ def test_off_diagonal_entries_belong_to_other_units() -> None:
     assert jacobians._off_diagonal(jnp.ones((3, 6))).sum() == 12
 
 
-def test_finite_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infinite_values_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert numerics._finite("tanh") == {"float32": True, "bfloat16": True}
     broken = activations.custom("test_experiments.by_hand", {})
     monkeypatch.setitem(activations.ACTIVATIONS, "tanh", broken)
@@ -198,21 +199,21 @@ def by_hand(z):
 
 def test_networks_are_those_of_train_py(tmp_path: Path) -> None:
     """Composed alike, drawn alike; gradients are those that JAX takes of the written-out loss."""
-    run = networks.composed("act=relu", *QUICK, "depth=2", "depth.width=16", "seed=3")
+    run = networks.compose_run("act=relu", *QUICK, "depth=2", "depth.width=16", "seed=3")
     assert run.widths == (16, 16)
-    lab = Lab()
-    net = lab.drawn(run)
-    shifted = lab.drawn(
-        networks.composed(
+    inspector = NetworkInspector()
+    network = inspector.initialised(run)
+    shifted = inspector.initialised(
+        networks.compose_run(
             "act=relu", *QUICK, "depth=2", "depth.width=16", "seed=3", "init.bias=-0.5"
         )
     )
-    layers = net.params["layers"]
+    layers = network.params["layers"]
     for name in layers:
         ours, theirs = layers[name], shifted.params["layers"][name]
         np.testing.assert_array_equal(ours["kernel"][...], theirs["kernel"][...])
         np.testing.assert_allclose(ours["bias"][...] - 0.5, theirs["bias"][...], atol=1e-7)
-    examples = lab.examples(run)
+    examples = inspector.dataset(run)
     x = (
         examples.train_x[:256].astype(np.float32).reshape(256, -1) * examples.scale
         + examples.offset
@@ -227,52 +228,45 @@ def test_networks_are_those_of_train_py(tmp_path: Path) -> None:
         logp = jax.nn.log_softmax(h)
         return -jnp.mean(logp[jnp.arange(256), examples.train_y[:256]])
 
-    view = lab.first_batch(net)
+    view = inspector.probe_first_batch(network)
     assert list(view["grads"]) == ["hidden_1", "hidden_2", "head"]
     expected = jax.grad(loss)(layers["hidden_1"]["kernel"][...])
     np.testing.assert_allclose(view["grads"]["hidden_1"], expected, rtol=1e-4, atol=1e-7)
-    silent = lab.silent(shifted)
-    z = lab.view(shifted, examples.train_x, examples.train_y)["preact"]["hidden_1"]
+    silent = inspector.silent_units(shifted)
+    z = inspector.probe(shifted, examples.train_x, examples.train_y)["preact"]["hidden_1"]
     np.testing.assert_array_equal(silent["hidden_1"], (z <= 0).all(axis=0))
     assert silent["hidden_1"].any()
 
 
+@pytest.mark.slow
 def test_gradient_flow_by_init() -> None:
     words = ("act=sigmoid,relu", "init=torch_uniform,he_normal", "seeds=2", "data=digits")
-    found = base.measure(
+    result = base.measure(
         gradient_flow.EXPERIMENT, base.resolve_parameters(gradient_flow.EXPERIMENT, words)
     )
-    run = networks.composed("depth=tutorial", "act=relu", "init=he_normal", *QUICK, "seed=1")
-    lab = Lab()
-    grads = lab.first_batch(lab.drawn(run))["grads"]
-    for layer, one in found["inits"]["he_normal"]["relu"].items():
-        assert one["norm"][1] == pytest.approx(np.linalg.norm(grads[layer]), rel=1e-5)
-        assert sum(one["counts"]) == grads[layer].size
-    assert found["deep"]["he_normal"]["relu"]["ratio"][0][-1] == 1
-    assert found["one_sign"]["example"] == 1
-    assert set(gradient_flow.draw(found)) == {"histograms", "ten-layers"}
+    run = networks.compose_run("depth=tutorial", "act=relu", "init=he_normal", *QUICK, "seed=1")
+    inspector = NetworkInspector()
+    grads = inspector.probe_first_batch(inspector.initialised(run))["grads"]
+    for layer, histogram in result["inits"]["he_normal"]["relu"].items():
+        assert histogram["norm"][1] == pytest.approx(np.linalg.norm(grads[layer]), rel=1e-5)
+        assert sum(histogram["counts"]) == grads[layer].size
+    assert result["deep"]["he_normal"]["relu"]["ratio"][0][-1] == 1
+    assert result["one_sign"]["example"] == 1
+    assert set(gradient_flow.draw(result)) == {"histograms", "ten-layers"}
 
 
-def test_the_project_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert (networks.project() / "train.py").is_file()  # the checkout that is installed
-    monkeypatch.setattr(networks, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
-    with pytest.raises(UserError, match=r"no train\.py and conf/ here; type this in the project's"):
-        networks.project()
-
-
-def test_hydra_s_own_state_is_left_alone() -> None:
+def test_hydra_s_global_state_is_restored() -> None:
     before = GlobalHydra.instance().hydra
-    networks.composed("act=relu")
+    networks.compose_run("act=relu")
     assert GlobalHydra.instance().hydra is before
-    with initialize_config_dir(str(networks.project() / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         inside = GlobalHydra.instance().hydra
-        networks.composed("act=tanh")
+        networks.compose_run("act=tanh")
         assert GlobalHydra.instance().hydra is inside
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/gallery.md", "docs/results.md"])
-def test_commands_that_pages_name(page: str) -> None:
+def test_commands_on_pages_are_valid(page: str) -> None:
     text = (Path(__file__).parents[1] / page).read_text()
     typed = re.findall(r"^actsweep experiment ([a-z0-9-]+)([^#\n]*)", text, re.M)
     assert typed

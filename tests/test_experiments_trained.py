@@ -1,4 +1,4 @@
-"""Experiments that train: through the ledger, so that nothing is trained twice; end to end."""
+"""Tests of the experiments that train, end to end: no run is trained twice."""
 
 import json
 import os
@@ -16,51 +16,51 @@ import pytest
 from actsweep import load_run
 from actsweep.cli.main import main
 from actsweep_tutorials import base, linear_collapse, networks
-from actsweep_tutorials.claims import CLAIMS, verdicts_of
-from actsweep_tutorials.training import Stopped, seeds, sweep
+from actsweep_tutorials.claims import CLAIMS, parse_verdicts
+from actsweep_tutorials.training import TrainingStopped, run_sweep, seed_override
 
 pytestmark = pytest.mark.slow
 SMALL = ("data=digits", "data.val_size=300", "depth=2", "depth.width=16", "trainer.batch_size=100")
 
 
-def ask(tmp_path: Path, *words: str) -> tuple[int, Path]:
+def run_experiment(tmp_path: Path, *words: str) -> tuple[int, Path]:
     outputs = tmp_path / "outputs"
     return main(["experiment", *words, "--outputs", str(outputs)]), outputs
 
 
-def times(outputs: Path) -> dict[str, str]:
-    """When each run was last written to."""
+def last_updates(outputs: Path) -> dict[str, str]:
+    """Return when each run was last written to."""
     runs = outputs.glob("runs/*/status.json")
     return {file.parent.name: json.loads(file.read_text())["updated"] for file in runs}
 
 
 def test_tutorial3_trains_nothing_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ("tutorial3", "act=relu,leaky_relu", "seeds=2", *SMALL, "trainer.epochs=2")
-    code, outputs = ask(tmp_path, *words, "logger=disabled")
+    code, outputs = run_experiment(tmp_path, *words, "logger=disabled")
     assert code == 0, capfd.readouterr().err
-    first = times(outputs)
+    first = last_updates(outputs)
     assert len(first) == 4
     folder = outputs / "experiments" / "tutorial3"
     page = (folder / "README.md").read_text()
     assert "actsweep experiment tutorial3 act=relu,leaky_relu seeds=2 data=digits" in page
-    found = json.loads((folder / "result.json").read_text())["found"]["groups"]
-    for act, group in found.items():
-        for seed, one in enumerate(group["seeds"]):
+    groups = json.loads((folder / "result.json").read_text())["found"]["groups"]
+    for act, group in groups.items():
+        for seed, seed_result in enumerate(group["seeds"]):
             (run,) = outputs.glob(f"runs/{act}-*-s{seed}-*")
-            assert one["test_accuracy"] == load_run(run).summary["test_accuracy"]
+            assert seed_result["test_accuracy"] == load_run(run).summary["test_accuracy"]
             config = load_run(run).config
             assert act != "leaky_relu" or config.act["slope"] == 0.1
     assert (folder / "accuracy.png").stat().st_size > 10_000
-    code, _ = ask(tmp_path, *words[:2], "seeds=3", *words[3:], "logger=disabled")
+    code, _ = run_experiment(tmp_path, *words[:2], "seeds=3", *words[3:], "logger=disabled")
     assert code == 0
-    again = times(outputs)
+    again = last_updates(outputs)
     assert len(again) == 6
     assert {run: again[run] for run in first} == first
     assert "complete already" in capfd.readouterr().out
 
 
 def test_what_train_py_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, outputs = ask(tmp_path, "depth", "optim.lr=-1", *SMALL[:1])
+    code, outputs = run_experiment(tmp_path, "depth", "optim.lr=-1", *SMALL[:1])
     assert code == 2
     assert "optim.lr=-1" in capfd.readouterr().err
     assert not (outputs / "experiments").exists()
@@ -80,14 +80,14 @@ def test_a_signal_ends_the_training_behind_the_command(
         str(tmp_path),
     )
     command = [sys.executable, "-m", "actsweep", "experiment", *words]
-    with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen([*command, "epochs=3000"], stdout=said, stderr=said)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([*command, "epochs=3000"], stdout=log, stderr=log)
         wait(lambda: any(rows > 20 for rows in map(rows_in, tmp_path.glob("runs/*/metrics.jsonl"))))
         process.send_signal(number)
-        assert process.wait(60) == code, (tmp_path / "said").read_text()
+        assert process.wait(60) == code, (tmp_path / "log").read_text()
     statuses = [json.loads(f.read_text()) for f in tmp_path.glob("runs/*/status.json")]
-    assert {one["state"] for one in statuses} == {"preempted"}
-    assert all(one["step"] > 100 for one in statuses)  # saved when it was told to, not before
+    assert {status["state"] for status in statuses} == {"preempted"}
+    assert all(status["step"] > 100 for status in statuses)  # saved on the signal, not before
     assert not (tmp_path / "experiments").exists()
 
 
@@ -102,7 +102,7 @@ def wait(ready: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def test_a_killed_training_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_training_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed:
         pid = os.getpid()
 
@@ -112,44 +112,45 @@ def test_a_killed_training_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             return -9
 
     monkeypatch.setattr("subprocess.Popen", Killed)
-    with pytest.raises(Stopped) as stopped:
-        sweep([seeds(2)], {"outputs": tmp_path, "overrides": ()})
+    with pytest.raises(TrainingStopped) as stopped:
+        run_sweep([seed_override(2)], {"outputs": tmp_path, "overrides": ()})
     assert stopped.value.code == 137
-    assert ask(tmp_path, "depth")[0] == 137
+    assert run_experiment(tmp_path, "depth")[0] == 137
 
 
 def test_dying_relu_and_depth(tmp_path: Path) -> None:
     """With a bias of -3 on small inputs ReLUs start dead; the counts are those of the rows."""
     words = ("act=relu,gelu", "seeds=2", *SMALL[:2], "trainer.batch_size=100", "epochs=2")
     bias = ("lr=0.01,1e30", "bias=0.0,-3.0", "depth=2", "depth.width=16")
-    code, outputs = ask(tmp_path, "dying-relu", *bias, *words)
+    code, outputs = run_experiment(tmp_path, "dying-relu", *bias, *words)
     assert code == 0
-    found = json.loads((outputs / "experiments" / "dying-relu" / "result.json").read_text())[
+    result = json.loads((outputs / "experiments" / "dying-relu" / "result.json").read_text())[
         "found"
     ]
-    cells = found["acts"]["relu"]
+    cells = result["acts"]["relu"]
     assert cells["-3.0"]["0.01"][0]["before"] > 0.5 > cells["0.0"]["0.01"][0]["before"]
-    assert {one["state"] for one in cells["0.0"]["1e+30"]} == {"diverged"}
-    assert found["fates"]["hidden_1"]["silent"] > 0
-    assert found["fates"]["hidden_1"]["recovered"] == 0  # no gradient, ever
-    own = ("act=relu", "depth=2,3", "init=he_normal", "width=16")
-    code, _ = ask(tmp_path, "depth", *own, *words[1:])
+    assert {seed["state"] for seed in cells["0.0"]["1e+30"]} == {"diverged"}
+    assert result["fates"]["hidden_1"]["silent"] > 0
+    assert result["fates"]["hidden_1"]["recovered"] == 0  # no gradient, ever
+    depth_words = ("act=relu", "depth=2,3", "init=he_normal", "width=16")
+    code, _ = run_experiment(tmp_path, "depth", *depth_words, *words[1:])
     assert code == 0
-    found = json.loads((outputs / "experiments" / "depth" / "result.json").read_text())["found"]
-    assert set(found["inits"]["he_normal"]) == {"2", "3"}
-    assert len(found["inits"]["he_normal"]["3"]["relu"][0]["validation"]) == 2
+    result = json.loads((outputs / "experiments" / "depth" / "result.json").read_text())["found"]
+    assert set(result["inits"]["he_normal"]) == {"2", "3"}
+    assert len(result["inits"]["he_normal"]["3"]["relu"][0]["validation"]) == 2
 
 
-def test_what_is_looked_into_is_what_training_starts_from(tmp_path: Path) -> None:
+def test_inspected_networks_are_what_training_starts_from(tmp_path: Path) -> None:
     """Bitwise: a rate so small that no step changes a number leaves the network as it was drawn."""
-    words = ("act=relu", "init=torch_uniform,he_normal", "init.bias=0.25", seeds(2), *SMALL)
+    words = ("act=relu", "init=torch_uniform,he_normal", "init.bias=0.25", seed_override(2), *SMALL)
     words = (*words, "optim.lr=1e-30", "trainer.epochs=1", "logger=disabled")
-    runs = sweep(words, {"outputs": tmp_path, "overrides": ()})
+    runs = run_sweep(words, {"outputs": tmp_path, "overrides": ()})
     assert len(runs) == 4
-    lab = networks.Lab()
+    inspector = networks.NetworkInspector()
     for run in runs:
         drawn, last = (
-            net.params["layers"] for net in (lab.drawn(run.config), lab.trained(run, "last"))
+            network.params["layers"]
+            for network in (inspector.initialised(run.config), inspector.trained(run, "last"))
         )
         for layer in drawn:
             for part in ("kernel", "bias"):
@@ -159,17 +160,19 @@ def test_what_is_looked_into_is_what_training_starts_from(tmp_path: Path) -> Non
 def test_after_training(tmp_path: Path) -> None:
     """Distributions and silent units: what the networks themselves say."""
     words = (*SMALL, "trainer.epochs=2", "logger=disabled")
-    code, outputs = ask(tmp_path, "activation-distributions", "act=relu", "seeds=1", *words)
+    code, outputs = run_experiment(
+        tmp_path, "activation-distributions", "act=relu", "seeds=1", *words
+    )
     assert code == 0
     folder = outputs / "experiments" / "activation-distributions"
-    one = json.loads((folder / "result.json").read_text())["found"]["layers"]["relu"]["hidden_1"]
+    layer = json.loads((folder / "result.json").read_text())["found"]["layers"]["relu"]["hidden_1"]
     (run,) = outputs.glob("runs/relu-*")
-    lab = networks.Lab()
-    a = lab.first_batch(lab.trained(load_run(run)))["act"]["hidden_1"]
-    assert one["shape"][0]["zero"] == (a == 0).mean()
-    widths = np.diff(one["act"]["edges"])
-    assert np.sum(widths * one["act"]["density"]) == pytest.approx(1)
-    code, _ = ask(
+    inspector = networks.NetworkInspector()
+    a = inspector.probe_first_batch(inspector.trained(load_run(run)))["act"]["hidden_1"]
+    assert layer["shape"][0]["zero"] == (a == 0).mean()
+    widths = np.diff(layer["act"]["edges"])
+    assert np.sum(widths * layer["act"]["density"]) == pytest.approx(1)
+    code, _ = run_experiment(
         tmp_path,
         "dead-neurons",
         "seeds=1",
@@ -179,32 +182,34 @@ def test_after_training(tmp_path: Path) -> None:
         *words[1:],
     )
     assert code == 0
-    found = json.loads((outputs / "experiments" / "dead-neurons" / "result.json").read_text())[
+    result = json.loads((outputs / "experiments" / "dead-neurons" / "result.json").read_text())[
         "found"
     ]
     last = load_run(run).metrics()["exact_silent_frac/hidden_2"]
-    assert found["trained"]["after"]["silent"]["hidden_2"] == [round(16 * last[-1])]
+    assert result["trained"]["after"]["silent"]["hidden_2"] == [round(16 * last[-1])]
 
 
 def test_linear_collapse(tmp_path: Path) -> None:
     """Trained as for docs/claims.md: the committed verdicts come out again."""
     params = base.resolve_parameters(linear_collapse.EXPERIMENT, ())
-    found = base.measure(linear_collapse.EXPERIMENT, params | {"outputs": tmp_path / "outputs"})
-    said = verdicts_of((Path(__file__).parents[1] / "docs" / "claims.md").read_text())
-    own = [one for one in CLAIMS if one.experiment == "linear-collapse"]
-    assert len(own) == 4
-    assert {one.key: str(one.decide(found)) for one in own} == {k.key: said[k.key] for k in own}
-    assert len(found["runs"]) == 8
-    x, y = np.array(found["x"]), np.array(found["y"])
+    result = base.measure(linear_collapse.EXPERIMENT, params | {"outputs": tmp_path / "outputs"})
+    verdicts = parse_verdicts((Path(__file__).parents[1] / "docs" / "claims.md").read_text())
+    claims = [claim for claim in CLAIMS if claim.experiment == "linear-collapse"]
+    assert len(claims) == 4
+    assert {claim.key: str(claim.decide(result)) for claim in claims} == {
+        claim.key: verdicts[claim.key] for claim in claims
+    }
+    assert len(result["runs"]) == 8
+    x, y = np.array(result["x"]), np.array(result["y"])
     rng = np.random.RandomState(0)
     np.testing.assert_allclose(y, np.linspace(-2, 2, 200) ** 2 + 0.25 * rng.randn(200), rtol=1e-6)
     design = np.stack([x, np.ones_like(x)], axis=1)
     (slope, offset), *_ = np.linalg.lstsq(design, y, rcond=None)
-    assert found["ols"]["w"] == pytest.approx(slope)
-    assert found["ols"]["b"] == pytest.approx(offset)
-    for name, one in found["runs"].items():
-        assert one["error"] == pytest.approx(np.mean((np.array(one["guess"]) - y) ** 2))
+    assert result["ols"]["w"] == pytest.approx(slope)
+    assert result["ols"]["b"] == pytest.approx(offset)
+    for name, network in result["runs"].items():
+        assert network["error"] == pytest.approx(np.mean((np.array(network["guess"]) - y) ** 2))
         if not name.startswith("identity"):
             continue
-        assert one["gap"] < 1e-5
-        np.testing.assert_allclose(one["w"] * x + one["b"], one["guess"], atol=1e-5)
+        assert network["gap"] < 1e-5
+        np.testing.assert_allclose(network["w"] * x + network["b"], network["guess"], atol=1e-5)

@@ -144,10 +144,12 @@ def test_callback_joins_the_others_by_yaml() -> None:
     assert built["weight_norm"].hook is not None
 
 
+@pytest.mark.slow
 def test_data_set_command_composes() -> None:
     assert plan("A data set")[1].startswith("  relu-mlp4-torch-s0-")
 
 
+@pytest.mark.slow
 def test_data_set_and_model_are_what_was_trained(tmp_path: Path) -> None:
     (run,) = train("A model", tmp_path)
     assert run.folder.run_id.startswith("relu-residual2-")

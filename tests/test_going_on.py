@@ -120,16 +120,8 @@ def env(launcher: str) -> Iterator[dict[str, str]]:
         yield cluster.env
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        "basic",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("joblib", "submitit_local", "submitit_slurm")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "submitit_slurm"])
 def test_a_sweep_that_was_killed(
     launcher: str, env: dict[str, str], project: Path, whole: Metrics
 ) -> None:

@@ -182,7 +182,7 @@ def test_ages(seconds: float, words: str) -> None:
 
 
 def test_the_names_of_sweeps(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="no sweep yet; type python train"):
+    with pytest.raises(UserError, match="no sweep yet; type actsweep train"):
         find.find_sweep(outputs, "last")
     submit(outputs, [make(outputs)])
     submit(outputs, [make(outputs)], "by-hand")

@@ -1,4 +1,4 @@
-"""The report: in a real browser, its numbers against the runs' own, and what may go wrong."""
+"""Tests of the report: in a real browser, its numbers beside the runs', and what may go wrong."""
 
 import contextlib
 import csv
@@ -27,11 +27,10 @@ from selenium.webdriver.common.keys import Keys
 
 from actsweep import load_run
 from actsweep.cli.main import main
-from actsweep.report import design as design_module
 from actsweep.report.design import gather, lay_out, usual_factors, where
 from actsweep.report.page import Cell, Column, Table, _template
 from actsweep.report.series import QUANTITIES
-from actsweep.report.watch import Watched, server
+from actsweep.report.watch import LiveReport, server
 from actsweep.report.write import ReportRequest, write
 from actsweep.sweeps import status as status_module
 from actsweep.sweeps.status import take_snapshot
@@ -79,15 +78,15 @@ def report(outputs: Path) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
     """Headless Chromium."""
-    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    if missing := [name for name, path in found.items() if path is None]:
+    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    if missing := [name for name, path in programs.items() if path is None]:
         raise RuntimeError(f"no {', '.join(missing)}: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
-    options.binary_location = str(found["chromium"])
+    options.binary_location = str(programs["chromium"])
     for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(str(found["chromedriver"]))
+    service = webdriver.ChromeService(str(programs["chromedriver"]))
     with webdriver.Chrome(options=options, service=service) as driver:
         yield driver
 
@@ -101,12 +100,14 @@ def page(browser: webdriver.Chrome, report: Path) -> webdriver.Chrome:
 
 
 def texts(driver: webdriver.Chrome, selector: str) -> list[str]:
-    return [one.text for one in driver.find_elements(By.CSS_SELECTOR, selector)]
+    return [element.text for element in driver.find_elements(By.CSS_SELECTOR, selector)]
 
 
 def test_every_figure_is_drawn_and_nothing_complains(page: webdriver.Chrome) -> None:
     figures = page.find_elements(By.CSS_SELECTOR, "figure svg")
-    names = [one.get_attribute("id") for one in page.find_elements(By.CSS_SELECTOR, "figure")]
+    names = [
+        figure_.get_attribute("id") for figure_ in page.find_elements(By.CSS_SELECTOR, "figure")
+    ]
     layers = ("activations-hidden_1", "activations-hidden_2")
     assert names == ["scores", "curves", *QUANTITIES, *layers]
     for name, figure in zip(names, figures, strict=True):
@@ -121,7 +122,7 @@ def test_every_figure_is_drawn_and_nothing_complains(page: webdriver.Chrome) -> 
         assert figure.get_attribute("role") == "img"
         assert len(figure.get_attribute("aria-label") or "") > 30
     assert page.get_log("browser") == []
-    ids = [one.get_attribute("id") for one in page.find_elements(By.CSS_SELECTOR, "[id]")]
+    ids = [element.get_attribute("id") for element in page.find_elements(By.CSS_SELECTOR, "[id]")]
     assert len(ids) == len(set(ids))
 
 
@@ -148,9 +149,9 @@ def test_links_lead_to_what_is_there(page: webdriver.Chrome, report: Path) -> No
 def test_runs_are_sorted_by_a_click(page: webdriver.Chrome) -> None:
     for title, place in (("test accuracy, %", 4), ("run", 0)):
         head = next(
-            one
-            for one in page.find_elements(By.CSS_SELECTOR, "#runs th button")
-            if one.text == title
+            button
+            for button in page.find_elements(By.CSS_SELECTOR, "#runs th button")
+            if button.text == title
         )
         cells = f"#runs tbody td:nth-child({place + 1})"
         before = texts(page, cells)
@@ -274,7 +275,7 @@ def test_the_numbers_are_those_of_the_runs(outputs: Path, report: Path) -> None:
     )
 
 
-def test_it_says_how_to_do_it_again(report: Path) -> None:
+def test_it_says_how_to_reproduce_it(report: Path) -> None:
     text = (report / "index.html").read_text()
     assert f"python train.py -m {SWEEP[0]}" in text
     assert "git " in text
@@ -287,7 +288,7 @@ def copied(outputs: Path, tmp_path: Path) -> Path:
     return tmp_path / "outputs"
 
 
-def test_damage_costs_the_damaged_run_alone(copied: Path) -> None:
+def test_damage_leaves_out_only_the_damaged_run(copied: Path) -> None:
     hurt = sorted((copied / "runs").iterdir())
     (hurt[0] / "metrics.jsonl").write_text("{no row}\n")
     (hurt[3] / "metrics.jsonl").unlink()
@@ -327,7 +328,7 @@ def test_nothing_complete(copied: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == (
         "error: nothing to compare: no run is complete (they are: interrupted)\n"
     )
-    text = write([sweep_of(copied)], copied / "again", partly=True).read_text()
+    text = write([sweep_of(copied)], copied / "again", allow_incomplete=True).read_text()
     assert "nothing to compare" in text
     assert '<figure id="curves">' in text
 
@@ -346,9 +347,9 @@ def test_bad_input(
 ) -> None:
     for command in ("report", "compare"):
         assert main([command, *words, "--outputs", str(outputs)]) == 2
-        said = capsys.readouterr().err
-        assert line in said
-        assert said.count("\n") == 1
+        message = capsys.readouterr().err
+        assert line in message
+        assert message.count("\n") == 1
 
 
 def test_a_damaged_metrics_file_is_one_line_when_its_metric_is_asked_for(
@@ -357,9 +358,9 @@ def test_a_damaged_metrics_file_is_one_line_when_its_metric_is_asked_for(
     hurt = min((copied / "runs").iterdir())
     (hurt / "metrics.jsonl").write_text("{no row}\n")
     assert main(["compare", "--metric", "grad_norm/head", "--outputs", str(copied)]) == 2
-    said = capsys.readouterr().err
-    assert f"{hurt / 'metrics.jsonl'}, line 1: not a row of metrics" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert f"{hurt / 'metrics.jsonl'}, line 1: not a row of metrics" in message
+    assert message.count("\n") == 1
 
 
 def test_compare_prints_the_answer(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -382,7 +383,7 @@ def test_a_report_that_fails_fails_nothing(tmp_path: Path) -> None:
     assert last.endswith(f"); to try again: actsweep report {folder}")
 
 
-def test_no_report_if_nobody_wants_one(tmp_path: Path) -> None:
+def test_no_report_if_it_is_switched_off(tmp_path: Path) -> None:
     done = train(tmp_path, "act=relu", "seed=0,1", *WORDS, "logger.report=false")
     assert done.returncode == 0, done.stderr
     assert "report:" not in done.stdout
@@ -394,19 +395,19 @@ def test_no_report_if_nobody_wants_one(tmp_path: Path) -> None:
 def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweep_of(copied)
     sweep = sweep.rename(sweep.with_name("ü # 1"))
-    watched = Watched(sweep, ReportRequest())
-    assert watched.renew()
-    assert not watched.renew()
-    with server(watched, 0, 7.0) as served:
-        threading.Thread(target=served.serve_forever, daemon=True).start()
-        at = f"http://127.0.0.1:{served.server_address[1]}"
+    live_report = LiveReport(sweep, ReportRequest())
+    assert live_report.refresh()
+    assert not live_report.refresh()
+    with server(live_report, 0, 7.0) as http_server:
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{http_server.server_address[1]}"
         first = fetch(f"{at}/")
         assert '<meta http-equiv="refresh" content="7">' in first
         assert "refresh" not in (sweep / "report" / "index.html").read_text()
         assert "9 runs: 9 complete" in first
         run = min((copied / "runs").iterdir())
         (run / "status.json").write_text("{}")
-        assert watched.renew()
+        assert live_report.refresh()
         assert "8 complete" in fetch(f"{at}/")
         assert fetch(f"{at}/runs/{run.name}/summary.json") == (run / "summary.json").read_text()
         assert fetch(f"{at}/?again") == fetch(f"{at}/")
@@ -419,12 +420,15 @@ def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch)
         assert (sweep / "report" / link[1]).resolve().is_dir()
         assert main(["watch", "--outputs", str(copied), "--port", at.rpartition(":")[2]]) == 2
         before = take_snapshot(sweep)
-        gone = replace(before, runs=[replace(one, state="interrupted") for one in before.runs])
-        for module in (status_module, design_module):  # a kill changes no file
-            monkeypatch.setattr(module, "take_snapshot", lambda _: gone)
-        assert watched.renew()
+        gone = replace(
+            before, runs=[replace(run_status, state="interrupted") for run_status in before.runs]
+        )
+        # A kill changes no file.
+        monkeypatch.setattr(status_module, "take_snapshot", lambda _: gone)
+        monkeypatch.setattr("actsweep.report.design.take_snapshot", lambda _: gone)
+        assert live_report.refresh()
         assert "9 runs: 9 interrupted" in fetch(f"{at}/")
-        served.shutdown()
+        http_server.shutdown()
 
 
 def fetch(url: str) -> str:
@@ -452,10 +456,10 @@ def test_two_factors_and_what_was_tuned(tmp_path: Path) -> None:
     }
     runs = rows(tmp_path / "r" / "runs.csv")
     for row in groups:
-        own = [r for r in runs if (r["act"], r["depth"]) == (row["act"], row["depth"])]
+        group_runs = [r for r in runs if (r["act"], r["depth"]) == (row["act"], row["depth"])]
         best: dict[str, float] = {}
         for lr in ("0.01", "0.1", "0.3"):
-            best[lr] = np.mean([float(r["best_val_accuracy"]) for r in own if r["lr"] == lr])
+            best[lr] = np.mean([float(r["best_val_accuracy"]) for r in group_runs if r["lr"] == lr])
         assert row["lr"] == max(best, key=lambda lr: best[lr])
     curve = rows(tmp_path / "r" / "sensitivity-lr.csv")
     assert [float(r["lr"]) for r in curve if r["group"] == "relu"] == [0.01, 0.1, 0.3]

@@ -1,4 +1,4 @@
-"""What is rare in a report: layouts with holes, numbers beyond bounds, folders elsewhere."""
+"""Tests of rare reports: designs with holes, numbers beyond bounds, folders elsewhere."""
 
 import re
 from collections import Counter
@@ -26,16 +26,16 @@ def beyond(*epochs: float) -> Ridges:
 
 def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
     """Weights a million times too large: no bin holds anything."""
-    looks = {("relu",): {"color": "black", "label": "relu"}}
-    made = _ridges("hidden_1", {("relu",): beyond(0, 1)}, looks)
+    styles = {("relu",): {"color": "black", "label": "relu"}}
+    made = _ridges("hidden_1", {("relu",): beyond(0, 1)}, styles)
     assert made is not None
     assert "100.0 % lie beyond the edges" in made.caption
 
 
-def test_each_panel_of_a_layer_names_its_own_epochs() -> None:
+def test_each_panel_of_a_layer_shows_its_own_epochs() -> None:
     ends = {("relu",): 12.0, ("tanh",): 30.0, ("elu",): 2.0}
-    looks = {label: {"color": "black", "label": label[0]} for label in ends}
-    made = _ridges("hidden_1", {k: beyond(0, last / 2, last) for k, last in ends.items()}, looks)
+    styles = {label: {"color": "black", "label": label[0]} for label in ends}
+    made = _ridges("hidden_1", {k: beyond(0, last / 2, last) for k, last in ends.items()}, styles)
     assert made is not None
     shown = [[tick.get_text() for tick in axes.get_yticklabels()] for axes in made.figure.axes]
     assert shown == [["epoch 0", f"epoch {last:g}"] for last in ends.values()]
@@ -68,42 +68,44 @@ def test_several_data_sets_and_rates() -> None:
     ]
     for by in ((), ("act", "data"), ("data", "act")):
         made = _make(entries, ReportRequest(by))
-        assert not isinstance(made.found, str)
-        assert set(made.found.by) == {"act", "data"}
-    assert [one.name for one in _make(entries, ReportRequest(("act", "data"))).charts] == ["scores"]
+        assert not isinstance(made.comparison, str)
+        assert set(made.comparison.by) == {"act", "data"}
+    assert [chart.name for chart in _make(entries, ReportRequest(("act", "data"))).charts] == [
+        "scores"
+    ]
 
 
-def test_groups_without_a_full_seed_are_named() -> None:
+def test_groups_without_a_full_seed_are_noted() -> None:
     def value(act: str, depth: int, seed: int) -> float:
         return 0.9 - 0.01 * depth + NOISE[0, seed]
 
     every = grid(value, act=("relu", "tanh"), depth=(2, 4), seed=range(4))
     key = lambda e: (e.config["act"]["name"], e.config["depth"]["layers"], e.config["seed"])  # noqa: E731
     split = lambda e: (key(e)[1] == 2) == (key(e)[2] < 2)  # noqa: E731  # a seed has one depth
-    found = compare([e for e in every if key(e)[0] == "tanh" or split(e)])
-    assert "relu: no run counts, as no seed has all of depth" in found.notes
-    found = compare([e for e in every if split(e)])
-    assert set(found.groups) == {("relu",), ("tanh",)}
-    assert "no seed has all of depth: it may make the difference" in found.notes
+    comparison = compare([e for e in every if key(e)[0] == "tanh" or split(e)])
+    assert "relu: no run counts, as no seed has all of depth" in comparison.notes
+    comparison = compare([e for e in every if split(e)])
+    assert set(comparison.groups) == {("relu",), ("tanh",)}
+    assert "no seed has all of depth: this may explain the difference" in comparison.notes
 
 
 def test_a_rate_that_was_not_chosen_doesn_t_widen_what_diverged() -> None:
     runs = [entry(0.9 + NOISE[0, s], optim={"lr": 0.1}, seed=s) for s in range(3)]
     far = [entry(0.1, optim={"lr": 9.0}, seed=s) for s in range(3)]
-    for one in far:
-        one.summary["test_loss"] = 400.0  # type: ignore[index]
-    gone = entry(None, "diverged", optim={"lr": 0.1}, seed=3)
-    found = compare([*runs, *far, gone], ["act"], "test/loss")
-    assert max(found.cells["relu",].values()) < 1
+    for run in far:
+        run.summary["test_loss"] = 400.0  # type: ignore[index]
+    diverged = entry(None, "diverged", optim={"lr": 0.1}, seed=3)
+    comparison = compare([*runs, *far, diverged], ["act"], "test/loss")
+    assert max(comparison.cells["relu",].values()) < 1
 
 
 def test_a_huge_loss_changes_no_other_pair() -> None:
     """A rate at which losses explode says nothing of how finely the others are known."""
 
     def run(act: str, loss: float, seed: int) -> Entry:
-        one = entry(0.5, act=act, seed=seed)
-        one.summary["test_loss"] = loss  # type: ignore[index]
-        return one
+        made = entry(0.5, act=act, seed=seed)
+        made.summary["test_loss"] = loss  # type: ignore[index]
+        return made
 
     two = [run("relu", 1 + s / 10, s) for s in range(3)]
     two += [run("tanh", 2 + s / 9 + s**2 / 99, s) for s in range(3)]
@@ -133,17 +135,17 @@ def test_an_optimiser_s_rate_is_tuned() -> None:
         return entry(0.9 - lr + NOISE[0, seed], optim={"name": name, "lr": lr}, seed=seed)
 
     runs = [run(n, lr, s) for n in ("sgd", "adam") for lr in (0.01, 0.1) for s in range(2)]
-    found = compare(runs, ["optim"])
-    assert set(found.groups) == {("sgd",), ("adam",)}
-    assert found.chosen["sgd",] == {"lr": 0.01}
+    comparison = compare(runs, ["optim"])
+    assert set(comparison.groups) == {("sgd",), ("adam",)}
+    assert comparison.chosen["sgd",] == {"lr": 0.01}
 
 
 def test_a_sweep_without_an_answer_isn_t_told_to_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actsweep.report.write.gather", lambda _: [entry(None, "diverged")])
-    said = _at_end(tmp_path)
-    assert said == "report: none (nothing to compare: no run is complete (they are: diverged))"
+    message = _at_end(tmp_path)
+    assert message == "report: none (nothing to compare: no run is complete (they are: diverged))"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
         again = [Reproduction(hostile, [hostile], [hostile])]
         where = tmp_path / "a b"
         return Elements(
-            page(hostile, where, made.design, made.found, made.charts, [hostile], again)
+            page(hostile, where, made.design, made.comparison, made.charts, [hostile], again)
         )
 
     plain = written("x")

@@ -199,7 +199,7 @@ def test_a_pack_that_cannot_be_set_up_loses_nothing(
         run_pack(only, SweepContext("sweep"))
     before = checkpoint.steps(folder(only[0]).checkpoints)
 
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("the device is gone")
 
     monkeypatch.setattr(pack_module, "set_up", broken)

@@ -65,8 +65,8 @@ def test_holm() -> None:
 
 def test_summary() -> None:
     values = list(RNG.normal(88, 0.3, 8))
-    one = paired.summarise(values)
-    assert one.low < one.bca_low < one.mean < one.bca_high < one.high
+    summary = paired.summarise(values)
+    assert summary.low < summary.bca_low < summary.mean < summary.bca_high < summary.high
     assert paired.summarise([3.0]) == paired.Summary(1, 3.0, 3.0, 3.0, None, None, None, None)
     same = paired.summarise([2.0, 2.0, 2.0])
     assert (same.bca_low, same.bca_high, same.low, same.high) == (2, 2, 2, 2)
@@ -88,16 +88,16 @@ def test_verdicts() -> None:
         "alone": {(0,): 10.0},
         "elsewhere": {(7,): 10.0, (8,): 11.0},
     }
-    found = compare(groups, margin=0.2)
-    assert len(found) == 15
-    one = found["a", "worse"]
-    assert (one.verdict, one.improvement, one.n) == (BETTER, 1.0, 5)
-    assert one.difference == pytest.approx(2.2)
-    assert found["worse", "same"].verdict == WORSE
-    assert found["a", "same"].verdict == EQUIVALENT
-    assert found["a", "noisy"].verdict == UNDECIDED
-    assert found["a", "noisy"].more > 0
-    alone = found["a", "alone"]
+    pairs = compare(groups, margin=0.2)
+    assert len(pairs) == 15
+    pair = pairs["a", "worse"]
+    assert (pair.verdict, pair.improvement, pair.n) == (BETTER, 1.0, 5)
+    assert pair.difference == pytest.approx(2.2)
+    assert pairs["worse", "same"].verdict == WORSE
+    assert pairs["a", "same"].verdict == EQUIVALENT
+    assert pairs["a", "noisy"].verdict == UNDECIDED
+    assert pairs["a", "noisy"].more > 0
+    alone = pairs["a", "alone"]
     assert (alone.n, alone.verdict, alone.p, alone.low, alone.more) == (
         1,
         UNDECIDED,
@@ -105,8 +105,8 @@ def test_verdicts() -> None:
         None,
         None,
     )
-    assert found["a", "elsewhere"].n == 0
-    assert found["a", "elsewhere"].verdict == UNDECIDED
+    assert pairs["a", "elsewhere"].n == 0
+    assert pairs["a", "elsewhere"].verdict == UNDECIDED
 
 
 def test_pairs_are_by_seed() -> None:
@@ -121,13 +121,13 @@ def test_pairs_are_by_seed() -> None:
 @pytest.mark.parametrize(("groups", "seeds"), [(2, 2), (3, 5), (6, 5)])
 def test_few_false_verdicts(groups: int, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """4,000 sweeps in which nothing differs: in 5 % of them any pair is called different."""
-    monkeypatch.setattr(paired, "_more", lambda *_: None)  # slow
+    monkeypatch.setattr(paired, "_further_seeds", lambda *_: None)  # slow
     rng = np.random.default_rng(groups * seeds)
     false = 0
     for _ in range(4000):
         common = rng.normal(0, 1, seeds)
         values = {str(i): by_seed(common + rng.normal(0, 1, seeds)) for i in range(groups)}
-        false += any(one.verdict in (BETTER, WORSE) for one in compare(values, 0.0).values())
+        false += any(pair.verdict in (BETTER, WORSE) for pair in compare(values, 0.0).values())
     assert false <= 228, false  # 5 % and two standard deviations
 
 
@@ -143,7 +143,7 @@ def test_power_of_large_effects() -> None:
     """SciPy has no number for the chance to find them the other way round."""
     assert paired.power(3.0, 10, 0.05 / 15) == pytest.approx(0.99996551, abs=1e-8)
     chances = [paired.power(effect, n) for n in (5, 10, 30) for effect in (1, 2, 3, 4, 6, 10, 40)]
-    assert all(0 < one <= 1 for one in chances)
+    assert all(0 < chance <= 1 for chance in chances)
 
 
 def test_further_seeds_decide() -> None:
@@ -182,7 +182,7 @@ def test_cells_of_a_seed_count_once() -> None:
     b = {cell: value - 1 - 0.1 * cell[0] for cell, value in a.items()} | {(9, 4): 0.0}
     pair = compare({"a": a, "b": b}, 0.0)["a", "b"]
     assert (pair.n, pair.difference) == (4, pytest.approx(1.15))
-    assert paired.by_seed(a) == {s: 70.0 + s for s in range(4)}
+    assert paired.seed_means(a) == {s: 70.0 + s for s in range(4)}
     del b[0, 4]  # a cell that one lacks leaves the other seeds' pairs as they are
     assert compare({"a": a, "b": b}, 0.0)["a", "b"].n == 4
 
@@ -191,9 +191,9 @@ def test_optimum() -> None:
     rng = np.random.default_rng(6)
     means = {0.01: 80.0, 0.03: 85.0, 0.1: 88.0, 0.3: 87.9, 1.0: 20.0}
     curve = {lr: by_seed(mean + rng.normal(0, 0.3, 6)) for lr, mean in means.items()}
-    found = factorial.optimum(curve)
-    assert (found.low, found.high, found.edge) == (0.1, 0.3, False)
-    assert found.best in (0.1, 0.3)
+    optimum = factorial.optimum(curve)
+    assert (optimum.low, optimum.high, optimum.edge) == (0.1, 0.3, False)
+    assert optimum.best in (0.1, 0.3)
     rising = {lr: by_seed([lr, lr + 0.01, lr]) for lr in means}
     assert factorial.optimum(rising) == factorial.Optimum(1.0, 1.0, 1.0, True)
     assert factorial.optimum({0.1: by_seed([1, 2, 3])}) is None
@@ -210,8 +210,8 @@ def test_optimum_s_interval_holds_the_best() -> None:
     held = 0
     for _ in range(200):
         curve = {lr: by_seed(mean + rng.normal(0, 0.5, 8)) for lr, mean in truth.items()}
-        found = factorial.optimum(curve)
-        held += found.low <= 3.0 <= found.high
+        optimum = factorial.optimum(curve)
+        held += optimum.low <= 3.0 <= optimum.high
     assert held >= 184  # 92 %
 
 
@@ -275,7 +275,7 @@ def test_interaction_is_found() -> None:
 
 def test_values_on_a_coarse_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracies of 300 examples are often the same for two or three seeds: no certainty."""
-    monkeypatch.setattr(paired, "_more", lambda *_: None)  # slow
+    monkeypatch.setattr(paired, "_further_seeds", lambda *_: None)  # slow
     rng = np.random.default_rng(11)
     for seeds, most in ((2, 64), (3, 64), (5, 64)):
         false = 0
@@ -283,7 +283,7 @@ def test_values_on_a_coarse_grid(monkeypatch: pytest.MonkeyPatch) -> None:
             right = rng.binomial(300, 0.97, (6, seeds)) / 300
             groups = {str(g): by_seed(np.float32(right[g])) for g in range(6)}
             pairs = compare(groups, 0.0)
-            false += any(one.verdict in (BETTER, WORSE) for one in pairs.values())
+            false += any(pair.verdict in (BETTER, WORSE) for pair in pairs.values())
         assert false <= most, (seeds, false)
     two = {"a": by_seed([0.9, 0.9]), "b": by_seed([0.89, 0.89])}
     assert compare(two, 0.005)["a", "b"].verdict == UNDECIDED

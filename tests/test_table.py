@@ -1,4 +1,4 @@
-"""The final table: intervals against scipy, groups that aren't pooled, nothing dropped."""
+"""Tests of the final table: intervals beside SciPy's, groups never pooled, nothing dropped."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from actsweep.sweeps import table
 Result = dict[str, Any]
 
 
-def one(state: str = "complete", acc: float | None = 0.9, **groups: Any) -> tuple[Result, Any]:
+def make_run(state: str = "complete", acc: float | None = 0.9, **groups: Any) -> tuple[Result, Any]:
     plain = {"act": {"name": "relu"}, **groups}
     run = resolve.resolve(plain)
     done = state == "complete"
@@ -59,7 +59,7 @@ def test_one_value_has_no_interval_and_none_no_mean() -> None:
 def test_groups_are_sorted_best_first_with_intervals() -> None:
     acts = {"relu": (0.8, 0.82), "elu": (0.9, 0.9)}
     pairs = [
-        one(acc=acc, act={"name": name}, seed=seed)
+        make_run(acc=acc, act={"name": name}, seed=seed)
         for name, accs in acts.items()
         for seed, acc in enumerate(accs)
     ]
@@ -71,14 +71,14 @@ def test_groups_are_sorted_best_first_with_intervals() -> None:
 
 
 def test_one_seed_shows_no_interval() -> None:
-    assert "±" not in "".join(lines([one()]))
+    assert "±" not in "".join(lines([make_run()]))
 
 
 def test_diverged_and_failed_are_shown_and_never_averaged() -> None:
     pairs = [
-        one(seed=0),
-        one("diverged", seed=1),
-        one("diverged", act={"name": "elu"}),
+        make_run(seed=0),
+        make_run("diverged", seed=1),
+        make_run("diverged", act={"name": "elu"}),
     ]
     pairs[1][0]["cause"] = "the loss is not finite"
     shown = lines(pairs)
@@ -90,7 +90,7 @@ def test_diverged_and_failed_are_shown_and_never_averaged() -> None:
 
 def test_regression_is_ranked_by_loss() -> None:
     toy = {"data": {"name": "quadratic"}}
-    pairs = [one(acc=None, act={"name": name}, **toy) for name in ("relu", "elu")]
+    pairs = [make_run(acc=None, act={"name": name}, **toy) for name in ("relu", "elu")]
     pairs[1][0]["test_loss"] = 0.25
     head, first, second = lines(pairs)
     assert "loss" in head
@@ -100,7 +100,7 @@ def test_regression_is_ranked_by_loss() -> None:
 
 
 def test_classes_and_regression_in_one_sweep_show_both_scores() -> None:
-    pairs = [one(), one(acc=None, data={"name": "quadratic"})]
+    pairs = [make_run(), make_run(acc=None, data={"name": "quadratic"})]
     head, first, second = lines(pairs)
     assert "accuracy, % loss" in head
     assert "fashion_mnist" in first
@@ -131,7 +131,7 @@ def test_classes_and_regression_in_one_sweep_show_both_scores() -> None:
 def test_runs_that_differ_in_more_than_the_seed_are_never_pooled(
     changes: list[dict[str, Any]], titles: list[str]
 ) -> None:
-    pairs = [one(**change) for change in changes]
+    pairs = [make_run(**change) for change in changes]
     assert list(table.columns([c for _, c in pairs]).values()) == titles
     apart = len({identity.run_id(resolve.resolve({**c, "seed": 0})) for _, c in pairs})
     assert len(lines(pairs)) == 1 + apart
@@ -139,7 +139,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_never_pooled(
 
 def wide() -> list[tuple[Result, Any]]:
     return [
-        one(
+        make_run(
             act={"name": name},
             depth={"layers": depth},
             init={"name": "glorot_uniform" if depth == 4 else "he_normal"},
@@ -171,7 +171,7 @@ def test_a_pipe_gets_plain_whole_lines() -> None:
 
 
 def test_runs_that_were_there_are_counted() -> None:
-    result, plain = one()
+    result, plain = make_run()
     result["reused"] = True
     shown = lines([(result, plain)])
     assert shown[-1] == "1 of 1 runs were complete already (rerun=all repeats)"

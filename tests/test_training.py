@@ -400,11 +400,6 @@ def replay_patience(scores, patience):
     return len(scores), best_epoch, best
 
 
-def test_patience_by_hand():
-    assert replay_patience([0.1, 0.3, 0.3, 0.2, 0.9], 2) == (4, 2, 0.3)
-    assert replay_patience([0.1, 0.3, 0.3, 0.2, 0.9], None) == (5, 5, 0.9)
-
-
 def test_early_stopping_best_epoch_and_ties():
     """Members of different learning rates in one pack; the slowest only ties with itself."""
     lr = ("0.3", "0.03", "1e-9", "0.5")

@@ -9,28 +9,28 @@ from matplotlib.figure import Figure
 from actsweep.report import plotting
 from actsweep_tutorials import tutorial3
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.networks import BATCH, Lab
+from actsweep_tutorials.networks import BATCH, NetworkInspector
 
 BINS = 50
-NEAR = 0.05  # of the end of a range, in units of the range
+NEAR = 0.05  # how close to the end of a range counts as near, as a share of the range
 
 
 def measure(params: Params) -> Quantities:
-    """Of the tutorial's networks: histograms of seed 0, and for every seed the shape's numbers."""
-    lab = Lab()
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for run in tutorial3.runs_of(params):
+    """Return histograms of seed 0, and for every seed the numbers that describe the shapes."""
+    inspector = NetworkInspector()
+    layers_by_act: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in tutorial3.sweep_runs(params):
         if run.status["state"] != "complete":
             continue
-        view = lab.first_batch(lab.trained(run), BATCH)
-        own = found.setdefault(run.config.act["name"], {})
+        view = inspector.probe_first_batch(inspector.trained(run), BATCH)
+        layers = layers_by_act.setdefault(run.config.act["name"], {})
         for layer, z in view["preact"].items():
             a = view["act"][layer]
-            one = own.setdefault(layer, {"shape": []})
-            one["shape"].append({"seed": run.config.seed, **_shape(z, a)})
-            if "preact" not in one:
-                one["preact"], one["act"] = _histogram(z), _histogram(a)
-    return {"layers": found}
+            entry = layers.setdefault(layer, {"shape": []})
+            entry["shape"].append({"seed": run.config.seed, **_shape(z, a)})
+            if "preact" not in entry:
+                entry["preact"], entry["act"] = _histogram(z), _histogram(a)
+    return {"layers": layers_by_act}
 
 
 def _histogram(values: np.ndarray) -> Mapping[str, Any]:
@@ -39,8 +39,10 @@ def _histogram(values: np.ndarray) -> Mapping[str, Any]:
 
 
 def _shape(z: np.ndarray, a: np.ndarray) -> Mapping[str, float]:
-    """Skewness and excess kurtosis of z, f(z) and what of f(z) isn't 0. Of f(z): extremes, share at
-    0, near -1 and 0 and 1."""
+    """Return skewness and excess kurtosis of z, of f(z) and of those f(z) that aren't 0.
+
+    Of f(z) also the extremes, two quantiles, and the shares that are 0 or near -1, 0 and 1.
+    """
     skew, kurtosis = _moments(z)
     act_skew, act_kurtosis = _moments(a)
     return {
@@ -65,9 +67,9 @@ def _moments(values: np.ndarray) -> tuple[float, float]:
     return float(np.mean(centred**3)), float(np.mean(centred**4) - 3)
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """Rows are activations, columns layers: z in grey, f(z) in colour."""
-    acts = found["layers"]
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw a row an activation, a column a layer: z in grey, f(z) in colour."""
+    acts = result["layers"]
     layers = list(next(iter(acts.values())))
     count = len(acts) * len(layers)
     title = f"After training, seed 0, {BATCH} training images: z (grey) and f(z) (colour)"
@@ -76,10 +78,10 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     )
     for place, axes in enumerate(flat):
         act, layer = list(acts)[place // len(layers)], layers[place % len(layers)]
-        one = acts[act][layer]
-        axes.stairs(one["preact"]["density"], one["preact"]["edges"], fill=True, color="0.8")
+        entry = acts[act][layer]
+        axes.stairs(entry["preact"]["density"], entry["preact"]["edges"], fill=True, color="0.8")
         style: Any = {"color": plotting.colour(act), "linewidth": 1.6}
-        axes.stairs(one["act"]["density"], one["act"]["edges"], **style)
+        axes.stairs(entry["act"]["density"], entry["act"]["edges"], **style)
         axes.set_yscale("log")
         axes.tick_params(labelsize=7)
         if place < len(layers):
@@ -91,14 +93,14 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     return {"distributions": figure}
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """Means over seeds."""
-    first = next(iter(next(iter(found["layers"].values())).values()))
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the means over seeds."""
+    first = next(iter(next(iter(result["layers"].values())).values()))
     keys = [key for key in first["shape"][0] if key != "seed"]
     rows = [
-        [act, layer, len(one["shape"]), *(_mean(one["shape"], key) for key in keys)]
-        for act, layers in found["layers"].items()
-        for layer, one in layers.items()
+        [act, layer, len(entry["shape"]), *(_mean(entry["shape"], key) for key in keys)]
+        for act, layers in result["layers"].items()
+        for layer, entry in layers.items()
     ]
     return [Table("Means over seeds", ("activation", "layer", "seeds", *keys), rows)]
 

@@ -1,4 +1,4 @@
-"""What an experiment is: something measured, figures and tables of it, and a page."""
+"""Experiments: a measurement, figures and tables of its result, and a page that shows them."""
 
 import difflib
 import shlex
@@ -17,37 +17,37 @@ from actsweep.utils.files import finite, write_atomic, write_json
 
 Quantities = Mapping[str, Any]
 Params = Mapping[str, Any]
-MAIN = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "swish", "gelu")
+MAIN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "swish", "gelu")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers to read: a title, a heading and rows of cells."""
+    """A titled table: a heading and rows of cells."""
 
     title: str
     heading: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
     def markdown(self) -> str:
-        """As Markdown, floats to four digits."""
+        """Return the table as Markdown, with floats to four digits."""
         lines = [f"### {self.title}", "", _row(self.heading), _row(["---"] * len(self.heading))]
         return "\n".join([*lines, *map(_row, self.rows)])
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment. What is measured stands apart from how it is shown.
+    """One experiment of the tutorials. What it measures is kept apart from how it is shown.
 
     Attributes:
-        name: as in `actsweep experiment <name>`.
-        question: what it answers.
-        source: the tutorials it comes from, S0 to S4; see docs/claims.md.
+        name: the name in `actsweep experiment <name>`.
+        question: the question that it answers.
+        source: the tutorials that it comes from, S0 to S4; see docs/claims.md.
         measure: from the parameters to plain numbers, strings, lists and dicts of them.
-        draw: from what was measured to figures, by name.
-        tables: from what was measured to tables.
+        draw: from the result of `measure` to figures, by name.
+        tables: from the result of `measure` to tables.
         params: names and defaults. A tuple is a list of names or numbers, typed with commas.
         quick: the parameters that leave out all training; None if nothing is left then.
-        trains: whether it trains networks, by train.py.
+        trains: whether it trains networks, by `actsweep train`.
     """
 
     name: str
@@ -62,27 +62,27 @@ class Experiment:
 
 
 def resolve_parameters(experiment: Experiment, words: Iterable[str]) -> dict[str, Any]:
-    """The parameters that `key=value` words ask for; others keep their defaults.
+    """Return the parameters that `key=value` words ask for; all others keep their defaults.
 
-    An experiment that trains takes any other override too, as `train.py` does: they become its
-    parameter `overrides`.
+    An experiment that trains takes any other override too, as `actsweep train` does: they become
+    its parameter `overrides`.
 
     Raises:
-        UserError: an unknown name, or a value of the wrong kind.
+        UserError: a name is unknown, or a value is of the wrong kind.
     """
-    found: dict[str, Any] = dict(experiment.params)
-    rest = []
+    params: dict[str, Any] = dict(experiment.params)
+    overrides = []
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"{word}: must be key=value; type for example {_example(experiment)}")
         if key in experiment.params:
-            found[key] = _parse(experiment, key, value)
+            params[key] = _parse(experiment, key, value)
         elif experiment.trains and not _misspelt(key, experiment.params):
-            rest.append(word)
+            overrides.append(word)
         else:
             raise unknown_name("experiment", key, experiment.params, _example(experiment))
-    return found | ({"overrides": tuple(rest)} if experiment.trains else {})
+    return params | ({"overrides": tuple(overrides)} if experiment.trains else {})
 
 
 def _misspelt(key: str, known: Iterable[str]) -> bool:
@@ -95,16 +95,16 @@ def _example(experiment: Experiment) -> str:
 
 
 def activation(name: str) -> Activation:
-    """One of ours, or a user's own by its dotted path, `my_module.my_function`.
+    """Return one of our activations, or a user's by its dotted path, `my_module.my_function`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such activation.
     """
     return activations.custom(name, {}) if "." in name else activations.get(name)
 
 
 def as_typed(value: Any) -> str:
-    """A parameter's value as one types it."""
+    """Return a parameter's value as it is typed on the command line."""
     if value == tuple(activations.ACTIVATIONS):
         return "all"
     if isinstance(value, tuple):
@@ -120,25 +120,25 @@ def _parse(experiment: Experiment, key: str, text: str) -> Any:
             return tuple(activations.ACTIVATIONS)
         if not text:
             raise bad_value(key, text, "a list with commas", fix)
-        parts = tuple(_one(key, part, default[0], fix) for part in text.split(","))
+        parts = tuple(_parse_scalar(key, part, default[0], fix) for part in text.split(","))
         if key == "act":
             for name in parts:
                 activation(name)
         return parts
-    return _one(key, text, default, fix)
+    return _parse_scalar(key, text, default, fix)
 
 
-def _one(key: str, text: str, like: Any, fix: str) -> Any:
-    if isinstance(like, bool):
+def _parse_scalar(key: str, text: str, default: Any, fix: str) -> Any:
+    if isinstance(default, bool):
         if text not in ("true", "false"):
             raise bad_value(key, text, "true or false", fix)
         return text == "true"
-    if isinstance(like, str):
+    if isinstance(default, str):
         return text
     try:
-        value = type(like)(text)
+        value = type(default)(text)
     except ValueError:
-        kind = "a whole number" if isinstance(like, int) else "a number"
+        kind = "a whole number" if isinstance(default, int) else "a number"
         raise bad_value(key, text, kind, fix) from None
     if isinstance(value, int) and value < (0 if key == "seed" else 1):
         raise bad_value(key, text, "at least 1", fix)
@@ -146,7 +146,7 @@ def _one(key: str, text: str, like: Any, fix: str) -> Any:
 
 
 def command(experiment: Experiment, params: Params) -> str:
-    """What to type for the same again."""
+    """Return the shell command that repeats an experiment."""
     words = [
         f"{key}={as_typed(value)}"
         for key, value in params.items()
@@ -157,55 +157,55 @@ def command(experiment: Experiment, params: Params) -> str:
 
 
 def measure(experiment: Experiment, params: Params) -> Quantities:
-    """What an experiment finds, in plain Python types: what `result.json` holds."""
+    """Run an experiment and return its result in plain Python types, as for `result.json`."""
     return finite(experiment.measure(params))
 
 
-def record(experiment: Experiment, params: Params, found: Quantities) -> dict[str, Any]:
-    """What `result.json` holds."""
+def record(experiment: Experiment, params: Params, result: Quantities) -> dict[str, Any]:
+    """Return the content of `result.json`."""
     kept = {key: value for key, value in params.items() if key != "outputs"}
-    return {"experiment": experiment.name, "params": kept, "found": found}
+    return {"experiment": experiment.name, "params": kept, "found": result}
 
 
 def write(
     experiment: Experiment,
     params: Params,
-    found: Quantities,
+    result: Quantities,
     folder: Path,
     verdicts: Sequence[str] = (),
 ) -> Path:
     """Write `result.json`, every figure as PNG and SVG, and the page `README.md`; return the page.
 
     Args:
-        experiment: what was done.
-        params: with what.
-        found: what `measure` returned.
-        folder: where to; made if it isn't there.
-        verdicts: Markdown about the claims that these numbers decide.
+        experiment: the experiment.
+        params: its parameters.
+        result: what `measure` returned.
+        folder: where the files go; it is made if it doesn't exist.
+        verdicts: Markdown about the claims that this result decides.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "result.json", record(experiment, params, found))
-    with plotting.look():
-        drawn = experiment.draw(found)
-    for name, figure in drawn.items():
-        plotting.save(figure, folder / name)
+    write_json(folder / "result.json", record(experiment, params, result))
+    with plotting.use_style():
+        figures = experiment.draw(result)
+    for name, figure in figures.items():
+        plotting.save_figure(figure, folder / name)
     lines = [f"# {experiment.name}", "", experiment.question, ""]
     lines += ["```bash", command(experiment, params), "```", ""]
     lines += [line for text in verdicts for line in (text, "")]
-    for name in drawn:
+    for name in figures:
         lines += [f"![{name}]({name}.png)", ""]
-    for table in experiment.tables(found):
+    for table in experiment.tables(result):
         lines += [table.markdown(), ""]
     write_atomic(folder / "README.md", "\n".join(lines))
     return folder / "README.md"
 
 
 def _row(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(cell(value).replace("|", "\\|") for value in cells) + " |"
+    return "| " + " | ".join(format_cell(value).replace("|", "\\|") for value in cells) + " |"
 
 
-def cell(value: Any) -> str:
-    """A value as a table shows it: floats to four digits."""
+def format_cell(value: Any) -> str:
+    """Return a value as a table shows it: floats to four digits, None as a dash."""
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,6 @@
-"""The source tutorials' experiments as commands: `actsweep experiment <name>`.
+"""The catalogue of the tutorials' experiments: `actsweep experiment <name>`.
 
-To add one: a module with `measure`, `draw`, `tables` and an `Experiment`, and a line below.
+To add one, write a module with `measure`, `draw`, `tables` and an `Experiment`, and list it below.
 """
 
 from actsweep.utils.errors import unknown_name
@@ -24,8 +24,8 @@ from actsweep_tutorials import (
 from actsweep_tutorials.base import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
-    one.name: one
-    for one in (
+    experiment.name: experiment
+    for experiment in (
         gallery.EXPERIMENT,
         gradient_scan.EXPERIMENT,
         signal_through_layers.EXPERIMENT,
@@ -47,10 +47,10 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def get(name: str) -> Experiment:
-    """The experiment of that name.
+    """Return the experiment of that name.
 
     Raises:
-        UserError: there is none; names the nearest.
+        UserError: there is no such experiment; the message names the nearest.
     """
     if name not in EXPERIMENTS:
         raise unknown_name("experiment", name, EXPERIMENTS)

@@ -1,48 +1,44 @@
 """`actsweep experiment` and `actsweep claims`, found by the command through an entry point."""
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from cyclopts import App
+
+from actsweep.cli.commands import OUTPUTS, Outputs
 
 
-def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the tutorials' experiments, and what they claim.
+def add_commands(app: App) -> None:
+    """Add the tutorials' experiments, and what they claim, to the command `actsweep`."""
+    app.command(experiment)
+    app.command(claims)
+
+
+def experiment(name: str, /, *words: str, outputs: Outputs = OUTPUTS) -> int:
+    """Do an experiment of the tutorials.
+
+    Writes figures, result.json and a page README.md to OUTPUTS/experiments/NAME. What trains goes
+    through actsweep train: to go on after an interruption, type the same command again. Any
+    override of it may follow.
 
     Args:
-        commands: the subparsers of `actsweep`.
-        add: makes a subparser: `add(commands, name, run, help, description)`.
+        name: An experiment, or list.
+        words: Parameters as KEY=VALUE, such as act=relu,tanh.
     """
-    experiment = add(
-        commands, "experiment", _experiment, "do an experiment of the tutorials", _EXPERIMENT
-    )
-    experiment.add_argument("name", metavar="NAME", help="an experiment, or list")
-    experiment.add_argument(
-        "words", nargs="*", metavar="KEY=VALUE", help="parameters, such as act=relu,tanh"
-    )
-    check = add(
-        commands, "claims", _claims, "check what the tutorials claim; writes a page", _CLAIMS
-    )
-    check.add_argument("--all", action="store_true", help="also what needs training")
-    check.add_argument("--docs", type=Path, default=Path("docs"), metavar="DIR", help="where to")
+    from actsweep_tutorials.commands import list_experiments, run_experiment
+
+    return list_experiments() if name == "list" else run_experiment(name, words, outputs)
 
 
-_EXPERIMENT = """Writes figures, result.json and a page README.md to DIR/experiments/NAME. What
-trains goes through train.py and its ledger: typed again, it goes on. Any override of train.py may
-follow."""
-_CLAIMS = """Computes the verdict on every claim and writes claims.md, figures, and the numbers of
-what trains, into the folder of --docs. Without --all the latter are read from there."""
+def claims(*, all: bool = False, docs: Path = Path("docs"), outputs: Outputs = OUTPUTS) -> int:
+    """Check what the tutorials claim; writes a page.
 
+    Computes the verdict on every claim and writes claims.md, figures, and the numbers of what
+    trains, into the folder of --docs. Without --all the latter are read from there.
 
-def _experiment(options: argparse.Namespace) -> int:
-    from actsweep_tutorials import commands
+    Args:
+        all: Also what needs training.
+        docs: Where to.
+    """
+    from actsweep_tutorials.commands import check_claims
 
-    if options.name == "list":
-        return commands.show_list()
-    return commands.do(options.name, options.words, options.outputs)
-
-
-def _claims(options: argparse.Namespace) -> int:
-    from actsweep_tutorials import commands
-
-    return commands.check(options.outputs, options.docs, everything=options.all)
+    return check_claims(outputs, docs, everything=all)

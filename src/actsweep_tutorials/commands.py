@@ -1,4 +1,4 @@
-"""What `actsweep experiment` and `actsweep claims` do."""
+"""The commands `actsweep experiment` and `actsweep claims`."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table as Shown
+from rich.table import Table as RichTable
 
 from actsweep.report import plotting
 from actsweep.runtime.devices import set_up_devices
@@ -17,85 +17,91 @@ from actsweep.utils.files import finite, write_atomic
 from actsweep_tutorials import base, catalogue, claims
 from actsweep_tutorials.base import Experiment, Quantities
 from actsweep_tutorials.claims import Claim, Verdict
-from actsweep_tutorials.training import Stopped
+from actsweep_tutorials.training import TrainingStopped
 
 FOLDER = "experiments"
 
 
-def show_list() -> int:
-    """A line for each experiment."""
-    table = Shown(box=None, pad_edge=False, header_style="bold")
+def list_experiments() -> int:
+    """Print a line for each experiment; return the exit code."""
+    table = RichTable(box=None, pad_edge=False, header_style="bold")
     for title in ("experiment", "of", "question", "parameters"):
         table.add_column(title, overflow="fold")
-    for one in catalogue.EXPERIMENTS.values():
-        typed = " ".join(f"{k}={base.as_typed(v)}" for k, v in one.params.items())
-        table.add_row(one.name, one.source, one.question, typed)
+    for experiment in catalogue.EXPERIMENTS.values():
+        parameters = " ".join(f"{k}={base.as_typed(v)}" for k, v in experiment.params.items())
+        table.add_row(experiment.name, experiment.source, experiment.question, parameters)
     plain_console().print(table)
     return 0
 
 
-def do(name: str, words: Sequence[str], outputs: Path) -> int:
-    """Do one experiment and write its page; the exit code.
+def run_experiment(name: str, words: Sequence[str], outputs: Path) -> int:
+    """Run one experiment and write its page; return the exit code.
 
     Raises:
-        UserError: an unknown name or parameter.
+        UserError: the name or a parameter is unknown.
     """
     experiment = catalogue.get(name)
     set_up_devices()
     params = base.resolve_parameters(experiment, words) | {"outputs": outputs}
     try:
-        found = base.measure(experiment, params)
-    except Stopped as stopped:
+        result = base.measure(experiment, params)
+    except TrainingStopped as stopped:
         return stopped.code
-    decided = [one for one in claims.CLAIMS if one.experiment == name]
+    own_claims = [claim for claim in claims.CLAIMS if claim.experiment == name]
     plain = params == base.resolve_parameters(experiment, ()) | {"outputs": outputs}
-    said = [claims.short(decided, {name: found})] if plain and decided else []
-    page = base.write(experiment, params, found, outputs / FOLDER / name, said)
-    for table in experiment.tables(found):
+    verdicts = [claims.short(own_claims, {name: result})] if plain and own_claims else []
+    page = base.write(experiment, params, result, outputs / FOLDER / name, verdicts)
+    for table in experiment.tables(result):
         _print(plain_console(), table)
-    for text in said:
+    for text in verdicts:
         print(text + "\n")
     print(f"page: {page}")
     return 0
 
 
 def _print(console: Console, table: base.Table) -> None:
-    shown = Shown(box=None, pad_edge=False, title=table.title, title_justify="left")
+    rich_table = RichTable(box=None, pad_edge=False, title=table.title, title_justify="left")
     for title in table.heading:
-        shown.add_column(title, overflow="fold")
+        rich_table.add_column(title, overflow="fold")
     for row in table.rows:
-        shown.add_row(*map(base.cell, row))
-    console.print(shown)
+        rich_table.add_row(*map(base.format_cell, row))
+    console.print(rich_table)
     console.print()
 
 
-def check(outputs: Path, docs: Path, *, everything: bool) -> int:
-    """Compute every verdict, draw every figure, and write the pages about them; the exit code.
+def check_claims(outputs: Path, docs: Path, *, everything: bool) -> int:
+    """Compute every verdict, draw every figure and write their pages; return the exit code.
 
     Args:
-        outputs: where runs are, and are trained.
-        docs: the folder of claims.md and gallery.md. The numbers of what needs training are kept in
-            its `experiments/<name>.json`, and read from there unless `everything` is to be done.
-        everything: whether to train what is needed.
+        outputs: the folder of the runs, old and new.
+        docs: the folder of claims.md and gallery.md. Its `experiments/<name>.json` keeps the result
+            of each experiment that trains; it is read from there unless `everything` is true.
+        everything: whether to run the experiments that train, too.
     """
     set_up_devices()
     if everything:
         (docs / FOLDER).mkdir(parents=True, exist_ok=True)  # before hours of training
-    trained = [] if everything else [n for n, e in catalogue.EXPERIMENTS.items() if e.trains]
+    trained = (
+        []
+        if everything
+        else [name for name, experiment in catalogue.EXPERIMENTS.items() if experiment.trains]
+    )
     recorded = {name: _recorded(catalogue.get(name), docs) for name in trained}
     try:
         fresh = _measured(outputs, everything)
-    except Stopped as stopped:
+    except TrainingStopped as stopped:
         return stopped.code
-    whole = {name: (fresh | recorded)[name] for name in catalogue.EXPERIMENTS}
+    results = {name: (fresh | recorded)[name] for name in catalogue.EXPERIMENTS}
     if everything:
-        for name, one in catalogue.EXPERIMENTS.items():
-            if one.trains:
-                kept = base.record(one, base.resolve_parameters(one, ()), whole[name])
-                write_atomic(_record_of(one, docs), json.dumps(finite(kept)) + "\n")
-    verdicts = decide(fresh, whole)
+        for name, experiment in catalogue.EXPERIMENTS.items():
+            if experiment.trains:
+                record = base.record(
+                    experiment, base.resolve_parameters(experiment, ()), results[name]
+                )
+                write_atomic(_record_of(experiment, docs), json.dumps(finite(record)) + "\n")
+    verdicts = decide(fresh, results)
     write_atomic(docs / "claims.md", claims.page(verdicts))
-    write_atomic(docs / "gallery.md", _gallery(whole, docs))
+    write_atomic(docs / "gallery.md", _gallery(results, docs))
     for kind, count in claims.tally(verdicts).items():
         print(f"{count:3} {kind}")
     print(f"pages: {docs / 'claims.md'}, {docs / 'gallery.md'}")
@@ -103,69 +109,86 @@ def check(outputs: Path, docs: Path, *, everything: bool) -> int:
 
 
 def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
-    """What every experiment finds, by name. What doesn't train is done two at a time: most of it is
-    compiling, which leaves a core idle."""
+    """Return the result of every experiment, by name.
 
-    def one_of(name: str) -> Quantities:
-        one, start = catalogue.get(name), time.perf_counter()
-        trains = everything and one.trains
-        params = base.resolve_parameters(one, ()) | ({} if trains else dict(one.quick or {}))
-        params |= {"cost": False} if "cost" in one.params else {}
-        found = base.measure(one, params | {"outputs": outputs})
+    Those that don't train run two at a time: they mostly compile, which leaves a core idle.
+    """
+
+    def measure_by_name(name: str) -> Quantities:
+        experiment, start = catalogue.get(name), time.perf_counter()
+        trains = everything and experiment.trains
+        params = base.resolve_parameters(experiment, ()) | (
+            {} if trains else dict(experiment.quick or {})
+        )
+        params |= {"cost": False} if "cost" in experiment.params else {}
+        result = base.measure(experiment, params | {"outputs": outputs})
         print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
-        return found
+        return result
 
-    wanted = [n for n, one in catalogue.EXPERIMENTS.items() if everything or one.quick is not None]
-    training = [n for n in wanted if everything and catalogue.get(n).trains]
-    others = sorted(set(wanted) - set(training), key=lambda name: name != "gradient-flow")
+    chosen = [
+        name
+        for name, experiment in catalogue.EXPERIMENTS.items()
+        if everything or experiment.quick is not None
+    ]
+    training = [name for name in chosen if everything and catalogue.get(name).trains]
+    others = sorted(set(chosen) - set(training), key=lambda name: name != "gradient-flow")
     with ThreadPoolExecutor(2) as pool:  # the longest first
-        found = dict(zip(others, pool.map(one_of, others), strict=True))
-    found |= {name: one_of(name) for name in training}
-    return {name: found[name] for name in wanted}
+        result = dict(zip(others, pool.map(measure_by_name, others), strict=True))
+    result |= {name: measure_by_name(name) for name in training}
+    return {name: result[name] for name in chosen}
 
 
 def decide(
-    fresh: Mapping[str, Quantities], whole: Mapping[str, Quantities]
+    fresh: Mapping[str, Quantities], results: Mapping[str, Quantities]
 ) -> dict[Claim, Verdict]:
-    """The verdict on every claim: from what was just measured, or, if training is needed, from all
-    that is known."""
+    """Return the verdict on every claim.
+
+    Args:
+        fresh: the results that were just measured; they decide the claims that need no training.
+        results: these and the recorded ones; they decide the claims that do.
+    """
     return {
-        one: one.decide((whole if one.trained else fresh)[one.experiment]) for one in claims.CLAIMS
+        claim: claim.decide((results if claim.needs_training else fresh)[claim.experiment])
+        for claim in claims.CLAIMS
     }
 
 
-def _record_of(one: Experiment, docs: Path) -> Path:
-    return docs / FOLDER / f"{one.name}.json"
+def _record_of(experiment: Experiment, docs: Path) -> Path:
+    return docs / FOLDER / f"{experiment.name}.json"
 
 
-def _recorded(one: Experiment, docs: Path) -> Quantities:
-    """What an experiment that trains has found before.
+def _recorded(experiment: Experiment, docs: Path) -> Quantities:
+    """Return the recorded result of an experiment that trains.
 
     Raises:
-        UserError: it isn't there.
+        UserError: there is no record.
     """
-    file = _record_of(one, docs)
+    file = _record_of(experiment, docs)
     if not file.is_file():
-        raise UserError(f"{file}: isn't there; type actsweep claims --all, which trains")
+        raise UserError(
+            f"{file}: no such record; type actsweep claims --all, which trains the networks"
+        )
     return json.loads(file.read_text())["found"]
 
 
-def _gallery(whole: Mapping[str, Quantities], docs: Path) -> str:
-    """Draw every figure into docs/experiments; the page that shows them."""
+def _gallery(results: Mapping[str, Quantities], docs: Path) -> str:
+    """Draw every figure into docs/experiments; return the page that shows them."""
     lines = [_HEAD]
-    for name, found in whole.items():
-        one = catalogue.get(name)
-        with plotting.look():
-            drawn = one.draw(found)
-        lines += [f"\n## {name}\n", f"{one.question} ({one.source})\n"]
-        typed = base.resolve_parameters(one, ()) | ({} if one.trains else dict(one.quick or {}))
-        lines += [f"```bash\n{base.command(one, typed)}\n```\n"]
-        for key, figure in drawn.items():
+    for name, result in results.items():
+        experiment = catalogue.get(name)
+        with plotting.use_style():
+            figures = experiment.draw(result)
+        lines += [f"\n## {name}\n", f"{experiment.question} ({experiment.source})\n"]
+        params = base.resolve_parameters(experiment, ()) | (
+            {} if experiment.trains else dict(experiment.quick or {})
+        )
+        lines += [f"```bash\n{base.command(experiment, params)}\n```\n"]
+        for key, figure in figures.items():
             path = docs / FOLDER / f"{name}-{key}"
-            plotting.save(figure, path, ("png",))
+            plotting.save_figure(figure, path, ("png",))
             lines += [f"![{name}: {key}]({FOLDER}/{path.name}.png)"]
         if name == "gallery":
-            lines += [f"\n{table.markdown()}" for table in one.tables(found)]
+            lines += [f"\n{table.markdown()}" for table in experiment.tables(result)]
     return "\n".join(lines) + "\n"
 
 

@@ -14,121 +14,138 @@ from matplotlib.figure import Figure
 from actsweep.callbacks.units import mean_cosine
 from actsweep.report import plotting
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.networks import Inside, Lab, layer_order, over_seeds
-from actsweep_tutorials.training import seeds, sweep
-from actsweep_tutorials.tutorial3 import WORDS
+from actsweep_tutorials.networks import Network, NetworkInspector, compose_seeds, layer_sort_key
+from actsweep_tutorials.training import run_sweep, seed_override
+from actsweep_tutorials.tutorial3 import OVERRIDES
 
 PROBED = 512
 DEPTHS = ("tutorial", "deep10")
 
 
 def measure(params: Params) -> Quantities:
-    """Silent units by layer, for each seed; cosine similarity beside them."""
-    lab = Lab()
-    found: dict[str, Any] = {"seeds": params["seeds"], "untrained": {}, "trained": None}
+    """Return the silent units by layer, for each seed, with the cosine similarity beside them."""
+    inspector = NetworkInspector()
+    result: dict[str, Any] = {"seeds": params["seeds"], "untrained": {}, "trained": None}
     for depth in DEPTHS:
-        found["untrained"][depth] = {}
+        result["untrained"][depth] = {}
         for init in params["init"]:
             words = (f"depth={depth}", f"init={init}", "act=relu", f"data={params['data']}")
-            nets = [lab.drawn(run) for run in over_seeds(words, params["seeds"])]
-            found["untrained"][depth][init] = _count(lab, nets)
+            networks = [inspector.initialised(run) for run in compose_seeds(words, params["seeds"])]
+            result["untrained"][depth][init] = _count(inspector, networks)
     if params["trained"]:
-        words = (*WORDS, "act=relu", f"data={params['data']}", seeds(params["trained_seeds"]))
-        runs = sweep(words, params)
-        before = [lab.drawn(run.config) for run in runs]
-        after = [lab.trained(run) for run in runs]
-        found["trained"] = {"before": _count(lab, before), "after": _count(lab, after)}
-        found["fate"] = _fates(lab, before, after)
-    return found
+        words = (
+            *OVERRIDES,
+            "act=relu",
+            f"data={params['data']}",
+            seed_override(params["trained_seeds"]),
+        )
+        runs = run_sweep(words, params)
+        before = [inspector.initialised(run.config) for run in runs]
+        after = [inspector.trained(run) for run in runs]
+        result["trained"] = {"before": _count(inspector, before), "after": _count(inspector, after)}
+        result["fate"] = _fates(inspector, before, after)
+    return result
 
 
-def _count(lab: Lab, nets: Sequence[Inside]) -> Mapping[str, Any]:
-    """Silent units and similarity: a list over seeds for every layer; and the layers' widths."""
-    silent = [lab.silent(net) for net in nets]
-    acts = [lab.first_batch(net, PROBED)["act"] for net in nets]
+def _count(inspector: NetworkInspector, networks: Sequence[Network]) -> Mapping[str, Any]:
+    """Return silent units and similarity by layer, lists over seeds; and the layers' widths."""
+    silent = [inspector.silent_units(net) for net in networks]
+    acts = [inspector.probe_first_batch(net, PROBED)["act"] for net in networks]
     return {
-        "silent": {k: [int(one[k].sum()) for one in silent] for k in silent[0]},
-        "cosine": {k: [float(mean_cosine(jnp.asarray(one[k]))) for one in acts] for k in acts[0]},
+        "silent": {k: [int(mask[k].sum()) for mask in silent] for k in silent[0]},
+        "cosine": {
+            k: [float(mean_cosine(jnp.asarray(layers[k]))) for layers in acts] for k in acts[0]
+        },
         "width": {k: len(v) for k, v in silent[0].items()},
     }
 
 
-def _fates(lab: Lab, before: Sequence[Inside], after: Sequence[Inside]) -> Mapping[str, Any]:
-    """Of the units that were silent before, how many are heard after; and the other way round."""
-    pairs = [(lab.silent(a), lab.silent(b)) for a, b in zip(before, after, strict=True)]
+def _fates(
+    inspector: NetworkInspector, before: Sequence[Network], after: Sequence[Network]
+) -> Mapping[str, Any]:
+    """Return how many units fell silent, and how many silent ones recovered, by layer."""
+    pairs = [
+        (inspector.silent_units(a), inspector.silent_units(b))
+        for a, b in zip(before, after, strict=True)
+    ]
     return {
         layer: {
             "silent": sum(int(a[layer].sum()) for a, _ in pairs),
             "recovered": sum(int((a[layer] & ~b[layer]).sum()) for a, b in pairs),
             "died": sum(int((~a[layer] & b[layer]).sum()) for a, b in pairs),
         }
-        for layer in sorted(pairs[0][0], key=layer_order)
+        for layer in sorted(pairs[0][0], key=layer_sort_key)
     }
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """Silent share and similarity of the ten layers, by init."""
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw the silent share and the similarity of the ten layers, by init."""
     figure, (left, right) = plotting.panels(2, 2, width=4.2, height=3.2, share=False)
     palette = (plotting.RED, plotting.BLUE, plotting.GREEN, plotting.ORANGE, plotting.PINK)
     marks = "^soDv"
-    deep = found["untrained"]["deep10"]
-    for (init, one), own, mark in zip(deep.items(), palette, marks, strict=False):
-        layer = np.arange(1, len(one["width"]) + 1)
-        share = np.array([100 * np.array(one["silent"][k]) / one["width"][k] for k in one["width"]])
-        left.plot(layer, share.mean(axis=1), color=own, marker=mark, label=init)
-        left.fill_between(layer, share.min(axis=1), share.max(axis=1), color=own, alpha=0.15)
-        cosine = np.array(list(one["cosine"].values()), float)
-        right.plot(layer, np.nanmean(cosine, axis=1), color=own, marker=mark)
+    deep = result["untrained"]["deep10"]
+    for (init, counts_by_layer), colour, mark in zip(deep.items(), palette, marks, strict=False):
+        layer = np.arange(1, len(counts_by_layer["width"]) + 1)
+        share = np.array(
+            [
+                100 * np.array(counts_by_layer["silent"][k]) / counts_by_layer["width"][k]
+                for k in counts_by_layer["width"]
+            ]
+        )
+        left.plot(layer, share.mean(axis=1), color=colour, marker=mark, label=init)
+        left.fill_between(layer, share.min(axis=1), share.max(axis=1), color=colour, alpha=0.15)
+        cosine = np.array(list(counts_by_layer["cosine"].values()), float)
+        right.plot(layer, np.nanmean(cosine, axis=1), color=colour, marker=mark)
     left.set_ylabel("silent units, %")
-    left.set_title(f"0 on all training images; mean and range of {found['seeds']} seeds")
+    left.set_title(f"0 on all training images; mean and range of {result['seeds']} seeds")
     left.legend()
     right.set_ylabel("mean cosine similarity")
     right.set_title("How alike are different images?")
     right.set_ylim(0, 1.02)
     for axes in (left, right):
         axes.set_xlabel("layer, input to output")
-    drawn = {"ten-layers": figure}
-    if found["trained"]:
+    figures = {"ten-layers": figure}
+    if result["trained"]:
         bars, (axes,) = plotting.panels(1, 1, width=5.5, height=3)
-        for place, (when, one) in enumerate(found["trained"].items()):
-            means = [np.mean(counts) for counts in one["silent"].values()]
+        for place, (when, counts_by_layer) in enumerate(result["trained"].items()):
+            means = [np.mean(silent) for silent in counts_by_layer["silent"].values()]
             at = np.arange(len(means)) + 0.4 * place - 0.2
-            own = (plotting.SKY, plotting.RED)[place]
-            axes.bar(at, means, 0.38, color=own, label=f"{when} training")
-            for x, counts in zip(at, one["silent"].values(), strict=True):
-                axes.plot([x] * len(counts), counts, "k.", markersize=4)
-        plotting.by_layer(axes, list(found["trained"]["before"]["silent"]))
+            colour = (plotting.SKY, plotting.RED)[place]
+            axes.bar(at, means, 0.38, color=colour, label=f"{when} training")
+            for x, silent in zip(at, counts_by_layer["silent"].values(), strict=True):
+                axes.plot([x] * len(silent), silent, "k.", markersize=4)
+        plotting.label_layers(axes, list(result["trained"]["before"]["silent"]))
         axes.set_ylabel("silent units: mean, each seed")
         axes.legend()
-        drawn["trained"] = bars
-    return drawn
+        figures["trained"] = bars
+    return figures
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """Counts of every seed."""
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the counts of every seed."""
     made = []
-    for depth, inits in found["untrained"].items():
-        for init, one in inits.items():
+    for depth, inits in result["untrained"].items():
+        for init, counts_by_layer in inits.items():
             rows = [
                 [
                     k,
-                    one["width"][k],
+                    counts_by_layer["width"][k],
                     " ".join(map(str, v)),
                     float(np.mean(v)),
-                    _mean(one["cosine"][k]),
+                    _mean(counts_by_layer["cosine"][k]),
                 ]
-                for k, v in one["silent"].items()
+                for k, v in counts_by_layer["silent"].items()
             ]
             heading = ("layer", "units", "silent, each seed", "mean", "cosine similarity")
             made.append(Table(f"Untrained, depth={depth} init={init}", heading, rows))
-    if found["trained"]:
+    if result["trained"]:
         rows = [
             [
                 k,
-                *(" ".join(map(str, one["silent"][k])) for one in found["trained"].values()),
+                *(" ".join(map(str, moment["silent"][k])) for moment in result["trained"].values()),
                 *fate.values(),
             ]
-            for k, fate in found["fate"].items()
+            for k, fate in result["fate"].items()
         ]
         titles = ("layer", "before", "after", "silent before", "recovered", "died")
         made.append(Table("The tutorial's network before and after training", titles, rows))

@@ -13,90 +13,94 @@ from matplotlib.figure import Figure
 
 from actsweep.report import plotting
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.scalar import scalars
+from actsweep_tutorials.scalar import scalar_activations
 
-UNITS, INPUTS, WEAK, DEAD_SLOPE = 20, 5, 0.05, 1e-3
+UNITS, INPUTS, WEAK, DEAD_DERIVATIVE = 20, 5, 0.05, 1e-3
 COLOURS = {"dead": plotting.RED, "weak": plotting.ORANGE, "ok": plotting.BLUE}
 
 
 def preactivations(seed: int, samples: int) -> list[list[float]]:
-    """z of every unit for every sample, [units][samples], float64; without a bias shift."""
+    """Return z of every unit for every sample, [units][samples], float64; without a bias shift."""
     rng = random.Random(seed)
     weights = [[rng.gauss(0, 1) for _ in range(INPUTS)] for _ in range(UNITS)]
     biases = [rng.gauss(0, 1) for _ in range(UNITS)]
-    found: list[list[float]] = [[] for _ in range(UNITS)]
+    preacts: list[list[float]] = [[] for _ in range(UNITS)]
     for _ in range(samples):
         x = [rng.gauss(0, 1) for _ in range(INPUTS)]
         for unit, (row, bias) in enumerate(zip(weights, biases, strict=True)):
             z = 0.0
             for weight, value in zip(row, x, strict=True):
                 z += weight * value
-            found[unit].append(z + bias)
-    return found
+            preacts[unit].append(z + bias)
+    return preacts
 
 
-def kind(rate: float) -> str:
-    """What a unit is that fires at this rate: dead, weak or ok."""
+def classify_unit(rate: float) -> str:
+    """Return what a unit that fires at this rate is: dead, weak or ok."""
     return "dead" if rate == 0 else "weak" if rate < WEAK else "ok"
 
 
 def measure(params: Params) -> Quantities:
-    """Firing rates of the units; by bias shift how many are dead, and by |f'| for each act."""
+    """Return the units' firing rates; by bias shift, how many are dead, and how many by |f'|."""
     z = np.array(preactivations(params["seed"], params["samples"]))
     rates = (z > 0).mean(axis=1)
     shifted = {}
     for shift in params["shift"]:
         rate = ((z + shift) > 0).mean(axis=1)
-        counts = {name: int(sum(kind(r) == name for r in rate)) for name in COLOURS}
+        counts = {name: int(sum(classify_unit(r) == name for r in rate)) for name in COLOURS}
         flat = {
-            name: int(np.all(np.abs(np.vectorize(one.slope)(z + shift)) < DEAD_SLOPE, axis=1).sum())
-            for name, one in scalars(params["act"]).items()
+            name: int(
+                np.all(
+                    np.abs(np.vectorize(act.derivative)(z + shift)) < DEAD_DERIVATIVE, axis=1
+                ).sum()
+            )
+            for name, act in scalar_activations(params["act"]).items()
         }
         shifted[str(shift)] = {"firing": counts, "flat": flat}
     return {
         "rates": rates,
-        "kinds": [kind(rate) for rate in rates],
+        "kinds": [classify_unit(rate) for rate in rates],
         "shifted": shifted,
         "samples": params["samples"],
     }
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """A bar a unit; and dead units by bias shift."""
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw a bar a unit, and the dead units by bias shift."""
     bars, (axes,) = plotting.panels(1, 1, width=7, height=3)
-    for name, own in COLOURS.items():
-        chosen = [i for i, one in enumerate(found["kinds"]) if one == name]
-        heights = [100 * found["rates"][i] for i in chosen]
-        axes.bar(chosen, heights, color=own, label=f"{name}: {len(chosen)}")
-        axes.plot(chosen, [0] * len(chosen), "x", color=own, clip_on=False)
+    for name, colour in COLOURS.items():
+        chosen = [i for i, unit_kind in enumerate(result["kinds"]) if unit_kind == name]
+        heights = [100 * result["rates"][i] for i in chosen]
+        axes.bar(chosen, heights, color=colour, label=f"{name}: {len(chosen)}")
+        axes.plot(chosen, [0] * len(chosen), "x", color=colour, clip_on=False)
     axes.axhline(100 * WEAK, color="black", linestyle=":", linewidth=1)
     axes.set_xticks(range(UNITS))
     axes.set_xlabel("unit")
-    axes.set_ylabel(f"fires on … % of {found['samples']} samples")
+    axes.set_ylabel(f"fires on … % of {result['samples']} samples")
     axes.legend()
     curve, (axes,) = plotting.panels(1, 1, width=6, height=3.2)
-    shifts = [float(text) for text in found["shifted"]]
-    for name in next(iter(found["shifted"].values()))["flat"]:
-        dead = [one["flat"][name] for one in found["shifted"].values()]
-        axes.plot(shifts, dead, **plotting.line(name, marker=True))
+    shifts = [float(text) for text in result["shifted"]]
+    for name in next(iter(result["shifted"].values()))["flat"]:
+        dead = [counts["flat"][name] for counts in result["shifted"].values()]
+        axes.plot(shifts, dead, **plotting.line_style(name, marker=True))
     axes.set_xlabel("added to every bias")
-    axes.set_ylabel(f"of {UNITS} units, |f'| < {DEAD_SLOPE:g} on all samples")
+    axes.set_ylabel(f"of {UNITS} units, |f'| < {DEAD_DERIVATIVE:g} on all samples")
     axes.invert_xaxis()
     axes.legend()
     return {"units": bars, "shift": curve}
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """Units by kind, and dead ones by shift."""
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the units of each kind, and the dead ones, by shift."""
     rows = [
-        [shift, *one["firing"].values(), *one["flat"].values()]
-        for shift, one in found["shifted"].items()
+        [shift, *counts["firing"].values(), *counts["flat"].values()]
+        for shift, counts in result["shifted"].items()
     ]
-    acts = next(iter(found["shifted"].values()))["flat"]
+    acts = next(iter(result["shifted"].values()))["flat"]
     heading = (
         "bias shift",
         *COLOURS,
-        *(f"{name}: |f'| < {DEAD_SLOPE:g} throughout" for name in acts),
+        *(f"{name}: |f'| < {DEAD_DERIVATIVE:g} throughout" for name in acts),
     )
     return [Table(f"Of {UNITS} units", heading, rows)]
 

@@ -8,19 +8,19 @@ from matplotlib.figure import Figure
 
 from actsweep.report import plotting
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.training import seeds, sweep
+from actsweep_tutorials.training import run_sweep, seed_override
 
 TRAINS = 0.5  # validation accuracy above which a network has learned something
 
 
 def measure(params: Params) -> Quantities:
-    """By init, depth and activation: for each seed the test accuracy and the first epochs."""
-    found: dict[str, Any] = {}
+    """Return each seed's test accuracy and first epochs, by init, depth and activation."""
+    inits: dict[str, Any] = {}
     for layers in params["depth"]:
         words = (
             f"act={','.join(params['act'])}",
             f"init={','.join(params['init'])}",
-            seeds(params["seeds"]),
+            seed_override(params["seeds"]),
             f"depth={layers}",
             f"depth.width={params['width']}",
             f"trainer.epochs={params['epochs']}",
@@ -28,8 +28,8 @@ def measure(params: Params) -> Quantities:
             "callbacks=none",
             "logger=disabled",
         )
-        for run in sweep(words, params):
-            by_depth = found.setdefault(run.config.init.name, {}).setdefault(str(layers), {})
+        for run in run_sweep(words, params):
+            by_depth = inits.setdefault(run.config.init.name, {}).setdefault(str(layers), {})
             state, summary = run.status["state"], run.summary
             accuracy = run.metrics().get("val/accuracy", np.array([]))
             by_depth.setdefault(run.config.act["name"], []).append(
@@ -40,19 +40,19 @@ def measure(params: Params) -> Quantities:
                     "validation": accuracy[~np.isnan(accuracy)][1:],
                 }
             )
-    return {"inits": found, "epochs": params["epochs"], "seeds": params["seeds"]}
+    return {"inits": inits, "epochs": params["epochs"], "seeds": params["seeds"]}
 
 
-def scores(found: Quantities, init: str, depth: int, act: str) -> dict[int, float]:
-    """Test accuracy of each seed; chance, 0.1, for one that diverged."""
-    runs = found["inits"][init][str(depth)][act]
-    return {one["seed"]: one["test_accuracy"] or 0.1 for one in runs}
+def test_accuracies(result: Quantities, init: str, depth: int, act: str) -> dict[int, float]:
+    """Return the test accuracy of each seed; chance, 0.1, for one that diverged."""
+    runs = result["inits"][init][str(depth)][act]
+    return {run["seed"]: run["test_accuracy"] or 0.1 for run in runs}
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """A heat map of test accuracies an init; and the curve of each activation over depth."""
-    inits = found["inits"]
-    title = f"Test accuracy, %, after {found['epochs']} epochs: mean of {found['seeds']} seeds"
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw a heat map of test accuracies an init."""
+    inits = result["inits"]
+    title = f"Test accuracy, %, after {result['epochs']} epochs: mean of {result['seeds']} seeds"
     maps, flat = plotting.panels(
         len(inits), len(inits), width=3.6, height=3.4, share=False, title=title
     )
@@ -60,30 +60,32 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
         acts = list(next(iter(depths.values())))
         values = [
             [
-                100 * float(np.mean(list(scores(found, init, int(depth), act).values())))
+                100 * float(np.mean(list(test_accuracies(result, init, int(depth), act).values())))
                 for depth in depths
             ]
             for act in acts
         ]
-        plotting.heat(axes, values, acts, list(depths), vmin=10, vmax=90)
+        plotting.heatmap(axes, values, acts, list(depths), vmin=10, vmax=90)
         axes.set_title(f"init={init}")
         axes.set_xlabel("hidden layers")
     return {"accuracy": maps}
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """Means, and how many seeds learn something."""
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the means, and how many seeds learn something."""
     made = []
-    for init, depths in found["inits"].items():
+    for init, depths in result["inits"].items():
         rows = []
         for act in next(iter(depths.values())):
-            own = [list(scores(found, init, int(depth), act).values()) for depth in depths]
+            accuracies = [
+                list(test_accuracies(result, init, int(depth), act).values()) for depth in depths
+            ]
             rows.append(
                 [
                     act,
                     *(
                         f"{100 * np.mean(v):.1f} ({sum(x > TRAINS for x in v)} of {len(v)})"
-                        for v in own
+                        for v in accuracies
                     ),
                 ]
             )

@@ -1,8 +1,8 @@
 """gallery: an activation and its derivative, and what there is to know about it. (S0, S1, S2)
 
 Elementwise activations are shown as they are. Of the others a slice is shown, f of one number z:
-gated ones with the value half at 1, the gate at z; maxout of z and zeros; softmax and log-softmax
-of [z, 0, 0], their first unit.
+gated ones with the value half at 1 and the gate at z; maxout of z and zeros; softmax and
+log-softmax of [z, 0, 0], their first unit.
 """
 
 import math
@@ -22,54 +22,67 @@ from actsweep import activations
 from actsweep.activations import Activation
 from actsweep.report import plotting
 from actsweep.theory.gaussian import quadrature
-from actsweep_tutorials.base import MAIN, Experiment, Params, Quantities, Table, activation
+from actsweep_tutorials.base import (
+    MAIN_ACTIVATIONS,
+    Experiment,
+    Params,
+    Quantities,
+    Table,
+    activation,
+)
 
 LEFT, RIGHT, POINTS = -5.0, 5.0, 1000
 SIX = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "swish")
 TIMED, REPEATS = 1 << 20, 15
 
 
-def slice_of(one: Activation) -> Callable[[Array], Array]:
-    """The activation, at its default parameters, as a function of one number; see above."""
-    fn = partial(one.fn, **one.params)
+def scalar_slice(act: Activation) -> Callable[[Array], Array]:
+    """Return the activation, at its default parameters, as a function of one number; see above."""
+    fn = partial(act.fn, **act.params)
     inputs: Mapping[str, Callable[[Array], Array]] = {
         "elementwise": lambda z: z[None],
         "gated": lambda z: jnp.stack([jnp.ones_like(z), z]),
-        "maxout": lambda z: jnp.zeros(one.params.get("pieces", 2), z.dtype).at[0].set(z),
+        "maxout": lambda z: jnp.zeros(act.params.get("pieces", 2), z.dtype).at[0].set(z),
         "vector": lambda z: jnp.zeros(3, z.dtype).at[0].set(z),
     }
-    return lambda z: fn(inputs[one.units](z))[0]
+    return lambda z: fn(inputs[act.units](z))[0]
 
 
-def card(one: Activation) -> dict[str, Any]:
-    """What there is to know, measured in float32 but for `formula`, `paper`, `range`, `zero` and
-    `kinks`, which are facts. Moments are over N(0, 1), by quadrature."""
-    f = slice_of(one)
-    value, slope = jax.jit(jax.vmap(f)), jax.jit(jax.vmap(jax.grad(f)))
+def describe(act: Activation) -> dict[str, Any]:
+    """Return what there is to know about an activation.
+
+    `formula`, `paper`, `range`, `zero`, `kinks` and `units` are facts; all else is measured in
+    float32. Moments are over N(0, 1), by quadrature.
+    """
+    f = scalar_slice(act)
+    value, derivative = jax.jit(jax.vmap(f)), jax.jit(jax.vmap(jax.grad(f)))
     z = np.linspace(LEFT, RIGHT, 100_001, dtype=np.float32)
-    a, da = np.asarray(value(z), float), np.asarray(slope(z), float)
+    a, da = np.asarray(value(z), float), np.asarray(derivative(z), float)
     scan = np.array([-5 + 0.1 * i for i in range(100)], np.float32)
     nodes, weights = quadrature()
-    at = nodes.astype(np.float32)
-    moments = [round(float(np.sum(weights * x)), 9) + 0.0 for x in _powers(value(at), slope(at))]
+    z_nodes = nodes.astype(np.float32)
+    moments = [
+        round(float(np.sum(weights * x)), 9) + 0.0
+        for x in _powers(value(z_nodes), derivative(z_nodes))
+    ]
     dips = (a[1:-1] < a[:-2]) & (a[1:-1] < a[2:])
     return {
-        "formula": one.formula,
-        "paper": one.paper,
-        "range": one.range,
-        "zero": one.zero,
-        "kinks": one.kinks,
-        "units": one.units,
+        "formula": act.formula,
+        "paper": act.paper,
+        "range": act.range,
+        "zero": act.zero,
+        "kinks": act.kinks,
+        "units": act.units,
         "smallest": a.min(),
         "largest": a.max(),
         "smallest_at": z[a.argmin()] if dips.any() else None,
-        "slope_zero": slope(np.zeros(1, np.float32))[0],
+        "slope_zero": derivative(np.zeros(1, np.float32))[0],
         "slope_least": da.min(),
         "slope_most": da.max(),
         "slope_most_at": z[np.abs(da - da.max()) < 1e-7].mean(),
         "monotone": not (np.diff(a) < -1e-6).any(),
-        "scan_share": (np.abs(np.asarray(slope(scan))) < 0.01).mean(),
-        "flat_left": _flat_from(slope),
+        "scan_share": (np.abs(np.asarray(derivative(scan))) < 0.01).mean(),
+        "flat_left": _flat_from(derivative),
         "mean": moments[0],
         "square": moments[1],
         "slope_square": moments[2],
@@ -79,33 +92,35 @@ def card(one: Activation) -> dict[str, Any]:
 
 
 def _powers(a: Array, da: Array) -> tuple[np.ndarray, ...]:
-    values, slopes = np.asarray(a, float), np.asarray(da, float)
-    return values, values**2, slopes**2
+    values, derivatives = np.asarray(a, float), np.asarray(da, float)
+    return values, values**2, derivatives**2
 
 
-def _flat_from(slope: Callable) -> Mapping[str, float | None]:
-    """The z below which |f'| < 0.001, and below which it is 0, down to -200; None for nowhere."""
+def _flat_from(derivative: Callable) -> Mapping[str, float | None]:
+    """Return the z below which |f'| < 0.001, and below which f' is 0 (None: nowhere)."""
     z = np.linspace(-200, 0, 20_001, dtype=np.float32)
-    size = np.abs(np.asarray(slope(z)))
-    found = {}
+    size = np.abs(np.asarray(derivative(z)))
+    limits = {}
     for name, small in (("small", size < 1e-3), ("zero", size == 0)):
         length = int(np.argmin(small)) if not small.all() else len(z)
-        found[name] = float(z[length - 1]) if length else None
-    return found
+        limits[name] = float(z[length - 1]) if length else None
+    return limits
 
 
-def cost(one: Activation) -> dict[str, float]:
-    """Nanoseconds for each of a million float32 inputs on this machine: f, and f together with
-    the gradient; the median of 15."""
-    f = jax.jit(partial(one.fn, **one.params))
+def cost(act: Activation) -> dict[str, float]:
+    """Return what f costs on this machine, and f with its gradient: nanoseconds an input.
+
+    The median of 15 repeats on a million float32 inputs.
+    """
+    f = jax.jit(partial(act.fn, **act.params))
 
     @jax.jit
-    def back(z: Array) -> tuple[Array, Array]:
+    def with_gradient(z: Array) -> tuple[Array, Array]:
         a, pull = jax.vjp(f, z)
         return a, pull(jnp.ones_like(a))[0]
 
     z = jax.random.normal(jax.random.key(0), (TIMED // 1024, 1024))
-    return {"forward_ns": _time(f, z), "with_backward_ns": _time(back, z)}
+    return {"forward_ns": _time(f, z), "with_backward_ns": _time(with_gradient, z)}
 
 
 def _time(fn: Callable, z: Array) -> float:
@@ -119,36 +134,38 @@ def _time(fn: Callable, z: Array) -> float:
 
 
 def measure(params: Params) -> Quantities:
-    """Curves and cards, and if asked what they cost."""
+    """Return curves and cards; with the parameter `cost`, what they cost as well."""
     z = jnp.linspace(LEFT, RIGHT, POINTS, dtype=jnp.float32)
     curves, cards, costs = {}, {}, {}
     for name in params["act"]:
-        one = activation(name)
-        f = slice_of(one)
+        act = activation(name)
+        f = scalar_slice(act)
         curves[name] = {"value": jax.vmap(f)(z), "slope": jax.vmap(jax.grad(f))(z)}
-        cards[name] = card(one)
+        cards[name] = describe(act)
         if params["cost"]:
-            costs[name] = cost(one)
+            costs[name] = cost(act)
     return {"z": z, "curves": curves, "cards": cards, "costs": costs}
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """All in one figure; and each alone, f and f' side by side."""
-    z, curves = np.array(found["z"]), found["curves"]
-    drawn = {"gallery": _grid(z, curves)}
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw all in one figure; and each alone, f and f' side by side."""
+    z, curves = np.array(result["z"]), result["curves"]
+    figures = {"gallery": _grid(z, curves)}
     if len(curves) > len(SIX) and set(SIX) <= set(curves):
-        drawn["six"] = _grid(z, {name: curves[name] for name in SIX})
+        figures["six"] = _grid(z, {name: curves[name] for name in SIX})
     for name, curve in curves.items():
-        alone, (left, right) = plotting.panels(2, 2, width=3.4, height=2.6, share=False)
+        figure, (left, right) = plotting.panels(2, 2, width=3.4, height=2.6, share=False)
         _curve(left, z, curve["value"], name, "f")
         _curve(right, z, curve["slope"], name, "f'")
         left.set_ylabel("f(z)")
         right.set_ylabel("f'(z)")
         for axes in (left, right):
             axes.set_xlabel("z")
-        alone.suptitle(f"{name}: {found['cards'][name]['formula']}", fontsize=10, parse_math=False)
-        drawn[name] = alone
-    return drawn
+        figure.suptitle(
+            f"{name}: {result['cards'][name]['formula']}", fontsize=10, parse_math=False
+        )
+        figures[name] = figure
+    return figures
 
 
 def _grid(z: np.ndarray, curves: Mapping[str, Any]) -> Figure:
@@ -168,8 +185,8 @@ def _curve(axes: Axes, z: np.ndarray, values: Any, name: str, label: str) -> Non
     axes.plot(z, values, color=plotting.colour(name), linewidth=2.2, label=label)
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """The cards."""
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the cards as tables."""
     facts = (
         "formula",
         "range",
@@ -178,28 +195,28 @@ def tables(found: Quantities) -> Sequence[Table]:
         "paper",
     )
     about, shape, moments, costs = [], [], [], []
-    for name, one in found["cards"].items():
-        kinks = ", ".join(f"{kink:g}" for kink in one["kinks"]) or "nowhere"
-        about.append([name, one["formula"], one["range"], one["zero"], kinks, one["paper"]])
+    for name, card in result["cards"].items():
+        kinks = ", ".join(f"{kink:g}" for kink in card["kinks"]) or "nowhere"
+        about.append([name, card["formula"], card["range"], card["zero"], kinks, card["paper"]])
         extremum = (
             "none"
-            if one["smallest_at"] is None
-            else f"{one['smallest']:.4f} at {one['smallest_at']:.3f}"
+            if card["smallest_at"] is None
+            else f"{card['smallest']:.4f} at {card['smallest_at']:.3f}"
         )
         shape.append(
             [
                 name,
-                "yes" if abs(one["mean"]) < 1e-6 else "no",
-                "yes" if one["monotone"] else "no",
+                "yes" if abs(card["mean"]) < 1e-6 else "no",
+                "yes" if card["monotone"] else "no",
                 extremum,
-                f"{one['slope_least']:.4g} … {one['slope_most']:.4g}",
-                100 * one["scan_share"],
+                f"{card['slope_least']:.4g} … {card['slope_most']:.4g}",
+                100 * card["scan_share"],
             ]
         )
         keys = ("mean", "square", "slope_square", "gain", "slope_gain")
-        moments.append([name, *(float(one[key]) for key in keys)])
-        if name in found["costs"]:
-            costs.append([name, *(f"{value:.2f}" for value in found["costs"][name].values())])
+        moments.append([name, *(float(card[key]) for key in keys)])
+        if name in result["costs"]:
+            costs.append([name, *(f"{value:.2f}" for value in result["costs"][name].values())])
     all_tables = [
         Table("Facts", ("activation", *facts), about),
         Table(
@@ -226,6 +243,6 @@ EXPERIMENT = Experiment(
     measure,
     draw,
     tables,
-    {"act": MAIN, "cost": True},
+    {"act": MAIN_ACTIVATIONS, "cost": True},
     quick={"cost": False, "act": tuple(activations.ACTIVATIONS)},
 )

@@ -10,80 +10,88 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from actsweep.report import plotting
-from actsweep_tutorials.base import MAIN, Experiment, Params, Quantities, Table
-from actsweep_tutorials.networks import BATCH, Inside, Lab, over_seeds
+from actsweep_tutorials.base import MAIN_ACTIVATIONS, Experiment, Params, Quantities, Table
+from actsweep_tutorials.networks import BATCH, Network, NetworkInspector, compose_seeds
 
 BINS = 30
 MIDDLE = 1e-5  # bins about zero count as a spike where |dL/dw| is below this share of the largest
 
 
 def measure(params: Params) -> Quantities:
-    """For every init and activation: histograms and norms by layer, for each seed the ratios."""
-    lab = Lab()
-    found: dict[str, Any] = {"seeds": params["seeds"], "inits": {}, "deep": {}}
-    found["one_sign"] = _one_sign(lab, params)
+    """Return histograms and sizes by layer, and each seed's ratios, by init and activation."""
+    inspector = NetworkInspector()
+    result: dict[str, Any] = {"seeds": params["seeds"], "inits": {}, "deep": {}}
+    result["one_sign"] = _one_sign(inspector, params)
     for init in params["init"]:
-        found["inits"][init] = {
-            act: _layers(lab, ("depth=tutorial", f"act={act}", f"init={init}"), params)
+        result["inits"][init] = {
+            act: _layers(inspector, ("depth=tutorial", f"act={act}", f"init={init}"), params)
             for act in params["act"]
         }
-        found["deep"][init] = {
-            act: _relative(lab, ("depth=deep10", f"act={act}", f"init={init}"), params)
+        result["deep"][init] = {
+            act: _relative(inspector, ("depth=deep10", f"act={act}", f"init={init}"), params)
             for act in params["act"]
         }
-    return found
+    return result
 
 
-def _nets(lab: Lab, words: Sequence[str], params: Params) -> list[Inside]:
-    runs = over_seeds([*words, f"data={params['data']}"], params["seeds"])
-    return [lab.drawn(run) for run in runs]
+def _networks(inspector: NetworkInspector, words: Sequence[str], params: Params) -> list[Network]:
+    runs = compose_seeds([*words, f"data={params['data']}"], params["seeds"])
+    return [inspector.initialised(run) for run in runs]
 
 
-def _layers(lab: Lab, words: Sequence[str], params: Params) -> Mapping[str, Any]:
-    """Of seed 0 the histograms; over seeds the largest |gradient|, norm and share of zeros."""
-    views = [lab.first_batch(net, BATCH)["grads"] for net in _nets(lab, words, params)]
-    found: dict[str, Any] = {}
+def _layers(inspector: NetworkInspector, words: Sequence[str], params: Params) -> Mapping[str, Any]:
+    """Return seed 0's histograms; and each seed's largest |gradient|, sizes and share of zeros."""
+    views = [
+        inspector.probe_first_batch(network, BATCH)["grads"]
+        for network in _networks(inspector, words, params)
+    ]
+    layers: dict[str, Any] = {}
     for layer, grad in views[0].items():
         counts, edges = np.histogram(grad, BINS)
-        over = [view[layer] for view in views]
-        found[layer] = {
+        grads = [view[layer] for view in views]
+        layers[layer] = {
             "counts": counts,
             "edges": edges,
-            "largest": [np.abs(g).max() for g in over],
-            "norm": [np.linalg.norm(g) for g in over],
-            "rms": [np.sqrt(np.mean(np.square(g))) for g in over],
-            "mean_size": [np.abs(g).mean() for g in over],
-            "zeros": [(g == 0).mean() for g in over],
+            "largest": [np.abs(g).max() for g in grads],
+            "norm": [np.linalg.norm(g) for g in grads],
+            "rms": [np.sqrt(np.mean(np.square(g))) for g in grads],
+            "mean_size": [np.abs(g).mean() for g in grads],
+            "zeros": [(g == 0).mean() for g in grads],
         }
-    return found
+    return layers
 
 
-def _one_sign(lab: Lab, params: Params) -> Mapping[str, float]:
-    """Sigmoid's outputs are all positive. The share of the second layer's units whose weight
-    gradients have one sign: for the first image alone, and for the batch; a mean over seeds."""
+def _one_sign(inspector: NetworkInspector, params: Params) -> Mapping[str, float]:
+    """Return the share of the second layer's units whose weight gradients have one sign.
+
+    With sigmoid, whose outputs are all positive: for the first image alone, and for the batch; a
+    mean over seeds.
+    """
     words = ("depth=tutorial", f"init={params['init'][0]}", "act=sigmoid")
     shares: dict[str, list[float]] = {"example": [], "batch": []}
-    for net in _nets(lab, words, params):
+    for network in _networks(inspector, words, params):
         for name, size in (("example", 1), ("batch", BATCH)):
-            grad = lab.first_batch(net, size)["grads"]["hidden_2"]
+            grad = inspector.probe_first_batch(network, size)["grads"]["hidden_2"]
             shares[name].append(float(np.mean((grad >= 0).all(axis=0) | (grad <= 0).all(axis=0))))
     return {name: float(np.mean(values)) for name, values in shares.items()}
 
 
-def _relative(lab: Lab, words: Sequence[str], params: Params) -> Mapping[str, Any]:
-    """By hidden layer, the root mean square of dL/dz over that of the last: [seeds][layers]."""
+def _relative(
+    inspector: NetworkInspector, words: Sequence[str], params: Params
+) -> Mapping[str, Any]:
+    """Return by hidden layer the rms of dL/dz over that of the last: [seeds][layers]."""
     rows = []
-    for net in _nets(lab, words, params):
-        view = lab.first_batch(net, BATCH)["preact_grads"]
+    for network in _networks(inspector, words, params):
+        view = inspector.probe_first_batch(network, BATCH)["preact_grads"]
         sizes = [float(np.sqrt(np.mean(np.square(g, dtype=np.float64)))) for g in view.values()]
         rows.append([size / sizes[-1] for size in sizes])
     return {"ratio": rows}
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """Histograms for the first init, layer by layer; and ratios for each init."""
-    drawn = {}
-    init, acts = next(iter(found["inits"].items()))
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw histograms for the first init, layer by layer; and the ratios for each init."""
+    figures = {}
+    init, acts = next(iter(result["inits"].items()))
     layers = list(next(iter(acts.values())))
     title = f"Weight gradients before training, init={init}: {BATCH} images, seed 0"
     count = len(acts) * len(layers)
@@ -92,9 +100,9 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     )
     for place, axes in enumerate(flat):
         act, layer = list(acts)[place // len(layers)], layers[place % len(layers)]
-        one = acts[act][layer]
-        edges = np.array(one["edges"])
-        axes.stairs(one["counts"], edges, fill=True, color=plotting.colour(act))
+        histogram = acts[act][layer]
+        edges = np.array(histogram["edges"])
+        axes.stairs(histogram["counts"], edges, fill=True, color=plotting.colour(act))
         axes.set_yscale("log")
         axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
         axes.tick_params(labelsize=7)
@@ -104,41 +112,43 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
             axes.set_title(layer)
         if place % len(layers) == 0:
             axes.set_ylabel(act)
-    drawn["histograms"] = figure
+    figures["histograms"] = figure
     ratios, flat = plotting.panels(
-        len(found["deep"]),
+        len(result["deep"]),
         3,
         width=3.4,
         height=3,
         title="Ten layers: rms of dL/dz, over the last layer's",
     )
-    for axes, (init, acts) in zip(flat, found["deep"].items(), strict=True):
-        for act, one in acts.items():
-            middle = np.exp(np.mean(np.log(np.maximum(one["ratio"], 1e-30)), axis=0))
-            axes.plot(np.arange(1, len(middle) + 1), middle, **plotting.line(act, marker=True))
+    for axes, (init, acts) in zip(flat, result["deep"].items(), strict=True):
+        for act, entry in acts.items():
+            middle = np.exp(np.mean(np.log(np.maximum(entry["ratio"], 1e-30)), axis=0))
+            axes.plot(
+                np.arange(1, len(middle) + 1), middle, **plotting.line_style(act, marker=True)
+            )
         axes.set_yscale("log")
         axes.set_title(init)
         axes.set_xlabel("layer, input to output")
-    flat[0].set_ylabel(f"geometric mean of {found['seeds']} seeds")
+    flat[0].set_ylabel(f"geometric mean of {result['seeds']} seeds")
     flat[-1].legend(fontsize=7)
-    return drawn | {"ten-layers": ratios}
+    return figures | {"ten-layers": ratios}
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """Norms a layer, for every init."""
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the norms of each layer, for every init."""
     made = []
-    for init, acts in found["inits"].items():
+    for init, acts in result["inits"].items():
         layers = list(next(iter(acts.values())))
         rows = [
-            [act, *(float(np.mean(one[layer]["rms"])) for layer in layers)]
-            for act, one in acts.items()
+            [act, *(float(np.mean(layers_of_act[layer]["rms"])) for layer in layers)]
+            for act, layers_of_act in acts.items()
         ]
         made.append(
             Table(f"rms of the weight gradient, init={init}", ("activation", *layers), rows)
         )
         zeros = [
-            [act, *(100 * float(np.mean(one[layer]["zeros"])) for layer in layers)]
-            for act, one in acts.items()
+            [act, *(100 * float(np.mean(layers_of_act[layer]["zeros"])) for layer in layers)]
+            for act, layers_of_act in acts.items()
         ]
         made.append(
             Table(
@@ -148,9 +158,15 @@ def tables(found: Quantities) -> Sequence[Table]:
             )
         )
     rows = [
-        [act, init, float(np.exp(np.mean(np.log(np.maximum(np.array(one["ratio"])[:, 0], 1e-30)))))]
-        for init, acts in found["deep"].items()
-        for act, one in acts.items()
+        [
+            act,
+            init,
+            float(
+                np.exp(np.mean(np.log(np.maximum(np.array(layers_of_act["ratio"])[:, 0], 1e-30))))
+            ),
+        ]
+        for init, acts in result["deep"].items()
+        for act, layers_of_act in acts.items()
     ]
     made.append(
         Table("Ten layers: dL/dz of the first over the last", ("activation", "init", "ratio"), rows)
@@ -166,7 +182,7 @@ EXPERIMENT = Experiment(
     draw,
     tables,
     {
-        "act": MAIN,
+        "act": MAIN_ACTIVATIONS,
         "init": ("torch_uniform", "he_normal", "lecun_normal"),
         "seeds": 5,
         "data": "fashion_mnist",

@@ -1,4 +1,4 @@
-"""images: what the networks look at. (S2)"""
+"""images: the training images that the networks see. (S2)"""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 from actsweep.report import plotting
 from actsweep.utils.errors import bad_value
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.networks import Lab, composed
+from actsweep_tutorials.networks import NetworkInspector, compose_run
 
 SHOWN = 16
 
 
 def measure(params: Params) -> Quantities:
-    """The first 16 training images as stored, their labels, and how many each class has."""
-    examples = Lab().examples(composed(f"data={params['data']}"))
+    """Return the first 16 training images as stored, their labels, and the number in each class."""
+    examples = NetworkInspector().dataset(compose_run(f"data={params['data']}"))
     if examples.train_x.ndim < 4:
         raise bad_value("data", params["data"], "a set of images", "data=fashion_mnist")
     names = examples.labels or tuple(map(str, range(examples.classes or 0)))
@@ -30,19 +30,19 @@ def measure(params: Params) -> Quantities:
     }
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """A 4 x 4 grid."""
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw a 4 x 4 grid."""
     figure, flat = plotting.panels(SHOWN, 4, width=1.4, height=1.5)
-    for axes, image, label in zip(flat, found["images"], found["labels"], strict=True):
+    for axes, image, label in zip(flat, result["images"], result["labels"], strict=True):
         axes.imshow(image, cmap="gray")
         axes.set_title(label, fontsize=8)
         axes.set_axis_off()
     return {"grid": figure}
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """Training images a class."""
-    rows = list(found["counts"].items())
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the number of training images in each class."""
+    rows = list(result["counts"].items())
     return [Table("Training images", ("class", "images"), rows)]
 
 

@@ -19,70 +19,71 @@ UNITS, BATCH, EPS = 8, 4, 1e-5
 
 
 def layer_norm(z: Array) -> Array:
-    """(z - mean) / sqrt(variance + eps) over the units (Ba et al. 2016, arXiv:1607.06450)."""
+    """Return (z - mean) / sqrt(var + eps) over the units (Ba et al. 2016, arXiv:1607.06450)."""
     return (z - z.mean()) / jnp.sqrt(z.var() + EPS)
 
 
 def group_norm(z: Array) -> Array:
-    """`layer_norm` of each of two groups of units (Wu & He 2018, arXiv:1803.08494)."""
+    """Return `layer_norm` of each of two groups of units (Wu & He 2018, arXiv:1803.08494)."""
     return jnp.concatenate([layer_norm(half) for half in jnp.split(z, 2)])
 
 
 def local_response_norm(z: Array) -> Array:
-    """z_i / (2 + 1e-4 sum of z_j^2 over |i - j| <= 2)^0.75 (Krizhevsky et al. 2012)."""
+    """Return z_i / (2 + 1e-4 sum of z_j^2 over |i - j| <= 2)^0.75 (Krizhevsky et al. 2012)."""
     near = jnp.abs(jnp.subtract.outer(jnp.arange(len(z)), jnp.arange(len(z)))) <= 2
     return z / (2 + 1e-4 * (near.astype(z.dtype) @ jnp.square(z))) ** 0.75
 
 
 def batch_norm(z: Array) -> Array:
-    """(z - mean) / sqrt(variance + eps) of each unit over the batch, [batch, units]
-    (Ioffe & Szegedy 2015, arXiv:1502.03167)."""
+    """Return (z - mean) / sqrt(variance + eps) of each unit over the batch, [batch, units]
+    (Ioffe & Szegedy 2015, arXiv:1502.03167).
+    """
     centred = z - z.mean(axis=0, keepdims=True)
     return centred / jnp.sqrt(z.var(axis=0, keepdims=True) + EPS)
 
 
 def measure(params: Params) -> Quantities:
-    """Jacobians at normal inputs in float32; the softmax formula; FLOPs of J v by XLA's count."""
+    """Return Jacobians at normal inputs, softmax's formula, and the FLOPs of J v by XLA's count."""
     z = jax.random.normal(jax.random.key(0), (UNITS,))
-    found: dict[str, Any] = {"jacobian": {}, "off_diagonal": {}, "rule": {}}
+    result: dict[str, Any] = {"jacobian": {}, "off_diagonal": {}, "rule": {}}
     for name in params["act"]:
-        one = activations.get(name)
-        fn = partial(one.fn, **one.params)
-        found["jacobian"][name] = jax.jacrev(fn)(z)
-        if one.units == "elementwise":
-            found["rule"][name] = _rule_error(fn, z)
+        act = activations.get(name)
+        fn = partial(act.fn, **act.params)
+        result["jacobian"][name] = jax.jacrev(fn)(z)
+        if act.units == "elementwise":
+            result["rule"][name] = _rule_error(fn, z)
     for norm in (layer_norm, group_norm, local_response_norm):
-        found["jacobian"][norm.__name__] = jax.jacrev(norm)(z)
+        result["jacobian"][norm.__name__] = jax.jacrev(norm)(z)
     batch = jax.random.normal(jax.random.key(1), (BATCH, UNITS))
     whole = jax.jacrev(batch_norm)(batch)  # [BATCH, UNITS, BATCH, UNITS]
-    found["jacobian"]["batch_norm"] = whole[0, :, 0, :]
-    for name, jacobian in found["jacobian"].items():
-        off = _off_diagonal(jacobian)
-        found["off_diagonal"][name] = {
-            "largest": jnp.max(jnp.abs(off)),
-            "share": jnp.mean(off != 0),
+    result["jacobian"]["batch_norm"] = whole[0, :, 0, :]
+    for name, jacobian in result["jacobian"].items():
+        entries = _off_diagonal(jacobian)
+        result["off_diagonal"][name] = {
+            "largest": jnp.max(jnp.abs(entries)),
+            "share": jnp.mean(entries != 0),
         }
     unit = whole[:, 0, :, 0]  # one unit, over examples
-    found["batch_norm_over_examples"] = jnp.max(jnp.abs(_off_diagonal(unit)))
-    return found | {"softmax": _softmax(), "flops": _flops(params["sizes"])}
+    result["batch_norm_over_examples"] = jnp.max(jnp.abs(_off_diagonal(unit)))
+    return result | {"softmax": _softmax(), "flops": _flops(params["sizes"])}
 
 
 def _off_diagonal(jacobian: Array) -> Array:
-    """Entries [i, j] where output i and input j belong to different units."""
+    """Return entries [i, j] where output i and input j belong to different units."""
     outputs, inputs = jacobian.shape
-    own = jnp.arange(inputs)[None] % outputs == jnp.arange(outputs)[:, None]
-    return jacobian[~own]
+    same_unit = jnp.arange(inputs)[None] % outputs == jnp.arange(outputs)[:, None]
+    return jacobian[~same_unit]
 
 
 def _rule_error(fn: Callable, z: Array) -> Array:
-    """Largest difference between dL/dz by autodiff and dL/da * f'(z), of a loss of all units."""
+    """Return the largest error of dL/dz = dL/da * f'(z) beside autodiff, by a loss of all units."""
     loss = lambda a: jnp.sum(jnp.sin(a)) + jnp.prod(a)  # noqa: E731
-    slope = jax.vmap(jax.grad(lambda one: fn(one[None])[0]))(z)
-    return jnp.max(jnp.abs(jax.grad(lambda z: loss(fn(z)))(z) - jax.grad(loss)(fn(z)) * slope))
+    derivative = jax.vmap(jax.grad(lambda z_i: fn(z_i[None])[0]))(z)
+    return jnp.max(jnp.abs(jax.grad(lambda z: loss(fn(z)))(z) - jax.grad(loss)(fn(z)) * derivative))
 
 
 def _softmax() -> Mapping[str, Any]:
-    """diag(a) - a a^T in float64 beside autodiff, at the tutorial's example."""
+    """Compare diag(a) - a a^T in float64 with autodiff, at the tutorial's example."""
     z = np.array(EXAMPLE)
     a = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
     formula = np.diag(a) - np.outer(a, a)
@@ -99,59 +100,60 @@ def _softmax() -> Mapping[str, Any]:
 
 
 def _flops(sizes: Sequence[int]) -> Mapping[str, Any]:
-    """Floating-point operations of softmax's J v: by the dense J, and by a * (v - a . v)."""
+    """Return the FLOPs of softmax's J v: by the dense J, and by a * (v - a . v)."""
     fn = activations.get("softmax").fn
-    ways: Mapping[str, Callable] = {
+    products: Mapping[str, Callable] = {
         "dense": lambda z, v: jax.jacrev(fn)(z) @ v,
         "product": lambda z, v: jax.jvp(fn, (z,), (v,))[1],
     }
-    found: dict[str, Any] = {"n": sizes, "error": 0.0}
-    for name, way in ways.items():
-        found[name] = []
+    flops: dict[str, Any] = {"n": sizes, "error": 0.0}
+    for name, product in products.items():
+        flops[name] = []
         for n in sizes:
             z, v = jax.random.normal(jax.random.key(2), (2, n))
-            compiled = jax.jit(way).lower(z, v).compile()
-            found[name].append(float((compiled.cost_analysis() or {})["flops"]))
+            compiled = jax.jit(product).lower(z, v).compile()
+            flops[name].append(float((compiled.cost_analysis() or {})["flops"]))
             a = fn(z)
             error = jnp.max(jnp.abs(compiled(z, v) - a * (v - jnp.sum(a * v))))
-            found["error"] = max(found["error"], float(error))
-        slope = np.polyfit(np.log(sizes), np.log(found[name]), 1)[0]
-        found[f"{name}_exponent"] = slope
-    return found
+            flops["error"] = max(flops["error"], float(error))
+        exponent = np.polyfit(np.log(sizes), np.log(flops[name]), 1)[0]
+        flops[f"{name}_exponent"] = exponent
+    return flops
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """Which output depends on which input; and the cost of J v."""
-    figure, flat = plotting.panels(len(found["jacobian"]), 4, width=2.4, height=2.4, share=False)
-    for axes, (name, jacobian) in zip(flat, found["jacobian"].items(), strict=True):
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw which output depends on which input, and the cost of J v."""
+    figure, flat = plotting.panels(len(result["jacobian"]), 4, width=2.4, height=2.4, share=False)
+    for axes, (name, jacobian) in zip(flat, result["jacobian"].items(), strict=True):
         size = np.abs(np.array(jacobian))
         axes.imshow(size / size.max(), cmap="cividis", vmin=0, vmax=1)
-        dense = found["off_diagonal"][name]["share"] > 0
+        dense = result["off_diagonal"][name]["share"] > 0
         axes.set_title(f"{name}: {'across units' if dense else 'each alone'}")
         axes.set_xlabel("input")
         axes.grid(visible=False)
     flat[0].set_ylabel("output")
     cost, (axes,) = plotting.panels(1, 1, width=5.5, height=3.2)
-    flops = found["flops"]
-    for name, mark, own in (("dense", "o-", plotting.RED), ("product", "s-", plotting.BLUE)):
+    flops = result["flops"]
+    for name, mark, colour in (("dense", "o-", plotting.RED), ("product", "s-", plotting.BLUE)):
         label = f"{name}: ~n^{flops[f'{name}_exponent']:.2f}"
-        axes.loglog(flops["n"], flops[name], mark, color=own, label=label)
+        axes.loglog(flops["n"], flops[name], mark, color=colour, label=label)
     axes.set_xlabel("units n of a softmax")
     axes.set_ylabel("floating-point operations of J v")
     axes.legend()
     return {"jacobians": figure, "cost": cost}
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """Off-diagonal entries, and the example."""
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the off-diagonal entries, and the example."""
     rows = [
-        [name, one["largest"], 100 * one["share"], found["rule"].get(name)]
-        for name, one in found["off_diagonal"].items()
+        [name, entries["largest"], 100 * entries["share"], result["rule"].get(name)]
+        for name, entries in result["off_diagonal"].items()
     ]
     heading = ("function", "largest |entry| between units", "of those not 0, %", "rule's error")
-    soft = found["softmax"]
+    softmax = result["softmax"]
     matrix = [
-        [f"{z:g}", a, *row] for z, a, row in zip(soft["z"], soft["a"], soft["formula"], strict=True)
+        [f"{z:g}", a, *row]
+        for z, a, row in zip(softmax["z"], softmax["a"], softmax["formula"], strict=True)
     ]
     return [
         Table("Entries of the Jacobian between different units", heading, rows),

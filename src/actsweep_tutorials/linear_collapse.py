@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from actsweep.report import plotting
 from actsweep.runs.load import Run
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.networks import Lab, layer_order
-from actsweep_tutorials.training import sweep
+from actsweep_tutorials.networks import NetworkInspector, layer_sort_key
+from actsweep_tutorials.training import run_sweep
 
 SHALLOW, DEEP = "[32]", "[4,16,32,64,128,64,32,16,4]"
 WORDS = (
@@ -33,69 +33,72 @@ WORDS = (
 
 
 def collapse(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """W = W1 W2 … and b = (b1 W2 + b2) W3 + … of a network's layers, in float64."""
+    """Return W = W1 W2 … and b = (b1 W2 + b2) W3 + … of a network's layers, in float64."""
     params, _ = run.parameters("last")
     layers = params["layers"]
     w, b = np.eye(1), np.zeros(1)
-    for name in sorted(layers, key=layer_order):
+    for name in sorted(layers, key=layer_sort_key):
         kernel = np.asarray(layers[name]["kernel"][...], np.float64)
         w, b = w @ kernel, b @ kernel + np.asarray(layers[name]["bias"][...], np.float64)
     return w, b
 
 
 def measure(params: Params) -> Quantities:
-    """Predictions on the training points and their mean squared error, and what collapses."""
+    """Return predictions on the training points, their mean squared error, and collapsed layers."""
     words = (*WORDS, f"act={','.join(params['act'])}", f"trainer.epochs={params['steps']}")
-    lab = Lab()
-    found: dict[str, Any] = {"runs": {}}
-    for run in sweep(words, params):
-        examples = lab.examples(run.config)
+    inspector = NetworkInspector()
+    result: dict[str, Any] = {"runs": {}}
+    for run in run_sweep(words, params):
+        examples = inspector.dataset(run.config)
         x, y = examples.train_x.astype(np.float64), examples.train_y.astype(np.float64)
-        kind = "nine layers" if len(run.config.widths) > 1 else "one layer"
+        depth = "nine layers" if len(run.config.widths) > 1 else "one layer"
         act = run.config.act["name"]
-        guess = np.asarray(run.logits(examples.train_x, "last"), np.float64)
-        one: dict[str, Any] = {"guess": guess[:, 0], "error": np.mean((guess - y) ** 2)}
+        prediction = np.asarray(run.logits(examples.train_x, "last"), np.float64)
+        network: dict[str, Any] = {
+            "guess": prediction[:, 0],
+            "error": np.mean((prediction - y) ** 2),
+        }
         if act == "identity":
             w, b = collapse(run)
-            one |= {"w": w[0, 0], "b": b[0], "gap": np.abs(x @ w + b - guess).max()}
-        found["runs"][f"{act}, {kind}"] = one
+            network |= {"w": w[0, 0], "b": b[0], "gap": np.abs(x @ w + b - prediction).max()}
+        result["runs"][f"{act}, {depth}"] = network
     slope, offset = np.polyfit(x[:, 0], y[:, 0], 1)
     line = slope * x[:, 0] + offset
-    square = np.polyval(np.polyfit(x[:, 0], y[:, 0], 2), x[:, 0])
-    return found | {
+    parabola = np.polyval(np.polyfit(x[:, 0], y[:, 0], 2), x[:, 0])
+    return result | {
         "x": x[:, 0],
         "y": y[:, 0],
         "ols": {"w": slope, "b": offset, "error": np.mean((line - y[:, 0]) ** 2)},
-        "quadratic_error": np.mean((square - y[:, 0]) ** 2),
+        "quadratic_error": np.mean((parabola - y[:, 0]) ** 2),
         "spread": np.ptp(y),
     }
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """Every network's function over the points."""
-    runs = found["runs"]
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw every network's function over the points."""
+    runs = result["runs"]
     figure, flat = plotting.panels(len(runs), 4, height=2.4)
-    x = np.array(found["x"])
-    for axes, (name, one) in zip(flat, runs.items(), strict=True):
+    x = np.array(result["x"])
+    for axes, (name, network) in zip(flat, runs.items(), strict=True):
         act = name.partition(",")[0]
-        axes.plot(x, found["y"], ".", color="0.75", markersize=3)
-        axes.plot(x, found["ols"]["w"] * x + found["ols"]["b"], "k--", linewidth=1)
-        axes.plot(x, one["guess"], color=plotting.colour(act), linewidth=2.4)
-        axes.set_title(f"{name}: error {one['error']:.3g}")
+        axes.plot(x, result["y"], ".", color="0.75", markersize=3)
+        axes.plot(x, result["ols"]["w"] * x + result["ols"]["b"], "k--", linewidth=1)
+        axes.plot(x, network["guess"], color=plotting.colour(act), linewidth=2.4)
+        axes.set_title(f"{name}: error {network['error']:.3g}")
         axes.set_xlabel("x")
     flat[0].set_ylabel("y; dashed: least squares")
     return {"fits": figure}
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """Errors, and the lines that linear networks are."""
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the errors, and the lines that the linear networks compute."""
     rows = [
-        [name, one["error"], one.get("w"), one.get("b"), one.get("gap")]
-        for name, one in found["runs"].items()
+        [name, network["error"], network.get("w"), network.get("b"), network.get("gap")]
+        for name, network in result["runs"].items()
     ]
-    ols = found["ols"]
+    ols = result["ols"]
     rows += [["least squares, a line", ols["error"], ols["w"], ols["b"], None]]
-    rows += [["least squares, a parabola", found["quadratic_error"], None, None, None]]
+    rows += [["least squares, a parabola", result["quadratic_error"], None, None, None]]
     heading = ("network", "mean squared error", "collapsed W", "collapsed b")
     return [Table("Fits", (*heading, "largest |network - (W x + b)|"), rows)]
 

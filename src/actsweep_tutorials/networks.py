@@ -1,10 +1,9 @@
-"""Networks to look into: composed as train.py would, drawn by seed or read back from their runs."""
+"""Networks to inspect: composed as by train.py, initialised from a seed or read from their runs."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from actsweep import data
 from actsweep.callbacks.base import Callback, ProbeView
 from actsweep.callbacks.units import units
 from actsweep.config import identity, resolve
+from actsweep.config.conf_dir import conf_dir
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
 from actsweep.config.schema import InitConfig, RunConfig
@@ -33,20 +33,8 @@ from actsweep.utils.errors import UserError
 
 SLICE = 10_000
 BATCH = 256
-KEPT = ("preact", "act", "grads", "preact_grads")
+KINDS = ("preact", "act", "grads", "preact_grads")
 View = Mapping[str, Mapping[str, np.ndarray]]
-
-
-def project() -> Path:
-    """The folder of train.py and conf/: this one, or the checkout that actsweep is installed from.
-
-    Raises:
-        UserError: neither is there.
-    """
-    for folder in (Path.cwd(), Path(__file__).parents[3]):
-        if (folder / "train.py").is_file() and (folder / "conf" / "config.yaml").is_file():
-            return folder
-    raise UserError(f"{Path.cwd()}: no train.py and conf/ here; type this in the project's folder")
 
 
 _COMPOSING = threading.Lock()  # Hydra has one global state
@@ -55,20 +43,20 @@ _COMPOSING = threading.Lock()  # Hydra has one global state
 @contextmanager
 def _hydra() -> Iterator[None]:
     resolve.register()
-    before = GlobalHydra.instance().hydra
+    previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(project() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             yield
     finally:
-        GlobalHydra.instance().hydra = before
+        GlobalHydra.instance().hydra = previous
 
 
-def composed(*words: str) -> RunConfig:
-    """The run that `train.py` would make of these overrides.
+def compose_run(*words: str) -> RunConfig:
+    """Return the run that `actsweep train` would make of these overrides.
 
     Raises:
-        UserError: a value is out of bounds, or a name unknown.
+        UserError: a value is out of bounds, or a name is unknown.
     """
     with _COMPOSING, _hydra():
         try:
@@ -78,13 +66,13 @@ def composed(*words: str) -> RunConfig:
 
 
 @dataclass(frozen=True)
-class Inside:
-    """A network to look into.
+class Network:
+    """A network to inspect.
 
     Attributes:
         run: its config.
-        params: drawn or trained parameters.
-        act_hparams: its numbers that aren't trained.
+        params: its parameters, initial or trained.
+        act_hparams: its activations' numbers that aren't trained.
     """
 
     run: RunConfig
@@ -92,83 +80,93 @@ class Inside:
     act_hparams: Any
 
 
-class Lab:
-    """Looks into networks with the trainer's own functions. Each program is compiled once, each
-    data set is loaded once."""
+class NetworkInspector:
+    """Inspection of networks with the trainer's own functions.
+
+    Each program is compiled once, each data set is loaded once.
+    """
 
     def __init__(self) -> None:
         self._data: dict[str, Dataset] = {}
-        self._draws: dict[str, Callable[..., types.State]] = {}
-        self._programs: dict[str, _Program] = {}
+        self._initialisers: dict[str, Callable[..., types.State]] = {}
+        self._programs: dict[str, _Programs] = {}
 
-    def examples(self, run: RunConfig) -> Dataset:
-        """A run's data."""
+    def dataset(self, run: RunConfig) -> Dataset:
+        """Return a run's data."""
         key = str(run.data)
         if key not in self._data:
             self._data[key] = data.load(run.data)
         return self._data[key]
 
-    def drawn(self, run: RunConfig) -> Inside:
-        """A run's network before training: bitwise what train.py starts from."""
-        state = self._draw(run)
-        return Inside(run, state.params, state.act_hparams)
+    def initialised(self, run: RunConfig) -> Network:
+        """Return a run's network before training: bitwise what train.py starts from."""
+        state = self._initial_state(run)
+        return Network(run, state.params, state.act_hparams)
 
-    def trained(self, run: Run, which: str = "best") -> Inside:
-        """A finished run's network; `which` is `best`, by validation, or `last`.
+    def trained(self, run: Run, which: str = "best") -> Network:
+        """Return a finished run's network.
+
+        Args:
+            run: the run.
+            which: the parameters: `best`, by validation, or `last`.
 
         Raises:
             UserError: the checkpoint is missing or damaged.
         """
-        return Inside(run.config, *run.parameters(which))
+        return Network(run.config, *run.parameters(which))
 
-    def view(self, net: Inside, x: np.ndarray, y: np.ndarray) -> View:
-        """What a probe sees on a batch: arrays by kind (`KEPT`) and layer; see
-        `callbacks.ProbeView`."""
-        program, hparams = self._program(net.run), _hparams(net.run)
-        state = self._draw(net.run)._replace(params=net.params, act_hparams=net.act_hparams)
+    def probe(self, network: Network, x: np.ndarray, y: np.ndarray) -> View:
+        """Return what a probe sees on a batch: arrays by kind (`KINDS`) and layer.
+
+        See `callbacks.ProbeView`.
+        """
+        program, hparams = self._program(network.run), _hparams(network.run)
+        state = self._initial_state(network.run)._replace(
+            params=network.params, act_hparams=network.act_hparams
+        )
         flat = program.probe(state, hparams, types.Examples(jnp.asarray(x), jnp.asarray(y)))
-        found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KEPT}
+        arrays: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
         for name, value in flat.items():
             kind, _, layer = name.partition("/")
-            if kind in found:
-                found[kind][layer] = np.asarray(value)
-        return {kind: _in_order(layers) for kind, layers in found.items()}
+            if kind in arrays:
+                arrays[kind][layer] = np.asarray(value)
+        return {kind: _sort_layers(layers) for kind, layers in arrays.items()}
 
-    def first_batch(self, net: Inside, size: int = BATCH) -> View:
-        """`view` of the first `size` training examples."""
-        examples = self.examples(net.run)
-        return self.view(net, examples.train_x[:size], examples.train_y[:size])
+    def probe_first_batch(self, network: Network, size: int = BATCH) -> View:
+        """Return `probe` of the first `size` training examples."""
+        examples = self.dataset(network.run)
+        return self.probe(network, examples.train_x[:size], examples.train_y[:size])
 
-    def silent(self, net: Inside) -> dict[str, np.ndarray]:
-        """By hidden layer, which units are exactly 0 on all training examples: bool [units]."""
-        program, x = self._program(net.run), self.examples(net.run).train_x
+    def silent_units(self, network: Network) -> dict[str, np.ndarray]:
+        """Return which units are exactly 0 on all training examples: bool [units], by layer."""
+        program, x = self._program(network.run), self.dataset(network.run).train_x
         parts = [jnp.asarray(x[i : i + SLICE]) for i in range(0, len(x), SLICE)]
-        sums = program.nothing(net.params, net.act_hparams, parts[0])
+        sums = program.no_counts(network.params, network.act_hparams, parts[0])
         for part in parts:
-            sums = program.count(net.params, net.act_hparams, sums, part)
-        mark = "units|nonzero/"
-        own = {k.removeprefix(mark): v for k, v in sums.items() if k.startswith(mark)}
-        return _in_order({layer: np.asarray(v) == 0 for layer, v in own.items()})
+            sums = program.count(network.params, network.act_hparams, sums, part)
+        prefix = "units|nonzero/"
+        nonzero = {k.removeprefix(prefix): v for k, v in sums.items() if k.startswith(prefix)}
+        return _sort_layers({layer: np.asarray(v) == 0 for layer, v in nonzero.items()})
 
-    def _draw(self, run: RunConfig) -> types.State:
+    def _initial_state(self, run: RunConfig) -> types.State:
         key = identity.pack_key(run)
-        if key not in self._draws:
-            init = _functions(run, self.examples(run)).init
-            self._draws[key] = _quickly(lambda hparams: init(hparams, jnp.bool_(True)))
-        return self._draws[key](_hparams(run))
+        if key not in self._initialisers:
+            init = _functions(run, self.dataset(run)).init
+            self._initialisers[key] = _jit_once(lambda hparams: init(hparams, jnp.bool_(True)))
+        return self._initialisers[key](_hparams(run))
 
-    def _program(self, run: RunConfig) -> "_Program":
+    def _program(self, run: RunConfig) -> "_Programs":
         key = identity.pack_key(replace(run, init=InitConfig()))  # how it was drawn doesn't matter
         if key not in self._programs:
-            self._programs[key] = _compile(run, self.examples(run))
+            self._programs[key] = _compile(run, self.dataset(run))
         return self._programs[key]
 
 
 @dataclass(frozen=True)
-class _Program:
+class _Programs:
     probe: Callable[..., Mapping[str, Array]]
     count: Callable[..., dict[str, Array]]
-    nothing: Callable[..., dict[str, Array]]
+    no_counts: Callable[..., dict[str, Array]]
 
 
 def _functions(run: RunConfig, examples: Dataset) -> step.Functions:
@@ -177,8 +175,8 @@ def _functions(run: RunConfig, examples: Dataset) -> step.Functions:
     return step.build(static, task_of(run, examples), _hparams(run), callbacks)
 
 
-def _compile(run: RunConfig, examples: Dataset) -> _Program:
-    """The functions of one member, jitted."""
+def _compile(run: RunConfig, examples: Dataset) -> _Programs:
+    """Return the jitted functions of one member."""
     fns = _functions(run, examples)
 
     def probe(state: types.State, hparams: Mapping, batch: types.Examples) -> Mapping[str, Array]:
@@ -189,11 +187,11 @@ def _compile(run: RunConfig, examples: Dataset) -> _Program:
     ) -> Mapping[str, Array]:
         return fns.counts(params, act_hparams, jnp.bool_(True), sums, x)[0]
 
-    return _Program(_quickly(probe), jax.jit(count), _quickly(fns.no_counts))
+    return _Programs(_jit_once(probe), jax.jit(count), _jit_once(fns.no_counts))
 
 
-def _quickly(fn: Callable) -> Callable:
-    """Jitted as the trainer does what runs once: compiled fast rather than well."""
+def _jit_once(fn: Callable) -> Callable:
+    """Jit as the trainer does for what runs once: compiled fast rather than well."""
     return jax.jit(fn, compiler_options=ONCE)
 
 
@@ -203,20 +201,20 @@ def _hparams(run: RunConfig) -> Mapping[str, Array]:
 
 
 def _everything(view: ProbeView) -> Mapping[str, Array]:
-    return {f"{k}/{layer}": a for k in KEPT for layer, a in getattr(view, k).items()}
+    return {f"{k}/{layer}": a for k in KINDS for layer, a in getattr(view, k).items()}
 
 
-def _in_order(layers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Layers from input to output; jit gives them back sorted by name."""
-    return dict(sorted(layers.items(), key=lambda item: layer_order(item[0])))
+def _sort_layers(layers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sort layers from input to output; jit returns them sorted by name."""
+    return dict(sorted(layers.items(), key=lambda item: layer_sort_key(item[0])))
 
 
-def over_seeds(words: Sequence[str], count: int) -> list[RunConfig]:
-    """The runs of seeds 0, 1, … that `train.py` would make of these overrides."""
-    first = composed(*words, "seed=0")
+def compose_seeds(words: Sequence[str], count: int) -> list[RunConfig]:
+    """Return the runs of seeds 0, 1, … that `train.py` would make of these overrides."""
+    first = compose_run(*words, "seed=0")
     return [replace(first, seed=seed) for seed in range(count)]
 
 
-def layer_order(name: str) -> tuple[bool, int, str]:
-    """A key that sorts layers from input to output, the head last."""
+def layer_sort_key(name: str) -> tuple[bool, int, str]:
+    """Return a key that sorts layers from input to output, the head last."""
     return name == "head", len(name), name

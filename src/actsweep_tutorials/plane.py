@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from actsweep.report import plotting
-from actsweep_tutorials.base import MAIN, Experiment, Params, Quantities, Table
-from actsweep_tutorials.scalar import Scalar, leaky, scalars, sigmoid
+from actsweep_tutorials.base import MAIN_ACTIVATIONS, Experiment, Params, Quantities, Table
+from actsweep_tutorials.scalar import ScalarActivation, leaky_relu, scalar_activations, sigmoid
 
 HALF, POINTS, HIDDEN, SPREAD = 2.0, 200, 8, 0.5
 GRID = 81
@@ -26,8 +26,10 @@ RULES: Mapping[str, Callable[[float, float], bool]] = {
 }
 
 
-def points(seed: int, rule: Callable[[float, float], bool]) -> list[tuple[float, float, int]]:
-    """(x, y, label) of 200 points of (-2, 2)^2, x drawn before y."""
+def sample_points(
+    seed: int, rule: Callable[[float, float], bool]
+) -> list[tuple[float, float, int]]:
+    """Return (x, y, label) of 200 points of (-2, 2)^2, x drawn before y."""
     rng = random.Random(seed)
     drawn = [(rng.uniform(-HALF, HALF), rng.uniform(-HALF, HALF)) for _ in range(POINTS)]
     return [(x, y, int(rule(x, y))) for x, y in drawn]
@@ -35,9 +37,9 @@ def points(seed: int, rule: Callable[[float, float], bool]) -> list[tuple[float,
 
 @dataclass
 class Net:
-    """2-8-1 with a sigmoid output. `slope` is PReLU's learned one, None for the others."""
+    """A 2-8-1 network with a sigmoid output. `slope` is what PReLU learns, None for the others."""
 
-    act: Scalar
+    act: ScalarActivation
     weights: list[list[float]]
     biases: list[float]
     outputs: list[float]
@@ -45,95 +47,95 @@ class Net:
     slope: float | None = None
 
     def hidden(self, x: float, y: float) -> list[float]:
-        """z of every hidden unit."""
+        """Return z of every hidden unit."""
         rows = zip(self.weights, self.biases, strict=True)
         return [w[0] * x + w[1] * y + b for w, b in rows]
 
     def output(self, h: Sequence[float]) -> float:
-        """The output for the hidden units' values."""
+        """Return the network's output for the hidden units' values."""
         z = 0.0
         for weight, value in zip(self.outputs, h, strict=True):
             z += weight * value
         return sigmoid(z + self.bias)
 
-    def learn(self, x: float, y: float, label: int, rate: float) -> tuple[float, bool]:
-        """One step of SGD; the squared error before it, and whether the answer was right."""
+    def sgd_step(self, x: float, y: float, label: int, rate: float) -> tuple[float, bool]:
+        """Take one step of SGD; return the squared error before it, and whether that was right."""
         f, df = self.act
         z = self.hidden(x, y)
         h = [f(value) for value in z]
-        out = self.output(h)
-        error = out - label
-        delta = error * out * (1 - out)
-        turn = 0.0
+        output = self.output(h)
+        error = output - label
+        delta = error * output * (1 - output)
+        slope_grad = 0.0
         for i in range(HIDDEN):
-            back = delta * self.outputs[i]
+            unit_delta = delta * self.outputs[i]
             if self.slope is not None and z[i] <= 0:
-                turn += back * z[i]
-            back *= df(z[i])
+                slope_grad += unit_delta * z[i]
+            unit_delta *= df(z[i])
             self.outputs[i] -= rate * delta * h[i]
-            self.weights[i][0] -= rate * back * x
-            self.weights[i][1] -= rate * back * y
-            self.biases[i] -= rate * back
+            self.weights[i][0] -= rate * unit_delta * x
+            self.weights[i][1] -= rate * unit_delta * y
+            self.biases[i] -= rate * unit_delta
         self.bias -= rate * delta
         if self.slope is not None:
-            self.slope -= rate * turn
-            self.act = leaky(self.slope)
-        return error * error, (out > 0.5) == bool(label)
+            self.slope -= rate * slope_grad
+            self.act = leaky_relu(self.slope)
+        return error * error, (output > 0.5) == bool(label)
 
 
-def start(name: str, act: Scalar, seed: int) -> Net:
-    """The network as drawn: two weights a hidden unit, biases 0, then the output weights."""
+def initial_network(name: str, act: ScalarActivation, seed: int) -> Net:
+    """Return the initial network: two weights a hidden unit, biases 0, then the output weights."""
     rng = random.Random(seed)
     weights = [[rng.gauss(0, SPREAD), rng.gauss(0, SPREAD)] for _ in range(HIDDEN)]
     outputs = [rng.gauss(0, SPREAD) for _ in range(HIDDEN)]
     return Net(act, weights, [0.0] * HIDDEN, outputs, 0.0, 0.25 if name == "prelu" else None)
 
 
-def train(name: str, act: Scalar, problem: str, params: Params) -> dict[str, Any]:
-    """Mean loss and accuracy of each epoch, as it went, and what came of it."""
-    examples = points(params["data_seed"], RULES[problem])
-    net = start(name, act, params["seed"])
+def train(name: str, act: ScalarActivation, problem: str, params: Params) -> dict[str, Any]:
+    """Train a network; return each epoch's mean loss and accuracy, as it went, and the outcome."""
+    examples = sample_points(params["data_seed"], RULES[problem])
+    network = initial_network(name, act, params["seed"])
     losses, accuracies = [], []
     for _ in range(params["epochs"]):
-        total, right = 0.0, 0
+        total, correct_count = 0.0, 0
         for x, y, label in examples:
-            loss, good = net.learn(x, y, label, params["rate"])
+            loss, correct = network.sgd_step(x, y, label, params["rate"])
             total += loss
-            right += good
+            correct_count += correct
         losses.append(total / len(examples))
-        accuracies.append(right / len(examples))
-    answer = lambda x, y: net.output([net.act.f(z) for z in net.hidden(x, y)])  # noqa: E731
-    final = sum((answer(x, y) > 0.5) == bool(label) for x, y, label in examples)
+        accuracies.append(correct_count / len(examples))
+    predict = lambda x, y: network.output([network.act.f(z) for z in network.hidden(x, y)])  # noqa: E731
+    final = sum((predict(x, y) > 0.5) == bool(label) for x, y, label in examples)
     ticks = np.linspace(-HALF, HALF, GRID)
     return {
         "loss": losses,
         "accuracy": accuracies,
         "improvement": 1 - losses[-1] / losses[0],
         "final_accuracy": final / len(examples),
-        "slope": net.slope,
-        "map": [[round(answer(float(x), float(y)), 3) for x in ticks] for y in ticks],
+        "slope": network.slope,
+        "map": [[round(predict(float(x), float(y)), 3) for x in ticks] for y in ticks],
     }
 
 
 def measure(problem: str, params: Params) -> Quantities:
-    """Each activation, trained from the same weights on the same points in the same order."""
-    acts = scalars(params["act"])
+    """Train each activation from the same weights on the same points in the same order."""
+    acts = scalar_activations(params["act"])
     return {
-        "points": points(params["data_seed"], RULES[problem]),
-        "runs": {name: train(name, one, problem, params) for name, one in acts.items()},
+        "points": sample_points(params["data_seed"], RULES[problem]),
+        "runs": {name: train(name, act, problem, params) for name, act in acts.items()},
     }
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """The loss; and what each network thinks of the plane."""
-    runs: Mapping[str, Mapping[str, Any]] = found["runs"]
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw the loss, and the output of each network over the plane."""
+    runs: Mapping[str, Mapping[str, Any]] = result["runs"]
     curves, (axes,) = plotting.panels(1, 1, width=6, height=3.4)
     for name, run in runs.items():
         epoch = np.arange(1, len(run["loss"]) + 1)
         axes.plot(
             epoch,
             run["loss"],
-            **plotting.line(name, marker=True),
+            **plotting.line_style(name, marker=True),
             markevery=max(1, len(epoch) // 8),
         )
     axes.set_xlabel("epoch")
@@ -141,7 +143,7 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     axes.set_yscale("log")
     axes.legend(ncols=2, fontsize=8)
     maps, flat = plotting.panels(len(runs), 4, width=2.3, height=2.5)
-    points = np.array(found["points"])
+    examples = np.array(result["points"])
     for axes, (name, run) in zip(flat, runs.items(), strict=True):
         extent = (-HALF, HALF, -HALF, HALF)
         axes.imshow(
@@ -153,16 +155,16 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
             vmax=1,
             interpolation="nearest",
         )
-        inside = points[:, 2] == 1
-        axes.plot(*points[~inside, :2].T, "o", color="black", markersize=2.5)
-        axes.plot(*points[inside, :2].T, "o", color="white", markersize=2.5)
+        inside = examples[:, 2] == 1
+        axes.plot(*examples[~inside, :2].T, "o", color="black", markersize=2.5)
+        axes.plot(*examples[inside, :2].T, "o", color="white", markersize=2.5)
         axes.set_title(f"{name}: {100 * run['final_accuracy']:.1f} %")
         axes.grid(visible=False)
     return {"loss": curves, "plane": maps}
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """First and last epoch."""
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return the first and last epoch."""
     rows = [
         [
             name,
@@ -174,7 +176,7 @@ def tables(found: Quantities) -> Sequence[Table]:
             100 * run["final_accuracy"],
             run["slope"],
         ]
-        for name, run in found["runs"].items()
+        for name, run in result["runs"].items()
     ]
     start = ("activation", "first loss", "last loss", "improvement, %", "first accuracy, %")
     heading = (*start, "last accuracy, %", "accuracy after training, %", "learned slope")
@@ -182,7 +184,13 @@ def tables(found: Quantities) -> Sequence[Table]:
 
 
 def _experiment(problem: str, question: str) -> Experiment:
-    params = {"act": (*MAIN, "prelu"), "epochs": 200, "rate": 0.1, "seed": 0, "data_seed": 42}
+    params = {
+        "act": (*MAIN_ACTIVATIONS, "prelu"),
+        "epochs": 200,
+        "rate": 0.1,
+        "seed": 0,
+        "data_seed": 42,
+    }
     return Experiment(problem, question, "S4", partial(measure, problem), draw, tables, params)
 
 

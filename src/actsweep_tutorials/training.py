@@ -1,4 +1,4 @@
-"""Sweeps that an experiment needs: typed into train.py, so that they go through the ledger."""
+"""Sweeps that an experiment needs: run by `actsweep train`, so that no run is trained twice."""
 
 import subprocess
 import sys
@@ -13,51 +13,56 @@ from actsweep.sweeps.exit_codes import OK, SOME_FAILED
 from actsweep.sweeps.find import NAMED_BY_TIME
 from actsweep.sweeps.plan import read_plan
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import TRAIN
 from actsweep_tutorials.base import Params
-from actsweep_tutorials.networks import project
 
 
-class Stopped(Exception):
-    """The training ended early, with this exit code; typed again, it goes on."""
+class TrainingStopped(Exception):
+    """A training that ended early, with its exit code; the same command resumes it."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
 
 
-def sweep(words: Sequence[str], params: Params) -> list[Run]:
-    """`python train.py -m` of these overrides and the experiment's own `overrides`; what is
-    complete isn't trained again.
+def run_sweep(words: Sequence[str], params: Params) -> list[Run]:
+    """Run `actsweep train -m` with these overrides and the experiment's own `overrides`.
+
+    What is complete isn't trained again.
+
+    Args:
+        words: the overrides.
+        params: the experiment's parameters, with `outputs` and `overrides`.
 
     Returns:
-        Every run of the sweep, by seed, those that diverged or failed included: see `Run.status`.
+        Every run of the sweep, by seed, including those that diverged or failed: see `Run.status`.
 
     Raises:
-        Stopped: it was interrupted or preempted, or its input was refused.
+        TrainingStopped: the training was interrupted or preempted, or its input was refused.
         UserError: jobs of the sweep are in a queue.
     """
     outputs = Path(params["outputs"]).absolute()
     folder = outputs / "sweeps" / datetime.now().strftime(NAMED_BY_TIME)
     typed = ["-m", *words, *params["overrides"]]
     where = [f"paths.outputs={outputs}", f"hydra.sweep.dir={folder}"]
-    print("python train.py", *typed, flush=True)
-    command = [sys.executable, "train.py", *typed, *where]
-    process = subprocess.Popen(command, cwd=project(), process_group=0)
+    print(TRAIN, *typed, flush=True)
+    command = [sys.executable, "-m", *TRAIN.split(), *typed, *where]
+    process = subprocess.Popen(command, process_group=0)
     with forwarding_signals(process.pid):
         code = process.wait()
     if code not in (OK, SOME_FAILED):
-        raise Stopped(code if code > 0 else 128 - code)
+        raise TrainingStopped(code if code > 0 else 128 - code)
     runs = [member.dir for member in read_plan(folder).runs.values()]
     statuses = [run_dir.read_status(run) or {} for run in runs]
-    left = sum(status.get("state") not in run_dir.ENDED for status in statuses)
-    if left:  # in a queue
+    unfinished = sum(status.get("state") not in run_dir.ENDED for status in statuses)
+    if unfinished:  # in a queue
         raise UserError(
-            f"{folder.name}: {left} of {len(runs)} runs aren't finished; type the same again once "
-            f"actsweep status says that they are"
+            f"{folder.name}: {unfinished} of {len(runs)} runs aren't finished; wait until actsweep "
+            f"status shows them finished, then type the same command again"
         )
     return sorted((load_run(run.path) for run in runs), key=lambda run: run.config.seed)
 
 
-def seeds(count: int) -> str:
-    """The override of so many seeds, from 0 on."""
+def seed_override(count: int) -> str:
+    """Return the override for this many seeds, from 0 on."""
     return f"seed={','.join(map(str, range(count)))}"

@@ -10,9 +10,9 @@ from actsweep.report import plotting
 from actsweep.runs.load import Run
 from actsweep.stats.paired import mean_interval
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.training import seeds, sweep
+from actsweep_tutorials.training import run_sweep, seed_override
 
-CLAIMED = {
+CLAIMED_ACCURACIES = {
     "sigmoid": 78.46,
     "tanh": 88.57,
     "relu": 88.65,
@@ -20,32 +20,36 @@ CLAIMED = {
     "elu": 88.32,
     "swish": 88.33,
 }
-WORDS = ("experiment=tutorial3",)
+OVERRIDES = ("experiment=tutorial3",)
 CHANCE = 0.2
 
 
-def runs_of(params: Params) -> list[Run]:
-    """The sweep's runs; leaky ReLU has the tutorial's slope, 0.1."""
-    own = [act for act in params["act"] if act != "leaky_relu"]
-    found = []
-    if own:
-        found += sweep((*WORDS, f"act={','.join(own)}", seeds(params["seeds"])), params)
+def sweep_runs(params: Params) -> list[Run]:
+    """Train or read the sweep's runs and return them; leaky ReLU has the tutorial's slope, 0.1."""
+    acts = [act for act in params["act"] if act != "leaky_relu"]
+    runs = []
+    if acts:
+        runs += run_sweep(
+            (*OVERRIDES, f"act={','.join(acts)}", seed_override(params["seeds"])), params
+        )
     if "leaky_relu" in params["act"]:
-        found += sweep((*WORDS, "act=leaky_relu", "act.slope=0.1", seeds(params["seeds"])), params)
-    return sorted(found, key=lambda run: params["act"].index(run.config.act["name"]))
+        runs += run_sweep(
+            (*OVERRIDES, "act=leaky_relu", "act.slope=0.1", seed_override(params["seeds"])), params
+        )
+    return sorted(runs, key=lambda run: params["act"].index(run.config.act["name"]))
 
 
 def measure(params: Params) -> Quantities:
-    """Accuracies of every seed, and the curves."""
+    """Return the accuracies of every seed, and the curves."""
     groups: dict[str, dict[str, Any]] = {}
-    for run in runs_of(params):
-        own = groups.setdefault(run.config.act["name"], {"seeds": [], "curves": []})
+    for run in sweep_runs(params):
+        group = groups.setdefault(run.config.act["name"], {"seeds": [], "curves": []})
         metrics, summary = run.metrics(), run.summary
         epochs = metrics["epoch"]
-        whole = ~np.isnan(metrics["val/accuracy"])
-        curve = metrics["val/accuracy"][whole]
-        own["curves"].append({"epoch": epochs[whole], "accuracy": curve})
-        own["seeds"].append(
+        measured = ~np.isnan(metrics["val/accuracy"])
+        curve = metrics["val/accuracy"][measured]
+        group["curves"].append({"epoch": epochs[measured], "accuracy": curve})
+        group["seeds"].append(
             {
                 "seed": run.config.seed,
                 "state": run.status["state"],
@@ -60,29 +64,31 @@ def measure(params: Params) -> Quantities:
 
 
 def accuracies(group: Mapping[str, Any]) -> dict[int, float]:
-    """Test accuracies, %, of the seeds that were completed."""
-    done = [one for one in group["seeds"] if one["state"] == "complete"]
-    return {one["seed"]: 100 * one["test_accuracy"] for one in done}
+    """Return the test accuracies, %, of the seeds that were completed."""
+    done = [seed for seed in group["seeds"] if seed["state"] == "complete"]
+    return {seed["seed"]: 100 * seed["test_accuracy"] for seed in done}
 
 
-def draw(found: Quantities) -> Mapping[str, Figure]:
-    """Test accuracies with intervals; validation over epochs."""
+def draw(result: Quantities) -> Mapping[str, Figure]:
+    """Draw test accuracies with intervals, and validation accuracy over epochs."""
     figure, (left, right) = plotting.panels(2, 2, width=4.4, height=3.4, share=False)
-    for place, (act, group) in enumerate(found["groups"].items()):
+    for place, (act, group) in enumerate(result["groups"].items()):
         values = list(accuracies(group).values())
-        own = plotting.colour(act)
+        colour = plotting.colour(act)
         if values:
             mean, half = mean_interval(values)
-            left.errorbar(place, mean, yerr=half, color=own, capsize=4, marker="_", markersize=14)
-            left.plot([place + 0.15] * len(values), values, "o", color=own, alpha=0.6)
-        if act in CLAIMED:
-            left.plot(place - 0.15, CLAIMED[act], "kx")
+            left.errorbar(
+                place, mean, yerr=half, color=colour, capsize=4, marker="_", markersize=14
+            )
+            left.plot([place + 0.15] * len(values), values, "o", color=colour, alpha=0.6)
+        if act in CLAIMED_ACCURACIES:
+            left.plot(place - 0.15, CLAIMED_ACCURACIES[act], "kx")
         for number, curve in enumerate(group["curves"]):
-            style = plotting.line(act) | {"label": None if number else act}
+            style = plotting.line_style(act) | {"label": None if number else act}
             right.plot(curve["epoch"], 100 * np.array(curve["accuracy"], float), **style, alpha=0.7)
     left.plot([], [], "kx", label="claimed, one run")
     left.legend()
-    left.set_xticks(range(len(found["groups"])), [a.replace("_", "\n") for a in found["groups"]])
+    left.set_xticks(range(len(result["groups"])), [a.replace("_", "\n") for a in result["groups"]])
     left.set_ylabel("test accuracy, %: mean ± 95 %, each seed")
     right.set_xlabel("epoch")
     right.set_ylabel("validation accuracy, %")
@@ -90,22 +96,22 @@ def draw(found: Quantities) -> Mapping[str, Figure]:
     return {"accuracy": figure}
 
 
-def tables(found: Quantities) -> Sequence[Table]:
-    """A row an activation."""
+def tables(result: Quantities) -> Sequence[Table]:
+    """Return a row an activation."""
     rows = []
-    for act, group in found["groups"].items():
+    for act, group in result["groups"].items():
         values = list(accuracies(group).values())
         mean, half = mean_interval(values) if values else (None, None)
-        listed = lambda key, g=group: " ".join(str(s[key]) for s in g["seeds"])  # noqa: E731
+        by_seed = lambda key, group=group: " ".join(str(s[key]) for s in group["seeds"])  # noqa: E731
         rows.append(
             [
                 act,
                 " ".join(f"{value:.2f}" for value in values),
                 "–" if mean is None else f"{mean:.2f}" + (f" ± {half:.2f}" if half else ""),
-                CLAIMED.get(act),
-                listed("best_epoch"),
-                listed("epochs"),
-                listed("at_chance"),
+                CLAIMED_ACCURACIES.get(act),
+                by_seed("best_epoch"),
+                by_seed("epochs"),
+                by_seed("at_chance"),
             ]
         )
     start = ("activation", "test accuracy, %", "mean ± 95 %", "claimed")
@@ -120,7 +126,7 @@ EXPERIMENT = Experiment(
     measure,
     draw,
     tables,
-    {"act": tuple(CLAIMED), "seeds": 5},
+    {"act": tuple(CLAIMED_ACCURACIES), "seeds": 5},
     quick=None,
     trains=True,
 )

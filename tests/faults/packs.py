@@ -17,8 +17,8 @@ from actsweep.config.schema import RunConfig
 from actsweep.runs import run_dir
 from actsweep.runs.members import make_member, make_pack
 from actsweep.train import checkpointing, pack
-from actsweep.train.cohort import PreparedPack
 from actsweep.train.pack import set_up
+from actsweep.train.setup import PreparedPack
 from actsweep.train.types import SweepContext
 
 NUMBERS = (0, 1, 2, 3)

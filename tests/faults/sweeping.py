@@ -34,8 +34,14 @@ ONE_PACK = ("act=relu", *WORDS[1:], "logger=disabled")
 RUNS = 6
 ENDINGS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 FORKS = multiprocessing.get_context("forkserver")
-# A process that has imported all this, but hasn't touched a device, is forked for every start.
-FORKS.set_forkserver_preload(["actsweep.train.pack", "hydra.main", "wandb", "orbax.checkpoint.v1"])
+# A process that has imported what a sweep needs, but hasn't touched a device, is forked for each.
+FORKS.set_forkserver_preload(
+    [
+        *("hydra.main", "hydra_plugins.actsweep_pack.sweeper", "joblib", "orbax.checkpoint.v1"),
+        *("requests", "rich.table", "sklearn.datasets", "wandb", "wandb.sdk.wandb_init"),
+        *("actsweep.launch.finish", "actsweep.loggers.wandb_writer", "actsweep.train.pack"),
+    ]
+)
 
 
 def main(folder: Path, words: tuple[str, ...], log: Path, before: Sequence[Before]) -> None:

@@ -216,8 +216,6 @@ def test_status_damaged(
     )
 
 
-# Orbax leaves threads behind that complain about their closed loop.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_any_bit(trained: Trained, tmp_path: Path, outcome: Outcome) -> None:
     """Bits here and there in every file that going on reads: noticed, or without any effect."""
     one = trained.cut(tmp_path)[0]

@@ -219,6 +219,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         p.kill()
 
 
+@pytest.mark.slow
 def test_full_disk(
     disk: Disk, tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
 ) -> None:
@@ -244,6 +245,7 @@ def test_full_disk(
     )
 
 
+@pytest.mark.slow
 def test_one_folder_read_only(
     disk: Disk, tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
 ) -> None:

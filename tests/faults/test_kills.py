@@ -48,13 +48,10 @@ def expected(number: int) -> tuple[int, ...]:
 
 
 LOTS = {"once 20": [0], "5 times 40": [1, 2, 3, 4, 5]}
-EACH = [
-    pytest.param(how, lot, marks=[pytest.mark.slow] * (how != "once 20"))
-    for how, lots in LOTS.items()
-    for lot in lots
-]
+EACH = [(how, lot) for how, lots in LOTS.items() for lot in lots]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "lot"), EACH)
 def test_killed_at_random_moments(
     how: str, lot: int, tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome

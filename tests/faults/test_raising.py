@@ -49,6 +49,7 @@ def test_activation(tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: 
     )
 
 
+@pytest.mark.slow
 def test_probe(tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome) -> None:
     words = (MINE, "+callbacks.mine.probe=true,false", "seed=0")
     said, found = sweep_of(tmp_path / "out", ("act=relu", *ONE_PACK[2:]), *words)
@@ -79,6 +80,7 @@ def test_hook(tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcom
     )
 
 
+@pytest.mark.slow
 def test_writer(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sweeping import ONE_PACK, Gate, Outcome, left, runs, sweep, wait_for
 
 from actsweep.runs import leases, run_dir
@@ -41,6 +42,7 @@ def tables(folder: Path) -> list[list[dict[str, Any]]]:
     return [run_dir.read_members_csv(p.parent) for p in folder.glob("sweeps/*/members.csv")]
 
 
+@pytest.mark.slow
 def test_two_at_once(tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome) -> None:
     gate, logs = Gate(tmp_path / "gate", 2), [tmp_path / "a.txt", tmp_path / "b.txt"]
     folder = tmp_path / "out"
@@ -89,6 +91,7 @@ def test_one_of_two_killed(
     )
 
 
+@pytest.mark.slow
 def test_one_of_two_suspended(
     tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
 ) -> None:

@@ -117,7 +117,13 @@ STAGES: dict[str, tuple[Callable[[], None], ...]] = {
 }
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(stage, marks=[pytest.mark.slow] * (stage != "data are loaded"))
+        for stage in STAGES
+    ],
+)
 def test_sigterm_while(
     stage: str, tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
 ) -> None:

@@ -37,6 +37,11 @@ WORDS: dict[Fault, str] = {
     "close": "hangs up on every request",
     "down": "is down",
 }
+FAULTS = [
+    401,
+    "silent",
+    *(pytest.param(one, marks=pytest.mark.slow) for one in (500, 429, "close", "down")),
+]
 ONE_LINE = "one line names the wandb sync that uploads every row once"
 
 
@@ -130,7 +135,7 @@ def break_(server: WandbServer, fault: Fault) -> None:  # noqa: F811
         server.fault = fault
 
 
-@pytest.mark.parametrize("fault", [401, 500, 429, "silent", "close", "down"])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_at_the_start(
     tmp_path: Path,
     server: WandbServer,  # noqa: F811
@@ -150,7 +155,7 @@ def test_at_the_start(
     outcome(f"W&B {WORDS[fault]} at the start", f"trains on, offline; {ONE_LINE}")
 
 
-@pytest.mark.parametrize("fault", [401, 500, 429, "silent", "close", "down"])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_after_the_preflight(
     tmp_path: Path,
     server: WandbServer,  # noqa: F811
@@ -179,7 +184,7 @@ def test_after_the_preflight(
     outcome(f"W&B {WORDS[fault]} when the runs open", f"trains on, offline; {ONE_LINE}")
 
 
-@pytest.mark.parametrize("fault", [401, 500, 429, "silent", "close", "down"])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_from_the_middle_on(
     tmp_path: Path,
     server: WandbServer,  # noqa: F811

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from actsweep.utils.errors import UserError, bad_value, unknown_name
+from actsweep.utils.invocation import train_command
 
 KINDS = {
     "Integer": ("an integer", "1"),
@@ -89,7 +90,7 @@ def _explain_hydra(error: Exception) -> str:
         return explain_value(error.__cause__)
     text = str(error)
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
-        return f"{match[1]}: several values make a sweep; type python train.py -m {match[1]}"
+        return f"{match[1]}: several values make a sweep; type {train_command()} -m {match[1]}"
     if match := re.match(r"Could not append to config. An item is already at '(.*)'", text):
         return f"+{match[1]}: this key exists already; type {match[1]}=<value>, without the +"
     return " ".join(text.partition("Search path:")[0].split())

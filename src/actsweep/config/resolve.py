@@ -31,6 +31,7 @@ from actsweep.config.schema import (
     TrainerConfig,
 )
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import train_command
 
 __all__ = [
     "DATASETS",
@@ -61,6 +62,7 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node=RunConfig, provider="actsweep")
+    OmegaConf.register_new_resolver("train_command", train_command, replace=True)  # for --help
     # Hydra copies its search path, with the store, for every group that --help lists and every run
     # of a sweep. What it loads from the store is a copy in any case.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]

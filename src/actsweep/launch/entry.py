@@ -35,6 +35,7 @@ from actsweep.runtime.process import Process
 from actsweep.sweeps.exit_codes import BAD_INPUT, INTERRUPTED, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import discard, freeze, new_plan
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import train_command
 
 details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
@@ -127,14 +128,6 @@ def set_up_process(process: Process) -> None:
     """Listen to signals; keep tracebacks off the terminal that others than us would print."""
     process.stop.install()
     logging.raiseExceptions = False  # one for every line that a full disk keeps out of a log
-    others = sys.unraisablehook
-
-    def tell(it: Any) -> None:
-        # After a save that failed, and was told of, threads of Orbax find their loop closed.
-        if str(it.exc_value) != "Event loop is closed":
-            others(it)
-
-    sys.unraisablehook = tell
 
 
 def _is_input(error: BaseException) -> bool:
@@ -181,7 +174,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
     overrides = list(hydra.overrides.task)
     try:
         if hydra.runtime.choices["hydra/launcher"] == "slurm":
-            raise UserError("hydra/launcher=slurm: submits sweeps; type python train.py -m …")
+            raise UserError(f"hydra/launcher=slurm: submits sweeps; type {train_command()} -m …")
         loader = GlobalHydra.instance().config_loader()
         params_of = functools.partial(act_params, loader)
         config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, params_of)

@@ -1,4 +1,4 @@
-"""Which group of runs is better, and how sure that is. No jax."""
+"""Comparison of groups of runs: which is better, and how sure that is. No jax."""
 
 import statistics
 from collections.abc import Collection, Mapping, Sequence
@@ -7,7 +7,14 @@ from typing import Any
 
 from actsweep.report.design import Design, Entry, Label, lay_out
 from actsweep.report.tune import tune
-from actsweep.report.values import SUMMARISED, Measure, measure_of, usual, values_of, with_diverged
+from actsweep.report.values import (
+    SUMMARY_KEYS,
+    Measure,
+    default_metric,
+    make_measure,
+    values_of,
+    with_diverged,
+)
 from actsweep.stats import factorial, paired
 from actsweep.stats.factorial import Optimum
 from actsweep.stats.paired import EQUIVALENT, UNDECIDED, Cell, Pair, Summary
@@ -17,21 +24,21 @@ from actsweep.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups of runs, their pairs, and what must be said beside them.
+    """Groups of runs, their pairs, and the notes to show beside them.
 
     Attributes:
         measure: what is compared.
         by: titles of the factors that tell groups apart.
-        cells: by group, in order (best first), each run's value by cell: seed, then other factors.
-        groups: what each group's values are; one a seed.
+        cells: by group, best first, each run's value by cell: its seed, then the other factors.
+        groups: summary of each group's values, one a seed.
         pairs: by (a, b) in the order of `groups`; with two factors, those that share the second.
-        interaction: with two factors: p of their interaction.
-        optima: where each group is best along a swept number; with the number's title as key, then
-            the group's label without it.
-        chosen: values that were tuned for each group, by title.
-        notes: lines: what was averaged, chosen, left out, and what can't be said.
+        interaction: with two factors, p of their interaction.
+        optima: where each group is best along a swept number: by the number's title, then by the
+            group's label without it.
+        chosen: the values that were tuned for each group, by title.
+        notes: lines on what was averaged, chosen or left out, and on what can't be concluded.
         design: how all the runs are laid out.
-        kept: ids of the runs with what was chosen for their group.
+        kept: ids of the runs with the values that were chosen for their group.
     """
 
     measure: Measure
@@ -62,39 +69,57 @@ def compare(
         margin: below which a difference doesn't matter, as the metric is shown (percentage points
             for accuracies); by default 0.5 points, or 5 % of the median run.
 
+    Returns:
+        The groups, best first, their pairs, and notes.
+
     Raises:
-        UserError: nothing is complete, or there is no such factor or metric; several data sets
-            would be averaged; a metrics file is damaged.
+        UserError: no run is complete; a factor or the metric is unknown; several data sets would be
+            averaged; or a metrics file is damaged.
     """
-    if not any(one.state == "complete" for one in entries):
-        states = ", ".join(sorted({one.state for one in entries})) or "none"
+    if not any(entry.state == "complete" for entry in entries):
+        states = ", ".join(sorted({entry.state for entry in entries})) or "none"
         raise UserError(f"nothing to compare: no run is complete (they are: {states})")
-    metric = metric or usual(entries)
+    metric = metric or default_metric(entries)
     values, notes = values_of(entries, metric)
     design = lay_out(entries, by)
-    kept, chosen, tuned = tune(design)
+    kept, chosen, tuning_notes = tune(design)
     known = {run_id: v for run_id, v in values.items() if v is not None}
-    own = [v for run_id, v in known.items() if run_id in kept]
-    measure = measure_of(metric, own or [*known.values()], margin)
-    values, diverged, gone = with_diverged(entries, values, measure, kept)
-    everything = _cells(design, {k: v for k, v in values.items() if k in kept and v is not None})
-    cells, partial = _comparable(design, everything)
-    groups = {label: paired.summarise([*paired.by_seed(c).values()]) for label, c in cells.items()}
+    kept_values = [v for run_id, v in known.items() if run_id in kept]
+    measure = make_measure(metric, kept_values or [*known.values()], margin)
+    values, diverged, diverged_notes = with_diverged(entries, values, measure, kept)
+    all_cells = _cells(design, {k: v for k, v in values.items() if k in kept and v is not None})
+    cells, missing_notes = _comparable(design, all_cells)
+    groups = {
+        label: paired.summarise([*paired.seed_means(c).values()]) for label, c in cells.items()
+    }
     order = _order(design, groups, measure)
     cells = {label: cells[label] for label in order}
-    turned = {k: {c: (measure.sign or 1) * v for c, v in own.items()} for k, own in cells.items()}
-    interaction, optima = _interaction(turned, design), _optima(design, turned, measure)
-    more = _unanswered(design, interaction, optima, measure)
+    oriented = {
+        k: {c: (measure.sign or 1) * v for c, v in cells_of_group.items()}
+        for k, cells_of_group in cells.items()
+    }
+    interaction, optima = _interaction(oriented, design), _optima(design, oriented, measure)
+    open_notes = _open_questions(design, interaction, optima, measure)
     return Comparison(
         measure=measure,
         by=tuple(design.factors),
         cells=cells,
         groups={label: groups[label] for label in order},
-        pairs=_pairs(turned, measure, {design.labels[k] for k in diverged}),
+        pairs=_pairs(oriented, measure, {design.labels[k] for k in diverged}),
         interaction=interaction,
-        optima={title: {k: one for k, one in o.items() if one} for title, o in optima.items()},
+        optima={
+            title: {k: optimum for k, optimum in by_label.items() if optimum}
+            for title, by_label in optima.items()
+        },
         chosen=chosen,
-        notes=[*notes, *gone, *tuned, *_remarks(design, metric, everything), *partial, *more],
+        notes=[
+            *notes,
+            *diverged_notes,
+            *tuning_notes,
+            *_notes(design, metric, all_cells),
+            *missing_notes,
+            *open_notes,
+        ],
         design=design,
         kept=kept,
     )
@@ -110,134 +135,155 @@ def _cells(design: Design, values: Mapping[str, float]) -> dict[Label, dict[Cell
 def _comparable(
     design: Design, cells: Mapping[Label, Mapping[Cell, float]]
 ) -> tuple[dict[Label, Mapping[Cell, float]], list[str]]:
-    """Where other factors are averaged over: only what every group has of them, and seeds that have
-    all of it, so that no group's mean is one over easier runs."""
+    """Keep only what all groups can be compared on; return it, and notes on what was left out.
+
+    Where other factors are averaged over, these are the values that every group has, and the seeds
+    that have all of them: no group's mean is one over easier runs.
+    """
     if not design.averaged or len(cells) < 2:
         return dict(cells), []
-    have = [dict.fromkeys(cell[1:] for cell in own) for own in cells.values()]
-    common, everything = set.intersection(*map(set, have)), set.union(*map(set, have))
+    values_of_groups = [
+        dict.fromkeys(cell[1:] for cell in group_cells) for group_cells in cells.values()
+    ]
+    common, union = (
+        set.intersection(*map(set, values_of_groups)),
+        set.union(*map(set, values_of_groups)),
+    )
     titles = ", ".join(design.titles[path] for path in design.averaged)
     if not common:
-        return dict(cells), [f"groups share no value of {titles}: it may make the difference"]
+        return dict(cells), [f"groups share no value of {titles}: this may explain the difference"]
     kept: dict[Label, Mapping[Cell, float]] = {}
-    for label, own in cells.items():
-        full = {seed for seed, *_ in own if all((seed, *rest) in own for rest in common)}
+    for label, group_cells in cells.items():
+        full = {
+            seed for seed, *_ in group_cells if all((seed, *rest) in group_cells for rest in common)
+        }
         if full:
-            kept[label] = {c: v for c, v in own.items() if c[0] in full and c[1:] in common}
+            kept[label] = {c: v for c, v in group_cells.items() if c[0] in full and c[1:] in common}
     if not kept:
-        return dict(cells), [f"no seed has all of {titles}: it may make the difference"]
+        return dict(cells), [f"no seed has all of {titles}: this may explain the difference"]
     notes = [
         f"{' '.join(label)}: no run counts, as no seed has all of {titles}"
         for label in cells
         if label not in kept
     ]
-    if common != everything:
-        shown = ", ".join(" ".join(map(str, rest)) for rest in have[0] if rest in common)
-        notes.append(f"compared at {titles} {shown} alone, which every group has")
-    if any(len(kept.get(label, {})) < len(own) for label, own in cells.items()):
+    if common != union:
+        shown = ", ".join(
+            " ".join(map(str, rest)) for rest in values_of_groups[0] if rest in common
+        )
+        notes.append(f"compared at {titles} {shown} only, which every group has")
+    if any(len(kept.get(label, {})) < len(group_cells) for label, group_cells in cells.items()):
         notes.append(f"a seed counts where its group has all of {titles}")
     return kept, notes
 
 
 def _pairs(
-    turned: Mapping[Label, Mapping[Cell, float]], measure: Measure, diverged: Collection[Label]
+    oriented: Mapping[Label, Mapping[Cell, float]], measure: Measure, diverged: Collection[Label]
 ) -> dict[tuple[Label, Label], Pair]:
-    """Groups of which a run diverged are equivalent to none: what it counts as is arbitrary."""
-    pairs = paired.compare(turned, measure.margin, lambda a, b: a[1:] == b[1:])
-    for (a, b), one in pairs.items():
-        if one.verdict == EQUIVALENT and (a in diverged or b in diverged):
-            pairs[a, b] = replace(one, verdict=UNDECIDED, more=None)
-    return pairs if measure.sign >= 0 else {key: _turned(one) for key, one in pairs.items()}
+    """Return the pairs; a group with a diverged run is equivalent to none.
+
+    The value that such a run counts as is arbitrary.
+    """
+    pairs = paired.compare(oriented, measure.margin, lambda a, b: a[1:] == b[1:])
+    for (a, b), pair in pairs.items():
+        if pair.verdict == EQUIVALENT and (a in diverged or b in diverged):
+            pairs[a, b] = replace(pair, verdict=UNDECIDED, more=None)
+    return (
+        pairs if measure.sign >= 0 else {key: _flip_direction(pair) for key, pair in pairs.items()}
+    )
 
 
-def _interaction(turned: Mapping[Label, Mapping[Cell, float]], design: Design) -> float | None:
+def _interaction(oriented: Mapping[Label, Mapping[Cell, float]], design: Design) -> float | None:
     if len(design.factors) != 2:
         return None
-    return factorial.interaction({(label[0], label[1]): own for label, own in turned.items()})
+    return factorial.interaction(
+        {(label[0], label[1]): group_cells for label, group_cells in oriented.items()}
+    )
 
 
-def _remarks(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, float]]) -> list[str]:
-    """What was averaged, what is missing, what can't be said."""
+def _notes(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, float]]) -> list[str]:
+    """Return notes on what was averaged, what is missing, and what can't be concluded."""
     notes = []
     if design.averaged:
         parts = [
             f"{design.titles[path]} ({', '.join(design.values(path))})" for path in design.averaged
         ]
         notes.append(f"each seed's value is its mean over {', '.join(parts)}")
-    if metric not in SUMMARISED:
+    if metric not in SUMMARY_KEYS:
         notes.append(f"{metric}: each run's last logged value")
     if metric == "val/accuracy":
-        notes.append("validation has chosen epochs and parameters: test/… is what it can't flatter")
-    for path in design.decided:
-        told = ", ".join(
+        notes.append("validation has chosen epochs and tuned values, which flatters it: see test/…")
+    for path in design.confounded:
+        values = ", ".join(
             f"{' '.join(label)} {value}"
             for label, value in dict.fromkeys(
                 (design.labels[run_id], str(flat.get(path))) for run_id, flat in design.flat.items()
             )
         )
         title = KNOWN.get(path, path)
-        notes.append(f"groups differ in {title}, too ({told}): it may make the difference")
+        notes.append(f"groups differ in {title}, too ({values}): this may explain the difference")
     empty = [label for label in dict.fromkeys(design.labels.values()) if label not in cells]
     return [*notes, *(f"{' '.join(label)}: no run counts" for label in empty), *_gaps(cells)]
 
 
 def _order(design: Design, groups: Mapping[Label, Summary], measure: Measure) -> list[Label]:
-    """Best first; numbers in their own order, and so is the second of two factors."""
+    """Return the groups, best first; numbers, and the second of two factors, in their own order."""
     ranks: list[dict[str, float]] = []
     for place, title in enumerate(design.factors):
         means: dict[str, list[float]] = {}
-        for label, one in groups.items():
-            means.setdefault(label[place], []).append(one.mean)
+        for label, summary in groups.items():
+            means.setdefault(label[place], []).append(summary.mean)
         sign = measure.sign or 1
-        by_mean = {text: -sign * statistics.fmean(own) for text, own in means.items()}
+        by_mean = {
+            text: -sign * statistics.fmean(group_means) for text, group_means in means.items()
+        }
         ranks.append(design.numbers(title) or by_mean)
     key = lambda label: [r[text] for r, text in zip(ranks, label, strict=True)][::-1]  # noqa: E731
     return sorted(groups, key=key)
 
 
 def _gaps(cells: Mapping[Label, Mapping[Cell, float]]) -> list[str]:
-    """What groups lack that others have."""
-    everything = list(dict.fromkeys(cell for own in cells.values() for cell in own))
+    """Return notes on the cells that a group lacks and others have."""
+    all_cells = list(dict.fromkeys(cell for group_cells in cells.values() for cell in group_cells))
     notes = []
-    for label, own in cells.items():
-        if missing := [cell for cell in everything if cell not in own]:
+    for label, group_cells in cells.items():
+        if missing := [cell for cell in all_cells if cell not in group_cells]:
             text = ", ".join(
                 f"seed {seed}{' at ' if rest else ''}{', '.join(map(str, rest))}"
                 for seed, *rest in missing[:3]
             )
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             notes.append(f"{' '.join(label)} lacks {text}{more}: pairs compare what both have")
-    if len({cell[0] for cell in everything}) == 1:
+    if len({cell[0] for cell in all_cells}) == 1:
         notes.append("one seed says nothing about spread: no verdict; type seed=0,1,2,3,4")
     return notes
 
 
-def _turned(one: Pair) -> Pair:
-    """A pair whose values were turned so that larger is better, in their own direction again."""
-    low, high = (None if v is None else -v for v in (one.high, one.low))
-    effect = None if one.effect is None else -one.effect
-    return replace(one, difference=-one.difference, low=low, high=high, effect=effect)
+def _flip_direction(pair: Pair) -> Pair:
+    """Return a pair in the metric's own direction, given one where larger is better."""
+    low, high = (None if v is None else -v for v in (pair.high, pair.low))
+    effect = None if pair.effect is None else -pair.effect
+    return replace(pair, difference=-pair.difference, low=low, high=high, effect=effect)
 
 
 def _optima(
-    design: Design, turned: Mapping[Label, Mapping[Cell, float]], measure: Measure
+    design: Design, oriented: Mapping[Label, Mapping[Cell, float]], measure: Measure
 ) -> dict[str, dict[Label, Optimum | None]]:
-    """For each factor that is a swept number: where each group is best along it."""
-    found: dict[str, dict[Label, Optimum | None]] = {}
+    """Return where each group is best along each factor that is a swept number."""
+    optima: dict[str, dict[Label, Optimum | None]] = {}
     for place, title in enumerate(design.factors):
         numbers, path = design.numbers(title), design.factors[title][0]
-        whole = all(isinstance(flat.get(path), int) for flat in design.flat.values())
-        if len(numbers) < 3 or whole or not measure.sign:
+        integers = all(isinstance(flat.get(path), int) for flat in design.flat.values())
+        if len(numbers) < 3 or integers or not measure.sign:
             continue
         curves: dict[Label, dict[float, Mapping[Cell, float]]] = {}
-        for label, own in turned.items():
+        for label, group_cells in oriented.items():
             rest = label[:place] + label[place + 1 :]
-            curves.setdefault(rest, {})[numbers[label[place]]] = own
-        found[title] = {rest: factorial.optimum(curve) for rest, curve in curves.items()}
-    return found
+            curves.setdefault(rest, {})[numbers[label[place]]] = group_cells
+        optima[title] = {rest: factorial.optimum(curve) for rest, curve in curves.items()}
+    return optima
 
 
-def _unanswered(
+def _open_questions(
     design: Design,
     interaction: float | None,
     optima: Mapping[str, Mapping[Label, Optimum | None]],
@@ -250,11 +296,11 @@ def _unanswered(
             f"whether the effect of {a} depends on {b} can't be tested: not every combination has "
             "the same two or more seeds"
         )
-    for title, own in optima.items():
-        lacking = [" ".join(rest) or "all" for rest, one in own.items() if one is None]
+    for title, by_label in optima.items():
+        lacking = [" ".join(rest) or "all" for rest, optimum in by_label.items() if optimum is None]
         if lacking:
             notes.append(
-                f"{', '.join(lacking)}: the best {title} is left open: it takes three seeds, the "
+                f"{', '.join(lacking)}: the best {title} stays unknown: it takes three seeds, the "
                 "same at every value"
             )
     return notes

@@ -253,7 +253,7 @@ def _svg(chart: Chart, prefix: str) -> "Markup":
     from markupsafe import Markup
 
     stream = io.StringIO()
-    with plotting.look():
+    with plotting.use_style():
         chart.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") + len("<svg") :]

@@ -1,4 +1,4 @@
-"""How figures look: one colour, line and marker for each activation everywhere, panels, files."""
+"""Style of figures: a colour, line and marker for each activation; panels, heat maps, files."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart. Relatives share one, and
-# differ by line and marker.
+# Okabe and Ito's colours, which colour-blind readers can tell apart. Related activations share a
+# colour and differ by line and marker.
 BLACK, ORANGE, SKY, GREEN = "#2B2B2B", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PINK, GREY, BROWN = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A", "#8C564B"
 _SOLID, _DASHED, _DOTTED, _MIXED = "-", "--", ":", "-."
@@ -47,7 +47,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "reglu": (BROWN, _MIXED, "*"),
 }
 UNKNOWN = (GREY, _SOLID, "h")
-LOOK: Any = {
+RC_PARAMS: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 120,
     "font.size": 10,
@@ -66,21 +66,21 @@ LOOK: Any = {
 
 
 def colour(act: str) -> str:
-    """An activation's colour; grey for one that isn't among ours."""
+    """Return an activation's colour; grey for one that isn't ours."""
     return STYLES.get(act, UNKNOWN)[0]
 
 
-def line(act: str, *, marker: bool = False) -> dict[str, Any]:
-    """How `Axes.plot` draws an activation, its label included."""
-    own, dash, mark = STYLES.get(act, UNKNOWN)
-    found = {"color": own, "linestyle": dash, "label": act}
-    return found | ({"marker": mark} if marker else {})
+def line_style(act: str, *, marker: bool = False) -> dict[str, Any]:
+    """Return the options with which `Axes.plot` draws an activation, its label included."""
+    shade, dash, mark = STYLES.get(act, UNKNOWN)
+    style = {"color": shade, "linestyle": dash, "label": act}
+    return style | ({"marker": mark} if marker else {})
 
 
 @contextmanager
-def look() -> Iterator[None]:
-    """Figures drawn inside look as all of ours do."""
-    with matplotlib.rc_context(LOOK):
+def use_style() -> Iterator[None]:
+    """Draw figures inside in the style that all of ours share."""
+    with matplotlib.rc_context(RC_PARAMS):
         yield
 
 
@@ -93,16 +93,15 @@ def panels(
     share: bool = True,
     title: str = "",
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, `columns` in a row (fewer where there are fewer), in reading
-    order.
+    """Return a figure of panels, and these in reading order.
 
     Args:
-        count: panels; at least 1.
-        columns: panels in a row.
+        count: number of panels; at least 1.
+        columns: panels in a row; fewer where there are fewer panels.
         width: of a panel, in inches.
         height: of a panel, in inches.
-        share: whether they have the same axes.
-        title: above all.
+        share: whether the panels share their axes.
+        title: a title above all.
     """
     columns = min(columns, count)
     rows = math.ceil(count / columns)
@@ -119,15 +118,15 @@ def panels(
     return figure, flat[:count]
 
 
-def by_layer(axes: Axes, layers: Sequence[str]) -> None:
-    """Name the ticks 0, 1, … after layers, input on the left; every nth of many."""
+def label_layers(axes: Axes, layers: Sequence[str]) -> None:
+    """Name the ticks 0, 1, … after layers, input on the left; of many layers every nth."""
     step = math.ceil(len(layers) / 12)
     short = [name.replace("hidden_", "") for name in layers]
     axes.set_xticks(range(0, len(layers), step), short[::step])
     axes.set_xlabel("hidden layer, input to output" + (", head" if "head" in layers else ""))
 
 
-def heat(
+def heatmap(
     axes: Axes,
     values: Sequence[Sequence[float]],
     rows: Sequence[str],
@@ -136,7 +135,7 @@ def heat(
     form: str = "{:.0f}",
     **options: Any,
 ) -> None:
-    """A table of numbers as colours, the numbers written in; NaN stays blank."""
+    """Draw a table of numbers as colours, with the numbers written in; NaN stays blank."""
     grid = np.asarray(values, float)
     image = axes.imshow(grid, aspect="auto", **({"cmap": "cividis"} | options))
     axes.set_xticks(range(len(columns)), columns)
@@ -145,20 +144,20 @@ def heat(
     bright = np.ma.filled(image.norm(grid), 0.0) > 0.55
     for (i, j), value in np.ndenumerate(grid):
         if not np.isnan(value):
-            own = "black" if bright[i, j] else "white"
-            axes.text(j, i, form.format(value), ha="center", va="center", color=own, fontsize=8)
+            ink = "black" if bright[i, j] else "white"
+            axes.text(j, i, form.format(value), ha="center", va="center", color=ink, fontsize=8)
 
 
-def save(figure: Figure, path: Path, kinds: Sequence[str] = ("png", "svg")) -> None:
-    """Write a figure; the same one gives the same bytes.
+def save_figure(figure: Figure, path: Path, kinds: Sequence[str] = ("png", "svg")) -> None:
+    """Write a figure; the same figure gives the same bytes.
 
     Args:
-        figure: what to write.
-        path: where to, without an ending.
-        kinds: of files, `png` and `svg`.
+        figure: the figure.
+        path: the file, without its ending.
+        kinds: the kinds of file, `png` and `svg`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with look():
+    with use_style():
         for kind in kinds:
             unstable = {"png": "Software", "svg": "Date"}[kind]
             figure.savefig(path.with_name(f"{path.name}.{kind}"), metadata={unstable: None})

@@ -1,4 +1,4 @@
-"""What groups of runs went through: means over seeds of what was logged, by epoch. No jax."""
+"""Series that groups of runs logged: means over seeds, by epoch. No jax."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from actsweep.utils.errors import UserError
 
 CURVES = ("val/accuracy", "val/loss", "train/loss")
 QUANTITIES = ("grad_norm", "dead_frac", "saturated_frac", "cos_sim")
-MOST_RUNS = 200
-"""Runs whose measurements are read: of more, the first seeds of each group."""
+MAX_RUNS = 200
+"""Runs up to which all logs are read: of more, the first seeds of each group."""
 Table = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Log:
-    """What a run has logged, and whether it has ended."""
+    """A run's logged metrics, and whether the run has ended."""
 
     table: Table
     ended: bool
@@ -29,8 +29,10 @@ class Log:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric's mean over a group's runs, with Student's 95 % interval (NaN for a single run). A
-    run that has ended keeps its last value; one that hasn't ends the curve."""
+    """A metric's mean over a group's runs, with Student's 95 % interval (NaN for a single run).
+
+    A run that has ended keeps its last value; one that hasn't ends the curve.
+    """
 
     epochs: np.ndarray
     mean: np.ndarray
@@ -41,7 +43,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Layers:
-    """A quantity's mean over a group's runs: `values` is [layers, epochs]; NaN where not logged."""
+    """A quantity's mean over a group's runs: `values` is [layers, epochs], NaN if not logged."""
 
     names: Sequence[str]
     epochs: np.ndarray
@@ -50,8 +52,11 @@ class Layers:
 
 @dataclass(frozen=True)
 class Ridges:
-    """One run's histogram of a layer over time: `densities` is [times, bins], each with maximum 1;
-    `outside` the largest share beyond the edges."""
+    """One run's histogram of a layer over time.
+
+    `densities` is [times, bins], each row with maximum 1; `outside` is the largest share beyond the
+    edges.
+    """
 
     run_id: str
     epochs: np.ndarray
@@ -62,13 +67,13 @@ class Ridges:
 
 @dataclass
 class Series:
-    """All that the figures draw, by group.
+    """All data that the figures draw, by group.
 
     Attributes:
         curves: by metric.
         layers: by quantity.
         ridges: by layer: the first and the last hidden one.
-        notes: what could not be read, what was left out.
+        notes: lines on what could not be read, and what was left out.
     """
 
     curves: dict[str, dict[Label, Curve]] = field(default_factory=dict)
@@ -78,39 +83,39 @@ class Series:
 
 
 def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
-    """Read what some groups of runs have logged; a damaged file costs that run alone."""
-    found = Series()
+    """Read what some groups of runs have logged; a damaged file leaves out only its own run."""
+    result = Series()
     total = sum(map(len, groups.values()))
-    most = max(1, MOST_RUNS // max(1, len(groups))) if total > MOST_RUNS else total
-    if most < max(map(len, groups.values()), default=0):
-        found.notes.append(f"curves and layers are of the first {most} runs of each group")
+    limit = max(1, MAX_RUNS // max(1, len(groups))) if total > MAX_RUNS else total
+    if limit < max(map(len, groups.values()), default=0):
+        result.notes.append(f"curves and layers show the first {limit} runs of each group")
     for label, entries in groups.items():
         tables: dict[str, Log] = {}
-        for one in entries[:most]:
+        for entry in entries[:limit]:
             try:
-                table = read_metrics(one.run.metrics)
+                table = read_metrics(entry.run.metrics)
                 if len(table.get("epoch", ())):
-                    tables[one.run.run_id] = Log(table, one.state in run_dir.ENDED)
-                elif one.state == "complete":
-                    found.notes.append(f"left out: {one.run.metrics}: it is empty")
+                    tables[entry.run.run_id] = Log(table, entry.state in run_dir.ENDED)
+                elif entry.state == "complete":
+                    result.notes.append(f"left out: {entry.run.metrics}: it is empty")
             except UserError as error:
-                found.notes.append(f"left out: {error}")
+                result.notes.append(f"left out: {error}")
             except OSError as error:
-                if one.state != "waiting":
-                    found.notes.append(f"left out: {one.run.metrics}: {error.strerror or error}")
-        own = list(tables.values())
+                if entry.state != "waiting":
+                    result.notes.append(f"left out: {entry.run.metrics}: {error.strerror or error}")
+        logs = list(tables.values())
         for metric in CURVES:
-            if curve := _curve(own, metric):
-                found.curves.setdefault(metric, {})[label] = curve
+            if curve := _curve(logs, metric):
+                result.curves.setdefault(metric, {})[label] = curve
         for quantity in QUANTITIES:
-            if layers := _layers(own, quantity):
-                found.layers.setdefault(quantity, {})[label] = layers
-        _add_ridges(found, label, [one for one in entries if one.run.run_id in tables])
-    return found
+            if layers := _layers(logs, quantity):
+                result.layers.setdefault(quantity, {})[label] = layers
+        _add_ridges(result, label, [entry for entry in entries if entry.run.run_id in tables])
+    return result
 
 
 def _column(table: Table, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The epochs at which a metric was logged, and its values."""
+    """Return the epochs at which a metric was logged, and its values."""
     values = table[metric]
     known = np.isfinite(values)
     return np.round(table["epoch"][known], 6), values[known]
@@ -128,7 +133,7 @@ def _curve(logs: Sequence[Log], metric: str) -> Curve | None:
         return None
     epochs, rows = epochs[known], rows[:, known]
     intervals = [mean_interval(rows[:, place].tolist()) for place in range(len(epochs))]
-    mean = np.array([one for one, _ in intervals])
+    mean = np.array([value for value, _ in intervals])
     half = np.array([np.nan if width is None else width for _, width in intervals])
     return Curve(epochs, mean, mean - half, mean + half, len(rows))
 
@@ -136,11 +141,13 @@ def _curve(logs: Sequence[Log], metric: str) -> Curve | None:
 def _held(
     epochs: np.ndarray, known: np.ndarray, values: np.ndarray, *, ended: bool = True
 ) -> np.ndarray:
-    """Values at other epochs: the last one before; NaN before the first, and after the last of
-    what hasn't ended."""
-    places = np.searchsorted(known, epochs, side="right") - 1
-    unknown = (places < 0) | ((epochs > known[-1]) & (not ended))
-    return np.where(unknown, np.nan, values[np.maximum(places, 0)])
+    """Return the last value before each of some other epochs.
+
+    NaN before the first value, and after the last one of a run that hasn't ended.
+    """
+    indices = np.searchsorted(known, epochs, side="right") - 1
+    unknown = (indices < 0) | ((epochs > known[-1]) & (not ended))
+    return np.where(unknown, np.nan, values[np.maximum(indices, 0)])
 
 
 def _layers(logs: Sequence[Log], quantity: str) -> Layers | None:
@@ -152,7 +159,7 @@ def _layers(logs: Sequence[Log], quantity: str) -> Layers | None:
             if name.startswith(f"{quantity}/") and not name.endswith("/all")
         )
     )
-    names.sort(key=layer_place)
+    names.sort(key=layer_sort_key)
     curves = [_curve(logs, f"{quantity}/{name}") for name in names]
     drawn = {name: curve for name, curve in zip(names, curves, strict=True) if curve}
     if not drawn:
@@ -162,35 +169,37 @@ def _layers(logs: Sequence[Log], quantity: str) -> Layers | None:
     return Layers(list(drawn), epochs, values)
 
 
-def layer_place(name: str) -> tuple[int, int]:
-    """What sorts layers from input to output: conv_1 …, hidden_1 …, head."""
+def layer_sort_key(name: str) -> tuple[int, int]:
+    """Return a key that sorts layers from input to output: conv_1 …, hidden_1 …, head."""
     kind, _, number = name.rpartition("_")
     return {"conv": 0, "hidden": 1}.get(kind, 2), int(number) if number.isdigit() else 0
 
 
-def _add_ridges(found: Series, label: Label, entries: Sequence[Entry]) -> None:
-    """The first and last layer's histograms of the first run that has any."""
-    for one in entries:
+def _add_ridges(result: Series, label: Label, entries: Sequence[Entry]) -> None:
+    """Add the histograms of the first and last layer, of the first run that has any."""
+    for entry in entries:
         try:
-            known = read_histograms(one.run.histograms)
-            at = read_metrics(one.run.metrics)
+            known = read_histograms(entry.run.histograms)
+            metrics = read_metrics(entry.run.metrics)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, UserError, zipfile.BadZipFile) as error:
-            found.notes.append(f"left out: {one.run.histograms}: {error}")
+            result.notes.append(f"left out: {entry.run.histograms}: {error}")
             continue
         layers = [name.removeprefix("hist/act/") for name in known if name.startswith("hist/act/")]
-        layers.sort(key=layer_place)
-        epochs = dict(zip(at["step"].tolist(), at["epoch"].tolist(), strict=True))
+        layers.sort(key=layer_sort_key)
+        epochs = dict(zip(metrics["step"].tolist(), metrics["epoch"].tolist(), strict=True))
         for name in dict.fromkeys([*layers[:1], *layers[-1:]]):
-            ridges = _ridges(one.run.run_id, known[f"hist/act/{name}"], epochs)
-            found.ridges.setdefault(name, {})[label] = ridges
+            ridges = _ridges(entry.run.run_id, known[f"hist/act/{name}"], epochs)
+            result.ridges.setdefault(name, {})[label] = ridges
         return
 
 
-def _ridges(run_id: str, one: HistogramSeries, epochs: Mapping[float, float]) -> Ridges:
-    inner = one.counts[:, 1:-1] / np.diff(one.edges)
+def _ridges(run_id: str, histograms: HistogramSeries, epochs: Mapping[float, float]) -> Ridges:
+    inner = histograms.counts[:, 1:-1] / np.diff(histograms.edges)
     top = np.maximum(inner.max(1, keepdims=True), np.finfo(float).tiny)
-    outside = float((one.counts[:, [0, -1]].sum(1) / np.maximum(one.counts.sum(1), 1)).max())
-    times = np.array([epochs.get(float(step), np.nan) for step in one.steps])
-    return Ridges(run_id, times, one.edges, inner / top, outside)
+    outside = float(
+        (histograms.counts[:, [0, -1]].sum(1) / np.maximum(histograms.counts.sum(1), 1)).max()
+    )
+    times = np.array([epochs.get(float(step), np.nan) for step in histograms.steps])
+    return Ridges(run_id, times, histograms.edges, inner / top, outside)

@@ -1,4 +1,4 @@
-"""A comparison in words and tables, for the terminal. No jax."""
+"""A comparison as sentences and tables, for the terminal. No jax."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,31 +11,34 @@ from actsweep.stats import paired
 from actsweep.stats.paired import BETTER, EQUIVALENT, UNDECIDED, WORSE, Pair
 from actsweep.sweeps import table
 
-FEW = 21
-"""Pairs that are all shown."""
+MAX_PAIRS = 21
+"""Pairs up to which all are shown."""
 
 
-def words(found: Comparison) -> list[str]:
-    """The answer in sentences: how the best group stands to each other one."""
-    measure, lines = found.measure, []
-    seconds = list(dict.fromkeys(label[1:] for label in found.groups))
+def words(comparison: Comparison) -> list[str]:
+    """Return the answer in sentences: how the best group compares with each other one."""
+    measure, lines = comparison.measure, []
+    seconds = list(dict.fromkeys(label[1:] for label in comparison.groups))
     for rest in seconds:
-        own = [label for label in found.groups if label[1:] == rest]
-        where_ = f" at {found.by[1]} {rest[0]}" if rest else ""
-        best = _best(found, own)
-        one = found.groups[best]
+        labels = [label for label in comparison.groups if label[1:] == rest]
+        where_ = f" at {comparison.by[1]} {rest[0]}" if rest else ""
+        best = _best(comparison, labels)
+        summary = comparison.groups[best]
         extreme = "best" if measure.sign else "highest"
-        name = best[0] if found.by[0] == "act" else f"{found.by[0]} {best[0]}"
+        name = best[0] if comparison.by[0] == "act" else f"{comparison.by[0]} {best[0]}"
         lines.append(
             f"{extreme} mean {measure.metric}{where_}: {name}, "
-            f"{interval_text(measure, one.mean, one.low, one.high)} ({_count(one.n, 'seed')})"
+            f"{interval_text(measure, summary.mean, summary.low, summary.high)} "
+            f"({_count(summary.n, 'seed')})"
         )
-        lines += [f"  {line}" for line in _against(found, best, own)]
-    if found.interaction is not None:
-        a, b = found.by
-        says = "depends" if found.interaction < paired.ALPHA else "isn't shown to depend"
-        lines.append(f"the effect of {a} {says} on {b} (interaction: p = {found.interaction:.2g})")
-    for title, optima in found.optima.items():
+        lines += [f"  {line}" for line in _against_others(comparison, best, labels)]
+    if comparison.interaction is not None:
+        a, b = comparison.by
+        verb = "depends" if comparison.interaction < paired.ALPHA else "isn't shown to depend"
+        lines.append(
+            f"the effect of {a} {verb} on {b} (interaction: p = {comparison.interaction:.2g})"
+        )
+    for title, optima in comparison.optima.items():
         for rest, best_at in optima.items():
             lines.append(
                 f"{' '.join(rest) or 'all'}: best {title} {best_at.best:g}, 95 % of resamples in "
@@ -45,48 +48,54 @@ def words(found: Comparison) -> list[str]:
     return lines
 
 
-def _best(found: Comparison, own: Sequence[Label]) -> Label:
-    """The one with the best mean over the seeds that all have, if there are any."""
-    means = {label: paired.by_seed(found.cells[label]) for label in own}
-    common = [seed for seed in means[own[0]] if all(seed in one for one in means.values())]
-    sign = found.measure.sign or 1
+def _best(comparison: Comparison, labels: Sequence[Label]) -> Label:
+    """Return the group with the best mean over the seeds that all have, if there are any."""
+    means = {label: paired.seed_means(comparison.cells[label]) for label in labels}
+    common = [
+        seed for seed in means[labels[0]] if all(seed in by_seed for by_seed in means.values())
+    ]
+    sign = comparison.measure.sign or 1
 
     def score(label: Label) -> float:
         if not common:
-            return sign * found.groups[label].mean
+            return sign * comparison.groups[label].mean
         return sign * math.fsum(means[label][seed] for seed in common)
 
-    return max(own, key=score)
+    return max(labels, key=score)
 
 
-def _against(found: Comparison, best: Label, own: Sequence[Label]) -> list[str]:
-    """What the best group is to the others, those alike in one line."""
-    sorts: dict[str, list[str]] = {BETTER: [], WORSE: [], EQUIVALENT: [], UNDECIDED: []}
-    for other in own:
+def _against_others(comparison: Comparison, best: Label, labels: Sequence[Label]) -> list[str]:
+    """Return how the best group compares with the others, a line for each verdict."""
+    by_verdict: dict[str, list[str]] = {BETTER: [], WORSE: [], EQUIVALENT: [], UNDECIDED: []}
+    for other in labels:
         if other == best:
             continue
-        pair, turn = found.pairs.get((best, other)), False
+        pair, flipped = comparison.pairs.get((best, other)), False
         if pair is None:
-            pair, turn = found.pairs[other, best], True
+            pair, flipped = comparison.pairs[other, best], True
         verdict = {BETTER: WORSE, WORSE: BETTER}.get(pair.verdict, pair.verdict)
-        sign = -1 if turn else 1
-        text = f"{other[0]} ({found.measure.text(sign * pair.difference, signed=True)}"
+        sign = -1 if flipped else 1
+        text = f"{other[0]} ({comparison.measure.text(sign * pair.difference, signed=True)}"
         if pair.verdict == UNDECIDED and pair.more:
-            text += f"; {_further(pair.more)} would decide"
-        sorts[verdict if turn else pair.verdict].append(f"{text})")
-    margin = f"{found.measure.text(found.measure.margin)} {found.measure.unit}".strip()
+            text += f"; {_further_text(pair.more)} would decide"
+        by_verdict[verdict if flipped else pair.verdict].append(f"{text})")
+    margin = (
+        f"{comparison.measure.text(comparison.measure.margin)} {comparison.measure.unit}".strip()
+    )
     starts = {
-        BETTER: f"{found.measure.word(BETTER)} than",
-        WORSE: f"{found.measure.word(WORSE)} than",
+        BETTER: f"{comparison.measure.word(BETTER)} than",
+        WORSE: f"{comparison.measure.word(WORSE)} than",
         EQUIVALENT: f"equivalent, within {margin}, to",
         UNDECIDED: "can't be told from",
     }
-    return [f"{starts[sort]} {', '.join(those)}" for sort, those in sorts.items() if those]
+    return [
+        f"{starts[verdict]} {', '.join(others)}" for verdict, others in by_verdict.items() if others
+    ]
 
 
-def _further(seeds: int) -> str:
-    if seeds >= paired.MOST_SEEDS:
-        return f"{paired.MOST_SEEDS:,} or more further seeds"
+def _further_text(seeds: int) -> str:
+    if seeds >= paired.MAX_FURTHER_SEEDS:
+        return f"{paired.MAX_FURTHER_SEEDS:,} or more further seeds"
     return f"about {_count(seeds, 'further seed')}"
 
 
@@ -97,7 +106,7 @@ def _count(number: int, noun: str) -> str:
 def interval_text(
     measure: Measure, mean: float, low: float | None, high: float | None, *, signed: bool = False
 ) -> str:
-    """A mean with its interval, `88.85 [88.53, 89.17]`."""
+    """Return a mean with its interval, `88.85 [88.53, 89.17]`."""
     text = measure.text(mean, signed=signed)
     if low is None or high is None:
         return text
@@ -106,85 +115,89 @@ def interval_text(
 
 
 def show(
-    found: Comparison,
+    comparison: Comparison,
     stream: TextIO | None = None,
     width: int | None = None,
     *,
     every: bool = False,
 ) -> None:
-    """Print groups, pairs, and the answer in words.
+    """Print groups, pairs, and the answer in sentences.
 
     Args:
-        found: the comparison.
-        stream: where to; standard output by default.
+        comparison: the comparison.
+        stream: the stream to print to; standard output by default.
         width: columns of text; by default the terminal's.
-        every: all pairs, also if they are many; else those of the best group.
+        every: show all pairs, even if they are many; else those of the best group.
     """
     from rich.table import Table
 
     console = table.plain_console(stream, width)
-    measure = found.measure
+    measure = comparison.measure
     title = f"{measure.metric}{', %' if measure.scale == 100 else ''}"
     group_table = Table(box=None, pad_edge=False, header_style="bold")
-    tuned = list(dict.fromkeys(key for one in found.chosen.values() for key in one))
-    for name in (*found.by, *tuned):
+    tuned = list(dict.fromkeys(key for values in comparison.chosen.values() for key in values))
+    for name in (*comparison.by, *tuned):
         group_table.add_column(name, overflow="fold")
     for name in ("seeds", f"{title}\nmean [95 %]", "bootstrap\n[95 %]", "median", "IQM"):
         group_table.add_column(name, justify="right", no_wrap=True)
-    for label, one in found.groups.items():
+    for label, summary in comparison.groups.items():
         bca = "–"
-        if one.bca_low is not None:
-            bca = f"[{measure.text(one.bca_low)}, {measure.text(one.bca_high)}]"
+        if summary.bca_low is not None:
+            bca = f"[{measure.text(summary.bca_low)}, {measure.text(summary.bca_high)}]"
         group_table.add_row(
             *label,
-            *(f"{found.chosen.get(label, {}).get(key, '–')}" for key in tuned),
-            str(one.n),
-            interval_text(measure, one.mean, one.low, one.high),
+            *(f"{comparison.chosen.get(label, {}).get(key, '–')}" for key in tuned),
+            str(summary.n),
+            interval_text(measure, summary.mean, summary.low, summary.high),
             bca,
-            measure.text(one.median),
-            measure.text(one.iqm),
+            measure.text(summary.median),
+            measure.text(summary.iqm),
         )
     console.print(group_table)
-    shown = found.pairs
-    if len(shown) > FEW and not every:
-        rests = {label[1:] for label in found.groups}
-        best = {_best(found, [k for k in found.groups if k[1:] == rest]) for rest in rests}
-        shown = {pair: one for pair, one in shown.items() if best & {*pair}}
+    shown = comparison.pairs
+    if len(shown) > MAX_PAIRS and not every:
+        rests = {label[1:] for label in comparison.groups}
+        best = {
+            _best(comparison, [label for label in comparison.groups if label[1:] == rest])
+            for rest in rests
+        }
+        shown = {labels: pair for labels, pair in shown.items() if best & {*labels}}
     if shown:
         console.print()
-        console.print(_pairs_table(found, shown))
-        if len(shown) < len(found.pairs):
-            console.print(f"and {len(found.pairs) - len(shown)} more pairs (--all)")
+        console.print(_pairs_table(comparison, shown))
+        if len(shown) < len(comparison.pairs):
+            console.print(f"and {len(comparison.pairs) - len(shown)} more pairs (--all)")
     console.print()
-    for line in words(found):
+    for line in words(comparison):
         console.print(line, soft_wrap=True)
-    for note in found.notes:
+    for note in comparison.notes:
         console.print(note, style="yellow", soft_wrap=True)
 
 
-def _pairs_table(found: Comparison, shown: Mapping[tuple[Label, Label], Pair]) -> Any:
+def _pairs_table(comparison: Comparison, pairs: Mapping[tuple[Label, Label], Pair]) -> Any:
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (f"{found.by[0]}\na", "\nb", *found.by[1:]):
-        made.add_column(name, overflow="fold")
-    if unequal := len({one.n for one in found.groups.values()} | {p.n for p in shown.values()}) > 1:
-        made.add_column("\nseeds", justify="right")
+    pairs_table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (f"{comparison.by[0]}\na", "\nb", *comparison.by[1:]):
+        pairs_table.add_column(name, overflow="fold")
+    counts = {group.n for group in comparison.groups.values()} | {pair.n for pair in pairs.values()}
+    if unequal := len(counts) > 1:
+        pairs_table.add_column("\nseeds", justify="right")
     columns = ("difference\na − b [95 %]", "share of\nseeds a ahead", "effect\nsize", "p\n(Holm)")
     for name in columns:
-        made.add_column(name, justify="right", no_wrap=True)
-    made.add_column("\na is")
-    measure = found.measure
-    for (a, b), one in shown.items():
-        made.add_row(
+        pairs_table.add_column(name, justify="right", no_wrap=True)
+    pairs_table.add_column("\na is")
+    measure = comparison.measure
+    for (a, b), pair in pairs.items():
+        pairs_table.add_row(
             a[0],
             b[0],
             *a[1:],
-            *([str(one.n)] if unequal else []),
-            interval_text(measure, one.difference, one.low, one.high, signed=True),
-            "–" if math.isnan(one.improvement) else f"{one.improvement:.2f}",
-            "–" if one.effect is None else f"{one.effect:+.1f}",
-            "–" if one.p_holm is None else f"{one.p_holm:.2g}",
-            measure.word(one.verdict),
+            *([str(pair.n)] if unequal else []),
+            interval_text(measure, pair.difference, pair.low, pair.high, signed=True),
+            "–" if math.isnan(pair.improvement) else f"{pair.improvement:.2f}",
+            "–" if pair.effect is None else f"{pair.effect:+.1f}",
+            "–" if pair.p_holm is None else f"{pair.p_holm:.2g}",
+            measure.word(pair.verdict),
         )
-    return made
+    return pairs_table

@@ -14,19 +14,19 @@ from typing import Any
 
 from actsweep.loggers.wandb_support import import_wandb, preflight
 from actsweep.report.design import Entry
-from actsweep.report.series import layer_place
+from actsweep.report.series import layer_sort_key
 from actsweep.runs.metrics_file import read_metrics
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
 VIEWS = ("act", "depth", "init")
-"""What runs are grouped by: a saved view for each."""
-MOST_LAYERS = 6
+"""Keys to group runs by: a saved view for each."""
+MAX_LAYERS = 6
 
 
 @dataclass(frozen=True)
-class Part:
-    """A section: whole metrics by name, and quantities that each layer has."""
+class Section:
+    """A section: single metrics by name, and quantities that each layer has."""
 
     title: str
     metrics: Sequence[str] = ()
@@ -35,36 +35,41 @@ class Part:
     is_open: bool = False
 
 
-PARTS = (
-    Part("Accuracy", ("val/accuracy", "train/accuracy", "test/accuracy"), is_open=True),
-    Part("Loss", ("val/loss", "train/loss", "test/loss"), log=True, is_open=True),
-    Part("Gradient flow by layer", quantities=("grad_norm", "preact_grad_rms"), log=True),
-    Part("Dead and saturated", ("dead_frac/all",), ("dead_frac", "silent_frac", "saturated_frac")),
-    Part("Activations by layer", quantities=("act_q05", "act_q50", "act_q95", "act_std")),
-    Part("Health", quantities=("cos_sim", "update_ratio")),
+SECTIONS = (
+    Section("Accuracy", ("val/accuracy", "train/accuracy", "test/accuracy"), is_open=True),
+    Section("Loss", ("val/loss", "train/loss", "test/loss"), log=True, is_open=True),
+    Section("Gradient flow by layer", quantities=("grad_norm", "preact_grad_rms"), log=True),
+    Section(
+        "Dead and saturated", ("dead_frac/all",), ("dead_frac", "silent_frac", "saturated_frac")
+    ),
+    Section("Activations by layer", quantities=("act_q05", "act_q50", "act_q95", "act_std")),
+    Section("Health", quantities=("cos_sim", "update_ratio")),
 )
 
 
 def metric_names(entries: Sequence[Entry]) -> list[str]:
-    """What the runs have logged, as the first run of each depth tells it.
+    """Return the names of the metrics that the runs have logged, from the first run of each depth.
 
     Raises:
-        UserError: none has logged anything, or a file is damaged.
+        UserError: no run has logged anything, or a file is damaged.
     """
     names: dict[str, None] = {}
     depths = set()
-    for one in entries:
-        depth = one.config["depth"]["layers"]
-        if depth not in depths and one.run.metrics.is_file() and one.run.metrics.stat().st_size:
+    for entry in entries:
+        depth = entry.config["depth"]["layers"]
+        if depth not in depths and entry.run.metrics.is_file() and entry.run.metrics.stat().st_size:
             depths.add(depth)
-            names |= dict.fromkeys(read_metrics(one.run.metrics))
+            names |= dict.fromkeys(read_metrics(entry.run.metrics))
     if not names:
-        raise UserError("no run has logged anything yet: a dashboard is made of metric names")
+        raise UserError(
+            "no run has logged anything yet, and a dashboard is made of metric names; "
+            "type this again once a run has"
+        )
     return list(names)
 
 
 def workspaces(entity: str, project: str, names: Sequence[str]) -> dict[str, Any]:
-    """A `wandb_workspaces` workspace for each view, by what it groups by."""
+    """Return a `wandb_workspaces` workspace for each view, by the key that it groups by."""
     _quiet()
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as ws
@@ -80,7 +85,7 @@ def workspaces(entity: str, project: str, names: Sequence[str]) -> dict[str, Any
             groupby_rangefunc="stderr",  # W&B draws no 95 % intervals
         )
 
-    found = {}
+    views = {}
     for by in VIEWS:
         sections = [
             ws.Section(
@@ -88,10 +93,10 @@ def workspaces(entity: str, project: str, names: Sequence[str]) -> dict[str, Any
                 is_open=part.is_open,
                 panels=[plot(metric, by, part.log) for metric in metrics],
             )
-            for part in PARTS
+            for part in SECTIONS
             if (metrics := _metrics(part, names))
         ]
-        found[by] = ws.Workspace(
+        views[by] = ws.Workspace(
             entity=entity,
             project=project,
             name=f"actsweep: by {by}",
@@ -100,30 +105,30 @@ def workspaces(entity: str, project: str, names: Sequence[str]) -> dict[str, Any
             runset_settings=ws.RunsetSettings(groupby=[ws.Config(by)]),
         )
         # Saved under a name of its own, a view replaces the one from before.
-        found[by]._internal_name = f"nw-{_id(f'{entity}/{project}/{by}', 11)}-v"
-    return found
+        views[by]._internal_name = f"nw-{_id(f'{entity}/{project}/{by}', 11)}-v"
+    return views
 
 
-def _metrics(part: Part, names: Sequence[str]) -> list[str]:
-    """The section's panels, in order: each quantity's layers from input to output."""
+def _metrics(part: Section, names: Sequence[str]) -> list[str]:
+    """Return the section's metrics in order, each quantity's layers from input to output."""
     kept = [metric for metric in part.metrics if metric in names]
     for quantity in part.quantities:
-        own = [n for n in names if n.startswith(f"{quantity}/") and not n.endswith("/all")]
-        own.sort(key=lambda name: layer_place(name.partition("/")[2]))
-        kept += _spread(own)
+        layers = [n for n in names if n.startswith(f"{quantity}/") and not n.endswith("/all")]
+        layers.sort(key=lambda name: layer_sort_key(name.partition("/")[2]))
+        kept += _spread(layers)
     return kept
 
 
 def _spread(names: Sequence[str]) -> list[str]:
-    """Of many layers a few, evenly from the first to the last."""
-    if len(names) <= MOST_LAYERS:
+    """Return a few of many layers, evenly from the first to the last."""
+    if len(names) <= MAX_LAYERS:
         return list(names)
-    step = (len(names) - 1) / (MOST_LAYERS - 1)
-    return [names[round(place * step)] for place in range(MOST_LAYERS)]
+    step = (len(names) - 1) / (MAX_LAYERS - 1)
+    return [names[round(place * step)] for place in range(MAX_LAYERS)]
 
 
 def spec(workspace: Any) -> dict[str, Any]:
-    """What the site keeps of a view, with ids that don't change from one time to the next."""
+    """Return the spec that W&B keeps of a view, with ids that are the same every time."""
     text = workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
     count = iter(range(10**6))
     pattern = r'"__id__":"[^"]+"'
@@ -134,29 +139,29 @@ def _id(text: str, length: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
-def write(found: dict[str, Any], to: Path) -> list[Path]:
-    """Write the specs as JSON.
+def write(views: dict[str, Any], to: Path) -> list[Path]:
+    """Write the specs as JSON; return the files.
 
     Raises:
         OSError: the folder can't be written.
     """
     to.mkdir(parents=True, exist_ok=True)
-    for by, workspace in found.items():
+    for by, workspace in views.items():
         text = json.dumps(spec(workspace), indent=2) + "\n"
         files.write_atomic(to / f"by-{by}.json", text)
-    return [to / f"by-{by}.json" for by in found]
+    return [to / f"by-{by}.json" for by in views]
 
 
-def push(found: dict[str, Any]) -> list[str]:
-    """Save the views; their addresses.
+def push(views: dict[str, Any]) -> list[str]:
+    """Save the views at W&B; return their addresses.
 
     Raises:
-        UserError: there is no key, or the server doesn't take them.
+        UserError: there is no key, or the server refuses the views.
     """
-    if why := preflight():
-        raise UserError(f"--push: {why}; without it the views are written to files")
+    if reason := preflight():
+        raise UserError(f"--push: {reason}; without it the views are written to files")
     urls = []
-    for by, workspace in found.items():
+    for by, workspace in views.items():
         try:
             workspace.save()
         except Exception as error:  # whatever the client's layers raise
@@ -167,7 +172,7 @@ def push(found: dict[str, Any]) -> list[str]:
 
 
 def _quiet() -> None:
-    """The package uses what pydantic calls deprecated, and says so with every import."""
+    """Import the package without its warnings: it uses what pydantic calls deprecated."""
     import warnings
 
     import_wandb()

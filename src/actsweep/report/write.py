@@ -1,8 +1,7 @@
-"""Writes the report of sweeps: the page, and every figure and table as a file. No jax."""
+"""The report of sweeps: a page, and every figure and table as a file. No jax."""
 
 import csv
 import io
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,15 +17,16 @@ from actsweep.runs import run_dir
 from actsweep.sweeps import plan
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import typed_again
 
 PAGE = "index.html"
-MOST_GROUPS = 24
-"""Groups that are drawn: of more, the best."""
+MAX_GROUPS = 24
+"""Groups up to which all are drawn: of more, the best."""
 
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What a report is about: as typed for `actsweep compare`; `by` is found out if empty."""
+    """The subject of a report, as typed for `actsweep compare`; by default `by` is chosen."""
 
     by: Sequence[str] = ()
     metric: str | None = None
@@ -36,10 +36,10 @@ class ReportRequest:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is written: the page's parts."""
+    """All parts of the page. `comparison` is the reason as text where there is none."""
 
     design: Design
-    found: Comparison | str
+    comparison: Comparison | str
     charts: Sequence[Chart]
     notes: Sequence[str]
 
@@ -47,92 +47,98 @@ class Report:
 def write(
     folders: Sequence[Path],
     to: Path,
-    wanted: ReportRequest = ReportRequest(),
+    request: ReportRequest = ReportRequest(),
     *,
-    partly: bool = False,
+    allow_incomplete: bool = False,
 ) -> Path:
-    """Write the report of some sweeps into a folder; the page's path.
+    """Write the report of some sweeps into a folder; return the page's path.
 
     Args:
-        folders: the sweeps'.
-        to: where to.
-        wanted: what it is about.
-        partly: also if nothing is complete yet: then without an answer.
+        folders: the sweeps' folders.
+        to: the folder to write to.
+        request: what the report is about.
+        allow_incomplete: write it even if no run is complete yet, without an answer.
 
     Raises:
         UserError: no run is complete; as `compare`.
         OSError: the folder can't be written.
     """
-    made = _make(where(gather(folders), wanted.where), wanted)
-    if isinstance(made.found, str) and not partly:
-        raise UserError(made.found)
+    report = _make(where(gather(folders), request.where), request)
+    if isinstance(report.comparison, str) and not allow_incomplete:
+        raise UserError(report.comparison)
     to.mkdir(parents=True, exist_ok=True)
-    for chart in made.charts:
-        plotting.save(chart.figure, to / chart.name, ("png",))
+    for chart in report.charts:
+        plotting.save_figure(chart.figure, to / chart.name, ("png",))
         _write_csv(to / f"{chart.name}.csv", chart.rows)
-    for name, rows in _tables(made.design, made.found).items():
+    for name, rows in _tables(report.design, report.comparison).items():
         _write_csv(to / f"{name}.csv", rows)
-    files.write_atomic(to / PAGE, _page(folders, to, made))
+    files.write_atomic(to / PAGE, _page(folders, to, report))
     return to / PAGE
 
 
-def _make(entries: Sequence[Entry], wanted: ReportRequest) -> Report:
+def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:
     if not entries:
         raise UserError("nothing to report: no runs")
-    by = list(wanted.by) or usual_factors(entries)
-    found: Comparison | str
+    by = list(request.by) or usual_factors(entries)
+    comparison: Comparison | str
     try:
-        found = compare(entries, by, wanted.metric, wanted.margin)
-        design, labels, kept = found.design, list(found.groups), found.kept
+        comparison = compare(entries, by, request.metric, request.margin)
+        design, labels, kept = comparison.design, list(comparison.groups), comparison.kept
     except UserError as error:
-        if any(one.state == "complete" for one in entries):
+        if any(entry.state == "complete" for entry in entries):
             raise
-        found, design = str(error), lay_out(entries, by)
+        comparison, design = str(error), lay_out(entries, by)
         labels, kept = list(dict.fromkeys(design.labels.values())), design.flat.keys()
-    drawn, notes = labels[:MOST_GROUPS], []
+    drawn, notes = labels[:MAX_GROUPS], []
     if len(labels) > len(drawn):
         notes.append(f"figures show the first {len(drawn)} of {len(labels)} groups")
     groups: dict[Label, list[Entry]] = {label: [] for label in drawn}
-    for one in sorted(entries, key=lambda one: one.config["seed"]):
-        label = design.labels[one.run.run_id]
-        if label in groups and one.run.run_id in kept:
-            groups[label].append(one)
-    read = series(groups)
-    made = charts(design, drawn, None if isinstance(found, str) else found, read)
-    if isinstance(found, Comparison):
-        made += _sensitivities(found, entries, wanted)
-    return Report(design, found, made, [*notes, *read.notes])
+    for entry in sorted(entries, key=lambda entry: entry.config["seed"]):
+        label = design.labels[entry.run.run_id]
+        if label in groups and entry.run.run_id in kept:
+            groups[label].append(entry)
+    logs = series(groups)
+    made = charts(design, drawn, None if isinstance(comparison, str) else comparison, logs)
+    if isinstance(comparison, Comparison):
+        made += _sensitivities(comparison, entries, request)
+    return Report(design, comparison, made, [*notes, *logs.notes])
 
 
 def _sensitivities(
-    found: Comparison, entries: Sequence[Entry], wanted: ReportRequest
+    comparison: Comparison, entries: Sequence[Entry], request: ReportRequest
 ) -> list[Chart]:
-    """A curve along the number that was compared, and along each one that was tuned."""
-    made = [sensitivity(found)]
-    if any("data.name" in found.design.factors[title] for title in found.by[1:]):
-        return [one for one in made if one]  # a curve would average over data sets
-    for path in found.design.tuned:
-        along = [path, found.by[0]]
-        made.append(sensitivity(compare(entries, along, found.measure.metric, wanted.margin)))
-    return [one for one in made if one]
+    """Return a curve along the number that was compared, and along each one that was tuned."""
+    made = [sensitivity(comparison)]
+    if any("data.name" in comparison.design.factors[title] for title in comparison.by[1:]):
+        return [chart for chart in made if chart]  # a curve would average over data sets
+    for path in comparison.design.tuned:
+        along = [path, comparison.by[0]]
+        made.append(sensitivity(compare(entries, along, comparison.measure.metric, request.margin)))
+    return [chart for chart in made if chart]
 
 
-def _page(folders: Sequence[Path], to: Path, made: Report) -> str:
+def _page(folders: Sequence[Path], to: Path, report: Report) -> str:
     name = ", ".join(folder.name for folder in folders)
-    again = [_again(folder, made.design.entries) for folder in folders]
-    return page(name, to, made.design, made.found, made.charts, made.notes, again)
+    reproductions = [_reproduction(folder, report.design.entries) for folder in folders]
+    return page(
+        name, to, report.design, report.comparison, report.charts, report.notes, reproductions
+    )
 
 
-def _again(folder: Path, entries: Sequence[Entry]) -> Reproduction:
-    plain = plan.read_frozen(folder)
+def _reproduction(folder: Path, entries: Sequence[Entry]) -> Reproduction:
+    frozen = plan.read_frozen(folder)
     statuses = [
-        run_dir.read_status(one.run) or {} for one in entries if one.run.run_id in plain["members"]
+        run_dir.read_status(entry.run) or {}
+        for entry in entries
+        if entry.run.run_id in frozen["members"]
     ]
     commits = [status.get("git") or {} for status in statuses]
     return Reproduction(
-        shlex.join(["python", *plain["command"]]),
-        _each(f"{k} {v}" for status in statuses for k, v in (status.get("versions") or {}).items()),
-        _each(
+        typed_again(frozen["command"]),
+        _unique(
+            f"{k} {v}" for status in statuses for k, v in (status.get("versions") or {}).items()
+        ),
+        _unique(
             f"git {git['sha'][:10]}{' with changes' if git.get('dirty') else ''}"
             for git in commits
             if git.get("sha")
@@ -140,39 +146,43 @@ def _again(folder: Path, entries: Sequence[Entry]) -> Reproduction:
     )
 
 
-def _each(texts: Iterable[str]) -> list[str]:
+def _unique(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _tables(design: Design, found: Comparison | str) -> dict[str, list[dict[str, Any]]]:
-    """The page's tables as rows; numbers in their own units."""
+def _tables(design: Design, comparison: Comparison | str) -> dict[str, list[dict[str, Any]]]:
+    """Return the page's tables as rows; numbers in their own units."""
     runs = [
         {
-            "run_id": one.run.run_id,
-            "state": one.state,
-            **{title: design.flat[one.run.run_id].get(p) for p, title in design.titles.items()},
-            "seed": one.config["seed"],
-            **{key: value for key, value in one.summary.items() if key not in ("state", "seed")},
-            "cause": one.cause,
+            "run_id": entry.run.run_id,
+            "state": entry.state,
+            **{title: design.flat[entry.run.run_id].get(p) for p, title in design.titles.items()},
+            "seed": entry.config["seed"],
+            **{key: value for key, value in entry.summary.items() if key not in ("state", "seed")},
+            "cause": entry.cause,
         }
-        for one in design.entries
+        for entry in design.entries
     ]
-    if isinstance(found, str):
+    if isinstance(comparison, str):
         return {"runs": runs}
-    first, *rest = found.by
+    first, *rest = comparison.by
     groups = [
-        {**dict(zip(found.by, label, strict=True)), **found.chosen.get(label, {}), **asdict(one)}
-        for label, one in found.groups.items()
+        {
+            **dict(zip(comparison.by, label, strict=True)),
+            **comparison.chosen.get(label, {}),
+            **asdict(summary),
+        }
+        for label, summary in comparison.groups.items()
     ]
     pairs = [
         {
             f"{first} a": a[0],
             f"{first} b": b[0],
             **dict(zip(rest, a[1:], strict=True)),
-            **asdict(one),
-            "verdict": found.measure.word(one.verdict),
+            **asdict(pair),
+            "verdict": comparison.measure.word(pair.verdict),
         }
-        for (a, b), one in found.pairs.items()
+        for (a, b), pair in comparison.pairs.items()
     ]
     return {"groups": groups, "pairs": pairs, "runs": runs}
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from actsweep.utils.files import remove
 Flat = dict[str, np.ndarray]
 RENAMED = {"hypers": "act_hparams"}
 """First parts of the names of arrays, as versions before this one wrote them."""
+BYTES = "bytes"
+"""Name of the only array that Orbax sees."""
 
 
 class CheckpointError(Exception):
@@ -67,24 +70,23 @@ def save(folder: Path, step: int, flat: Flat, metadata: dict[str, Any], keep: in
 
     folder = folder.absolute()  # Orbax wants it so
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f".{_folder(step)}-{os.getpid()}.tmp"
+    own, fresh = folder / _folder(step), folder / f".{_folder(step)}-{os.getpid()}.tmp"
     try:
-        vectors, layout = _join(flat)
+        whole, layout = _join(flat)
         about = {**metadata, "layout": layout}
         about["sha256"] = digest(flat, about)
         with _own_affair():
-            ocp.save(fresh, vectors, custom_metadata=about)
+            ocp.save(fresh, {BYTES: whole}, custom_metadata=about)
         for path in [*fresh.rglob("*"), fresh]:
             _flush(path)
-        own = folder / _folder(step)
         remove(own)  # a damaged one, or one of a training before this
         os.replace(fresh, own)
         _flush(folder)
     except BaseException as error:
         for leftover in folder.glob(f"{fresh.name}*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        if isinstance(error, Exception) and error.__cause__:
-            raise error.__cause__ from None  # Orbax hides the cause
+        if isinstance(error, Exception):
+            raise _cause(error, own) from None
         raise
     for old in steps(folder)[keep:]:
         with contextlib.suppress(OSError):
@@ -125,7 +127,7 @@ def load(folder: Path, step: int) -> tuple[Flat, dict[str, Any]]:
     about = metadata(folder, step)
     with _explained(own), _own_affair():
         vectors = {name: np.asarray(leaf) for name, leaf in ocp.load(own).items()}
-        flat = _part(vectors, about["layout"])
+        flat = _split(vectors, about["layout"])
     if about.pop("sha256", None) != digest(flat, about):
         raise CheckpointError(f"{own}: has been altered since it was saved (digest differs)")
     about.pop("layout")
@@ -171,6 +173,13 @@ def _explained(own: Path) -> Iterator[None]:
         raise CheckpointError(f"{own}: can't be read ({type(cause).__name__}: {text})") from error
 
 
+def _cause(error: Exception, path: Path) -> BaseException:
+    """What Orbax and TensorStore hide: an OSError where the system gave one."""
+    cause = error.__cause__ or error
+    code = re.search(r"\[os_error_code='(\d+)'\]", str(cause))
+    return OSError(int(code[1]), os.strerror(int(code[1])), str(path)) if code else cause
+
+
 def _flush(path: Path) -> None:
     """Have a file, or a folder's list of names, on the disk before what comes next."""
     handle = os.open(path, os.O_RDONLY)
@@ -180,26 +189,32 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _join(flat: Flat) -> tuple[Flat, dict[str, list]]:
-    """All arrays of a type as one vector, and where each stands in it.
+def _join(flat: Flat) -> tuple[np.ndarray, dict[str, list]]:
+    """The bytes of all arrays as one vector, and for each its type, place in the vector, and shape.
 
-    Orbax takes about a millisecond for every array, and a small network's state has fifty.
+    Orbax takes about a millisecond for every array, and a small network's state has fifty. It
+    writes them all at once, too, and when one fails it closes the event loop under the others,
+    which then print tracebacks of their own. One array has no others.
     """
-    kinds: dict[str, list[np.ndarray]] = {}
     layout: dict[str, list] = {}
+    parts, first = [np.zeros(0, np.uint8)], 0
     for name, value in flat.items():
-        own = kinds.setdefault(str(value.dtype), [])
-        layout[name] = [str(value.dtype), sum(part.size for part in own), list(value.shape)]
-        own.append(np.ravel(value))
-    return {kind: np.concatenate(parts) for kind, parts in kinds.items()}, layout
+        layout[name] = [str(value.dtype), first, list(value.shape)]
+        parts.append(np.ravel(value).view(np.uint8))
+        first += value.nbytes
+    return np.concatenate(parts), layout
 
 
-def _part(vectors: Flat, layout: dict[str, list]) -> Flat:
-    """The inverse of `_join`."""
-    return {
-        name: vectors[kind][first : first + math.prod(shape)].reshape(shape)
-        for name, (kind, first, shape) in layout.items()
-    }
+def _split(vectors: Flat, layout: dict[str, list]) -> Flat:
+    """The inverse of `_join`, and of what older versions wrote: a vector for each type."""
+    whole, flat = vectors.get(BYTES), {}
+    for name, (kind, first, shape) in layout.items():
+        size = math.prod(shape)
+        if whole is None:
+            flat[name] = vectors[kind][first : first + size].reshape(shape)
+        else:
+            flat[name] = np.frombuffer(whole, kind, size, first).reshape(shape).copy()
+    return flat
 
 
 def _current(name: str) -> str:

@@ -16,6 +16,7 @@ from actsweep.config.schema import TrainerConfig
 from actsweep.runtime.signals import Interrupted
 from actsweep.runtime.supervisor import supervise
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import train_command
 
 PREEMPTED = 75
 JOIN_S, HEARTBEAT_S, LEAVE_S = 120, 30, 10
@@ -157,7 +158,7 @@ def process_index(trainer: TrainerConfig) -> tuple[int, int]:
     except (KeyError, ValueError) as error:
         raise UserError(
             "trainer.distributed=slurm: this process was not started by srun; type for example "
-            "srun -n 2 python train.py …, or hydra/launcher=slurm slurm.nodes=2"
+            f"srun -n 2 {train_command()} …, or hydra/launcher=slurm slurm.nodes=2"
         ) from error
 
 

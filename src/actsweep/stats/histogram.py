@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts over fixed bins, with what fell outside.
+    """Counts over fixed bins, and of what lies outside.
 
     Attributes:
         counts: integers [bins + 2]: below the first edge, each bin, from the last edge on.

@@ -11,6 +11,7 @@ from pathlib import Path
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps.plan import PLAN_FILE
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import train_command
 
 LAST = "last"
 NAMED_BY_TIME = "%Y-%m-%d_%H-%M-%S-%f"
@@ -45,7 +46,7 @@ def find_sweep(outputs: Path, name: str) -> Path:
         if (folder / PLAN_FILE).is_file():
             return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
     if not known:
-        raise UserError(f"{outputs}/sweeps: no sweep yet; type python train.py -m act=relu,elu")
+        raise UserError(f"{outputs}/sweeps: no sweep yet; type {train_command()} -m act=relu,elu")
     hint = _nearest(name, [folder.name for folder in known])
     raise UserError(f"{name}: no such sweep in {outputs}/sweeps; {hint}")
 

@@ -20,6 +20,7 @@ from actsweep.config.schema import RunConfig
 from actsweep.runs.members import Member, make_member
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import program, typed_again
 
 PLAN_FILE = "plan.json"
 
@@ -115,7 +116,7 @@ def new_plan(
     folder: Path, packs: Sequence[Sequence[Member]], overrides: Mapping[str, Sequence[str]]
 ) -> Plan:
     """Return the plan of the command that was typed; `overrides` are by run id."""
-    typed = [Path(sys.argv[0]).name, *as_typed(sys.argv[1:])]
+    typed = [*program(), *as_typed(sys.argv[1:])]
     added = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     path = [os.path.abspath(entry) for entry in (os.path.dirname(sys.argv[0]), *added)]
     words = {member.run_id: as_typed(overrides[member.run_id]) for pack in packs for member in pack}
@@ -149,7 +150,7 @@ def _read_plan(folder: Path, cwd: str, stamp: int) -> Plan:
             raise UserError(
                 f"{folder.name}: its own code (a _target_) has changed since it was submitted, or "
                 "can't be found: bring it back, or type the command again: "
-                f"{shlex.join(plain['command'])}"
+                f"{typed_again(plain['command'])}"
             )
         packs.setdefault(frozen["pack"], []).append(member)
     overrides = {name: frozen["overrides"] for name, frozen in plain["members"].items()}

@@ -1,6 +1,5 @@
 """A sweep and its runs as they are now, from their folders, their owners, and SLURM. No jax."""
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from actsweep.runs.leases import Owner, living_owners, owners
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import plan, slurm_jobs
 from actsweep.sweeps.slurm_jobs import Job, SlurmError
+from actsweep.utils.invocation import typed_again
 
 ORDER = (
     *("complete", "running", "failed", "diverged", "interrupted", "preempted"),
@@ -78,7 +78,7 @@ def take_snapshot(folder: Path) -> SweepSnapshot:
     ]
     tended = any(one.left and (one.owner or (one.job and one.job.live)) for one in runs)
     tended = tended or any(one.sweep == folder.name for one in living_owners(outputs))
-    return SweepSnapshot(folder, shlex.join(plain["command"]), runs, tended, trouble)
+    return SweepSnapshot(folder, typed_again(plain["command"]), runs, tended, trouble)
 
 
 def _jobs(folder: Path) -> tuple[dict[str, Job], str | None]:

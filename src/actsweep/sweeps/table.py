@@ -1,4 +1,4 @@
-"""The table at the end of a sweep: one line for all that was swept but the seed."""
+"""The table at the end of a sweep: a line for each group of runs that differ only in the seed."""
 
 import math
 import sys
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Result = Mapping[str, Any]
 
-# What tells groups apart, best known first; whatever else differs follows by its config path.
+# Columns that tell groups apart, best known first; others follow by their config path.
 KNOWN = {
     "act.name": "act",
     "model.name": "model",
@@ -31,15 +31,16 @@ def show(
     stream: TextIO | None = None,
     width: int | None = None,
 ) -> None:
-    """Print the groups' means with 95 % intervals (Student t), best first, and what failed. `old`
-    counts the runs that were complete before.
+    """Print the groups' means with 95 % intervals (Student t), best first, and what failed.
+
+    The column `old` counts the runs that were complete before.
 
     Args:
         results: the summaries, with `run_id` and `state`.
         configs: run id -> resolved config as nested plain values. Runs whose configs differ in
             anything but the seed are never averaged.
-        stream: where to; standard output by default.
-        width: columns of text; by default those of the terminal, without limit where it is none.
+        stream: the stream to print to; standard output by default.
+        width: columns of text; by default those of the terminal, without limit if it isn't one.
     """
     from rich.table import Table
 
@@ -63,12 +64,12 @@ def show(
     for group, members in sorted(groups.items(), key=lambda item: _rank(item[1], scores)):
         table.add_row(*map(_name, group), *_cells(members, scores, mixed))
     console.print(table)
-    for line in _remarks(results):
+    for line in _notes(results):
         console.print(line, style="yellow")
 
 
 def plain_console(stream: TextIO | None = None, width: int | None = None) -> "Console":
-    """A console that prints text as it is; `stream` and `width` as in `show`."""
+    """Return a console that prints text as it is; `stream` and `width` as in `show`."""
     from rich.console import Console
 
     stream = stream or sys.stdout
@@ -78,26 +79,35 @@ def plain_console(stream: TextIO | None = None, width: int | None = None) -> "Co
 
 
 def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The fewest config paths that tell all groups apart, with their titles.
+    """Return the fewest config paths that tell all groups apart, with their titles.
 
-    A field that another one decides, such as the learning rate that comes with `optim=adam`, is no
-    column. The activation always is.
+    A field that another one decides, such as the learning rate that comes with `optim=adam`, gets
+    no column. The activation always does.
+
+    Args:
+        configs: resolved configs as nested plain values.
     """
     flat = [flatten(what_counts(config)) for config in configs]
-    paths = sorted({path for one in flat for path in one} - {"seed"})
-    differ = [p for p in paths if len({_key(one.get(p)) for one in flat}) > 1]
+    paths = sorted({path for config in flat for path in config} - {"seed"})
+    differ = [p for p in paths if len({_key(config.get(p)) for config in flat}) > 1]
     order = {path: place for place, path in enumerate(KNOWN)}
     kept = sorted(differ, key=lambda path: (order.get(path, len(order)), path))
-    count = lambda chosen: len({tuple(_key(one.get(p)) for p in chosen) for one in flat})  # noqa: E731
+
+    def count_groups(subset: Sequence[str]) -> int:
+        return len({tuple(_key(config.get(path)) for path in subset) for config in flat})
+
     for path in reversed(kept):
         without = [p for p in kept if p != path]
-        if path != "act.name" and count(without) == count(kept):
+        if path != "act.name" and count_groups(without) == count_groups(kept):
             kept = without
     return {p: KNOWN.get(p, p) for p in dict.fromkeys(["act.name", *kept])}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted path -> leaf. An empty group is a leaf: `callbacks.units: {}` is there, or not."""
+    """Return dotted path -> leaf.
+
+    An empty group is a leaf, so that `callbacks.units: {}` differs from no such callback.
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -108,7 +118,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _key(value: Any) -> Any:
-    """Something hashable in the place of a leaf."""
+    """Return something hashable in the place of a leaf."""
     return repr(value) if isinstance(value, list | Mapping) else value
 
 
@@ -123,18 +133,18 @@ def _groups(
 
 
 def _scores(results: Sequence[Result]) -> dict[str, str]:
-    """Accuracy for classes, loss for regression, both for a sweep over both."""
+    """Return the scores to show: accuracy for classes, loss for regression; both if both occur."""
     done = [result for result in results if result["state"] == "complete"]
-    found = {}
+    titles = {}
     if any(result.get("test_accuracy") is not None for result in done):
-        found["test_accuracy"] = "test\naccuracy, %"
-    if not found or any(result.get("test_accuracy") is None for result in done):
-        found["test_loss"] = "test\nloss"
-    return found
+        titles["test_accuracy"] = "test\naccuracy, %"
+    if not titles or any(result.get("test_accuracy") is None for result in done):
+        titles["test_loss"] = "test\nloss"
+    return titles
 
 
 def _rank(members: Sequence[Result], scores: Mapping[str, str]) -> tuple[float, ...]:
-    """Best first; groups without a score last."""
+    """Return a key that sorts groups, best first, those without a score last."""
     means = {key: _mean(members, key) for key in scores}
     signs = {"test_accuracy": -1.0, "test_loss": 1.0}
     return tuple(math.inf if m is None else signs[key] * m for key, m in means.items())
@@ -167,37 +177,38 @@ def _score(members: Sequence[Result], key: str) -> str:
     return cell if half is None else f"{cell} ± {scale * half:.{digits}f}"
 
 
-def _remarks(results: Sequence[Result]) -> list[str]:
+def _notes(results: Sequence[Result]) -> list[str]:
     reused = sum(bool(result.get("reused")) for result in results)
     lines = []
     if reused:
         lines.append(f"{reused} of {len(results)} runs were complete already (rerun=all repeats)")
-    for how in dict.fromkeys(r["other_code"] for r in results if r.get("other_code")):
-        made = [r["run_id"] for r in results if r.get("other_code") == how]
-        lines.append(f"{who(made)} made by other code: {how}")
+    for difference in dict.fromkeys(r["other_code"] for r in results if r.get("other_code")):
+        run_ids = [r["run_id"] for r in results if r.get("other_code") == difference]
+        lines.append(f"{name_runs(run_ids)} made by other code: {difference}")
     return lines + causes(results)
 
 
 def causes(results: Sequence[Result]) -> list[str]:
-    """Why runs aren't complete, a line for all that share a state and a cause."""
+    """Return lines on why runs aren't complete, one for all that share a state and a cause."""
     lines = []
-    alike: dict[tuple[str, str], list[str]] = {}
+    by_cause: dict[tuple[str, str], list[str]] = {}
     for result in results:
         if result["state"] != "complete":
-            why = " ".join(str(result.get("cause") or "").split())
-            alike.setdefault((result["state"], why), []).append(result["run_id"])
-    for (state, why), run_ids in alike.items():
-        lines.append(f"{who(run_ids)} {state}{': ' + why if why else ''}")
+            cause = " ".join(str(result.get("cause") or "").split())
+            by_cause.setdefault((result["state"], cause), []).append(result["run_id"])
+    for (state, cause), run_ids in by_cause.items():
+        lines.append(f"{name_runs(run_ids)} {state}{': ' + cause if cause else ''}")
     return lines
 
 
-def who(run_ids: Sequence[str]) -> str:
+def name_runs(run_ids: Sequence[str]) -> str:
+    """Return the names of a few runs, or the first and how many more there are."""
     few = len(run_ids) < 4
     return ", ".join(run_ids) if few else f"{run_ids[0]} and {len(run_ids) - 1} more"
 
 
 def _column(members: Sequence[Result], key: str) -> list[float]:
-    """Values of the complete members; one that diverged has no final score."""
+    """Return the values of the complete members; a run that diverged has no final score."""
     complete = [member for member in members if member["state"] == "complete"]
     values = [float(m[key]) for m in complete if m.get(key) is not None]
     return [value for value in values if not math.isnan(value)]

@@ -1,7 +1,7 @@
-"""What the tutorials claim, and the page that says what became of it.
+"""The tutorials' claims, and the page with the verdict on each.
 
-To add one: a `Claim` with a function from what its experiment found to a verdict. No verdict is
-written down anywhere but in the page that is made from here.
+To add one, write a `Claim` with a function from its experiment's result to a verdict. Verdicts are
+stated nowhere but on the page that is generated from here.
 """
 
 from collections import Counter
@@ -31,7 +31,12 @@ SOURCES = {
     "S4": "Activation functions from scratch (the diagnostics)",
     "traps": "What goes wrong in all of them",
 }
-SAID = {HOLDS: "hold", ONLY_IF: "hold only if …", REFUTED: "are refuted", NOISE: "can't be decided"}
+VERDICT_PHRASES = {
+    HOLDS: "hold",
+    ONLY_IF: "hold only if …",
+    REFUTED: "are refuted",
+    NOISE: "can't be decided",
+}
 _HEAD = """# What the tutorials claim, and what we found
 
 Five public tutorials on activation functions say {count} things that can be checked. Each is
@@ -52,52 +57,66 @@ differ from source to source: ours are in the [gallery](gallery.md)'s facts."""
 
 
 def tally(verdicts: Mapping[Claim, Verdict]) -> dict[str, int]:
-    """How many claims got each verdict."""
-    counts = Counter(found.verdict for found in verdicts.values())
-    return {verdict: counts[verdict] for verdict in VERDICTS}
+    """Return how many claims got each verdict."""
+    counts = Counter(verdict.verdict for verdict in verdicts.values())
+    return {name: counts[name] for name in VERDICTS}
 
 
 def page(verdicts: Mapping[Claim, Verdict]) -> str:
-    """docs/claims.md."""
-    counts = ", ".join(f"{n} {SAID[verdict]}" for verdict, n in tally(verdicts).items())
+    """Return the text of docs/claims.md."""
+    counts = ", ".join(f"{n} {VERDICT_PHRASES[name]}" for name, n in tally(verdicts).items())
     lines = [_HEAD.format(count=len(verdicts), tally=counts), "", "## Which fell, and why", ""]
-    lines += [_fallen(one, found) for one, found in verdicts.items() if found.verdict == REFUTED]
+    lines += [
+        _claim_line(claim, verdict)
+        for claim, verdict in verdicts.items()
+        if verdict.verdict == REFUTED
+    ]
     lines += ["", "## Which hold only under a condition", ""]
-    lines += [_fallen(one, found) for one, found in verdicts.items() if found.verdict == ONLY_IF]
+    lines += [
+        _claim_line(claim, verdict)
+        for claim, verdict in verdicts.items()
+        if verdict.verdict == ONLY_IF
+    ]
     lines += ["", "## Which these seeds can't decide", ""]
-    lines += [_fallen(one, found) for one, found in verdicts.items() if found.verdict == NOISE]
+    lines += [
+        _claim_line(claim, verdict)
+        for claim, verdict in verdicts.items()
+        if verdict.verdict == NOISE
+    ]
     lines += ["", _UNCHECKED]
     for source, title in SOURCES.items():
-        own = {one: found for one, found in verdicts.items() if one.source == source}
+        of_source = {
+            claim: verdict for claim, verdict in verdicts.items() if claim.source == source
+        }
         lines += ["", f"## {source}: {title}" if source != "traps" else f"## {title}", ""]
-        lines += table(own)
+        lines += table(of_source)
     return "\n".join(lines) + "\n"
 
 
 def table(verdicts: Mapping[Claim, Verdict]) -> list[str]:
-    """A row a claim, as Markdown."""
+    """Return a Markdown table with a row a claim."""
     heading = "| claim | what is claimed | found | verdict | decided by | experiment |"
     rows = [heading, "|---|---|---|---|---|---|"]
-    for one, found in verdicts.items():
-        link = one.experiment
-        if one.figure:
-            link = f"[{one.experiment}](experiments/{one.experiment}-{one.figure}.png)"
-        cells = (one.key, one.words, found.text, f"**{found}**", one.by, link)
+    for claim, verdict in verdicts.items():
+        link = claim.experiment
+        if claim.figure:
+            link = f"[{claim.experiment}](experiments/{claim.experiment}-{claim.figure}.png)"
+        cells = (claim.key, claim.statement, verdict.text, f"**{verdict}**", claim.criterion, link)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return rows
 
 
-def short(claims: Iterable[Claim], found: Mapping[str, Quantities]) -> str:
-    """The claims that one experiment decides, as Markdown."""
+def short(claims: Iterable[Claim], results: Mapping[str, Quantities]) -> str:
+    """Return the claims that one experiment decides, as Markdown."""
     lines = ["### Claims", ""]
-    for one in claims:
-        verdict = one.decide(found[one.experiment])
-        lines.append(f"- {one.words} **{verdict}**: {verdict.text}")
+    for claim in claims:
+        verdict = claim.decide(results[claim.experiment])
+        lines.append(f"- {claim.statement} **{verdict}**: {verdict.text}")
     return "\n".join(lines)
 
 
-def verdicts_of(text: str) -> dict[str, str]:
-    """The verdicts that a page states, by claim."""
+def parse_verdicts(text: str) -> dict[str, str]:
+    """Return the verdicts that a page states, by claim."""
     rows: Sequence[list[str]] = [
         [cell.strip() for cell in line.replace("\\|", "¦").strip("|").split("|")]
         for line in text.splitlines()
@@ -106,10 +125,20 @@ def verdicts_of(text: str) -> dict[str, str]:
     return {row[0]: row[3].strip("*") for row in rows if "." in row[0]}
 
 
-def _fallen(one: Claim, found: Verdict) -> str:
-    condition = f" *Only if {found.condition}.*" if found.verdict == ONLY_IF else ""
-    because = f" {one.because}" if one.because else ""
-    return f"- **{one.key}**: {one.words}{condition}{because} (Found: {found.text}.)"
+def _claim_line(claim: Claim, verdict: Verdict) -> str:
+    condition = f" *Only if {verdict.condition}.*" if verdict.verdict == ONLY_IF else ""
+    reason = f" {claim.reason}" if claim.reason else ""
+    return f"- **{claim.key}**: {claim.statement}{condition}{reason} (Found: {verdict.text}.)"
 
 
-__all__ = ["CLAIMS", "HOLDS", "Claim", "Verdict", "page", "short", "table", "tally", "verdicts_of"]
+__all__ = [
+    "CLAIMS",
+    "HOLDS",
+    "Claim",
+    "Verdict",
+    "page",
+    "parse_verdicts",
+    "short",
+    "table",
+    "tally",
+]

@@ -2,24 +2,24 @@
 
 from typing import Any
 
-from actsweep_tutorials.claims.base import ONLY_IF, REFUTED, Claim, Verdict, truth
+from actsweep_tutorials.claims.base import ONLY_IF, REFUTED, Claim, Verdict, holds_if
 
 ELEMENTWISE = ("sigmoid", "tanh", "relu", "elu", "swish", "gelu")
 
 NORMS = ("layer_norm", "group_norm", "local_response_norm", "batch_norm")
 
 
-def _same_line(found: Any) -> Verdict:
-    one, nine = (found["runs"][f"identity, {kind}"] for kind in ("one layer", "nine layers"))
-    gap = max(abs(a - b) for a, b in zip(one["guess"], nine["guess"], strict=True))
-    ols = found["ols"]
-    lines = ", ".join(f"{r['w']:.3f} x + {r['b']:.3f}" for r in (one, nine, ols))
-    text = f"one layer, nine, least squares: {lines}; apart by {100 * gap / found['spread']:.2g} %"
-    return truth(gap < 0.01 * found["spread"], text)
+def _same_line(result: Any) -> Verdict:
+    shallow, deep = (result["runs"][f"identity, {kind}"] for kind in ("one layer", "nine layers"))
+    gap = max(abs(a - b) for a, b in zip(shallow["guess"], deep["guess"], strict=True))
+    ols = result["ols"]
+    lines = ", ".join(f"{line['w']:.3f} x + {line['b']:.3f}" for line in (shallow, deep, ols))
+    text = f"one layer, nine, least squares: {lines}; apart by {100 * gap / result['spread']:.2g} %"
+    return holds_if(gap < 0.01 * result["spread"], text)
 
 
-def _only_curved(found: Any) -> Verdict:
-    runs, best = found["runs"], found["quadratic_error"]
+def _only_curved(result: Any) -> Verdict:
+    runs, best = result["runs"], result["quadratic_error"]
     errors = {
         name: runs[f"{act}, {kind}"]["error"]
         for name, act, kind in (
@@ -30,63 +30,71 @@ def _only_curved(found: Any) -> Verdict:
     }
     sigmoid, *linear = errors.values()
     text = ", ".join(f"{name} {error:.3f}" for name, error in errors.items())
-    text += f"; least squares: a parabola {best:.3f}, a line {found['ols']['error']:.3f}"
-    return truth(sigmoid < 2 * best and min(linear) > 10 * best, text)
+    text += f"; least squares: a parabola {best:.3f}, a line {result['ols']['error']:.3f}"
+    return holds_if(sigmoid < 2 * best and min(linear) > 10 * best, text)
 
 
-def _same_function(found: Any) -> Verdict:
-    gaps = {n: one["gap"] / found["spread"] for n, one in found["runs"].items() if "gap" in one}
+def _same_function(result: Any) -> Verdict:
+    gaps = {
+        name: run["gap"] / result["spread"] for name, run in result["runs"].items() if "gap" in run
+    }
     text = ", ".join(f"{name}: {gap:.1g}" for name, gap in gaps.items())
-    return truth(max(gaps.values()) < 1e-5, f"largest difference over the range of y: {text}")
+    return holds_if(max(gaps.values()) < 1e-5, f"largest difference over the range of y: {text}")
 
 
-def _diagonal(found: Any) -> Verdict:
-    most = {act: found["off_diagonal"][act]["largest"] for act in ELEMENTWISE}
-    return truth(not any(most.values()), f"largest entry off the diagonal: {max(most.values()):g}")
-
-
-def _rule(found: Any) -> Verdict:
-    most = max(found["rule"].values())
-    return truth(
-        most < 1e-5, f"largest difference from autodiff, of {len(found['rule'])}: {most:.1g}"
+def _diagonal(result: Any) -> Verdict:
+    most = {act: result["off_diagonal"][act]["largest"] for act in ELEMENTWISE}
+    return holds_if(
+        not any(most.values()), f"largest entry off the diagonal: {max(most.values()):g}"
     )
 
 
-def _softmax(found: Any) -> Verdict:
-    error = found["softmax"]["error"]
-    a = ", ".join(f"{value:.4f}" for value in found["softmax"]["a"])
-    return truth(error < 1e-6, f"at the example a = [{a}]: from autodiff by {error:.1g}")
+def _rule(result: Any) -> Verdict:
+    most = max(result["rule"].values())
+    return holds_if(
+        most < 1e-5, f"largest difference from autodiff, of {len(result['rule'])}: {most:.1g}"
+    )
 
 
-def _dense(found: Any) -> Verdict:
-    one = found["off_diagonal"]["softmax"]
-    return truth(one["share"] == 1, f"{100 * one['share']:.0f} % of the entries off it are not 0")
+def _softmax(result: Any) -> Verdict:
+    error = result["softmax"]["error"]
+    a = ", ".join(f"{value:.4f}" for value in result["softmax"]["a"])
+    return holds_if(error < 1e-6, f"at the example a = [{a}]: from autodiff by {error:.1g}")
 
 
-def _across(found: Any) -> Verdict:
-    shares = {name: found["off_diagonal"][name]["share"] for name in (*NORMS, "maxout")}
+def _dense(result: Any) -> Verdict:
+    entries = result["off_diagonal"]["softmax"]
+    return holds_if(
+        entries["share"] == 1, f"{100 * entries['share']:.0f} % of the entries off it are not 0"
+    )
+
+
+def _across(result: Any) -> Verdict:
+    shares = {name: result["off_diagonal"][name]["share"] for name in (*NORMS, "maxout")}
     text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
-    over = found["batch_norm_over_examples"]
+    over = result["batch_norm_over_examples"]
     text = f"entries between units that are not 0: {text}; batch_norm between examples: {over:.2f}"
     good = [name for name, share in shares.items() if share > 0]
     if len(good) == len(shares):
-        return truth(True, text)
+        return holds_if(True, text)
     return Verdict(ONLY_IF, text, f"it is {', '.join(good)}") if good else Verdict(REFUTED, text)
 
 
-def _cheap(found: Any) -> Verdict:
-    one = found["flops"]
-    text = f"operations ~ n^{one['product_exponent']:.2f}, dense ~ n^{one['dense_exponent']:.2f}"
-    return truth(one["product_exponent"] < 1.1 and one["error"] < 1e-5, text)
+def _cheap(result: Any) -> Verdict:
+    flops = result["flops"]
+    text = (
+        f"operations ~ n^{flops['product_exponent']:.2f}, dense ~ n^{flops['dense_exponent']:.2f}"
+    )
+    return holds_if(flops["product_exponent"] < 1.1 and flops["error"] < 1e-5, text)
 
 
-def _one_sign(found: Any) -> Verdict:
-    one = found["one_sign"]
-    text = f"units with gradients of one sign: {100 * one['example']:.0f} % for one example, "
-    text += f"{100 * one['batch']:.0f} % for a batch of 256"
-    if one["example"] == 1 and one["batch"] < 1:
+def _one_sign(result: Any) -> Verdict:
+    shares = result["one_sign"]
+    text = f"units with gradients of one sign: {100 * shares['example']:.0f} % for one example, "
+    text += f"{100 * shares['batch']:.0f} % for a batch of 256"
+    if shares["example"] == 1 and shares["batch"] < 1:
         return Verdict(ONLY_IF, text, "it is the gradient of one example")
-    return truth(one["example"] == 1, text)
+    return holds_if(shares["example"] == 1, text)
 
 
 CLAIMS = (
@@ -97,7 +105,7 @@ CLAIMS = (
         "largest difference of their predictions; 1 % of the range of y",
         _same_line,
         "fits",
-        trained=True,
+        needs_training=True,
     ),
     Claim(
         "S3.only-sigmoid-fits",
@@ -106,7 +114,7 @@ CLAIMS = (
         "mean squared error: below 2, above 10 times that of least squares with a parabola",
         _only_curved,
         "fits",
-        trained=True,
+        needs_training=True,
     ),
     Claim(
         "S3.collapsed",
@@ -115,7 +123,7 @@ CLAIMS = (
         "largest difference; 1e-5 of the range of y",
         _same_function,
         "fits",
-        trained=True,
+        needs_training=True,
     ),
     Claim(
         "S3.diagonal",
@@ -156,7 +164,7 @@ CLAIMS = (
         "entries of the Jacobian between different units; not 0",
         _across,
         "jacobians",
-        because=(
+        reason=(
             "Batch normalisation couples examples, not units; a maxout unit takes the "
             "largest of its own inputs."
         ),
@@ -175,6 +183,6 @@ CLAIMS = (
         "gradient-flow",
         "units of sigmoid's second layer with gradients of one sign; all",
         _one_sign,
-        because="Each example's error has a sign of its own, and a batch sums them.",
+        reason="Each example's error has a sign of its own, and a batch sums them.",
     ),
 )

@@ -3,121 +3,133 @@
 import math
 from typing import Any
 
-from actsweep_tutorials.claims.base import ONLY_IF, Claim, Verdict, above, truth, where, within
-from actsweep_tutorials.depth import scores
-from actsweep_tutorials.dying_relu import shares
+from actsweep_tutorials.claims.base import (
+    ONLY_IF,
+    Claim,
+    Verdict,
+    combine,
+    exceeds,
+    holds_if,
+    within,
+)
+from actsweep_tutorials.depth import test_accuracies
+from actsweep_tutorials.dying_relu import dead_shares
 from actsweep_tutorials.gallery import SIX
 
 
 def _slope(act: str, most: float) -> Any:
-    def decide(found: Any) -> Verdict:
-        card = found["cards"][act]
+    def decide(result: Any) -> Verdict:
+        card = result["cards"][act]
         text = f"at most {card['slope_most']:.4f}, at {card['slope_most_at'] + 0.0:.2f}"
         at_zero = abs(card["slope_most_at"]) < 0.01
-        return truth(at_zero and abs(card["slope_most"] - most) < 1e-4, text)
+        return holds_if(at_zero and abs(card["slope_most"] - most) < 1e-4, text)
 
     return decide
 
 
-def _relu(found: Any) -> Verdict:
-    forms = found["curves"]["relu"]
-    zero = found["z"].index(0.0)
+def _relu(result: Any) -> Verdict:
+    forms = result["curves"]["relu"]
+    zero = result["z"].index(0.0)
     hand, ours = forms["by hand"]["slope"], forms["ours"]["slope"]
     text = f"f'(0) of jnp.maximum(z, 0) is {hand[zero]:g}, ours {ours[zero]:g}"
     if set(ours) != {0.0, 1.0}:
-        return truth(False, text)
+        return holds_if(False, text)
     if set(hand) == {0.0, 1.0}:
-        return truth(True, text)
+        return holds_if(True, text)
     return Verdict(ONLY_IF, text, "f'(0) is taken from one side, which JAX's maximum doesn't do")
 
 
-def _only_swish(found: Any) -> Verdict:
-    falls = [act for act in SIX if not found["cards"][act]["monotone"]]
-    return truth(falls == ["swish"], f"not monotone: {', '.join(falls)}")
+def _only_swish(result: Any) -> Verdict:
+    falls = [act for act in SIX if not result["cards"][act]["monotone"]]
+    return holds_if(falls == ["swish"], f"not monotone: {', '.join(falls)}")
 
 
-def _flat(found: Any) -> Verdict:
-    cards = {act: found["cards"][act]["flat_left"] for act in ("leaky_relu", "elu", "swish")}
-    at = {act: one["small"] for act, one in cards.items() if one["small"] is not None}
-    said = ", ".join(f"{act} below {z:.1f}" for act, z in at.items())
-    zero = ", ".join(f"{a} below {o['zero']:.0f}" for a, o in cards.items() if o["zero"])
-    text = f"|f'| < 0.001: {said or 'nowhere'}; exactly 0 in float32: {zero or 'nowhere'}"
+def _flat(result: Any) -> Verdict:
+    cards = {act: result["cards"][act]["flat_left"] for act in ("leaky_relu", "elu", "swish")}
+    at = {act: limits["small"] for act, limits in cards.items() if limits["small"] is not None}
+    small = ", ".join(f"{act} below {z:.1f}" for act, z in at.items())
+    zero = ", ".join(
+        f"{a} below {limits['zero']:.0f}" for a, limits in cards.items() if limits["zero"]
+    )
+    text = f"|f'| < 0.001: {small or 'nowhere'}; exactly 0 in float32: {zero or 'nowhere'}"
     if not at:
-        return truth(True, text)
+        return holds_if(True, text)
     return Verdict(ONLY_IF, text, f"z > {max(at.values()):.1f}; leaky ReLU everywhere")
 
 
-def _collapse(found: Any) -> Verdict:
-    gaps = [one["gap"] / found["spread"] for one in found["runs"].values() if "gap" in one]
+def _collapse(result: Any) -> Verdict:
+    gaps = [run["gap"] / result["spread"] for run in result["runs"].values() if "gap" in run]
     text = f"largest |network - (W x + b)|: {max(gaps):.1g} of the data's range"
-    return truth(max(gaps) < 1e-5, text)
+    return holds_if(max(gaps) < 1e-5, text)
 
 
-def _high_rate(found: Any) -> Verdict:
-    rates = [float(rate) for rate in next(iter(found["acts"]["relu"].values()))]
-    low = shares(found, "relu", 0.0, min(rates))
-    cases, said = {}, []
+def _high_rate(result: Any) -> Verdict:
+    rates = [float(rate) for rate in next(iter(result["acts"]["relu"].values()))]
+    low = dead_shares(result, "relu", 0.0, min(rates))
+    cases, parts = {}, []
     for rate in sorted(rates)[1:]:
-        high = shares(found, "relu", 0.0, rate)
-        cases[f"lr={rate:g}"] = above(high, low)
-        said.append(f"lr={rate:g}: {cases[f'lr={rate:g}'].text}")
-    return where(cases, f"dead units more than at lr={min(rates):g}, points: " + "; ".join(said))
+        high = dead_shares(result, "relu", 0.0, rate)
+        cases[f"lr={rate:g}"] = exceeds(high, low)
+        parts.append(f"lr={rate:g}: {cases[f'lr={rate:g}'].text}")
+    return combine(cases, f"dead units more than at lr={min(rates):g}, points: " + "; ".join(parts))
 
 
-def _bad_bias(found: Any) -> Verdict:
-    biases = [float(bias) for bias in found["acts"]["relu"]]
-    rate = min(float(r) for r in found["acts"]["relu"][str(biases[0])])
-    normal = shares(found, "relu", 0.0, rate)
-    low = shares(found, "relu", min(biases), rate)
-    one = above(low, normal, " points")
-    return Verdict(one.verdict, f"bias {min(biases):g} against 0 at lr={rate:g}: dead {one.text}")
+def _bad_bias(result: Any) -> Verdict:
+    biases = [float(bias) for bias in result["acts"]["relu"]]
+    rate = min(float(r) for r in result["acts"]["relu"][str(biases[0])])
+    normal = dead_shares(result, "relu", 0.0, rate)
+    low = dead_shares(result, "relu", min(biases), rate)
+    verdict = exceeds(low, normal, " points")
+    return Verdict(
+        verdict.verdict, f"bias {min(biases):g} against 0 at lr={rate:g}: dead {verdict.text}"
+    )
 
 
 def _elu(key: str, epoch: int | None) -> Any:
-    """ELU against ReLU in networks of more than five layers, by init and depth."""
+    """Return the decision on ELU against ReLU beyond five layers, by init and depth."""
 
-    def values(found: Any, init: str, depth: int, act: str) -> dict[int, float]:
+    def values(result: Any, init: str, depth: int, act: str) -> dict[int, float]:
         if epoch is None:
-            return {seed: 100 * x for seed, x in scores(found, init, depth, act).items()}
-        runs = found["inits"][init][str(depth)][act]
+            return {seed: 100 * x for seed, x in test_accuracies(result, init, depth, act).items()}
+        runs = result["inits"][init][str(depth)][act]
         return {s["seed"]: 100 * (s["validation"][epoch] or 0) for s in runs if s["validation"]}
 
-    def decide(found: Any) -> Verdict:
+    def decide(result: Any) -> Verdict:
         cases = {}
-        for init, depths in found["inits"].items():
+        for init, depths in result["inits"].items():
             for depth in (int(d) for d in depths if int(d) > 5):
-                pair = [values(found, init, depth, act) for act in ("elu", "relu")]
-                cases[f"{init} with {depth} layers"] = above(pair[0], pair[1])
-        said = "; ".join(f"{name}: {one.text}" for name, one in cases.items())
-        return where(cases, f"{key}, ELU - ReLU in points: {said}")
+                pair = [values(result, init, depth, act) for act in ("elu", "relu")]
+                cases[f"{init} with {depth} layers"] = exceeds(pair[0], pair[1])
+        differences = "; ".join(f"{name}: {verdict.text}" for name, verdict in cases.items())
+        return combine(cases, f"{key}, ELU - ReLU in points: {differences}")
 
     return decide
 
 
-def _tails(found: Any) -> Verdict:
-    z, soft, tanh = (found["tails"][key] for key in ("z", "softsign", "tanh"))
+def _tails(result: Any) -> Verdict:
+    z, soft, tanh = (result["tails"][key] for key in ("z", "softsign", "tanh"))
     power = math.log(soft[-1] / soft[-2]) / math.log(z[-1] / z[-2])
     rate = math.log(tanh[-1] / tanh[-2]) / (z[-1] - z[-2])
     text = f"1 - f: softsign ~ z^{power:.2f}, tanh ~ exp({rate:.2f} z)"
-    return truth(abs(power + 1) < 0.1 and abs(rate + 2) < 0.01, text)
+    return holds_if(abs(power + 1) < 0.1 and abs(rate + 2) < 0.01, text)
 
 
-def _glu(found: Any) -> Verdict:
-    outputs, inputs = len(found["jacobian"]["glu"]), len(found["jacobian"]["glu"][0])
-    return truth(2 * outputs == inputs, f"{inputs} inputs, {outputs} outputs")
+def _glu(result: Any) -> Verdict:
+    outputs, inputs = len(result["jacobian"]["glu"]), len(result["jacobian"]["glu"][0])
+    return holds_if(2 * outputs == inputs, f"{inputs} inputs, {outputs} outputs")
 
 
-def _labels(found: Any) -> Verdict:
-    soft = found["softmax"]
+def _labels(result: Any) -> Verdict:
+    soft = result["softmax"]
     text = (
         f"at the example: softmax sums to {soft['sum']:.6f}, sigmoids to {soft['sigmoid_sum']:.3f}"
     )
-    return truth(abs(soft["sum"] - 1) < 1e-6 < abs(soft["sigmoid_sum"] - 1), text)
+    return holds_if(abs(soft["sum"] - 1) < 1e-6 < abs(soft["sigmoid_sum"] - 1), text)
 
 
-def _prelu(found: Any) -> Verdict:
-    shape = found["flax_prelu_shape"]
-    return truth(shape == [], f"flax.nnx.PReLU: slope of shape {tuple(shape)}")
+def _prelu(result: Any) -> Verdict:
+    shape = result["flax_prelu_shape"]
+    return holds_if(shape == [], f"flax.nnx.PReLU: slope of shape {tuple(shape)}")
 
 
 CLAIMS = (
@@ -144,7 +156,7 @@ CLAIMS = (
         "f' on 964 points of [-120, 121); exact",
         _relu,
         "by-hand",
-        because=(
+        reason=(
             "At a kink any number from 0 to 1 is a subgradient; JAX's maximum shares it "
             "between both sides."
         ),
@@ -154,7 +166,7 @@ CLAIMS = (
         "Swish dips near z = -1.3.",
         "gallery",
         "where f is smallest; ± 0.05",
-        lambda found: within(found["cards"]["swish"]["smallest_at"], -1.3, 0.05),
+        lambda result: within(result["cards"]["swish"]["smallest_at"], -1.3, 0.05),
         "swish",
     ),
     Claim(
@@ -172,7 +184,7 @@ CLAIMS = (
         "the z below which |f'| < 0.001, down to -200",
         _flat,
         "gallery",
-        because=(
+        reason=(
             "ELU's derivative is exp(z), swish's tail falls as fast: not zero, but soon "
             "too small to learn from."
         ),
@@ -184,7 +196,7 @@ CLAIMS = (
         "trained networks beside their own W x + b; 1e-5 of the range of y",
         _collapse,
         "fits",
-        trained=True,
+        needs_training=True,
     ),
     Claim(
         "S0.high-rates-kill",
@@ -193,8 +205,8 @@ CLAIMS = (
         "dead share after training beside the lowest rate's; 95 % interval over seeds",
         _high_rate,
         "dead",
-        trained=True,
-        because=(
+        needs_training=True,
+        reason=(
             "Where the rate is high enough to kill, some seeds diverge, and what dies "
             "differs from seed to seed."
         ),
@@ -206,7 +218,7 @@ CLAIMS = (
         "dead share after training with the lowest bias beside none; 95 % interval over seeds",
         _bad_bias,
         "dead",
-        trained=True,
+        needs_training=True,
     ),
     Claim(
         "S1.elu-faster",
@@ -215,8 +227,8 @@ CLAIMS = (
         "validation accuracy after one epoch; 95 % interval over seeds",
         _elu("after one epoch", 0),
         "accuracy",
-        trained=True,
-        because=(
+        needs_training=True,
+        reason=(
             "The initialisation decides: it must keep the activation's signal alive "
             "through all layers."
         ),
@@ -228,8 +240,8 @@ CLAIMS = (
         "test accuracy; 95 % interval over seeds",
         _elu("test", None),
         "accuracy",
-        trained=True,
-        because=(
+        needs_training=True,
+        reason=(
             "The initialisation decides: he_normal is made for ReLU, and makes ELU's "
             "signal explode at 50 layers; lecun_normal lets ReLU's vanish."
         ),

@@ -7,132 +7,136 @@ from actsweep_tutorials.claims.base import (
     ONLY_IF,
     Claim,
     Verdict,
-    geometric,
+    combine,
+    geometric_mean,
+    holds_if,
     mean,
-    truth,
-    where,
     within,
 )
-from actsweep_tutorials.dying_relu import shares
+from actsweep_tutorials.dying_relu import dead_shares
 
 
 def _vanishes(act: str, *, claimed: bool) -> Callable[[Any], Verdict]:
-    """Whether most chains' signal falls below a hundredth of the first layer's by layer 10."""
+    """Return what decides whether the median signal falls below 1 % of layer 1's by layer 10."""
 
-    def decide(found: Any) -> Verdict:
-        many, one = found["many"][act], found["single"][act]
+    def decide(result: Any) -> Verdict:
+        many, single = result["many"][act], result["single"][act]
         ratio = many["median"][9] / many["median"][0]
-        text = f"layer 10: seed {found['seed']} {one[9]:.3g}; of {found['seeds']} seeds the median "
+        text = f"layer 10: seed {result['seed']} {single[9]:.3g}; "
+        text += f"of {result['seeds']} seeds the median "
         text += f"{many['median'][9]:.3g}, exactly 0 in {100 * many['zero'][9]:.1f} %"
-        return truth((ratio < 0.01) == claimed, text)
+        return holds_if((ratio < 0.01) == claimed, text)
 
     return decide
 
 
-def _power(found: Any) -> Verdict:
-    most = found["cards"]["sigmoid"]["slope_most"]
+def _power(result: Any) -> Verdict:
+    most = result["cards"]["sigmoid"]["slope_most"]
     return within(most**10, 9.5e-7, 5e-9, f"{most:g}^10 = {most**10:.3g}")
 
 
-def _range(found: Any) -> Verdict:
-    card = found["cards"]["gelu"]
+def _range(result: Any) -> Verdict:
+    card = result["cards"]["gelu"]
     text = f"{card['smallest']:.4f} at z = {card['smallest_at']:.3f}"
     return within(card["smallest"], -0.17, 0.005, text)
 
 
-def _tenth(found: Any) -> Verdict:
-    cases, said = {}, []
-    for bias, rates in found["acts"]["relu"].items():
+def _tenth(result: Any) -> Verdict:
+    cases, parts = {}, []
+    for bias, rates in result["acts"]["relu"].items():
         for rate in rates:
-            own = shares(found, "relu", float(bias), float(rate))
-            if len(own) > 1:
-                share = mean(own.values())
-                cases[f"lr={rate} bias={bias}"] = truth(10 <= share <= 40, "")
-                said.append(f"{rate}/{bias}: {share:.1f}")
-    return where(cases, f"dead after training, %, by lr/bias: {', '.join(said)}")
+            shares = dead_shares(result, "relu", float(bias), float(rate))
+            if len(shares) > 1:
+                share = mean(shares.values())
+                cases[f"lr={rate} bias={bias}"] = holds_if(10 <= share <= 40, "")
+                parts.append(f"{rate}/{bias}: {share:.1f}")
+    return combine(cases, f"dead after training, %, by lr/bias: {', '.join(parts)}")
 
 
-def _solves(found: Any) -> Verdict:
-    cases, said = {}, []
-    for bias, rates in found["acts"]["gelu"].items():
+def _solves(result: Any) -> Verdict:
+    cases, parts = {}, []
+    for bias, rates in result["acts"]["gelu"].items():
         for rate in rates:
-            own, relu = (shares(found, act, float(bias), float(rate)) for act in ("gelu", "relu"))
-            if own:
-                cases[f"lr={rate} bias={bias}"] = truth(mean(own.values()) < 0.1, "")
+            gelu, relu = (
+                dead_shares(result, act, float(bias), float(rate)) for act in ("gelu", "relu")
+            )
+            if gelu:
+                cases[f"lr={rate} bias={bias}"] = holds_if(mean(gelu.values()) < 0.1, "")
                 beside = f"{mean(relu.values()):.1f}" if relu else "–"
-                said.append(f"{rate}/{bias}: {mean(own.values()):.1f} ({beside})")
-    return where(cases, f"dead after training, % (ReLU), by lr/bias: {', '.join(said)}")
+                parts.append(f"{rate}/{bias}: {mean(gelu.values()):.1f} ({beside})")
+    return combine(cases, f"dead after training, % (ReLU), by lr/bias: {', '.join(parts)}")
 
 
 def _first_of_ten(act: str, claimed: float) -> Callable[[Any], Verdict]:
-    def decide(found: Any) -> Verdict:
-        cases, said = {}, []
-        for init, acts in found["deep"].items():
-            ratio = geometric([row[0] for row in acts[act]["ratio"]])
-            cases[f"init={init}"] = truth(0.1 <= ratio / claimed <= 10, "")
-            said.append(f"{init} {ratio:.2g}")
-        return where(cases, f"claimed {claimed:g}; {', '.join(said)}, {found['seeds']} seeds")
+    def decide(result: Any) -> Verdict:
+        cases, parts = {}, []
+        for init, acts in result["deep"].items():
+            ratio = geometric_mean([row[0] for row in acts[act]["ratio"]])
+            cases[f"init={init}"] = holds_if(0.1 <= ratio / claimed <= 10, "")
+            parts.append(f"{init} {ratio:.2g}")
+        return combine(cases, f"claimed {claimed:g}; {', '.join(parts)}, {result['seeds']} seeds")
 
     return decide
 
 
-def _monitor(found: Any) -> Verdict:
+def _monitor(result: Any) -> Verdict:
     sizes = {
-        k: mean(one["mean_size"]) for k, one in found["inits"]["torch_uniform"]["relu"].items()
+        name: mean(layer["mean_size"])
+        for name, layer in result["inits"]["torch_uniform"]["relu"].items()
     }
     text = "mean |dL/dw| of ReLU, a network that reaches 88 %, by layer: "
     text += ", ".join(f"{size:.1g}" for size in sizes.values())
-    return truth(min(sizes.values()) >= 1e-3, text)
+    return holds_if(min(sizes.values()) >= 1e-3, text)
 
 
-def _elu_dead(found: Any) -> Verdict:
-    dead = {float(shift): one["flat"]["elu"] for shift, one in found["shifted"].items()}
+def _elu_dead(result: Any) -> Verdict:
+    dead = {float(shift): counts["flat"]["elu"] for shift, counts in result["shifted"].items()}
     killed = [shift for shift, count in dead.items() if count]
-    relu = max(one["flat"]["relu"] for one in found["shifted"].values())
+    relu = max(counts["flat"]["relu"] for counts in result["shifted"].values())
     text = ", ".join(f"{shift:g}: {count}" for shift, count in dead.items())
     text = f"of 20 units, by bias shift: {text} (ReLU up to {relu})"
     if killed and len(killed) < len(dead):
         return Verdict(ONLY_IF, text, f"the bias shift is above {max(killed):g}")
-    return truth(not killed, text)
+    return holds_if(not killed, text)
 
 
 def _slope_by_hand(act: str, z: float) -> Callable[[Any], Any]:
-    def value(found: Any) -> Any:
-        return found["curves"][act]["by hand"]["slope"][found["z"].index(z)]
+    def value(result: Any) -> Any:
+        return result["curves"][act]["by hand"]["slope"][result["z"].index(z)]
 
     return value
 
 
-def _tanh_44(found: Any) -> Verdict:
-    slopes = found["curves"]["tanh"]["by hand"]["slope"]
-    at = dict(zip(found["z"], slopes, strict=True))
+def _tanh_44(result: Any) -> Verdict:
+    slopes = result["curves"]["tanh"]["by hand"]["slope"]
+    at = dict(zip(result["z"], slopes, strict=True))
     first = min(z for z, slope in at.items() if z > 0 and slope is None)
-    ours = found["curves"]["tanh"]["ours"]["slope"][found["z"].index(44.0)]
+    ours = result["curves"]["tanh"]["ours"]["slope"][result["z"].index(44.0)]
     text = f"f'(44) = {at[44.0]}, NaN from {first:g}; ours {ours:.2g}"
-    return truth(at[44.0] == 1 and 88.5 <= first <= 89, text)
+    return holds_if(at[44.0] == 1 and 88.5 <= first <= 89, text)
 
 
 def _broken(act: str, z: float) -> Callable[[Any], Verdict]:
-    def decide(found: Any) -> Verdict:
-        slope = _slope_by_hand(act, z)(found)
-        ours = found["curves"][act]["ours"]["slope"][found["z"].index(z)]
-        return truth(slope is None, f"f'({z:g}) by hand {slope or 'NaN'}; ours {ours:.2g}")
+    def decide(result: Any) -> Verdict:
+        slope = _slope_by_hand(act, z)(result)
+        ours = result["curves"][act]["ours"]["slope"][result["z"].index(z)]
+        return holds_if(slope is None, f"f'({z:g}) by hand {slope or 'NaN'}; ours {ours:.2g}")
 
     return decide
 
 
-def _half(found: Any) -> Verdict:
-    slope = _slope_by_hand("relu", 0.0)(found)
-    return truth(slope == 0.5, f"{slope:g}")
+def _half(result: Any) -> Verdict:
+    slope = _slope_by_hand("relu", 0.0)(result)
+    return holds_if(slope == 0.5, f"{slope:g}")
 
 
-def _finite(found: Any) -> Verdict:
-    good = sum(all(one.values()) for one in found["finite"].values())
-    return truth(good == len(found["finite"]), f"{good} of {len(found['finite'])}")
+def _finite(result: Any) -> Verdict:
+    good = sum(all(by_dtype.values()) for by_dtype in result["finite"].values())
+    return holds_if(good == len(result["finite"]), f"{good} of {len(result['finite'])}")
 
 
 def _scan(act: str, share: float) -> Callable[[Any], Verdict]:
-    return lambda found: within(found["share"][act], share, 0.0)
+    return lambda result: within(result["share"][act], share, 0.0)
 
 
 CLAIMS = (
@@ -143,7 +147,7 @@ CLAIMS = (
         "median of layer 10 below 1 % of layer 1's",
         _vanishes("sigmoid", claimed=True),
         "signal",
-        because=(
+        reason=(
             "A sigmoid's output lies around 0.5 whatever comes in: what vanishes is the "
             "gradient, not the signal."
         ),
@@ -155,7 +159,7 @@ CLAIMS = (
         "median of layer 10 below 1 % of layer 1's",
         _vanishes("relu", claimed=False),
         "extinct",
-        because=(
+        reason=(
             "All five values are equal, so z is negative with probability 1/2 in every "
             "layer, and then all is 0 for good: after k layers in 1 - 1/2^k of the "
             "chains."
@@ -176,8 +180,8 @@ CLAIMS = (
         "mean dead share after training, for every rate and bias with two seeds or more",
         _tenth,
         "dead",
-        trained=True,
-        because=(
+        needs_training=True,
+        reason=(
             "At rates that train well few die; at those where many do, some seeds "
             "diverge. With lower biases it is more than 40 %."
         ),
@@ -197,8 +201,8 @@ CLAIMS = (
         "mean dead share after training below 0.1 %, for every rate and bias",
         _solves,
         "dead",
-        trained=True,
-        because=(
+        needs_training=True,
+        reason=(
             "Its derivative is 0 at z = -0.75 and next to nothing below -4, so units can "
             "die, only later."
         ),
@@ -211,7 +215,7 @@ CLAIMS = (
             "rms of dL/dz over the last layer's, geometric mean over seeds; a factor of 10",
             _first_of_ten(act, size),
             "ten-layers",
-            because=(
+            reason=(
                 "How gradients shrink is the initialisation's doing as much as the activation's."
             ),
         )
@@ -224,7 +228,7 @@ CLAIMS = (
         "mean |dL/dw| of a ReLU network that trains well: no layer under 0.001",
         _monitor,
         "histograms",
-        because=(
+        reason=(
             "A gradient's size depends on that of the layer and of the loss; only ratios "
             "between layers say something."
         ),
@@ -236,7 +240,7 @@ CLAIMS = (
         "units with |f'| < 0.001 on all samples, by bias shift; none",
         _elu_dead,
         "shift",
-        because=(
+        reason=(
             "Its derivative is exp(z): positive, but below any threshold far enough on the left."
         ),
     ),

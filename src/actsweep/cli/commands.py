@@ -1,0 +1,315 @@
+"""What the commands of `actsweep` take, and what they call. Each loads what it needs itself."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from actsweep.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from actsweep.report.write import ReportRequest
+
+Outputs = Annotated[Path, Parameter(help="The paths.outputs.")]
+Sweep = Annotated[str, Parameter(help="Its name, its folder, or last.")]
+OUTPUTS = Path("outputs")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Comparing:
+    """What is compared, and how.
+
+    Attributes:
+        metric: Such as test/accuracy (the default), val/loss, dead_frac/all.
+        by: act, depth, init, lr, a config path, or two of them: act,depth.
+        where: KEY=VALUE: only such runs. May be repeated.
+        margin: Differences below it don't matter; by default 0.5 points.
+    """
+
+    metric: str | None = None
+    by: str | None = None
+    where: tuple[str, ...] = ()
+    margin: float | None = None
+
+    @property
+    def factors(self) -> list[str]:
+        """What `by` lists."""
+        return self.by.split(",") if self.by else []
+
+    def request(self) -> "ReportRequest":
+        """The same for a report."""
+        from actsweep.report.write import ReportRequest
+
+        return ReportRequest(self.factors, self.metric, self.margin, self.where)
+
+
+ALIKE = Comparing()
+
+
+def train(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+    """Train one network, or with -m a sweep; train --help lists what can be typed.
+
+    Args:
+        words: Overrides and options of Hydra, as in act=relu,elu seed=0,1.
+    """
+    raise AssertionError(f"main takes {words} before anything is parsed")
+
+
+def status(sweep: Sweep | None = None, /, *, outputs: Outputs = OUTPUTS) -> None:
+    """Show how far sweeps and their runs are; without a name the newest."""
+    from actsweep.cli.status import show
+
+    show(outputs, sweep)
+
+
+def resume(sweep: Sweep, /, *, outputs: Outputs = OUTPUTS) -> int:
+    """Train what a sweep has left, as submitted."""
+    from actsweep.launch.resume import resume
+    from actsweep.sweeps.find import find_sweep
+
+    return resume(find_sweep(outputs, sweep))
+
+
+def retry(sweep: Sweep = "last", /, *, diverged: bool = False, outputs: Outputs = OUTPUTS) -> int:
+    """Resume a sweep, and train again what has failed.
+
+    Args:
+        diverged: Also what has diverged.
+    """
+    from actsweep.launch.resume import retry
+    from actsweep.sweeps.find import find_sweep
+
+    return retry(find_sweep(outputs, sweep), diverged=diverged)
+
+
+def table(sweep: Sweep = "last", /, *, outputs: Outputs = OUTPUTS) -> None:
+    """Print a sweep's table, as at its end."""
+    from actsweep.launch.resume import show_table
+    from actsweep.sweeps.find import find_sweep
+
+    show_table(find_sweep(outputs, sweep))
+
+
+def cancel(sweep: Sweep, /, *, outputs: Outputs = OUTPUTS) -> None:
+    """End a sweep's SLURM jobs; what they did is kept."""
+    from actsweep.launch import slurm_submit
+    from actsweep.sweeps.find import find_sweep
+
+    slurm_submit.cancel(find_sweep(outputs, sweep))
+
+
+def job(folder: Path, number: int, task: int, /) -> int:
+    """Train one job of a submission: for batch scripts.
+
+    Args:
+        folder: The sweep's.
+        number: The submission: FOLDER/slurm/NUMBER.
+        task: The job, from 0 on.
+    """
+    from actsweep.launch import slurm_submit
+    from actsweep.launch.entry import guarded
+
+    return guarded(lambda process: slurm_submit.job(folder, number, task, process))
+
+
+def compare(
+    *sweep: Sweep,
+    which: Comparing = ALIKE,
+    all: bool = False,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Say which activation is better, and how sure that is.
+
+    Means with 95 % intervals, every pair compared seed by seed and corrected for their number, and
+    the answer in words. What was tuned (optim.*) is chosen in validation. Without --by the groups
+    are the activations and, if one other thing was swept, its values.
+
+    Args:
+        all: Every pair, also if they are many.
+    """
+    from actsweep.report.compare import compare
+    from actsweep.report.design import gather, usual_factors, where
+    from actsweep.report.text import show
+    from actsweep.sweeps.find import find_sweep
+
+    folders = [find_sweep(outputs, name) for name in sweep or ("last",)]
+    entries = where(gather(folders), which.where)
+    factors = which.factors or usual_factors(entries)
+    show(compare(entries, factors, which.metric, which.margin), every=all)
+
+
+def report(
+    *sweep: Sweep,
+    which: Comparing = ALIKE,
+    to: Path | None = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Write the report of sweeps.
+
+    Writes a page index.html that needs no network, and every figure and table as PNG and CSV, to
+    the sweep's folder report/; for several sweeps to OUTPUTS/report, or where --to says. Without
+    --by the groups are those of actsweep compare.
+
+    Args:
+        to: Where to.
+    """
+    from actsweep.report.write import write
+    from actsweep.sweeps.find import find_sweep
+
+    folders = [find_sweep(outputs, name) for name in sweep or ("last",)]
+    own = folders[0] / "report" if len(folders) == 1 else outputs / "report"
+    print(write(folders, to or own, which.request()))
+
+
+def watch(
+    sweep: Sweep = "last",
+    /,
+    *,
+    which: Comparing = ALIKE,
+    port: int = 8765,
+    every: float = 20.0,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Serve a sweep's report while it runs.
+
+    Writes the same page whenever a run has got ahead, and serves it on this machine.
+
+    Args:
+        port: Of 127.0.0.1; 0 is a free one.
+        every: Seconds between two looks.
+    """
+    from actsweep.report.watch import watch
+    from actsweep.sweeps.find import find_sweep
+
+    watch(find_sweep(outputs, sweep), which.request(), port, every)
+
+
+def dashboard(
+    target: str,
+    /,
+    *,
+    sweep: Sweep = "last",
+    push: bool = False,
+    dry_run: bool = False,
+    to: Path | None = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Make a W&B workspace for a project.
+
+    Three saved views, by act, depth and init: accuracy, loss, gradients by layer, dead and
+    saturated units, quantiles, health; means over seeds with their standard error.
+
+    Args:
+        target: ENTITY/PROJECT: where the runs are.
+        push: Save the views; needs a key.
+        dry_run: Write them as JSON, as without --push.
+        to: Where to; by default OUTPUTS/dashboard.
+    """
+    from actsweep.report import wandb_dashboard
+    from actsweep.report.design import gather
+    from actsweep.sweeps.find import find_sweep
+
+    if push and dry_run:
+        raise UserError("--dry-run: not with --push; leave one of them out")
+    entity, _, project = target.partition("/")
+    if not entity or not project or "/" in project:
+        raise UserError(f"{target}: must be ENTITY/PROJECT; type for example me/actsweep")
+    names = wandb_dashboard.metric_names(gather([find_sweep(outputs, sweep)]))
+    views = wandb_dashboard.workspaces(entity, project, names)
+    if push:
+        print(*wandb_dashboard.push(views), sep="\n")
+    else:
+        print(*wandb_dashboard.write(views, to or outputs / "dashboard"), sep="\n")
+
+
+def sync(
+    sweep: Sweep = "last",
+    /,
+    *,
+    project: str | None = None,
+    entity: str | None = None,
+    outputs: Outputs = OUTPUTS,
+) -> int:
+    """Upload a sweep's offline runs to W&B.
+
+    Uploads what the server lacks, and says what it did. Typed again, it goes on; runs in training
+    are left for later.
+
+    Args:
+        project: By default the runs' own.
+        entity: By default your own.
+    """
+    from actsweep.sweeps.find import find_sweep
+    from actsweep.sweeps.wandb_sync import sync
+
+    return sync(find_sweep(outputs, sweep), project, entity)
+
+
+def show(run: str, /, *, outputs: Outputs = OUTPUTS) -> None:
+    """Print a run's state and final numbers.
+
+    Args:
+        run: Its id, or outputs/runs/<run_id>.
+    """
+    from actsweep.sweeps.find import find_runs
+
+    folders = find_runs(outputs, [run])
+    from actsweep.runs.load import load_run
+
+    for folder in folders:
+        loaded = load_run(folder.path)
+        for name, value in {**loaded.status, **loaded.summary}.items():
+            print(f"{name:18} {value}")
+
+
+def rm(run: str, /, *more: str, outputs: Outputs = OUTPUTS) -> None:
+    """Remove runs.
+
+    Args:
+        run: An id, a path, or 'relu-*' in quotes.
+        more: Others.
+    """
+    from actsweep.cli.cleanup import rm
+
+    rm(outputs, [run, *more])
+
+
+def gc(*, dry_run: bool = False, outputs: Outputs = OUTPUTS) -> None:
+    """Remove what nobody needs any more.
+
+    Removes half-written files and links of processes that were killed, empty sweep folders,
+    checkpoints of complete runs but for the newest, and W&B folders that wandb sync has uploaded.
+    Runs that are being trained are left alone.
+
+    Args:
+        dry_run: Only say what would go.
+    """
+    from actsweep.cli.cleanup import gc
+
+    gc(outputs, dry_run=dry_run)
+
+
+def prepare(name: str, /, *, dir: Path | None = None, force: bool = False) -> None:
+    """Fetch, verify and prepare a data set ahead of time.
+
+    Training does this by itself; ahead of time it helps where compute nodes have no network.
+    Prints the folder that holds the prepared data.
+
+    Args:
+        name: fashion_mnist, mnist or kmnist.
+        dir: Where to; by default as data.dir.
+        force: Even if it is there: make it anew.
+    """
+    from actsweep.data.prepare import prepare
+
+    print(prepare(name, dir, lambda line: print(line, file=sys.stderr), force=force))
+
+
+COMMANDS = (
+    *(train, status, resume, retry, table, cancel, job),
+    *(compare, report, watch, dashboard, sync),
+    *(show, rm, gc),
+)
