@@ -37,14 +37,10 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def submit(outputs: Path, runs: list[RunConfig], name: str = NAME) -> list[RunDir]:
-    """A frozen sweep, as if `train.py -m` had been killed at once; its runs' folders."""
-    words = [[f"seed={one.seed}"] for one in runs]
+    """Freeze a sweep, as if `train.py -m` had been killed at once; return its runs' folders."""
     members = [make_member(run) for run in runs]
-    plan.new_plan(
-        outputs / "sweeps" / name,
-        [members],
-        dict(zip([m.run_id for m in members], words, strict=True)),
-    ).write()
+    overrides = {member.run_id: [f"seed={member.config.seed}"] for member in members}
+    plan.new_plan(outputs / "sweeps" / name, [members], overrides).write()
     return [member.dir for member in members]
 
 

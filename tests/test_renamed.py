@@ -1,6 +1,7 @@
 """Names of version 0.1: old overrides, run configs, checkpoints and callbacks still work."""
 
 import dataclasses
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from test_run import make
 from actsweep import callbacks, load_run
 from actsweep.callbacks.base import CountView, EarlyStop, LogMessage, ProbeView
 from actsweep.config import identity, overrides, resolve
+from actsweep.nn.models import layers
 from actsweep.nn.network import Network, Task, split
-from actsweep.runs import checkpoint, run_dir
+from actsweep.runs import checkpoint
+from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.stats.histogram import Histogram
 
 OLD_CALLBACK = """
@@ -67,9 +70,9 @@ def test_an_old_config_is_the_same_run(tmp_path: Path) -> None:
 
 def test_an_old_checkpoint_loads_under_the_new_names(tmp_path: Path) -> None:
     run = make(tmp_path, act={"name": "leaky_relu", "slope": 0.3})
-    member = identity.member(run)
-    pack = identity.expand([member])
-    hparams = {path: jnp.asarray(values[0]) for path, values in identity.stack(pack).items()}
+    member = make_member(run)
+    pack = make_pack([member])
+    hparams = {path: jnp.asarray(values[0]) for path, values in stack_hparams(pack).items()}
     task = Task((8, 8, 1), classes=10, outputs=10, scale=0.125, offset=-1.0, total_steps=36)
     network = Network(pack.static, task, hparams)
     _, params, act_hparams = split(network.draw(hparams))
@@ -77,7 +80,7 @@ def test_an_old_checkpoint_loads_under_the_new_names(tmp_path: Path) -> None:
     old_names = {name for name in flat if name.startswith("hypers/")}
     assert old_names
 
-    folder = run_dir.RunDir(tmp_path, member.run_id)
+    folder = member.dir
     checkpoint.save(folder.checkpoints, 36, flat, {"task": dataclasses.asdict(task)})
     config = with_old_keys(resolve.to_dict(run), "map")
     (folder.path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -135,3 +138,11 @@ def test_an_old_callback_works_with_warnings() -> None:
 def test_a_name_that_never_was_is_refused() -> None:
     with pytest.raises(AttributeError, match="Shout"):
         _ = callbacks.Shout
+
+
+def test_old_addresses_of_models_are_those_of_today() -> None:
+    for name in ("actsweep.models.layers", "actsweep.models"):
+        sys.modules.pop(name, None)
+    with pytest.warns(DeprecationWarning, match=r"actsweep\.models is now actsweep\.nn\.models"):
+        old = importlib.import_module("actsweep.models.layers")
+    assert (old.Make, old.Tap, old.apply) == (layers.LayerFactory, layers.Capture, layers.apply)

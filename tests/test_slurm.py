@@ -186,9 +186,9 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def end(plan: Plan, state: str = "complete") -> None:
-    """All runs of a sweep, as their jobs would leave them."""
-    for run_id, one in plan.runs.items():
-        folder = one.dir
+    """Leave all runs of a sweep as their jobs would."""
+    for run_id, member in plan.runs.items():
+        folder = member.dir
         folder.path.mkdir(parents=True, exist_ok=True)
         run_dir.write_status(folder, state, step=1, epoch=1, sweep="mine", attempt=1)
         files.write_json(folder.summary, {"run_id": run_id, "state": state, "act": "relu"})
@@ -272,8 +272,8 @@ def test_data_are_prepared_once_before_anything_is_submitted(
     command("sbatch", "echo 7")
     command("squeue", "")
     plan = dataclasses.replace(plan)
-    for (one,) in plan.packs:
-        one.config.data.name, one.config.data.dir = "mnist", "here"
+    for (member,) in plan.packs:
+        member.config.data.name, member.config.data.dir = "mnist", "here"
     with pytest.raises(UserError, match="no network"):
         slurm_submit.train(plan, Process())
     assert prepared == [("mnist", Path("here"))]
@@ -339,7 +339,7 @@ def test_a_job_without_progress_isnt_queued_again(
             ("-m", "slurm.hours=0.01"),
             "slurm.hours=0.01: must be at least 0.067, with trainer.grace_s=30",
         ),
-        (("-m", "slurm.nodes=2"), "slurm.nodes=2: must be 1, but for trainer.distributed=slurm"),
+        (("-m", "slurm.nodes=2"), "slurm.nodes=2: must be 1 unless trainer.distributed=slurm"),
         (("-m", "slurm.gpus=-1"), "slurm.gpus=-1: must be a number of at least 0"),
         (("-m", "slurm.cpus=1,2"), "slurm.cpus=1,2: must be one value, for all jobs of the sweep"),
         (("-m", "slurm.mem=3"), "slurm.mem: no such key"),
