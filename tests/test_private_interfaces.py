@@ -94,7 +94,7 @@ def hydra_sweeper() -> None:
 def hydra_launcher() -> None:
     from hydra.plugins.launcher import Launcher
 
-    from actsweep.launch.job import BASIC
+    from actsweep.launch.entry import BASIC
 
     assert issubclass(load(BASIC), Launcher)
 
@@ -209,7 +209,7 @@ USES = [
     Private("hydra-core", "ConfigStore.__deepcopy__", "config/resolve.py", hydra_store),
     Private("hydra-core", "Callbacks", "launch/hydra.py", hydra_callbacks),
     Private("hydra-core", "JobReturn._return_value", "launch/hydra.py", hydra_return),
-    Private("hydra-core", "BasicLauncher", "launch/job.py", hydra_launcher),
+    Private("hydra-core", "BasicLauncher", "launch/entry.py", hydra_launcher),
     Private(
         "hydra-core",
         "BasicSweeper._parse_config",

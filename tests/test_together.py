@@ -411,7 +411,7 @@ def test_a_task_that_is_killed(cluster: Cluster, tmp_path: Path, whole: Metrics)
         ("distributed=here", "distributed=here: must be slurm, or host:port of process 0"),
         ("distributed=a:1 processes=2", "process=null: must be an integer from 0 to 1"),
         ("distributed=a:1 processes=1", "processes=1: must be an integer of at least 2"),
-        ("processes=2", "processes=2: must be absent, but for trainer.distributed="),
+        ("processes=2", "processes=2: must be absent unless trainer.distributed="),
     ],
 )
 def test_mistakes(words: str, line: str, train: Train, tmp_path: Path) -> None:  # noqa: F811

@@ -51,9 +51,10 @@ def expand(override: str) -> list[str]:
         UserError: a list, a number or null was given for a group, which needs an option's name.
     """
     group, _, value = override.partition("=")
-    if group in RENAMED:
-        print(f"{group} is now {RENAMED[group]}", file=sys.stderr)
-        return [f"{RENAMED[group]}={value}"]
+    old = group.lstrip("+")
+    if old in RENAMED:
+        print(f"{old} is now {RENAMED[old]}", file=sys.stderr)
+        return [f"{group.replace(old, RENAMED[old])}={value}"]
     if re.match(OPEN_GROUP, group):
         return [f"++{override}"]
     if group == "depth" and re.fullmatch(r"[+-]?\d+", value):
