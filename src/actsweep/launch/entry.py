@@ -37,7 +37,7 @@ from actsweep.sweeps.plan import discard, freeze, new_plan
 from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import train_command
 
-details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
+details = logging.getLogger("actsweep.traceback")  # goes only to the job's log file
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
@@ -111,9 +111,7 @@ def _unless_lost(action: Callable[[Process], int], process: Process) -> int:
         raise
     except ProcessLost as lost:  # in a worker
         code, why = PREEMPTED, lost.__cause__
-        if why and not isinstance(
-            why, RuntimeError | ValueError
-        ):  # JAX raises these for other processes
+        if why and not isinstance(why, RuntimeError | ValueError):  # as JAX raises for others
             print(
                 f"error: process {group.rank} of {group.count}: {first_line(why)}", file=sys.stderr
             )

@@ -141,7 +141,7 @@ def _train_jobs(
         results = ended_results(plan, records)
         jobs = without_runs(results, jobs)
         try:
-            # The owner file shows `actsweep status`, while jobs are queued, that somebody waits.
+            # While jobs are queued, the owner file shows `actsweep status` that a process waits.
             with Leases(plan.outputs, plan.folder.name) if jobs else contextlib.nullcontext():
                 while jobs:
                     for job, end in zip(jobs, launch(jobs), strict=True):

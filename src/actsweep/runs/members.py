@@ -42,7 +42,7 @@ class Pack:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The members' seeds, in order."""
+        """Return the members' seeds, in order."""
         return tuple(member.config.seed for member in self.members)
 
 

@@ -304,7 +304,7 @@ def _append(record: _Record, row: Row) -> None:
     values.pop("step", None)
     plain = {"step": int(row.step), **values}
     if record.rows and record.last["step"] == plain["step"]:
-        plain = record.last | plain  # begins with the old line's bytes: a crash leaves one of both
+        plain = record.last | plain  # begins with the old line's bytes: a crash leaves either
     else:
         record.before_last.update(_line(record.last) if record.rows else b"")
         record.last_at, record.rows = record.file.seek(0, os.SEEK_END), record.rows + 1

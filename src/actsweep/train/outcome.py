@@ -15,7 +15,7 @@ from actsweep.train.types import Result, Results
 from actsweep.utils.errors import UserError
 
 log = logging.getLogger(__name__)
-details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
+details = logging.getLogger("actsweep.traceback")  # goes only to the job's log file
 
 
 def cause_of(error: BaseException) -> str:

@@ -75,9 +75,7 @@ class PackSweeper(BasicSweeper):
         if launcher != "slurm" and not is_coordinator(runs[0]):
             raise SystemExit(run_worker(runs[0], process))
         folder = Path(self.config.hydra.sweep.dir)
-        known = (
-            folder / PLAN_FILE
-        ).exists()  # the folder was named by the user, and planned before
+        known = (folder / PLAN_FILE).exists()  # a folder that was named and planned before
         run_dir.check_writable(runs[0].paths.outputs)
         plan = new_plan(folder, packs, given_by_id)
         freeze(plan, self.config)
