@@ -1,4 +1,4 @@
-"""Claims: one process a run, with real processes that race, die, stand still and go on."""
+"""Leases: one process a run, with real processes that race, die, stand still and go on."""
 
 import errno
 import json
@@ -27,7 +27,7 @@ QUICK = {"beat": 0.1, "expires": 1.0}
 WORKER = """
 import json, os, sys, time
 from pathlib import Path
-from actsweep.runs.leases import Claims
+from actsweep.runs.leases import Leases
 
 def take(when, runs):
     while time.time() < when:
@@ -38,7 +38,7 @@ def stress(outputs, runs, seconds):
     "Train again and again; two that train one run at once meet in its `busy` file."
     end, trained = time.time() + seconds, 0
     while time.time() < end:
-        with Claims(outputs, "stress") as own:
+        with Leases(outputs, "stress") as own:
             for run in own.take(runs):
                 busy = Path(outputs) / f"busy-{run}"
                 os.close(os.open(busy, os.O_CREAT | os.O_EXCL))
@@ -52,7 +52,7 @@ def stress(outputs, runs, seconds):
 for line in sys.stdin:
     order, *given = json.loads(line)
     if order == "open":
-        own = Claims(*given)
+        own = Leases(*given)
         answer = None
     elif order == "lost":
         answer = sorted(own.lost())
@@ -65,7 +65,7 @@ for line in sys.stdin:
 
 
 class Worker:
-    """Another process with claims."""
+    """Another process with leases."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -249,7 +249,7 @@ def test_nothing_is_lost_if_nobody_took_it(start: Any, tmp_path: Path) -> None:
 def test_the_holder_file_comes_back(tmp_path: Path) -> None:
     with Leases(tmp_path, "a", **QUICK) as own, Leases(tmp_path, "b", **QUICK) as other:
         own.take(RUNS)
-        own._holder.unlink()
+        own._owner_file.unlink()
         assert other.take(RUNS[:3]) == set(RUNS[:3])
         assert became(own.lost)
         assert own.lost() == set(RUNS[:3])
@@ -259,10 +259,10 @@ def test_the_holder_file_comes_back(tmp_path: Path) -> None:
 def test_all_holder_files_come_back(tmp_path: Path) -> None:
     with Leases(tmp_path, "a", **QUICK) as own, Leases(tmp_path, "b", **QUICK) as other:
         own.take(RUNS)
-        old = own._holder, other._holder
+        old = own._owner_file, other._owner_file
         (tmp_path / ".alive").rename(tmp_path / "gone")
-        assert became(lambda: own._holder.exists() and other._holder.exists())
-        assert not {own._holder, other._holder} & set(old)
+        assert became(lambda: own._owner_file.exists() and other._owner_file.exists())
+        assert not {own._owner_file, other._owner_file} & set(old)
         assert own.lost() == set()
         assert other.take(RUNS) == set()
 
@@ -281,9 +281,9 @@ def test_another_process_may_have_the_number_of_a_dead_one(tmp_path: Path) -> No
     """This very process id lives, but it isn't the process that wrote the file."""
     with Leases(tmp_path, "a") as own, Leases(tmp_path, "b") as other:
         own.take(RUNS[:1])
-        about = json.loads(own._holder.read_text())
+        about = json.loads(own._owner_file.read_text())
         assert other.take(RUNS[:1]) == set()
-        own._holder.write_text(json.dumps({**about, "began": str(int(about["began"]) - 1)}))
+        own._owner_file.write_text(json.dumps({**about, "began": str(int(about["began"]) - 1)}))
         assert other.take(RUNS[:1]) == set(RUNS[:1])
 
 
@@ -409,8 +409,8 @@ def test_the_heart_beats_on_after_a_failure(
         with monkeypatch.context() as patch:
             patch.setattr(os, "utime", broken)
             time.sleep(0.3)
-        before = own._holder.stat().st_mtime
-        assert became(lambda: own._holder.stat().st_mtime > before)
+        before = own._owner_file.stat().st_mtime
+        assert became(lambda: own._owner_file.stat().st_mtime > before)
 
 
 @pytest.mark.parametrize("writable", [True, False])
@@ -443,7 +443,7 @@ def test_a_reader_needs_no_holder_file(
 def test_a_holder_file_of_somebody_else_may_be_unreadable(tmp_path: Path) -> None:
     with Leases(tmp_path, "a", **QUICK) as own:
         own.take(RUNS[:1])
-        own._holder.write_text("")
+        own._owner_file.write_text("")
         held = owner_of(RunDir(tmp_path, RUNS[0]), 1.0)
         assert held == Owner("?", 0, "?", "?")
 
@@ -460,7 +460,7 @@ def test_orphans_can_be_removed(tmp_path: Path) -> None:
     dead = orphans(tmp_path, 1.0)
     assert dead == [
         *(tmp_path / ".claims" / f"{run}.1" for run in RUNS[1:3]),
-        other._holder,
+        other._owner_file,
     ]
     for path in dead:
         path.unlink()

@@ -117,7 +117,7 @@ def test_an_array_of_packs(cluster: Cluster, env: dict[str, str], project: Path)
     lines = out.splitlines()
     (array,) = re.findall(r"^4 runs in 4 jobs: array (\d+) of SLURM; logs: ", lines[0])
     assert lines[1] == "[0/4 runs] 4 jobs queued"
-    assert "[4/4 runs] all jobs over" in lines
+    assert "[4/4 runs] no jobs left" in lines
     assert any(line.split()[:2] == ["relu", "2"] for line in lines)  # the table
     outputs = project / "outputs"
     alone = project / "alone"
@@ -168,7 +168,7 @@ def test_submit_and_return(
     assert lines["swish"].startswith("queued")
     assert text.splitlines()[-1] == f"stop:   actsweep cancel {name}"
     again = ask(project, "-m", "actsweep", "resume", "last", **env)
-    assert again[1].splitlines()[0] == "4 runs in jobs that are queued or run already"
+    assert again[1].splitlines()[0] == "4 runs in jobs that are queued or running already"
     assert len(slurm_jobs.batches(sweep_in(outputs))) == 1
 
     code, out, err = ask(project, "-m", "actsweep", "cancel", "last", **env)
@@ -188,7 +188,7 @@ def test_submit_and_return(
     assert f"go on:  actsweep resume {name}" in text
     code, _, err = ask(project, "-m", "actsweep", "cancel", "last", **env)
     assert code == BAD_INPUT
-    assert err.startswith(f"error: {name}: no job of it is queued or runs in SLURM; ")
+    assert err.startswith(f"error: {name}: none of its jobs is queued or running in SLURM; ")
 
     shutil.rmtree(project / "conf")
     assert ask(project, "-m", "actsweep", "resume", "last", **env)[0] == OK
@@ -239,7 +239,7 @@ def test_the_time_is_up(env: dict[str, str], project: Path) -> None:
     (run_id,) = plan.read_plan(sweep_in(outputs)).runs
     status = run_dir.read_status(run_dir.RunDir(outputs, run_id)) or {}
     assert status["resumed"], "it was too short"
-    assert "[1/1 runs] all jobs over" in out
+    assert "[1/1 runs] no jobs left" in out
     alone = project / "alone"
     assert ask(project, "train.py", *words, f"paths.outputs={alone}")[0] == OK
     assert metrics(outputs) == metrics(alone)

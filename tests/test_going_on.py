@@ -153,7 +153,7 @@ def test_a_single_run_that_was_killed(project: Path, whole: Metrics, tmp_path: P
     words = ("actsweep", "resume", str(sweep_in(moved)))
     code, _, err = ask(tmp_path, "-m", *words)
     assert code == exit_codes.OK, err
-    assert err.startswith(f"in {project}, where it was submitted\n")
+    assert err.startswith(f"in {project}, where the sweep was submitted\n")
     assert not (project / "outputs").exists()
     ((name, found),) = metrics(moved).items()
     assert found == whole[name]
@@ -287,7 +287,7 @@ def test_all_must_be_trained_before_any_is_tried_again(train: Train, again: Agai
     files.write_json(file, {**status, "sweep": "the one before"})
     code, _, err = again("retry")
     assert code == exit_codes.BAD_INPUT
-    assert "some of its runs are left; type actsweep resume" in err
+    assert "some runs aren't trained yet; type actsweep resume" in err
 
 
 OWN = "def bent(z, bend=0.5):\n    return z * bend\n"

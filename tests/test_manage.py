@@ -109,7 +109,7 @@ def test_status_says_what_to_type_when_no_process_trains(
     assert elsewhere[-1] == f"retry:  actsweep retry {outputs.absolute()}/sweeps/{NAME}"
 
 
-def test_a_sweep_whose_jobs_wait_in_a_queue_is_tended(outputs: Path) -> None:
+def test_a_sweep_whose_jobs_wait_in_a_queue_is_supervised(outputs: Path) -> None:
     submit(outputs, [make(outputs)])
     assert "go on" in shown(outputs)[-1]
     with Leases(outputs, NAME):

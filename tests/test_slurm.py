@@ -239,7 +239,7 @@ def test_following_goes_on_when_slurm_is_away(
     assert slurm_submit.train(plan, Process()) == OK
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("2 runs in 2 jobs: array 7 of SLURM; logs: ")
-    assert out[1:3] == ["[0/2 runs] 1 job running", "[2/2 runs] all jobs over"]
+    assert out[1:3] == ["[0/2 runs] 1 job running", "[2/2 runs] no jobs left"]
     assert "squeue: down; asking again" in caplog.text
     assert json.loads((plan.folder / "slurm" / "1" / "jobs.json").read_text())["array"] == "7"
 
@@ -298,7 +298,7 @@ def test_without_slurm(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
         UserError, match=r"^hydra/launcher=slurm: sbatch: no such command; .*launcher=basic"
     ):
         slurm_submit.train(plan, Process())
-    with pytest.raises(UserError, match=r"^mine: no job of it is queued or runs"):
+    with pytest.raises(UserError, match=r"^mine: none of its jobs is queued or running"):
         slurm_submit.cancel(plan.folder)
 
 

@@ -172,7 +172,7 @@ def test_both_checkpoints_damaged(
     steps, said = go_on(trained, tmp_path, BOTH[how], caplog)
     assert steps == []
     assert len(said) == (1 if how == "missing" else 2)
-    assert said[-1].endswith("; begins anew")
+    assert said[-1].endswith("; begins again")
     outcome(
         "both checkpoints of a run damaged or missing",
         "a line says so; the run begins anew and ends with the bytes of an undisturbed one, as "
@@ -187,7 +187,7 @@ def test_measurements_damaged(
     steps, said = go_on(trained, tmp_path, MEASURED[how], caplog)
     back = [BEFORE] if "its last rows" in how else []
     assert steps == back
-    assert said[-1].endswith(f"; goes on from step {BEFORE}" if back else "; begins anew")
+    assert said[-1].endswith(f"; goes on from step {BEFORE}" if back else "; begins again")
     outcome(
         f"a run's measurements damaged: {', '.join(MEASURED)}",
         "a line says so; the run goes on from the last checkpoint whose rows are all there, or "
@@ -209,7 +209,7 @@ def test_status_damaged(
     assert steps == []
     (line,) = said
     assert "status.json" in line
-    assert line.endswith("; begins anew")
+    assert line.endswith("; begins again")
     outcome(
         f"a run's status.json {', '.join(STATUS)}",
         "a line says so; the run begins anew and ends with the bytes of an undisturbed one",
@@ -244,7 +244,9 @@ def test_any_bit(trained: Trained, tmp_path: Path, outcome: Outcome) -> None:
 
 def where(own: RunDir) -> tuple[int, str]:
     """The step from which a run goes on, and all that it goes on with."""
-    (point,) = checkpointing.resume_groups([own], program().memory.population.one_state(), [False])
+    (point,) = checkpointing.resume_groups(
+        [own], program().memory.population.member_state(), [False]
+    )
     if point.start is None:
         return 0, ""
     states = [leaf.tobytes() for leaf in jax.tree.leaves(point.start.states)]

@@ -200,9 +200,9 @@ def _next(sweep: SweepSnapshot) -> list[str]:
     lines = []
     unfinished = [member for member in sweep.runs if member.left]
     dead = any(m.job and not m.job.live and not m.owner for m in unfinished)
-    if dead or (unfinished and not sweep.tended):
+    if dead or (unfinished and not sweep.supervised):
         lines.append(f"go on:  actsweep resume {name}")
-    if any(member.state == "failed" for member in sweep.runs) and not sweep.tended:
+    if any(member.state == "failed" for member in sweep.runs) and not sweep.supervised:
         lines.append(f"retry:  actsweep retry {name}")
     if any(member.job and member.job.live for member in sweep.runs):
         lines.append(f"stop:   actsweep cancel {name}")

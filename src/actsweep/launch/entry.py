@@ -1,4 +1,4 @@
-"""What stands around Hydra: one-line errors, exit codes, signals; Hydra's task itself.
+"""Entry points around Hydra: one-line errors, exit codes, signals, and Hydra's task.
 
 Nothing here imports jax before training starts.
 """
@@ -37,27 +37,27 @@ from actsweep.sweeps.plan import discard, freeze, new_plan
 from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import train_command
 
-details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
+details = logging.getLogger("actsweep.traceback")  # goes only to the job's log file
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 class Refused(BaseException):
-    """Takes a UserError (its cause) past Hydra, which would report any `Exception` of a job."""
+    """A UserError, its cause, on the way past Hydra, which would report any `Exception`."""
 
 
 @functools.cache
 def this_process() -> Process:
-    """Return what this process has been asked to do, and whom it trains with.
+    """Return the state of this process: its signals and its process group.
 
-    Hydra hands its task and its sweeper nothing but a config: they find it here. Everything below
-    them gets it as an argument.
+    Hydra passes nothing but a config to its task and its sweeper, so they get it here. Everything
+    below them gets it as an argument.
     """
     return Process()
 
 
 def guard(main: Callable[[], None]) -> int:
-    """Run the Hydra application; turn what it raises into one line and an exit code."""
+    """Run the Hydra application; return an exit code, and print an error as one line."""
 
     def typed(process: Process) -> int:
         sys.argv[1:] = for_hydra(sys.argv[1:])
@@ -68,12 +68,12 @@ def guard(main: Callable[[], None]) -> int:
 
 
 def guarded(action: Callable[[Process], int]) -> int:
-    """Run what trains and returns an exit code; turn what it raises into a line and such a code.
+    """Run an action and return its exit code, or print its error as one line.
 
     HYDRA_FULL_ERROR=1 shows the traceback as well.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and leaves the telling to us
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we report the error
     process = this_process()
     set_up_process(process)
     try:
@@ -85,11 +85,11 @@ def guarded(action: Callable[[Process], int]) -> int:
         assert error is not None
         if full:
             traceback.print_exception(error)
-        if process.stop.asked:  # the signal came in the way of whatever raised this
+        if process.stop.asked:  # the signal caused the error
             return _interrupted(process)
         code = BAD_INPUT if _is_input(error) else SOME_FAILED
         number = getattr(error, "errno", None)  # none in what Hydra calls an OSError
-        private = code != BAD_INPUT or number is not None  # of this process alone, maybe
+        private = code != BAD_INPUT or number is not None  # maybe of this process only
         if private or os.environ.get("SLURM_PROCID", "0") == "0":
             print(f"error: {explain(error)}", file=sys.stderr)
         return code
@@ -101,7 +101,7 @@ def _interrupted(process: Process) -> int:
 
 
 def _unless_lost(action: Callable[[Process], int], process: Process) -> int:
-    """Run it; a process that has lost others ends without waiting for them."""
+    """Run an action, return its exit code; end at once if another process was lost."""
     code: Any = SOME_FAILED
     group = process.group
     try:
@@ -111,7 +111,7 @@ def _unless_lost(action: Callable[[Process], int], process: Process) -> int:
         raise
     except ProcessLost as lost:  # in a worker
         code, why = PREEMPTED, lost.__cause__
-        if why and not isinstance(why, RuntimeError | ValueError):  # not what JAX says of others
+        if why and not isinstance(why, RuntimeError | ValueError):  # as JAX raises for others
             print(
                 f"error: process {group.rank} of {group.count}: {first_line(why)}", file=sys.stderr
             )
@@ -125,9 +125,9 @@ def _unless_lost(action: Callable[[Process], int], process: Process) -> int:
 
 
 def set_up_process(process: Process) -> None:
-    """Listen to signals; keep tracebacks off the terminal that others than us would print."""
+    """Handle signals; keep tracebacks of other libraries off the terminal."""
     process.stop.install()
-    logging.raiseExceptions = False  # one for every line that a full disk keeps out of a log
+    logging.raiseExceptions = False  # else a traceback per log line on a full disk
 
 
 def _is_input(error: BaseException) -> bool:
@@ -138,7 +138,7 @@ def _is_input(error: BaseException) -> bool:
 
 
 def run(cfg: DictConfig) -> list[dict[str, Any]]:
-    """Hydra's task: train the runs of this job; alone, also finish the sweep of one."""
+    """Run Hydra's task: train the runs of this job, or a sweep of one run to its end."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -164,7 +164,7 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
 
 
 def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
-    """Check, plan and train one run, a sweep of its own; return the exit code."""
+    """Check, plan and train one run as a sweep; return the exit code."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
@@ -174,7 +174,9 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
     overrides = list(hydra.overrides.task)
     try:
         if hydra.runtime.choices["hydra/launcher"] == "slurm":
-            raise UserError(f"hydra/launcher=slurm: submits sweeps; type {train_command()} -m …")
+            raise UserError(
+                f"hydra/launcher=slurm: only submits sweeps; type {train_command()} -m …"
+            )
         loader = GlobalHydra.instance().config_loader()
         params_of = functools.partial(act_params, loader)
         config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, params_of)
@@ -191,7 +193,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
         return run_worker(config, process)
     plan = new_plan(folder, [[member]], {member.run_id: overrides})
     whole = OmegaConf.create({**cfg, "hydra": OmegaConf.to_container(hydra)})
-    # With these `actsweep resume` will go on: one run is trained here, whatever the launcher.
+    # `actsweep resume` goes on with these: it trains one run in this process, for any launcher.
     whole.hydra.mode = RunMode.MULTIRUN
     whole.hydra.launcher = {"_target_": BASIC}
     whole.hydra.runtime.choices["hydra/launcher"] = "basic"

@@ -1,4 +1,4 @@
-"""How a sweep ends: its table, then its report. No jax; matplotlib once there is a report."""
+"""End of a sweep: its table, then its report. No jax; matplotlib only for a report."""
 
 import signal
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from actsweep.utils.errors import UserError
 def finish(
     plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None = None
 ) -> int:
-    """End a sweep: print its table, what to type next, its report; return the exit code.
+    """Print a sweep's table and what to type next, write its report; return the exit code.
 
     Args:
         plan: the sweep.
-        results: of every run, in order.
-        asked: the signal that has asked for the end, if one has.
+        results: the result of every run, in order.
+        asked: the signal that has asked for the end, or None.
 
     Raises:
         UserError: every run was refused: nothing has started.
@@ -31,13 +31,15 @@ def finish(
 
 
 def _report(folder: Path) -> str:
-    """Write the report of a sweep that has ended; return a line that says where. It never fails
-    the sweep."""
+    """Write the report of a sweep that has ended; return a line that says where.
+
+    An error is only reported, so that it doesn't fail the sweep.
+    """
     from actsweep.report.write import write
 
     try:
         return f"report: {write([folder], folder / 'report')}"
-    except UserError as error:  # typed again, it would say so again
+    except UserError as error:  # the same command would fail again
         return f"report: none ({error})"
     except KeyboardInterrupt:
         why = "interrupted"

@@ -1,4 +1,4 @@
-"""Starts a sweep's jobs through any Hydra launcher, and says how each ended, also one that died."""
+"""Jobs of a sweep, started through any Hydra launcher, and how each ended, even if it died."""
 
 import contextlib
 import copy
@@ -28,14 +28,16 @@ SLURM = "hydra_plugins.actsweep_pack.slurm_launcher.SlurmLauncher"
 
 
 class Frozen:
-    """Stands in for Hydra's config loader in a launcher: every job gets the config that the sweep
-    had when it was submitted, and its runs. No file of `conf/` is read again, whenever it starts.
+    """Replacement of Hydra's config loader in a launcher.
+
+    Every job gets the config that the sweep had when it was submitted, and its runs. No file of
+    `conf/` is read again, however late the job starts.
     """
 
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
-        """The job's config; its only override is `pack.members=[…]`."""
+        """Return the job's config; its only override is `pack.members=[…]`."""
         (override,) = sweep_overrides
         config = copy.deepcopy(master_config)
         with open_dict(config):
@@ -45,7 +47,7 @@ class Frozen:
 
 
 def train(plan: Plan, launcher: Any, process: Process) -> int:
-    """Train a planned sweep through a launcher that is set up; the exit code.
+    """Train a planned sweep through a launcher that is set up; return the exit code.
 
     Raises:
         UserError: the launcher can't start jobs; nothing has started.
@@ -73,7 +75,7 @@ def train(plan: Plan, launcher: Any, process: Process) -> int:
 
 
 def go_on(plan: Plan, process: Process) -> int:
-    """Train what a sweep has left, through the launcher that it was submitted to; the exit code.
+    """Train the runs that a sweep has left, through its launcher; return the exit code.
 
     Raises:
         UserError: the launcher can't start jobs; every run was refused.
@@ -90,7 +92,7 @@ def go_on(plan: Plan, process: Process) -> int:
 
 
 def _config(folder: Path) -> DictConfig:
-    """Hydra's config of a sweep that was submitted before."""
+    """Return Hydra's config of a sweep that was submitted before."""
     try:
         config = OmegaConf.load(folder / LAUNCH_FILE)
     except (OSError, YAMLError) as error:
@@ -105,7 +107,7 @@ def _config(folder: Path) -> DictConfig:
 
 
 def launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> list[Any]:
-    """Run jobs, given as overrides; for each what it returned, or the exception that ended it.
+    """Run jobs, given as overrides; return each one's value, or the exception that ended it.
 
     Raises:
         Exception: what the launcher raises if it can't start jobs or wait for them.
@@ -113,15 +115,15 @@ def launch(launcher: Launcher, jobs: Sequence[Sequence[str]]) -> list[Any]:
     try:
         with _deaths_returned(launcher):
             returns = launcher.launch(jobs, initial_job_idx=0)
-    except BrokenExecutor as died:  # joblib: with one process go the others and every result
+    except BrokenExecutor as died:  # joblib: when one process dies, all results are lost
         return [died] * len(jobs)
-    # `return_value` would raise what ended the job, and print it.
+    # `return_value` would raise and print the error that ended the job.
     return [job._return_value for job in returns]
 
 
 @contextlib.contextmanager
 def _deaths_returned(launcher: Launcher) -> Iterator[None]:
-    """Make submitit's launcher wait for all jobs; by itself it gives up at the first that died."""
+    """Make submitit's launcher wait for all jobs, instead of ending at the first that died."""
     if "submitit" not in type(launcher).__module__:
         yield
         return

@@ -34,11 +34,11 @@ Jobs = Sequence[Sequence[str]]  # run ids
 Ends = Sequence[list[Result] | Exception]
 POLL_SECONDS = 1.0
 FRUITLESS_S = 600.0
-"""A job that has had so long, or half its time, without a step isn't queued again."""
+"""A job that took no step in so long, or in half its time, isn't queued again."""
 
 
 def show_plan(packs: Sequence[Sequence[Member]]) -> None:
-    """Print which runs would share a program, and the memory that each pack would need.
+    """Print the packs that would be trained, and the memory that each would need.
 
     Raises:
         UserError: bad input that only shows once data and devices are there.
@@ -54,17 +54,17 @@ def show_plan(packs: Sequence[Sequence[Member]]) -> None:
 
 
 def count(number: int, what: str) -> str:
-    """Return so many of something, such as `3 runs`."""
+    """Return a number with its noun, such as `3 runs`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def train_all(plan: Plan, launch: Callable[[Jobs], Ends], process: Process) -> int:
-    """Train what a sweep has left: its packs, a job each; return the exit code.
+    """Train the runs that a sweep has left, one job per pack; return the exit code.
 
     Args:
         plan: the sweep.
-        launch: trains jobs, given as run ids; says for each what it returned or what ended it.
-        process: the one that follows the jobs.
+        launch: trains jobs, given as run ids; returns each one's results, or its error.
+        process: the process that waits for the jobs.
 
     Raises:
         UserError: every run was refused: nothing has started.
@@ -74,8 +74,9 @@ def train_all(plan: Plan, launch: Callable[[Jobs], Ends], process: Process) -> i
 
 
 def train_job(plan: Plan, run_ids: Sequence[str], process: Process) -> int:
-    """Train what some runs of a sweep have left, as one of its jobs; return the exit code. Whoever
-    ends last writes the sweep's table.
+    """Train some runs of a sweep, as one of its jobs; return the exit code.
+
+    The job that ends last writes the sweep's table.
 
     Raises:
         UserError: every run was refused: nothing has started.
@@ -95,7 +96,7 @@ def train_job(plan: Plan, run_ids: Sequence[str], process: Process) -> int:
     patience = min(FRUITLESS_S, 1800 * plan.config.slurm.hours)
     took = time.monotonic() - began
     if code == PREEMPTED and took > patience and _progress(plan, run_ids) == before:
-        log.error("no step in %.0f s: this job isn't queued again", took)
+        log.error("no training step in %.0f s: this job isn't queued again", took)
         return SOME_FAILED
     return code
 
@@ -104,15 +105,15 @@ def is_coordinator(config: RunConfig) -> bool:
     """Return whether this process plans and writes; the others of its group are workers.
 
     Raises:
-        UserError: the config asks for several processes where there can't be.
+        UserError: the config asks for SLURM, but srun didn't start this process.
     """
     return process_index(config.trainer)[0] == 0
 
 
 def run_worker(config: RunConfig, process: Process) -> int:
-    """Train what the coordinator says, as it says, until it is done; return the exit code."""
+    """Train what the coordinator names, until it has finished; return the exit code."""
     logging.disable()
-    with process.stop.patience():  # the coordinator has been told as well, and decides
+    with process.stop.patience():  # the coordinator gets the signal, too, and decides
         process.group.join(config.trainer)
         from actsweep.train import pack
 
@@ -122,7 +123,7 @@ def run_worker(config: RunConfig, process: Process) -> int:
 
 
 def _progress(plan: Plan, run_ids: Sequence[str]) -> list[tuple[Any, Any]]:
-    """Return what changes when runs get ahead."""
+    """Return values that change when runs make progress."""
     statuses = [run_dir.read_status(plan.runs[run_id].dir) or {} for run_id in run_ids]
     return [(status.get("state") in run_dir.ENDED, status.get("step")) for status in statuses]
 
@@ -130,15 +131,17 @@ def _progress(plan: Plan, run_ids: Sequence[str]) -> list[tuple[Any, Any]]:
 def _train_jobs(
     plan: Plan, jobs: Jobs, launch: Callable[[Jobs], Ends], process: Process
 ) -> dict[str, Result]:
-    """Train what the runs of some jobs have left, and what others were training; return all
-    results."""
+    """Train the runs of some jobs that haven't ended; return the results of all.
+
+    Runs that other processes were training and have left are trained, too.
+    """
     with process.group.coordinating(plan.config.trainer):
         wanted = [run_id for job in jobs for run_id in job]
         records = {run_id: read_record(plan.runs[run_id].dir) for run_id in wanted}
         results = ended_results(plan, records)
         jobs = without_runs(results, jobs)
         try:
-            # A sign of life for `actsweep status`, while jobs wait in a queue.
+            # While jobs are queued, the owner file shows `actsweep status` that a process waits.
             with Leases(plan.outputs, plan.folder.name) if jobs else contextlib.nullcontext():
                 while jobs:
                     for job, end in zip(jobs, launch(jobs), strict=True):
@@ -158,23 +161,23 @@ def _results(plan: Plan, job: Sequence[str], end: list[Result] | Exception) -> l
 
 
 def without_runs(run_ids: Collection[str], jobs: Jobs) -> list[list[str]]:
-    """Return the jobs without some runs; one that loses all goes."""
+    """Return the jobs without some runs; jobs that become empty are left out."""
     left = [[run_id for run_id in job if run_id not in run_ids] for job in jobs]
     return [job for job in left if job]
 
 
 def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
-    """Wait for the runs that other processes are training; take over what they leave behind."""
-    busy = [run_id for run_id, result in results.items() if "busy" in result]
-    if not busy:
+    """Wait for the runs that other processes are training; return jobs of what they leave."""
+    elsewhere = [run_id for run_id, result in results.items() if "busy" in result]
+    if not elsewhere:
         return []
     waits = plan.config.pack.wait
     if waits:
-        who = dict.fromkeys(results[run_id]["busy"] for run_id in busy)
-        log.warning("waiting for %s, in training by %s", count(len(busy), "run"), "; ".join(who))
-        while owners(plan.outputs, busy):
+        who = dict.fromkeys(results[run_id]["busy"] for run_id in elsewhere)
+        log.warning("waiting for %s, trained by %s", count(len(elsewhere), "run"), "; ".join(who))
+        while owners(plan.outputs, elsewhere):
             time.sleep(POLL_SECONDS)
-    results |= ended_results(plan, {i: read_record(plan.runs[i].dir) for i in busy})
+    results |= ended_results(plan, {i: read_record(plan.runs[i].dir) for i in elsewhere})
     if not waits:
         return []
     return without_runs({i for i, result in results.items() if "busy" not in result}, jobs)
@@ -183,19 +186,19 @@ def _after_others(plan: Plan, jobs: Jobs, results: dict[str, Result]) -> Jobs:
 def train_members(
     folder: Path, run_ids: Sequence[str], process: Process, *, alone: bool
 ) -> list[dict[str, Any]]:
-    """Train the frozen members that one job holds; what goes wrong with them is in the results.
+    """Train the members of one job; return their results, errors included.
 
     Args:
-        folder: the sweep's.
-        run_ids: which of its runs.
-        process: this one.
-        alone: whether this is a process of its own, whose results are all that others see of it.
+        folder: the sweep's folder.
+        run_ids: the runs to train.
+        process: this process.
+        alone: whether this process trains nothing but the job and only returns its results.
 
     Returns:
-        A result for each run. Bad input that only shows here leaves `refused` in it.
+        A result of each run. Bad input that only shows here leaves `refused` in it.
 
     Raises:
-        Interrupted: a signal asked for it, and the process isn't the job's alone.
+        Interrupted: a signal asked for the end, and the process isn't `alone`.
     """
     from actsweep.train.outcome import failed, report
     from actsweep.train.pack import run_pack
@@ -203,7 +206,7 @@ def train_members(
 
     plan = read_plan(folder)
     records = {run_id: read_record(plan.runs[run_id].dir) for run_id in run_ids}
-    # A job that was queued again doesn't retry what it has seen fail before.
+    # A job that was queued again doesn't retry what has failed in it before.
     done = ended_results(plan, records)
     left = [plan.runs[run_id] for run_id in run_ids if run_id not in done]
     before = next(i for i, run_id in enumerate(plan.runs) if run_id == run_ids[0])
@@ -224,5 +227,5 @@ def train_members(
 
 
 def first_line(error: BaseException) -> str:
-    """Return what kind of error it is and the first line of what it says; submitit adds a log."""
+    """Return an error's type and the first line of its message; submitit adds a log."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -1,4 +1,4 @@
-"""How a sweep goes on: resume, retry, its table. No jax before it trains."""
+"""Resume and retry of a sweep, and its table. No jax before training starts."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from actsweep.utils.errors import UserError
 
 
 def resume(folder: Path) -> int:
-    """Train what a sweep has left, as it was submitted; return the exit code."""
+    """Train the runs that a sweep has left, as it was submitted; return the exit code."""
     return guarded(lambda process: _go_on(reopen(folder), process))
 
 
@@ -23,13 +23,15 @@ def show_table(folder: Path) -> None:
 
 
 def retry(folder: Path, *, diverged: bool) -> int:
-    """`resume`, also training again what has failed and, if asked, diverged; return the exit
-    code."""
+    """Resume a sweep and train again what has failed; return the exit code.
+
+    With `diverged`, train again also what has diverged.
+    """
     return guarded(lambda process: _go_on(_again(reopen(folder), diverged=diverged), process))
 
 
 def _again(plan: Plan, *, diverged: bool) -> Plan:
-    """Return the sweep's next attempt; this one if there is nothing to try again."""
+    """Return the sweep's next attempt, or this one if there is nothing to retry."""
     wanted = ("failed", "diverged") if diverged else ("failed",)
     records = results.read_records(plan)
     if not any(record.state in wanted for record in records.values()):
@@ -38,11 +40,11 @@ def _again(plan: Plan, *, diverged: bool) -> Plan:
     left = records.keys() - results.ended_results(plan, records).keys()
     if any(plan.runs[run_id].config.rerun == "all" for run_id in left):
         name = name_of(plan.folder)
-        raise UserError(f"{name}: some of its runs are left; type actsweep resume {name} first")
+        raise UserError(f"{name}: some runs aren't trained yet; type actsweep resume {name} first")
     owners = [owner for owner in living_owners(plan.outputs) if owner.sweep == plan.folder.name]
     if owners:
         who = f"{owners[0].host}, process {owners[0].pid}"
-        raise UserError(f"{plan.folder.name}: is in training, by {who}; wait for it, or stop it")
+        raise UserError(f"{plan.folder.name}: is being trained by {who}; wait for it, or stop it")
     again = plan.again("diverged" if diverged else "failed")
     again.write()
     return again

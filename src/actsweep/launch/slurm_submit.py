@@ -1,4 +1,4 @@
-"""Sweeps whose jobs SLURM starts: submitted, followed, cancelled; and what a job does. No jax."""
+"""Sweeps as SLURM jobs: how they are submitted, watched, cancelled and run. No jax."""
 
 import logging
 import os
@@ -26,21 +26,22 @@ from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
 POLL_S = 2.0
-"""Seconds between two questions to SLURM, or ten times as long as the answer took."""
+"""Seconds between two queries to SLURM, or ten times as long as the answer took."""
 ENDING_S = 120.0
-"""Seconds that a job which has been told to end may take for it."""
+"""Seconds that a job may take to end after a signal."""
 SEEN_S = 10.0
-"""Seconds until what a job has written is seen on another machine, at the latest."""
+"""Seconds until other machines see what a job has written, at the latest."""
 
 log = logging.getLogger(__name__)
 
 
 def train(plan: Plan, process: Process) -> int:
-    """Submit what a sweep has left, but for what is queued already; follow it to its end, or return
-    at once. The exit code.
+    """Submit the runs that a sweep has left, and watch them to their end; return the exit code.
+
+    Runs that are queued already aren't submitted again. Depending on the config it returns at once.
 
     Raises:
-        UserError: SLURM doesn't take the jobs, or the data can't be prepared; nothing is submitted.
+        UserError: SLURM refuses the jobs, or the data can't be prepared; nothing is submitted.
     """
     asked = plan.config.slurm
     name = name_of(plan.folder)
@@ -48,7 +49,7 @@ def train(plan: Plan, process: Process) -> int:
         with FileLock(plan.folder / SUBMITTING):  # of two commands at once, one submits
             jobs, queued = _left(plan)
             if queued:
-                print(f"{count(queued, 'run')} in jobs that are queued or run already")
+                print(f"{count(queued, 'run')} in jobs that are queued or running already")
             if jobs:
                 _submit(plan, jobs)
     except SlurmError as error:
@@ -66,16 +67,18 @@ def train(plan: Plan, process: Process) -> int:
 
 
 def _left(plan: Plan) -> tuple[list[list[str]], int]:
-    """The runs that are neither done nor in a job that is queued or runs; how many are in one."""
+    """Return the jobs to submit, and how many runs are in jobs that are queued or running."""
     done = results.ended_results(plan, results.read_records(plan)).keys()
-    states = _settled(plan.folder)
+    states = _lasting_states(plan.folder)
     queued = {run_id for run_id, job in states.items() if job.live} - done
     return without_runs(done | queued, plan.jobs), len(queued)
 
 
-def _settled(folder: Path) -> Mapping[str, Job]:
-    """The states of a sweep's jobs, once those that are just ending have: they may have been
-    cancelled, or be about to be queued again."""
+def _lasting_states(folder: Path) -> Mapping[str, Job]:
+    """Return the states of a sweep's jobs, once none of them is about to end.
+
+    A job that is about to end may have been cancelled, or will be queued again.
+    """
     end = time.monotonic() + ENDING_S
     while True:
         states = slurm_jobs.states(slurm_jobs.batches(folder))
@@ -105,18 +108,18 @@ def _submit(plan: Plan, jobs: Sequence[Sequence[str]]) -> None:
 
 
 def _prepare_data(wanted: Sequence[DataConfig]) -> None:
-    """Once, here: compute nodes often have no network, and jobs would wait for one another."""
+    """Prepare the data here, once: nodes may lack a network, and jobs would wait for each other."""
     from actsweep.data.images import IMAGES
     from actsweep.data.prepare import prepare
 
-    say = lambda line: print(line, file=sys.stderr)  # noqa: E731
-    own = {(one.name, one.dir) for one in wanted if one._target_ is None and one.name in IMAGES}
-    for name, folder in sorted(own, key=str):
-        prepare(name, Path(folder) if folder else None, say)
+    log_line = lambda line: print(line, file=sys.stderr)  # noqa: E731
+    built_in = {(d.name, d.dir) for d in wanted if d._target_ is None and d.name in IMAGES}
+    for name, folder in sorted(built_in, key=str):
+        prepare(name, Path(folder) if folder else None, log_line)
 
 
-def _advice(said: str) -> str:
-    """What to type after one of the refusals that are met most."""
+def _advice(refusal: str) -> str:
+    """Return what to type after one of SLURM's most frequent refusals."""
     for sign, advice in (
         ("gres", "slurm.gpus=0 where nodes have no GPUs"),
         ("node configuration", "fewer slurm.cpus, slurm.gpus or slurm.mem_gb"),
@@ -125,13 +128,13 @@ def _advice(said: str) -> str:
         ("array", "a larger pack.size, for fewer jobs"),
         ("no such command", "hydra/launcher=basic to train here"),
     ):
-        if sign in said.lower():
+        if sign in refusal.lower():
             return f"; type for example {advice}"
     return ""
 
 
 def follow(plan: Plan, process: Process) -> int:
-    """Watch a sweep's jobs until none is left; the exit code. Ctrl-C leaves them alone."""
+    """Watch a sweep's jobs until none is left; return the exit code. Ctrl-C doesn't end them."""
     batches = slurm_jobs.batches(plan.folder)
     states: Mapping[str, Job] = {}
     shown = _Progress(plan)
@@ -140,7 +143,7 @@ def follow(plan: Plan, process: Process) -> int:
             began = time.monotonic()
             try:
                 states = slurm_jobs.states(batches)
-            except SlurmError as error:  # it will answer again
+            except SlurmError as error:  # probably for a moment
                 log.warning("%s; asking again", error)
                 time.sleep(POLL_S)
                 continue
@@ -158,24 +161,24 @@ def follow(plan: Plan, process: Process) -> int:
 
 
 def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:
-    """How every run has ended; of those that haven't, what became of their job."""
+    """Return the result of every run; for one that hasn't ended, how its job ended."""
     end = time.monotonic() + SEEN_S
     while True:
-        found = results.ended_results(plan, results.read_records(plan))
-        late = [job for i, job in states.items() if i not in found and job.state == "COMPLETED"]
+        ended = results.ended_results(plan, results.read_records(plan))
+        late = [job for i, job in states.items() if i not in ended and job.state == "COMPLETED"]
         if not late or time.monotonic() > end:
             break
         time.sleep(1.0)
-    for run_id, one in plan.runs.items():
-        if run_id not in found:
-            found[run_id] = results.interrupted_result(plan, one)
+    for run_id, member in plan.runs.items():
+        if run_id not in ended:
+            ended[run_id] = results.interrupted_result(plan, member)
             if run_id in states:
-                found[run_id]["cause"] = states[run_id].describe_end()
-    return [found[run_id] for run_id in plan.runs]
+                ended[run_id]["cause"] = states[run_id].describe_end()
+    return [ended[run_id] for run_id in plan.runs]
 
 
 class _Progress:
-    """Says how far a sweep is: in one line that is written over, or, into a file, at every turn."""
+    """Progress of a sweep: on a terminal one line, rewritten; in a file a line per change."""
 
     def __init__(self, plan: Plan) -> None:
         self._folders = {run_id: member.dir for run_id, member in plan.runs.items()}
@@ -184,7 +187,7 @@ class _Progress:
         self._tty = sys.stdout.isatty()
 
     def show(self, states: Mapping[str, Job]) -> None:
-        """Print it if it has changed."""
+        """Print the progress if it has changed."""
         for run_id, folder in self._folders.items():
             if run_id not in self._done:
                 state = (run_dir.read_status(folder) or {}).get("state")
@@ -194,22 +197,20 @@ class _Progress:
         jobs = {job.name: job for job in states.values() if job.live}
         counts = Counter("queued" if job.queued else "running" for job in jobs.values())
         parts = [f"{count(n, 'job')} {what}" for what, n in sorted(counts.items(), reverse=True)]
-        text = (
-            f"[{len(self._done)}/{len(self._folders)} runs] {', '.join(parts) or 'all jobs over'}"
-        )
+        text = f"[{len(self._done)}/{len(self._folders)} runs] {', '.join(parts) or 'no jobs left'}"
         if text != self._last:
             print(f"\r\x1b[2K{text}" if self._tty else text, end="" if self._tty else "\n")
             sys.stdout.flush()
         self._last = text
 
     def end(self) -> None:
-        """Leave the line that is written over."""
+        """End the line that was rewritten."""
         if self._tty and self._last:
             print()
 
 
 def cancel(folder: Path) -> None:
-    """End the jobs of a sweep that are queued or run; what they train is saved.
+    """Cancel a sweep's jobs that are queued or running; what they train is saved.
 
     Raises:
         UserError: none of its jobs is in SLURM, or SLURM doesn't answer.
@@ -222,14 +223,14 @@ def cancel(folder: Path) -> None:
         raise UserError(f"{folder.name}: {error}") from error
     if not jobs:
         raise UserError(
-            f"{folder.name}: no job of it is queued or runs in SLURM; see actsweep status "
-            f"{name_of(folder)}. What a process of your own trains, Ctrl-C stops"
+            f"{folder.name}: none of its jobs is queued or running in SLURM; see actsweep status "
+            f"{name_of(folder)}. If a process in a terminal trains it, type Ctrl-C there"
         )
     print(f"cancelled {count(len(jobs), 'job')}; go on:  actsweep resume {name_of(folder)}")
 
 
 def job(folder: Path, number: int, task: int, process: Process) -> int:
-    """Train the runs of one job of a submission; the exit code.
+    """Train the runs of one job of a submission; return the exit code.
 
     Raises:
         UserError: there is no such job.
@@ -251,6 +252,6 @@ def _batch(folder: Path, number: int) -> Batch:
 
 
 def _log_plainly() -> None:
-    """Everything into the job's log, tracebacks too."""
+    """Log everything to the job's log, including tracebacks."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("actsweep").setLevel(logging.INFO)

@@ -18,9 +18,9 @@ from actsweep.utils.files import remove
 
 Flat = dict[str, np.ndarray]
 RENAMED = {"hypers": "act_hparams"}
-"""First parts of the names of arrays, as versions before this one wrote them."""
+"""First parts of array names, as older versions wrote them, and what they are called now."""
 BYTES = "bytes"
-"""Name of the only array that Orbax sees."""
+"""Name of the only array that Orbax stores."""
 
 
 class CheckpointError(Exception):
@@ -28,13 +28,13 @@ class CheckpointError(Exception):
 
 
 def flatten(tree: Any) -> Flat:
-    """Arrays of a tree by their path, on the host; the form in which checkpoints are stored."""
+    """Return the arrays of a tree by their path, on the host, as checkpoints store them."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def unflatten(like: Any, flat: Flat) -> Any:
-    """The tree shaped like `like`, with the arrays of `flat`.
+    """Return a tree with the structure of `like` and the arrays of `flat`.
 
     Raises:
         CheckpointError: a leaf is missing or has another shape or type.
@@ -44,9 +44,9 @@ def unflatten(like: Any, flat: Flat) -> Any:
         name = _name(path)
         value = flat.get(name)
         if value is None or value.shape != expected.shape or value.dtype != expected.dtype:
-            found = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
+            actual = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
             raise CheckpointError(
-                f"{name}: expected {expected.dtype}{list(expected.shape)}, found {found}"
+                f"{name}: expected {expected.dtype}{list(expected.shape)}, found {actual}"
             )
         return value
 
@@ -54,39 +54,39 @@ def unflatten(like: Any, flat: Flat) -> Any:
 
 
 def save(folder: Path, step: int, flat: Flat, metadata: dict[str, Any], keep: int = 2) -> None:
-    """Write a checkpoint in one step: it appears whole, and on the disk, or not at all.
+    """Write a checkpoint atomically: it is on disk completely, or not at all.
 
     Args:
         folder: `<run>/checkpoints`.
-        step: optimiser steps done; names the checkpoint.
+        step: optimiser steps done; the name of the checkpoint.
         flat: arrays by name.
         metadata: JSON values kept beside them, such as the epoch.
-        keep: how many to leave there, this one included; the oldest go.
+        keep: how many checkpoints stay, this one included; the oldest are removed.
 
     Raises:
-        OSError: no room, or no right to write.
+        OSError: the disk is full, or the folder can't be written.
     """
     from orbax.checkpoint import v1 as ocp
 
-    folder = folder.absolute()  # Orbax wants it so
+    folder = folder.absolute()  # Orbax accepts no relative path
     folder.mkdir(parents=True, exist_ok=True)
-    own, fresh = folder / _folder(step), folder / f".{_folder(step)}-{os.getpid()}.tmp"
+    final, fresh = folder / _folder(step), folder / f".{_folder(step)}-{os.getpid()}.tmp"
     try:
         whole, layout = _join(flat)
         about = {**metadata, "layout": layout}
         about["sha256"] = digest(flat, about)
-        with _own_affair():
+        with _this_process_alone():
             ocp.save(fresh, {BYTES: whole}, custom_metadata=about)
         for path in [*fresh.rglob("*"), fresh]:
             _flush(path)
-        remove(own)  # a damaged one, or one of a training before this
-        os.replace(fresh, own)
+        remove(final)  # a damaged checkpoint, or one of an earlier training
+        os.replace(fresh, final)
         _flush(folder)
     except BaseException as error:
         for leftover in folder.glob(f"{fresh.name}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         if isinstance(error, Exception):
-            raise _cause(error, own) from None
+            raise _cause(error, final) from None
         raise
     for old in steps(folder)[keep:]:
         with contextlib.suppress(OSError):
@@ -94,26 +94,26 @@ def save(folder: Path, step: int, flat: Flat, metadata: dict[str, Any], keep: in
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps at which there are checkpoints, newest first."""
-    found = [path.name.removeprefix("step-") for path in folder.glob("step-*")]
-    return sorted((int(text) for text in found if text.isdecimal()), reverse=True)
+    """Return the steps that have checkpoints, newest first."""
+    numbers = [path.name.removeprefix("step-") for path in folder.glob("step-*")]
+    return sorted((int(text) for text in numbers if text.isdecimal()), reverse=True)
 
 
 def metadata(folder: Path, step: int) -> dict[str, Any]:
-    """What was kept beside the arrays; nothing is verified yet.
+    """Return the metadata kept beside the arrays; nothing is verified yet.
 
     Raises:
         CheckpointError: it is missing or unreadable.
     """
     from orbax.checkpoint import v1 as ocp
 
-    own = folder.absolute() / _folder(step)
-    with _explained(own), _own_affair():
-        return dict(ocp.metadata(own).custom_metadata or {})
+    path = folder.absolute() / _folder(step)
+    with _explained(path), _this_process_alone():
+        return dict(ocp.metadata(path).custom_metadata or {})
 
 
 def load(folder: Path, step: int) -> tuple[Flat, dict[str, Any]]:
-    """Read a checkpoint and verify every byte of it.
+    """Read a checkpoint, verify every byte of it, and return it.
 
     Returns:
         Arrays by name, and the metadata.
@@ -123,21 +123,23 @@ def load(folder: Path, step: int) -> tuple[Flat, dict[str, Any]]:
     """
     from orbax.checkpoint import v1 as ocp
 
-    own = folder.absolute() / _folder(step)
+    path = folder.absolute() / _folder(step)
     about = metadata(folder, step)
-    with _explained(own), _own_affair():
-        vectors = {name: np.asarray(leaf) for name, leaf in ocp.load(own).items()}
+    with _explained(path), _this_process_alone():
+        vectors = {name: np.asarray(leaf) for name, leaf in ocp.load(path).items()}
         flat = _split(vectors, about["layout"])
     if about.pop("sha256", None) != digest(flat, about):
-        raise CheckpointError(f"{own}: has been altered since it was saved (digest differs)")
+        raise CheckpointError(f"{path}: has been altered since it was saved (digest differs)")
     about.pop("layout")
     return {_current(name): value for name, value in flat.items()}, about
 
 
 @contextlib.contextmanager
-def _own_affair() -> Iterator[None]:
-    """Orbax without compression, since weights are noise, and without the other processes: of those
-    that train together, one saves all, and each loads for itself."""
+def _this_process_alone() -> Iterator[None]:
+    """Set Orbax up without compression, since weights are noise, and without other processes.
+
+    In a process group the coordinator saves everything, and each process loads for itself.
+    """
     from orbax.checkpoint import v1 as ocp
     from orbax.checkpoint.experimental.v1._src.saving import execution
 
@@ -148,7 +150,7 @@ def _own_affair() -> Iterator[None]:
         context.multiprocessing.primary_host = rank
         context.multiprocessing.active_processes = {rank}
         context.multiprocessing.barrier_sync_key_prefix = f"process-{rank}"
-        # It asks all processes, also those that aren't active.
+        # This check would wait for all processes, also those that aren't active.
         execution._check_directory_consistency = lambda directory: None
     try:
         with context:
@@ -162,26 +164,26 @@ def _folder(step: int) -> str:
 
 
 @contextlib.contextmanager
-def _explained(own: Path) -> Iterator[None]:
-    if not own.is_dir():
-        raise CheckpointError(f"{own}: there is no checkpoint")
+def _explained(path: Path) -> Iterator[None]:
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: there is no checkpoint")
     try:
         yield
     except Exception as error:
         cause = error.__cause__ or error
         text = str(cause).partition("\n")[0]
-        raise CheckpointError(f"{own}: can't be read ({type(cause).__name__}: {text})") from error
+        raise CheckpointError(f"{path}: can't be read ({type(cause).__name__}: {text})") from error
 
 
 def _cause(error: Exception, path: Path) -> BaseException:
-    """What Orbax and TensorStore hide: an OSError where the system gave one."""
+    """Return the OSError that Orbax and TensorStore hide, or else the error's cause."""
     cause = error.__cause__ or error
     code = re.search(r"\[os_error_code='(\d+)'\]", str(cause))
     return OSError(int(code[1]), os.strerror(int(code[1])), str(path)) if code else cause
 
 
 def _flush(path: Path) -> None:
-    """Have a file, or a folder's list of names, on the disk before what comes next."""
+    """Flush a file, or a folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -190,11 +192,11 @@ def _flush(path: Path) -> None:
 
 
 def _join(flat: Flat) -> tuple[np.ndarray, dict[str, list]]:
-    """The bytes of all arrays as one vector, and for each its type, place in the vector, and shape.
+    """Return the bytes of all arrays as one vector, and each array's type, offset and shape.
 
-    Orbax takes about a millisecond for every array, and a small network's state has fifty. It
-    writes them all at once, too, and when one fails it closes the event loop under the others,
-    which then print tracebacks of their own. One array has no others.
+    Orbax takes about a millisecond for every array, and a small network's state has fifty. It also
+    writes them concurrently: when one fails, it closes the event loop that the others still use,
+    and these print tracebacks. A single array avoids both.
     """
     layout: dict[str, list] = {}
     parts, first = [np.zeros(0, np.uint8)], 0
@@ -206,7 +208,7 @@ def _join(flat: Flat) -> tuple[np.ndarray, dict[str, list]]:
 
 
 def _split(vectors: Flat, layout: dict[str, list]) -> Flat:
-    """The inverse of `_join`, and of what older versions wrote: a vector for each type."""
+    """Invert `_join`, or what older versions wrote: one vector for each type."""
     whole, flat = vectors.get(BYTES), {}
     for name, (kind, first, shape) in layout.items():
         size = math.prod(shape)
@@ -223,7 +225,7 @@ def _current(name: str) -> str:
 
 
 def digest(flat: Flat, about: dict[str, Any]) -> str:
-    """SHA-256 of names, types, shapes and bytes, and of the metadata."""
+    """Return the SHA-256 of names, types, shapes and bytes, and of the metadata."""
     total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(flat):
         value = np.ascontiguousarray(flat[name])

@@ -1,16 +1,18 @@
 """Who trains which run: never two processes one run, on whatever hosts, without a lock service.
 
 A process that trains has an *owner* file, `<outputs>/.alive/<host>-<pid>-<token>`, and touches it
-every few seconds. Its *claim* on a run is a symbolic link to that file,
-`<outputs>/.claims/<run_id>.<number>`. The highest number counts, as long as its owner is alive.
+every few seconds. Its *lease* on a run is a symbolic link to that file,
+`<outputs>/.claims/<run_id>.<number>`. The lease with the highest number counts, as long as its
+owner is alive.
 
-Every decision is one exclusive creation of the next number, by whoever takes over a dead claim, by
-an owner that isn't sure any more, and to give a run up. A symbolic link is made whole or not at
-all, and only where there is none, on every POSIX file system: of all that race for a number, on
-NFS with whatever old listing of the folder, one gets it. No claim is ever moved or pointed
-elsewhere; only those are removed that a later one has replaced, or, by hand, that are `orphans`.
+Every decision is the exclusive creation of the next number: to take over the lease of a dead owner,
+to renew a lease that is in doubt, and to release a run. On every POSIX file system a symbolic link
+is made whole or not at all, and only where there is none. So of all processes that race for a
+number exactly one gets it, even on NFS with an outdated listing of the folder. No lease is ever
+moved or pointed elsewhere. A lease is removed only if a later one has replaced it, or, by hand, if
+it is one of the `orphans`.
 
-Time is the file server's: owner files are compared with a file that was touched just now.
+Times are the file server's: owner files are compared with a file that was touched just now.
 """
 
 import contextlib
@@ -38,12 +40,12 @@ from actsweep.utils.files import write_json
 
 BEAT = 5.0  # seconds between two touches of an owner file
 EXPIRES = 60.0  # seconds without one, after which its owner counts as dead
-RELEASED = "nobody"  # where the claim on a run that was given up points; there is no such file
+RELEASED = "nobody"  # where the lease of a released run points; there is no such file
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that holds runs; `started` is when it began to, in ISO 8601."""
+    """A process that owns runs; `started` is when it began to, in ISO 8601."""
 
     host: str
     pid: int
@@ -52,15 +54,15 @@ class Owner:
 
 
 class Leases:
-    """The runs that this process may train; a context manager, at whose end they are free again.
+    """The runs that this process may train; a context manager that frees them when it ends.
 
     Two objects of one process exclude each other like two processes.
 
     Args:
         outputs: `paths.outputs`; created if it is missing.
-        sweep: the name of the sweep, for those who find a run taken.
-        beat: seconds between two signs of life.
-        expires: seconds without one after which others may take the runs over.
+        sweep: the name of the sweep; others that find a run taken report it.
+        beat: seconds between two touches of the owner file.
+        expires: seconds without a touch after which others may take the runs over.
 
     Raises:
         UserError: the folder can't be written.
@@ -75,10 +77,10 @@ class Leases:
         self._lock = threading.Lock()
         self._doubt, self._ended = threading.Event(), threading.Event()
         self._beaten = _clock()
-        with _explained(self._outputs):
-            self._own_file = self._appear()
+        with _as_user_error(self._outputs):
+            self._owner_file = self._new_owner_file()
         self._thread = threading.Thread(
-            target=self._keep_beating, args=(beat,), name="actsweep-claims", daemon=True
+            target=self._keep_beating, args=(beat,), name="actsweep-leases", daemon=True
         )
         self._thread.start()
 
@@ -94,19 +96,19 @@ class Leases:
         self.close()
 
     def take(self, run_ids: Sequence[str]) -> set[str]:
-        """Claim runs that nobody holds, or whose owner is dead.
+        """Take the runs that nobody owns, or whose owner is dead.
 
         Returns:
-            Those of `run_ids` that are ours now, or were so before; the others are held.
+            Those of `run_ids` that this process owns now; living processes own the others.
 
         Raises:
             UserError: the file system has no symbolic links, or can't be written.
         """
         wanted = set(run_ids) - self._numbers.keys()
-        with _explained(self._outputs):
+        with _as_user_error(self._outputs):
             now = self._beat()
-            # All claims are read before the first owner is judged. The other way round, an owner
-            # that comes back to life in between and renews its claim would lose it.
+            # All leases are read before the first owner is judged. The other way round, an owner
+            # that comes back to life in between and renews its lease would lose it.
             newest = _newest(self._outputs, wanted)
             held = _held(newest, now, self._expires)
             last = {run: number for run, (number, _) in newest.items() if run not in held}
@@ -115,43 +117,44 @@ class Leases:
         return ours | (set(run_ids) & self._numbers.keys())
 
     def release(self, run_ids: Iterable[str]) -> None:
-        """Give up runs of ours; those that aren't ours are left alone."""
-        given = {run: self._numbers.pop(run) for run in set(run_ids) & self._numbers.keys()}
+        """Release runs; those that this process doesn't own are left alone."""
+        released = {run: self._numbers.pop(run) for run in set(run_ids) & self._numbers.keys()}
         with contextlib.suppress(OSError):  # they are free when this process ends
-            _follow(self._outputs, given, RELEASED)
+            _make_next(self._outputs, released, RELEASED)
 
     def lost(self) -> set[str]:
-        """Runs that were ours until this process was suspended, or its owner file deleted.
+        """Return the runs lost because this process was suspended or its owner file deleted.
 
-        Cheap as long as neither has happened. Otherwise each claim is made anew, and what somebody
-        else has taken meanwhile, or can't be made, is lost: for good, unless it is taken again.
+        The call is cheap as long as neither has happened. Otherwise each lease is renewed. A run
+        is lost if another process has taken it meanwhile, or if its lease can't be written; it
+        stays lost unless `take` gets it back.
         """
         late = _clock() - self._beaten > self._expires / 2
         if self._numbers and (late or self._doubt.is_set()):
-            mine, self._numbers = self._numbers, {}
+            last, self._numbers = self._numbers, {}
             kept: set[str] = set()
             with contextlib.suppress(OSError):
-                self._beat()  # before the claims: nobody may take us for dead from here on
+                self._beat()  # before the leases: from here on nobody may judge this owner dead
                 self._doubt.clear()
-                kept = self._make(mine)
-            self._lost |= mine.keys() - kept
+                kept = self._make(last)
+            self._lost |= last.keys() - kept
         return set(self._lost)
 
     def close(self) -> None:
-        """Free all runs at once, by removing the owner file; end the thread."""
+        """Free all runs at once by removing the owner file, and end the thread."""
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            self._own_file.unlink()
+            self._owner_file.unlink()
         self._numbers = {}
 
     def _make(self, last: Mapping[str, int]) -> set[str]:
-        ours = _follow(self._outputs, last, f"../.alive/{self._own_file.name}")
+        ours = _make_next(self._outputs, last, f"../.alive/{self._owner_file.name}")
         self._numbers |= {run: last[run] + 1 for run in ours}
         return ours
 
-    def _appear(self) -> Path:
-        """Make an owner file under a new name: clients of NFS remember names that were missing."""
+    def _new_owner_file(self) -> Path:
+        """Write an owner file under a new name: NFS clients remember that names were missing."""
         host, pid = socket.gethostname(), os.getpid()
         path = _alive(self._outputs) / f"{host}-{pid}-{secrets.token_hex(4)}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,19 +172,19 @@ class Leases:
     def _beat(self) -> float:
         """Touch the owner file, and return the file server's time.
 
-        If it had gone, or the last time was long ago, our claims are in doubt. The file knows how
-        long ago, even if the whole machine stood still, its clocks included.
+        If the file was missing, or was last touched long ago, the leases are in doubt. Its own time
+        shows how long ago, even if the whole machine stood still, its clocks included.
         """
         with self._lock:
             clock = _clock()
             try:
-                before = _look(self._own_file)[0]
-                os.utime(self._own_file)
-                now = _look(self._own_file)[0]
+                before = _read_owner(self._owner_file)[0]
+                os.utime(self._owner_file)
+                now = _read_owner(self._owner_file)[0]
             except FileNotFoundError:
                 self._doubt.set()
-                self._own_file = self._appear()
-                now = before = _look(self._own_file)[0]
+                self._owner_file = self._new_owner_file()
+                now = before = _read_owner(self._owner_file)[0]
             if now - before > self._expires / 2:
                 self._doubt.set()
             self._beaten = clock
@@ -189,19 +192,19 @@ class Leases:
 
     def _keep_beating(self, beat: float) -> None:
         while not self._ended.wait(beat):
-            with contextlib.suppress(OSError):  # the next one may get through; `lost` looks
+            with contextlib.suppress(OSError):  # the next touch may succeed; `lost` checks
                 self._beat()
 
 
 def owner_of(run: RunDir, expires: float = EXPIRES) -> Owner | None:
-    """The living process that holds a run, if there is one. Writes nothing that stays."""
+    """Return the living process that owns a run, if any; nothing that it writes stays on disk."""
     return owners(run.root, [run.run_id], expires).get(run.run_id)
 
 
 def owners(
     outputs: Path, run_ids: Iterable[str] | None = None, expires: float = EXPIRES
 ) -> dict[str, Owner]:
-    """Who holds which run, by run id; of `run_ids`, or of all. Free ones are left out."""
+    """Return the owners of `run_ids`, or of all runs, by run id; free runs are left out."""
     newest = _newest(outputs, run_ids)
     if not newest:
         return {}
@@ -209,64 +212,64 @@ def owners(
 
 
 def living_owners(outputs: Path, expires: float = EXPIRES) -> list[Owner]:
-    """The processes that train, or wait for jobs of a sweep that do, whatever they hold."""
+    """Return the processes that train, or wait for jobs that do, whatever runs they own."""
     now = _server_time(outputs)
     files = sorted(_alive(outputs).iterdir()) if _alive(outputs).is_dir() else []
     return [held for path in files if (held := _living(path, now, expires))]
 
 
 def orphans(outputs: Path, expires: float = EXPIRES) -> list[Path]:
-    """What dead processes have left: claims and owner files, to be removed in this order."""
+    """Return the leases and owner files that dead processes left, to be removed in this order."""
     now, listed = _server_time(outputs), _numbers(outputs)
     newest = _newest(outputs, listed)
     dead = newest.keys() - _held(newest, now, expires).keys()
-    claims = [_claim(outputs, run, number) for run in sorted(dead) for number in listed[run]]
+    links = [_lease(outputs, run, number) for run in sorted(dead) for number in listed[run]]
     files = sorted(_alive(outputs).iterdir()) if _alive(outputs).is_dir() else []
-    return claims + [path for path in files if not _living(path, now, expires)]
+    return links + [path for path in files if not _living(path, now, expires)]
 
 
 def _alive(outputs: Path) -> Path:
     return Path(outputs) / ".alive"
 
 
-def _claim(outputs: Path, run_id: str, number: int) -> Path:
+def _lease(outputs: Path, run_id: str, number: int) -> Path:
     return Path(outputs) / ".claims" / f"{run_id}.{number}"
 
 
 def _numbers(outputs: Path) -> dict[str, list[int]]:
-    """The numbers of all claims on each run, ascending."""
-    found: dict[str, list[int]] = defaultdict(list)
+    """Return the numbers of all leases on each run, ascending."""
+    numbers: dict[str, list[int]] = defaultdict(list)
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(Path(outputs) / ".claims"):
             run, _, number = name.rpartition(".")
             if number.isdecimal():
-                found[run].append(int(number))
-    return {run: sorted(numbers) for run, numbers in found.items()}
+                numbers[run].append(int(number))
+    return {run: sorted(of_run) for run, of_run in numbers.items()}
 
 
 def _newest(outputs: Path, run_ids: Iterable[str] | None) -> dict[str, tuple[int, Path]]:
-    """The claim that counts on each run: its number, and where its owner file would be."""
+    """Return each run's newest lease: its number, and the path of its owner file."""
     listed = _numbers(outputs)
-    found = {}
+    newest = {}
     for run in listed.keys() if run_ids is None else listed.keys() & set(run_ids):
         number = listed[run][-1]
-        # One that has just been replaced and removed was dead: the next number will be refused.
+        # A lease that was replaced and removed just now was dead: the next number is refused.
         with contextlib.suppress(FileNotFoundError):
-            target = os.readlink(_claim(outputs, run, number))
-            found[run] = number, _alive(outputs) / Path(target).name
-    return found
+            target = os.readlink(_lease(outputs, run, number))
+            newest[run] = number, _alive(outputs) / Path(target).name
+    return newest
 
 
-def _follow(outputs: Path, last: Mapping[str, int], target: str) -> set[str]:
-    """Make the claim that follows number `last` of each run, and say for which that was us.
+def _make_next(outputs: Path, last: Mapping[str, int], target: str) -> set[str]:
+    """Make the lease after number `last` of each run; return the runs for which that succeeded.
 
-    A claim counts only if it is still the highest, and the one before it is there: numbers that a
-    later claim has replaced are removed, so somebody who was slow can make one of them again.
+    A new lease counts only if it is still the highest and the one before it exists. Numbers that a
+    later lease has replaced are removed, so a slow process could make one of them again.
     """
     if not last:
         return set()
     (Path(outputs) / ".claims").mkdir(parents=True, exist_ok=True)
-    made = {run for run, number in last.items() if _link(target, _claim(outputs, run, number + 1))}
+    made = {run for run, number in last.items() if _link(target, _lease(outputs, run, number + 1))}
     listed = _numbers(outputs)
     ours = set()
     for run in made:
@@ -277,7 +280,7 @@ def _follow(outputs: Path, last: Mapping[str, int], target: str) -> set[str]:
         else:
             stale = [number]
         for old in stale:
-            _claim(outputs, run, old).unlink(missing_ok=True)
+            _lease(outputs, run, old).unlink(missing_ok=True)
     return ours
 
 
@@ -285,21 +288,21 @@ def _link(target: str, link: Path) -> bool:
     try:
         os.symlink(target, link)
     except FileExistsError:
-        # NFS asks twice where the first answer was lost on its way.
+        # An NFS client repeats a request whose answer was lost.
         return os.readlink(link) == target
     return True
 
 
 def _held(newest: Mapping[str, tuple[int, Path]], now: float, expires: float) -> dict[str, Owner]:
-    """The living owners of those runs that have one; each file is read once."""
+    """Return the living owners of the runs that have one; each file is read once."""
     living = {path: _living(path, now, expires) for path in {path for _, path in newest.values()}}
     return {run: held for run, (_, path) in newest.items() if (held := living[path])}
 
 
 def _living(path: Path, now: float, expires: float) -> Owner | None:
-    """The owner whose file this is, or None if it is dead."""
+    """Return the owner whose file this is, or None if it is dead."""
     try:
-        beaten, about = _look(path)
+        beaten, about = _read_owner(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     if now - beaten > expires:
@@ -310,10 +313,10 @@ def _living(path: Path, now: float, expires: float) -> Owner | None:
     return Owner(texts[0], int(about.get("pid", 0)), texts[1], texts[2])
 
 
-def _look(path: Path) -> tuple[float, dict[str, Any]]:
-    """When an owner last beat, and what its file says; nothing if it isn't ours to read.
+def _read_owner(path: Path) -> tuple[float, dict[str, Any]]:
+    """Return when an owner file was last touched, and its content; {} if it may not be read.
 
-    Opened, since that is when NFS asks the server; what it knows of a closed file may be old.
+    The file is opened since NFS then asks the server; times of a closed file may be outdated.
     """
     try:
         with open(path) as file:
@@ -327,7 +330,7 @@ def _look(path: Path) -> tuple[float, dict[str, Any]]:
 
 
 def _server_time(outputs: Path) -> float:
-    """The file server's clock, from a file that is gone afterwards; ours if none can be made."""
+    """Return the file server's time, from a temporary file; this machine's if none can be made."""
     try:
         with tempfile.TemporaryFile(dir=_alive(outputs)) as probe:
             os.utime(probe.fileno())  # NFS may keep something else in the times of a new file
@@ -337,7 +340,7 @@ def _server_time(outputs: Path) -> float:
 
 
 def _machine() -> list[str]:
-    """Equal for processes that see each other under their process ids: one boot, one container."""
+    """Return what processes share that see each other's process ids: one boot, one container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         space = str(os.stat("/proc/self/ns/pid").st_ino)
@@ -347,21 +350,21 @@ def _machine() -> list[str]:
 
 
 def _lives(pid: int, began: str | None) -> bool:
-    """Is there still this very process on this machine?"""
+    """Return whether the process that began then still lives on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's, which may be hidden; then its heartbeat alone counts
-    found = _began(pid)
-    return found is None or found == began
+        pass  # another user's, which may be hidden; then only its heartbeat counts
+    current = _began(pid)
+    return current is None or current == began
 
 
 def _began(pid: int) -> str | None:
-    """When a process began; "" if it has ended and waits for its parent; None if it is hidden.
+    """Return when a process began; "" if it is a zombie; None if it is hidden.
 
-    In the kernel's ticks where they can be had: psutil's time moves if the clock is set.
+    The unit is the kernel's ticks where possible: psutil's time moves when the clock is set.
     """
     try:
         state, *later = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -376,17 +379,17 @@ def _began(pid: int) -> str | None:
 
 
 def _clock() -> float:
-    """Seconds that go on while the machine sleeps."""
+    """Return seconds of a clock that goes on while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @contextlib.contextmanager
-def _explained(outputs: Path) -> Iterator[None]:
+def _as_user_error(outputs: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"paths.outputs={outputs}: can't mark there which runs are being trained, which takes "
-            f"files and symbolic links: {error.strerror or error}; type for example "
+            f"paths.outputs={outputs}: can't record which runs are being trained, which needs "
+            f"files and symbolic links there: {error.strerror or error}; type for example "
             "paths.outputs=/some/folder, on another file system"
         ) from error

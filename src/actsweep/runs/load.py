@@ -1,4 +1,4 @@
-"""Read a run back: its config, its measurements, its trained network."""
+"""A run read back from disk: its config, its measurements, its trained network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,27 +29,27 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """`status.json`: state, step, times, git SHA."""
+        """Return `status.json`: state, step, times, git SHA."""
         return run_dir.read_status(self.folder) or {}
 
     @property
     def summary(self) -> dict[str, Any]:
-        """`summary.json`: the final numbers; empty before the end."""
+        """Return `summary.json`: the final numbers; empty before the end."""
         return run_dir.read_summary(self.folder) or {}
 
     def metrics(self) -> dict[str, np.ndarray]:
-        """A column a metric, a row a logged step; NaN where a row lacks it.
+        """Return one column per metric, one value per logged step; NaN where a step lacks it.
 
         `pandas.DataFrame(run.metrics())` is a data frame.
         """
         return read_metrics(self.folder.metrics)
 
     def histograms(self) -> dict[str, HistogramSeries]:
-        """Counts, edges and steps by metric name."""
+        """Return counts, edges and steps by metric name."""
         return read_histograms(self.folder.histograms)
 
     def model(self, which: str = "best") -> nnx.Module:
-        """The trained network; call it on normalised examples, or see `logits`.
+        """Return the trained network; call it on normalised examples, or see `logits`.
 
         Args:
             which: `best`, by validation, or `last`.
@@ -61,14 +61,14 @@ class Run:
         return nnx.merge(network.graph, params, act_hparams)
 
     def parameters(self, which: str = "best") -> tuple[Any, Any]:
-        """The network's parameters, and its numbers that aren't trained, as training holds them.
+        """Return the trained parameters and the activation's hyper-parameters, as in training.
 
         Args, Raises: as `model`.
         """
         return self._network(which)[1:]
 
     def logits(self, x: np.ndarray, which: str = "best") -> Float[Array, "batch outputs"]:
-        """The network's outputs for examples as the data set stores them (uint8 images)."""
+        """Return the network's outputs for examples as the data set stores them (uint8 images)."""
         network, params, act_hparams = self._network(which)
         return network.forward(params, act_hparams, jnp.asarray(x))
 
@@ -84,16 +84,16 @@ class Run:
             network = Network(pack.static, task, hparams)
             params = "best" if which == "best" else "params"
             like = {params: network.params, "act_hparams": network.act_hparams}
-            found = checkpoint.unflatten(like, flat)
+            arrays = checkpoint.unflatten(like, flat)
         except checkpoint.CheckpointError as error:
             raise UserError(
                 f"{self.folder.path}: {error}; train it again with rerun=all"
             ) from error
-        return network, found[params], found["act_hparams"]
+        return network, arrays[params], arrays["act_hparams"]
 
 
 def load_run(path: str | Path) -> Run:
-    """Open a run's folder, `outputs/runs/<run_id>`.
+    """Open a run's folder, `outputs/runs/<run_id>`, and return the run.
 
     >>> run = load_run("outputs/runs/relu-mlp4-torch-s0-3fa9c1d2")  # doctest: +SKIP
     >>> run.metrics()["val/accuracy"]  # doctest: +SKIP

@@ -22,7 +22,7 @@ class Member:
     dir: RunDir
 
     def describe(self) -> dict[str, Any]:
-        """Return what tells a run apart from others at a glance; every summary starts with it."""
+        """Return the fields that tell runs apart at a glance; every summary starts with them."""
         return {
             "run_id": self.run_id,
             "act": self.config.act["name"],
@@ -35,14 +35,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Pack:
-    """Members of one program. `static` is the config that they share, without what varies."""
+    """Members that share one program; `static` is their config without the fields that vary."""
 
     static: RunConfig
     members: tuple[Member, ...]
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The members' seeds, in order."""
+        """Return the members' seeds, in order."""
         return tuple(member.config.seed for member in self.members)
 
 
@@ -53,7 +53,7 @@ def make_member(config: RunConfig) -> Member:
 
 
 def make_pack(members: Sequence[Member]) -> Pack:
-    """Return the pack of some members.
+    """Return the pack of the members.
 
     Raises:
         ValueError: there are none, or they don't share one program.
@@ -72,7 +72,7 @@ def stack_hparams(pack: Pack) -> "dict[str, np.ndarray]":
     Returns:
         Config path -> float32[M]; `seed` is uint32[M].
     """
-    import numpy as np  # here, so that a config error needn't wait for it
+    import numpy as np  # imported here, so that a config error is reported without waiting for it
 
     paths = varying_paths(pack.members[0].config)
     columns = {path: [config_value(m.config, path) for m in pack.members] for path in paths}

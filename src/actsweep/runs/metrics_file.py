@@ -1,6 +1,7 @@
-"""The record of a run that everything else can be rebuilt from: metrics.jsonl and histograms.npz.
+"""Files of a run's measurements: metrics.jsonl and histograms.npz.
 
-Rows hold no times and floats have one spelling, so two identical trainings leave identical bytes.
+Everything that is shown about a run can be computed from them. Rows hold no times, and a float is
+written in exactly one way, so two identical trainings leave identical bytes.
 JSON has no NaN and no infinity: both are written as null and read as NaN.
 """
 
@@ -24,9 +25,9 @@ from actsweep.utils.errors import UserError
 from actsweep.utils.files import write_atomic, write_json
 
 SAVE_EVERY = 10.0
-"""Seconds between two saves of histograms.npz, at the least."""
+"""Least number of seconds between two saves of histograms.npz."""
 SAVE_SHARE = 20.0
-"""A save that took t seconds is not repeated for this many times t."""
+"""After a save that took t seconds, the next one waits at least this many times t."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class HistogramSeries:
 
 
 @dataclass
-class _Member:
+class _Record:
     info: MemberInfo
     file: BinaryIO
     rows: int = 0
@@ -55,10 +56,10 @@ class _Member:
 
 
 class MetricsFile:
-    """Writes `metrics.jsonl`, `histograms.npz`, `messages.log` and `summary.json` of every member.
+    """Writer of `metrics.jsonl`, `histograms.npz`, `messages.log` and `summary.json`.
 
     Args:
-        taken: says which runs, by id, another process has taken over: their files are its own.
+        taken: returns the ids of runs that another process has taken over and now writes.
 
     Raises:
         MetricsError: from any method, with the member whose files can't be written.
@@ -66,47 +67,52 @@ class MetricsFile:
 
     def __init__(self, taken: Callable[[], Collection[str]] = tuple) -> None:
         self._taken = taken
-        self._members: list[_Member] = []
+        self._records: list[_Record] = []
         self._next_save = 0.0
 
     def open(self, members: Sequence[MemberInfo]) -> None:
-        """Open each member's file. The folders exist (`ledger.prepare`); of a run that goes on,
-        the rows up to there are kept and those after it are cut off."""
+        """Open each member's file; the folders exist (`run_dir.prepare`).
+
+        Of a run that goes on from a step, the rows up to it are kept and later ones removed.
+        """
         for index, info in enumerate(members):
             path = info.run_dir / "metrics.jsonl"
             with _raising(index, info, path):
                 if info.resumed_at is None:
-                    self._members.append(_Member(info, open(path, "w+b")))  # noqa: SIM115
+                    self._records.append(_Record(info, open(path, "w+b")))  # noqa: SIM115
                 else:
-                    self._members.append(_reopen(info, info.resumed_at))
+                    self._records.append(_reopen(info, info.resumed_at))
         self._next_save = time.monotonic() + SAVE_EVERY
 
     def row(self, member: int, row: Row) -> None:
-        """Append one line, handed to the operating system at once; keep the histograms. A row of
-        the same step as the one before joins it."""
-        one = self._ours(member)
-        with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
-            _append(one, row)
-        with _raising(member, one.info, one.info.run_dir / "histograms.npz"):
+        """Append one line and keep the histograms.
+
+        The line is handed to the operating system at once. A row of the same step as the last one
+        is merged into it.
+        """
+        record = self._ours(member)
+        with _raising(member, record.info, record.info.run_dir / "metrics.jsonl"):
+            _append(record, row)
+        with _raising(member, record.info, record.info.run_dir / "histograms.npz"):
             for name, histogram in row.histograms.items():
-                _keep(one, row.step, name, histogram)
+                _keep(record, row.step, name, histogram)
         if row.histograms and time.monotonic() >= self._next_save:
             self._save_all()
 
     def mark(self, member: int) -> dict[str, Any]:
-        """Have all that was written on the disk; what `lacks` compares the files with later."""
-        one = self._ours(member)
+        """Flush all rows to the disk; return the mark with which `lacks` later checks them."""
+        record = self._ours(member)
         self._save(member)
-        with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
-            _check_there(one)
-            os.fsync(one.file.fileno())
-        written, last = one.before_last.copy(), _open_end(one.last)
+        with _raising(member, record.info, record.info.run_dir / "metrics.jsonl"):
+            _check_there(record)
+            os.fsync(record.file.fileno())
+        written, last = record.before_last.copy(), _open_end(record.last)
         written.update(last)
         return {
-            "rows": one.rows,
-            "bytes": one.last_at + len(last),
+            "rows": record.rows,
+            "bytes": record.last_at + len(last),
             "sha256": written.hexdigest(),
-            "histograms": {name: len(taken) for name, taken in one.histograms.items()},
+            "histograms": {name: len(taken) for name, taken in record.histograms.items()},
         }
 
     def message(self, member: int, text: str) -> None:
@@ -117,72 +123,72 @@ class MetricsFile:
             file.write(" ".join(text.splitlines()) + "\n")
 
     def finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
-        """Write the last histograms and `summary.json`; the caller then writes the status."""
-        one = self._ours(member)
+        """Write the last histograms and `summary.json`; the caller writes the status afterwards."""
+        record = self._ours(member)
         try:
             self._save(member)
         finally:
-            one.unsaved = False  # `close` needn't try again
-        with _raising(member, one.info, one.info.run_dir / "metrics.jsonl"):
-            _check_there(one)
-            os.fsync(one.file.fileno())
-            one.file.close()
-        path = one.info.run_dir / "summary.json"
-        with _raising(member, one.info, path):
+            record.unsaved = False  # `close` needn't try again
+        with _raising(member, record.info, record.info.run_dir / "metrics.jsonl"):
+            _check_there(record)
+            os.fsync(record.file.fileno())
+            record.file.close()
+        path = record.info.run_dir / "summary.json"
+        with _raising(member, record.info, path):
             write_json(path, {**summary, "state": state})
 
     def close(self) -> None:
-        """Save and close what no `finish` ended."""
+        """Save and close the files that `finish` hasn't closed."""
         error = None
-        for index, one in enumerate(self._members):
+        for index, record in enumerate(self._records):
             try:
                 self._save(index)
-                with _raising(index, one.info, one.info.run_dir / "metrics.jsonl"):
-                    one.file.close()
+                with _raising(index, record.info, record.info.run_dir / "metrics.jsonl"):
+                    record.file.close()
             except MetricsError as failure:
                 error = error or failure
-        self._members = []
+        self._records = []
         if error:
             raise error
 
     def _save_all(self) -> None:
         start = time.monotonic()
         try:
-            for index in range(len(self._members)):
+            for index in range(len(self._records)):
                 self._save(index)
         finally:
             end = time.monotonic()
             self._next_save = end + max(SAVE_EVERY, SAVE_SHARE * (end - start))
 
-    def _ours(self, member: int) -> _Member:
-        one = self._members[member]
-        if one.info.run_id in self._taken():
+    def _ours(self, member: int) -> _Record:
+        record = self._records[member]
+        if record.info.run_id in self._taken():
             why = "another process has taken the run over"
-            raise MetricsError(member, one.info.run_id, one.info.run_dir, why)
-        return one
+            raise MetricsError(member, record.info.run_id, record.info.run_dir, why)
+        return record
 
     def _save(self, member: int) -> None:
-        one = self._members[member]
-        if not one.unsaved or one.info.run_id in self._taken():
+        record = self._records[member]
+        if not record.unsaved or record.info.run_id in self._taken():
             return
-        path = one.info.run_dir / "histograms.npz"
-        with _raising(member, one.info, path):
+        path = record.info.run_dir / "histograms.npz"
+        with _raising(member, record.info, path):
             arrays: dict[str, Any] = {}
-            for name, taken in one.histograms.items():
+            for name, taken in record.histograms.items():
                 arrays[f"{name}/counts"] = np.stack([counts for _, counts in taken])
-                arrays[f"{name}/edges"] = one.edges[name]
+                arrays[f"{name}/edges"] = record.edges[name]
                 arrays[f"{name}/steps"] = np.array([step for step, _ in taken], np.int64)
             content = io.BytesIO()
             np.savez_compressed(content, **arrays)
             write_atomic(path, content.getvalue())
-            one.unsaved = False
+            record.unsaved = False
 
 
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """Read a `metrics.jsonl`.
+    """Read a `metrics.jsonl` and return its columns.
 
     Args:
-        path: the file. A last line that was cut short, as a kill leaves it, is left out.
+        path: the file. An incomplete last line, as a kill leaves it, is left out.
 
     Returns:
         Column name -> float64 [rows]; NaN where a row has null or lacks the column.
@@ -199,29 +205,30 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_rows(path: Path, step: int) -> list[Row]:
-    """The rows up to a step as they were handed to the writers, without histograms. What was NaN or
-    infinite is NaN.
+    """Return the rows up to a step as the writers received them, without histograms.
+
+    Values that were NaN or infinite are NaN.
 
     Raises:
         UserError: as `read_metrics`.
     """
-    found = []
+    rows = []
     for _, plain in _lines(path):
         if plain["step"] > step:
             break
         values = {k: v for k, v in plain.items() if k not in ("step", "epoch")}
         scalars = {k: math.nan if v is None else _as_measured(v) for k, v in values.items()}
-        found.append(Row(plain["step"], plain["epoch"], scalars))
-    return found
+        rows.append(Row(plain["step"], plain["epoch"], scalars))
+    return rows
 
 
 def lacks(run_dir: Path, step: int, mark: Mapping[str, Any]) -> str | None:
-    """What a run's files lack of the rows that they had at a step; None if all is there.
+    """Return what a run's files have lost of the rows up to a step; None if all are there.
 
     Args:
         run_dir: the run's folder.
-        step: rows beyond it don't matter.
-        mark: what `MetricsFile.mark` returned then.
+        step: later rows don't matter.
+        mark: what `MetricsFile.mark` returned at that step.
     """
     try:
         path = run_dir / "metrics.jsonl"
@@ -235,14 +242,14 @@ def lacks(run_dir: Path, step: int, mark: Mapping[str, Any]) -> str | None:
             for name, number in mark["histograms"].items():
                 if name not in series or np.sum(series[name].steps <= step) != number:
                     return f"histograms.npz lacks some of {name}"
-    except Exception as error:  # a damaged archive raises whatever it likes
+    except Exception as error:  # a damaged archive may raise anything
         return f"its measurements can't be read ({type(error).__name__}: {error})"
     return None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Where each whole line starts, in bytes, and the row in it."""
-    place = 0
+    """Yield each complete line's offset in bytes, and the row in it."""
+    offset = 0
     lines = Path(path).read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):  # the last is empty, or cut short
         try:
@@ -255,14 +262,14 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"{path}, line {number}: not a row of metrics ({error}); the file is damaged: "
-                "restore it, or train the run anew with rerun=all"
+                "restore it, or train the run again with rerun=all"
             ) from error
-        yield place, row
-        place += len(line) + 1
+        yield offset, row
+        offset += len(line) + 1
 
 
 def read_histograms(path: Path) -> dict[str, HistogramSeries]:
-    """Read a `histograms.npz`: histogram name (`hist/act/hidden_1`) -> its series."""
+    """Read a `histograms.npz`; return each histogram by name, such as `hist/act/hidden_1`."""
     with open(path, "rb") as file, np.load(file) as arrays:
         names = [key.removesuffix("/counts") for key in arrays.files if key.endswith("/counts")]
         return {
@@ -273,39 +280,39 @@ def read_histograms(path: Path) -> dict[str, HistogramSeries]:
         }
 
 
-def _reopen(info: MemberInfo, step: int) -> _Member:
-    """A member's files as they were at a step, ready for what follows."""
+def _reopen(info: MemberInfo, step: int) -> _Record:
+    """Cut a member's files back to a step; return its record, ready for later rows."""
     path = info.run_dir / "metrics.jsonl"
     rows = [(at, plain) for at, plain in _lines(path) if plain["step"] <= step]
-    (info.run_dir / "messages.log").unlink(missing_ok=True)  # its lines are said again
-    one = _Member(info, open(path, "r+b"), rows=len(rows))  # noqa: SIM115
+    (info.run_dir / "messages.log").unlink(missing_ok=True)  # the same warnings are raised again
+    record = _Record(info, open(path, "r+b"), rows=len(rows))  # noqa: SIM115
     if rows:
-        one.last_at, one.last = rows[-1]
-        one.before_last.update(one.file.read(one.last_at))
-    one.file.seek(one.last_at + len(_line(one.last) if rows else b""))
-    one.file.truncate()
+        record.last_at, record.last = rows[-1]
+        record.before_last.update(record.file.read(record.last_at))
+    record.file.seek(record.last_at + len(_line(record.last) if rows else b""))
+    record.file.truncate()
     histograms = info.run_dir / "histograms.npz"
     for name, series in (read_histograms(histograms) if histograms.exists() else {}).items():
         kept = zip(series.steps.tolist(), series.counts, strict=True)
-        one.histograms[name] = [(at, counts) for at, counts in kept if at <= step]
-        one.edges[name] = series.edges
-    return one
+        record.histograms[name] = [(at, counts) for at, counts in kept if at <= step]
+        record.edges[name] = series.edges
+    return record
 
 
-def _append(one: _Member, row: Row) -> None:
+def _append(record: _Record, row: Row) -> None:
     values = {key: v if math.isfinite(v) else None for key, v in shortest_scalars(row).items()}
     values.pop("step", None)
     plain = {"step": int(row.step), **values}
-    if one.rows and one.last["step"] == plain["step"]:
-        plain = one.last | plain  # starts as the line that it replaces: a crash leaves one of them
+    if record.rows and record.last["step"] == plain["step"]:
+        plain = record.last | plain  # begins with the old line's bytes: a crash leaves either
     else:
-        one.before_last.update(_line(one.last) if one.rows else b"")
-        one.last_at, one.rows = one.file.seek(0, os.SEEK_END), one.rows + 1
-    one.file.seek(one.last_at)
-    one.file.write(_line(plain))
-    one.file.flush()
-    one.last = plain
-    _check_there(one)
+        record.before_last.update(_line(record.last) if record.rows else b"")
+        record.last_at, record.rows = record.file.seek(0, os.SEEK_END), record.rows + 1
+    record.file.seek(record.last_at)
+    record.file.write(_line(plain))
+    record.file.flush()
+    record.last = plain
+    _check_there(record)
 
 
 def _line(plain: Mapping[str, Any]) -> bytes:
@@ -313,32 +320,32 @@ def _line(plain: Mapping[str, Any]) -> bytes:
 
 
 def _open_end(plain: Mapping[str, Any]) -> bytes:
-    """What stays of a line, whatever joins it."""
+    """Return the bytes of a line that stay the same when another row is merged into it."""
     return _line(plain).removesuffix(b"}\n") if plain else b""
 
 
 def _as_measured(value: float) -> float:
-    """The float32 whose fewest digits the file has; any other number as it is."""
+    """Return the float32 whose shortest digits the file has; any other number as it is."""
     with np.errstate(over="ignore"):
         single = np.float32(value)
     return float(single) if float(str(single)) == value else float(value)
 
 
-def _check_there(one: _Member) -> None:
-    if os.fstat(one.file.fileno()).st_nlink == 0:
-        raise FileNotFoundError("it was deleted during the training")
+def _check_there(record: _Record) -> None:
+    if os.fstat(record.file.fileno()).st_nlink == 0:
+        raise FileNotFoundError("it was deleted during training")
 
 
-def _keep(one: _Member, step: int, name: str, histogram: Histogram) -> None:
+def _keep(record: _Record, step: int, name: str, histogram: Histogram) -> None:
     counts = np.array(histogram.counts, np.int64)
     edges = np.array(histogram.edges, np.float64)
     if counts.shape != (len(edges) + 1,):
         raise ValueError(f"{name}: {len(edges)} edges need {len(edges) + 1} counts: {counts.shape}")
-    known = one.edges.setdefault(name, edges)
+    known = record.edges.setdefault(name, edges)
     if not np.array_equal(known, edges):
         raise ValueError(f"{name}: its edges changed at step {step}")
-    one.histograms.setdefault(name, []).append((step, counts))
-    one.unsaved = True
+    record.histograms.setdefault(name, []).append((step, counts))
+    record.unsaved = True
 
 
 @contextmanager

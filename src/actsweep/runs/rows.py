@@ -1,4 +1,4 @@
-"""What is recorded about a run: rows of scalars and histograms."""
+"""Rows: the scalars and histograms that are recorded about a run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from actsweep.stats.histogram import Histogram
 
 @dataclass(frozen=True)
 class Row:
-    """What one member measured at one step."""
+    """Measurements of one member at one step."""
 
     step: int
     epoch: float
@@ -21,7 +21,7 @@ class Row:
 
 @dataclass(frozen=True)
 class MemberInfo:
-    """What writers need to know about a run before its first row."""
+    """Facts about a run that writers need before its first row."""
 
     run_id: str
     run_dir: Path
@@ -36,12 +36,11 @@ class MemberInfo:
     sweep: str
     total_epochs: int
     resumed_at: int | None = None
-    """Step from which the run goes on; the rows up to it stand in its files; None for a fresh
-    one."""
+    """Step from which the run goes on, whose files hold the rows up to it; None for a fresh run."""
 
 
 class MetricsError(Exception):
-    """A member's own record can't be written; its training can't be trusted to be on disk."""
+    """A member's metrics files can't be written, so its training isn't safe on disk."""
 
     def __init__(self, member: int, run_id: str, path: Path, reason: str) -> None:
         super().__init__(f"can't write {path}: {reason}")
@@ -51,8 +50,11 @@ class MetricsError(Exception):
 
 
 def shortest_scalars(row: Row) -> dict[str, float]:
-    """Epoch and scalars; a value that is a float32 becomes the float with the fewest digits that
-    rounds to it (0.1, not 0.10000000149), any other stays as it is."""
+    """Return epoch and scalars, with floats as short as they can be.
+
+    A value that is a float32 becomes the float with the fewest digits that rounds to it (0.1, not
+    0.10000000149); any other stays as it is.
+    """
     named = {"epoch": row.epoch} | {k: v for k, v in row.scalars.items() if k != "epoch"}
     values = np.array([float(value) for value in named.values()])
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""Run directories on disk: which files a run has, what state it is in, what a sweep holds.
+"""Run directories on disk: a run's files, its state, and the members of a sweep.
 
 Everything is written to a temporary file, flushed to the disk and renamed, so a reader sees either
 the old file or the new one. JSON has no NaN and no infinity: both are written as null.
@@ -44,59 +44,59 @@ _TEXT_COLUMNS = ("run_id", "overrides", "state", "act", "init")
 
 
 LASTING = ("sweep", "attempt", "resumed", "since")
-"""Fields of a status that later ones of the same training keep."""
+"""Fields of a status that later statuses of the same training keep."""
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """Where one run's files are: `<root>/runs/<run_id>/`; `root` is `paths.outputs`."""
+    """Paths of one run's files, in `<root>/runs/<run_id>/`; `root` is `paths.outputs`."""
 
     root: Path
     run_id: str
 
     @property
     def path(self) -> Path:
-        """The run's folder."""
+        """Return the run's folder."""
         return Path(self.root) / "runs" / self.run_id
 
     @property
     def config(self) -> Path:
-        """The frozen, resolved configuration."""
+        """Return the file of the frozen, resolved configuration."""
         return self.path / "config.yaml"
 
     @property
     def status(self) -> Path:
-        """State, step, times, provenance."""
+        """Return the file of state, step, times and provenance."""
         return self.path / "status.json"
 
     @property
     def metrics(self) -> Path:
-        """One JSON line per logged step."""
+        """Return the file of metrics: one JSON line per logged step."""
         return self.path / "metrics.jsonl"
 
     @property
     def histograms(self) -> Path:
-        """Counts, edges and steps of every histogram."""
+        """Return the file of every histogram's counts, edges and steps."""
         return self.path / "histograms.npz"
 
     @property
     def messages(self) -> Path:
-        """Warnings raised during the training, one a line."""
+        """Return the file of the warnings raised during training, one per line."""
         return self.path / "messages.log"
 
     @property
     def summary(self) -> Path:
-        """Final numbers."""
+        """Return the file of the final numbers."""
         return self.path / "summary.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Saved states."""
+        """Return the folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def wandb(self) -> Path:
-        """W&B's own files."""
+        """Return the folder of W&B's own files."""
         return self.path / "wandb"
 
 
@@ -121,18 +121,18 @@ def check_writable(outputs: str) -> None:
 def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
     """Make a run's folder ready for a fresh training.
 
-    What an earlier training left there is removed, its status first: a crash in the middle leaves
-    a run without a status, never a complete one with half its files.
+    What an earlier training left there is removed, its status first. A crash in the middle then
+    leaves a run without a status, never a complete run with half its files.
 
     Args:
-        run: where to.
+        run: the run's folder.
         config: the resolved configuration as nested plain dicts; written to `config.yaml`.
         extra: further fields of the status.
     """
     run.path.mkdir(parents=True, exist_ok=True)
     for file in (run.status, run.config, run.metrics, run.histograms, run.messages, run.summary):
         remove(file)
-    _sweep_up(run)
+    _remove_leftovers(run)
     for folder in (run.checkpoints, run.wandb):
         remove(folder)
     write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
@@ -143,26 +143,28 @@ def reopen(run: RunDir, step: int, epoch: float, **extra: Any) -> None:
     """Make a run's folder ready to go on from a step; what it holds up to there stays.
 
     Args:
-        run: where.
-        step: of the checkpoint.
-        epoch: of the last row before it.
+        run: the run's folder.
+        step: the step of the checkpoint.
+        epoch: the epoch of the last row before it.
         extra: further fields of the status.
     """
     remove(run.summary)
-    _sweep_up(run)
+    _remove_leftovers(run)
     before = (read_status(run) or {}).get("resumed", [])
     more = {"resumed": [*before, step], "since": _since(epoch), **extra}
     write_status(run, "running", step=step, epoch=epoch, **more)
 
 
 def _since(epoch: float) -> dict[str, Any]:
-    """When and where a training began or went on: `actsweep status` tells from it how long it will
-    take."""
+    """Return when, and at which epoch, training began or went on.
+
+    `actsweep status` estimates the time left from it.
+    """
     return {"time": datetime.now(UTC).isoformat(timespec="seconds"), "epoch": epoch}
 
 
-def _sweep_up(run: RunDir) -> None:
-    """Remove what a writer that was killed has left half done."""
+def _remove_leftovers(run: RunDir) -> None:
+    """Remove unfinished files that a killed writer left."""
     for leftover in run.path.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
     for leftover in run.checkpoints.glob(".*"):
@@ -171,24 +173,24 @@ def _sweep_up(run: RunDir) -> None:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run's folder says at one moment; None for a file that isn't there or can't be read."""
+    """A run's status and summary at one moment; None for a file that is missing or unreadable."""
 
     status: Mapping[str, Any] | None
     summary: Mapping[str, Any] | None
 
     @property
     def state(self) -> str | None:
-        """One of `STATES`, if there is a status."""
+        """Return one of `STATES`, or None without a status."""
         return self.status["state"] if self.status else None
 
     def reusable(self, rerun: str, sweep: str, attempt: int) -> dict[str, Any] | None:
         """Return the summary of a run that `rerun` doesn't ask to train again.
 
         Args:
-            rerun: failed: what failed or was cut short. none: what was cut short. diverged: also
-                what diverged. all: everything.
-            sweep: name of the sweep that asks; what it has trained itself, it doesn't train again.
-            attempt: number of times that the sweep was told to retry, from 1 on.
+            rerun: which runs to train again. `failed`: those that failed or were cut short.
+                `none`: those that were cut short. `diverged`: also those that diverged. `all`: all.
+            sweep: name of the sweep that asks; it doesn't train again what it has trained itself.
+            attempt: number of the sweep's attempt, from 1 on; each retry adds one.
         """
         if self.status is None or self.summary is None:
             return None
@@ -201,23 +203,23 @@ class RunRecord:
 
 
 def read_record(run: RunDir) -> RunRecord:
-    """Read what a run's folder says now."""
+    """Read the status and summary of a run as they are now."""
     return RunRecord(read_status(run), read_summary(run))
 
 
 def is_of(status: Mapping[str, Any], sweep: str, attempt: int) -> bool:
-    """Return whether this attempt of this sweep was the last to train a run."""
+    """Return whether this attempt of this sweep was the last to train the run."""
     return (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
 
 
 def keeps(status: Mapping[str, Any], rerun: str, sweep: str, attempt: int) -> bool:
-    """Return whether a run with such a status isn't trained again; arguments as of `reusable`."""
-    own = is_of(status, sweep, attempt)
+    """Return whether a run with this status isn't trained again; arguments as for `reusable`."""
+    by_this_attempt = is_of(status, sweep, attempt)
     kept = {
         "none": ("complete", "diverged", "failed"),
         "failed": ("complete", "diverged"),
-        "diverged": ("complete", "diverged") if own else ("complete",),
-        "all": ("complete", "diverged") if own else (),
+        "diverged": ("complete", "diverged") if by_this_attempt else ("complete",),
+        "all": ("complete", "diverged") if by_this_attempt else (),
     }
     return status["state"] in kept[rerun]
 
@@ -231,10 +233,10 @@ def write_status(
     cause: str | None = None,
     **extra: Any,
 ) -> None:
-    """Write `status.json`: the state, how far the training is, and where it came from.
+    """Write `status.json`: the state, how far training has got, and which code trains it.
 
     Args:
-        run: whose status.
+        run: the run's folder.
         state: one of `STATES`.
         step: optimiser steps done.
         epoch: epochs done.
@@ -265,23 +267,23 @@ def write_status(
 
 
 def read_status(run: RunDir) -> dict[str, Any] | None:
-    """The run's status, or None where there is none that can be read."""
+    """Return the run's status, or None if there is none that can be read."""
     status = read_json(run.status)
     return status if status and status.get("state") in STATES else None
 
 
 def read_summary(run: RunDir) -> dict[str, Any] | None:
-    """The run's final numbers, or None where there are none that can be read."""
+    """Return the run's final numbers, or None if there are none that can be read."""
     return read_json(run.summary)
 
 
 def sweep_dir(outputs: str | Path, name: str) -> Path:
-    """The folder of one sweep: `<outputs>/sweeps/<name>/`."""
+    """Return the folder of one sweep, `<outputs>/sweeps/<name>/`."""
     return Path(outputs) / "sweeps" / name
 
 
 def write_members_csv(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write a sweep's `members.csv`: one line a run.
+    """Write a sweep's `members.csv`, one line per run; return its path.
 
     Args:
         folder: the sweep's folder; created if it is missing.
@@ -304,7 +306,7 @@ def write_members_csv(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def read_members_csv(folder: Path) -> list[dict[str, Any]]:
-    """A sweep's members, with numbers as numbers and empty cells as None."""
+    """Return a sweep's members, with numbers as numbers and empty cells as None."""
     with open(folder / "members.csv", newline="") as file:
         return [
             {key: cell if key in _TEXT_COLUMNS else _number(cell) for key, cell in row.items()}

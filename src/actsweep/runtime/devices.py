@@ -1,4 +1,4 @@
-"""How JAX's devices and its compilation cache are set up."""
+"""Setup of JAX's devices and of its compilation cache."""
 
 import contextlib
 import os
@@ -11,14 +11,14 @@ CACHE_BYTES = 2**30
 
 
 def set_up_devices() -> None:
-    """One JAX device a CPU core, and compiled programs kept in the user's cache folder.
+    """Give JAX one device per CPU core, and keep compiled programs in the user's cache folder.
 
-    Must come before anything else touches jax; where the backend has started already, its devices
-    stay as they are. `XLA_FLAGS` and `JAX_COMPILATION_CACHE_DIR` of the environment win.
+    Call this before anything else uses jax: a backend that has started keeps its devices. The
+    environment variables `XLA_FLAGS` and `JAX_COMPILATION_CACHE_DIR` take precedence.
     """
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        with contextlib.suppress(RuntimeError):  # the backend has started
+        with contextlib.suppress(RuntimeError):  # the backend has started already
             jax.config.update("jax_num_cpu_devices", cores or 1)
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:

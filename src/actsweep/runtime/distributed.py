@@ -1,9 +1,9 @@
-"""A group of processes that train each pack together: its coordinator, and what they agree on.
+"""Process group for distributed training: a coordinator, its workers, and their messages.
 
 Process 0 is the coordinator: it alone plans, takes leases, writes and decides. The others are
 workers: they make the same calls on their own devices, in the same order. They receive what the
-coordinator decides through the key-value store of JAX's coordination service, which asks nothing of
-the devices.
+coordinator decides through the key-value store of JAX's coordination service, which doesn't use the
+devices.
 """
 
 import contextlib
@@ -20,24 +20,24 @@ from actsweep.utils.invocation import train_command
 
 PREEMPTED = 75
 JOIN_S, HEARTBEAT_S, LEAVE_S = 120, 30, 10
-"""Seconds to wait for the others at the start, for a sign of life, and at the end."""
+"""Seconds to wait for other processes: at the start, for a heartbeat, at the end."""
 RECEIVE_MS = 24 * 3600 * 1000  # if the coordinator dies, an error comes at once
-KEPT = 1_000  # messages that a worker may be behind
+KEPT = 1_000  # messages that a worker may lag behind
 
 
 class ProcessLost(Interrupted):
-    """Another process is gone. The runs go on from their checkpoints when all are started again."""
+    """Another process is gone; the runs go on from checkpoints when all are started again."""
 
     def __init__(self, why: str) -> None:
         KeyboardInterrupt.__init__(self, why)
 
 
 class ProcessGroup:
-    """The processes that train together, as this one sees them; alone until it has joined others.
+    """Processes that train distributed, as this one sees them; alone until it joins others.
 
     Attributes:
-        rank: which of them this process is.
-        count: how many there are.
+        rank: the index of this process.
+        count: the number of processes.
         lost: why the group can't go on; empty as long as it can.
     """
 
@@ -48,19 +48,19 @@ class ProcessGroup:
 
     @property
     def alone(self) -> bool:
-        """Whether there are no others."""
+        """Return whether there are no other processes."""
         return self._client is None
 
     @property
     def is_coordinator(self) -> bool:
-        """Whether this process decides and writes."""
+        """Return whether this process decides and writes."""
         return self.rank == 0
 
     def join(self, trainer: TrainerConfig) -> None:
-        """Become one of several, if the config says so: before anything touches a device.
+        """Join the other processes, if the config asks for several; call it before using a device.
 
         Raises:
-            UserError: this process can't be one of several.
+            UserError: the config asks for SLURM, but srun didn't start this process.
         """
         self.rank, self.count = process_index(trainer)
         if self.count == 1 or not self.alone:
@@ -83,23 +83,23 @@ class ProcessGroup:
             shutdown_timeout_seconds=LEAVE_S,
         )
         if trainer.distributed == "slurm" and _has_its_node():
-            for kind in ("cuda", "rocm"):  # JAX has taken it that a process has one GPU
+            for kind in ("cuda", "rocm"):  # JAX assumes that a process has one GPU
                 jax.config.update(f"jax_{kind}_visible_devices", "all")
-        jax.devices()  # made by all at once: nobody waits later for one that has failed meanwhile
+        jax.devices()  # all start their backends now: none waits later for one that has failed
         self._client = distributed.global_state.client
 
     def send(self, value: Any) -> None:
-        """Send the workers something that JSON can hold."""
+        """Send the workers a value that JSON can hold."""
         self._client.key_value_set(f"actsweep/{self._messages}", json.dumps(value))
         self._messages += 1
         if self._messages > KEPT:
             self._client.key_value_delete(f"actsweep/{self._messages - KEPT}")
 
     def receive(self) -> Any:
-        """Return what the coordinator sends next.
+        """Return the next value that the coordinator sends.
 
         Raises:
-            ProcessLost: it is gone.
+            ProcessLost: the coordinator is gone.
         """
         try:
             text = self._client.blocking_key_value_get(f"actsweep/{self._messages}", RECEIVE_MS)
@@ -109,7 +109,7 @@ class ProcessGroup:
         return json.loads(text)
 
     def broadcast(self, value: Any) -> Any:
-        """Return the coordinator's `value` in every process."""
+        """Return the coordinator's `value`, in every process."""
         if self.alone:
             return value
         if not self.is_coordinator:
@@ -124,7 +124,7 @@ class ProcessGroup:
 
     @contextlib.contextmanager
     def coordinating(self, trainer: TrainerConfig) -> Iterator[None]:
-        """Join, and at the end dismiss the workers."""
+        """Join the group, and end the workers afterwards."""
         self.join(trainer)
         try:
             yield
@@ -134,7 +134,7 @@ class ProcessGroup:
                 self.leave()
 
     def leave(self) -> None:
-        """Part from the others; no device may be used any more."""
+        """Leave the group; no device may be used afterwards."""
         import jax
 
         jax.distributed.shutdown()
@@ -142,7 +142,7 @@ class ProcessGroup:
 
 
 def process_index(trainer: TrainerConfig) -> tuple[int, int]:
-    """Which process of how many this one is to be.
+    """Return the index of this process, and the number of processes.
 
     Raises:
         UserError: `trainer.distributed=slurm` outside of srun.
@@ -174,5 +174,5 @@ def _addresses(trainer: TrainerConfig) -> dict[str, Any]:
 
 
 def _has_its_node() -> bool:
-    """Whether this is the only task of its SLURM job step on its node."""
+    """Return whether this is the only task of its SLURM job step on its node."""
     return os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"

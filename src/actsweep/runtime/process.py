@@ -1,4 +1,4 @@
-"""This process: what it has been asked to do, and whom it trains with. No jax."""
+"""State of this process: the signals it has received, and its process group. No jax."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from actsweep.runtime.signals import StopRequest
 
 @dataclass(frozen=True)
 class Process:
-    """What a process hands down to everything that trains in it."""
+    """Signals and process group of a process, passed to everything that trains in it."""
 
     stop: StopRequest = field(default_factory=StopRequest)
     group: ProcessGroup = field(default_factory=ProcessGroup)

@@ -1,6 +1,6 @@
-"""Signals that end this process: noted while a pack trains, so that it is saved; else obeyed.
+"""Signals that end this process: at once, or, while a pack trains, after it is saved.
 
-SIGINT is Ctrl-C, SIGTERM what clusters send before they kill, SIGUSR2 what submitit asks SLURM for.
+SIGINT is Ctrl-C. Clusters send SIGTERM before they kill. Submitit asks SLURM for SIGUSR2.
 """
 
 import contextlib
@@ -16,18 +16,18 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ends the training; nothing that has been written is lost."""
+    """End of training by a signal; nothing that has been written is lost."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
 
 
 class StopRequest:
-    """What signals have asked of this process.
+    """Signals that have asked this process to end.
 
     Attributes:
-        asked: the first signal that came.
-        since: when, by `time.monotonic`.
+        asked: the first signal that came, or None.
+        since: when it came, by `time.monotonic`.
     """
 
     def __init__(self) -> None:
@@ -39,20 +39,22 @@ class StopRequest:
 
     @property
     def hurried(self) -> bool:
-        """Whether the process will be killed soon: after Ctrl-C it won't."""
+        """Return whether the process will be killed soon; after Ctrl-C it won't."""
         return self.asked not in (None, signal.SIGINT)
 
     def left(self, grace_s: float) -> float:
-        """Seconds until the process is killed, if it has that long from the signal on; none are
-        left after a second Ctrl-C."""
+        """Return the seconds left until the process is killed.
+
+        `grace_s` counts from the signal on; after a second Ctrl-C nothing is left.
+        """
         if self._at_once:
             return 0.0
         return max(0.0, self.since + grace_s - time.monotonic()) if self.hurried else math.inf
 
     def install(self) -> None:
-        """Take over the signals that end a process, but for those that it was started to ignore."""
+        """Handle the signals that end a process, except those that it was started to ignore."""
         if threading.current_thread() is not threading.main_thread():
-            return  # only there can handlers be set
+            return  # handlers can only be set in the main thread
         for number in ENDING:
             before = signal.getsignal(number)
             if before not in (signal.SIG_IGN, None, self._handle):
@@ -61,7 +63,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def patience(self) -> Iterator[None]:
-        """Here a signal is only noted; `check` then ends it. A second Ctrl-C is obeyed at once."""
+        """Only note signals, until `check` raises; obey a second Ctrl-C at once."""
         self._patience += 1
         try:
             yield
@@ -74,15 +76,15 @@ class StopRequest:
             raise Interrupted(self.asked)
 
     def hand_on(self) -> None:
-        """Let whoever listened before have the signal: submitit then queues the job again."""
+        """Call the previous handler of the signal: submitit's queues the job again."""
         before = self._before.get(self.asked) if self.asked else None
         if callable(before) and before is not signal.default_int_handler:
             before(self.asked, None)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
-            # Python often first looks at signals there, after a long compilation, and what is
-            # raised there is printed and forgotten.
+            # After a long compilation Python often handles signals there first, and an exception
+            # raised there is printed and dropped.
             again = threading.Timer(0.01, signal.raise_signal, [number])
             again.daemon = True
             again.start()

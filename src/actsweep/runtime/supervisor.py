@@ -1,7 +1,7 @@
-"""The rest of this process in a child, attended by a parent that says in one line why it has died.
+"""A supervisor: a parent process that reports in one line why its child has died.
 
-JAX ends a process of several that has lost another by aborting it, with a page of C++ text: nothing
-in the process itself can say more. No jax.
+When a process of a group is lost, JAX aborts the others with a page of C++ text, and an aborted
+process can't print a message of its own. No jax.
 """
 
 import contextlib
@@ -20,9 +20,11 @@ PR_SET_PDEATHSIG = 1
 
 
 def supervise(line: str, code: int) -> None:
-    """Go on in a child process. The parent passes signals on, and what the child's C++ code says to
-    its standard error (what it prints is lost); it ends as the child does, but with `line` and
-    `code` if JAX has aborted it.
+    """Go on in a child process, supervised by this one.
+
+    The parent passes signals on, and what the child's C++ code writes to standard error; what that
+    code writes to standard output is lost. The parent ends with the child's exit code, or, if JAX
+    has aborted the child, prints `line` and ends with `code`.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -43,24 +45,24 @@ def supervise(line: str, code: int) -> None:
     if os.getppid() != parent:
         os._exit(code)
     os.close(reading)
-    # What Python prints goes straight on; what C++ code does, to the parent or nowhere.
+    # What Python prints goes on directly; what C++ code prints, to the parent or nowhere.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     sys.stdout = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(writing, 2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    for own in (writing, nowhere):
-        os.close(own)
+    for descriptor in (writing, nowhere):
+        os.close(descriptor)
 
 
 def report_abort() -> None:
-    """Have the parent say its line, as if JAX had aborted this process."""
+    """Make the parent print its line, as if JAX had aborted this process."""
     os.write(2, DYING + b"\n")
 
 
 @contextlib.contextmanager
 def forwarding_signals(child: int) -> Iterator[None]:
-    """Pass signals that would end this process on to a child in a process group of its own."""
+    """Pass signals that would end this process on to a child in another process group."""
     before = {number: signal.getsignal(number) for number in ENDING}
     _forward(child)
     try:
@@ -81,12 +83,12 @@ def _forward(child: int) -> None:
 
 
 def _pass_on(reading: int) -> bool:
-    """Copy what the child says but for JAX's last words, until it ends; whether there were any."""
+    """Copy the child's output until it ends, except JAX's abort; return whether JAX aborted it."""
     aborted, rest = False, b""
     while block := os.read(reading, 1 << 16):
         *lines, rest = (rest + block).split(b"\n")
-        for one in lines:
-            aborted = aborted or DYING in one
-            if not aborted and not any(word in one for word in RELATED):
-                os.write(2, one + b"\n")
+        for line in lines:
+            aborted = aborted or DYING in line
+            if not aborted and not any(word in line for word in RELATED):
+                os.write(2, line + b"\n")
     return aborted

@@ -1,4 +1,4 @@
-"""A sweep's plan: what was asked for, frozen when it was submitted. No jax."""
+"""A sweep's plan: its command and configs, frozen when it was submitted. No jax."""
 
 import contextlib
 import functools
@@ -30,24 +30,24 @@ LAUNCH_FILE = "launch.yaml"
 
 
 SUBMITTING = ".submitting"
-"""Locked by whoever submits jobs of the sweep."""
+"""Lock file of the process that submits jobs of the sweep."""
 
 
 _BEFORE = {"attempt": 1, "cwd": ".", "path": [], "outputs": "../.."}
-"""What older plans don't say."""
+"""Values of fields that older plans lack."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `plan.json` holds.
+    """Contents of `plan.json`.
 
     Attributes:
-        folder: the sweep's.
-        command: as it was typed.
+        folder: the sweep's folder.
+        command: the command, as typed.
         packs: the members of each job.
-        overrides: by run id.
-        attempt: how often the sweep was told to train, from 1 on.
-        cwd: the working folder in which it was submitted.
+        overrides: each run's overrides, by run id.
+        attempt: number of the attempt, from 1 on; each retry adds one.
+        cwd: the working folder in which the sweep was submitted.
         path: where the user's own code was imported from.
     """
 
@@ -61,22 +61,22 @@ class Plan:
 
     @functools.cached_property
     def runs(self) -> dict[str, Member]:
-        """Every run by its id, in order."""
+        """Return every run by its id, in order."""
         return {member.run_id: member for pack in self.packs for member in pack}
 
     @property
     def config(self) -> RunConfig:
-        """The settings that hold for the sweep as a whole: those of its first run."""
+        """Return the settings that hold for the whole sweep: those of its first run."""
         return self.packs[0][0].config
 
     @property
     def jobs(self) -> list[list[str]]:
-        """The run ids of each job."""
+        """Return the run ids of each job."""
         return [[member.run_id for member in pack] for pack in self.packs]
 
     @property
     def outputs(self) -> Path:
-        """Where its runs are."""
+        """Return the folder in which the runs are."""
         return Path(self.config.paths.outputs)
 
     def write(self) -> None:
@@ -91,14 +91,14 @@ class Plan:
             for index, pack in enumerate(self.packs)
             for member in pack
         }
-        # From the folder, so that it holds in any working folder, and after both were moved.
+        # Relative to the folder: valid from any working folder, and after both were moved.
         outputs = os.path.relpath(self.config.paths.outputs, self.folder)
         about = {key: getattr(self, key) for key in ("command", "attempt", "cwd", "path")}
         whole = {**about, "outputs": outputs, "members": members}
         files.write_json(self.folder / PLAN_FILE, whole)
 
     def again(self, rerun: str) -> "Plan":
-        """Return the same sweep, told to train once more what `rerun` says."""
+        """Return the next attempt of the sweep, which trains again what `rerun` says."""
         packs = [
             [replace(member, config=replace(member.config, rerun=rerun)) for member in pack]
             for pack in self.packs
@@ -107,7 +107,7 @@ class Plan:
 
 
 def freeze(plan: Plan, launch: DictConfig) -> None:
-    """Write a sweep's plan, and with it Hydra's config, so that it can be launched again."""
+    """Write a sweep's plan and Hydra's config, so that it can be launched again."""
     plan.write()
     files.write_atomic(plan.folder / LAUNCH_FILE, OmegaConf.to_yaml(launch))
 
@@ -124,10 +124,10 @@ def new_plan(
 
 
 def read_plan(folder: Path) -> Plan:
-    """Return the frozen sweep; what was read before is kept while the file stays as it is.
+    """Return the frozen sweep; the last one is cached until its file changes.
 
     Raises:
-        UserError: there is none; or the user's own code isn't what it was.
+        UserError: there is no plan, or the user's own code has changed.
     """
     try:
         stamp = (folder / PLAN_FILE).stat().st_mtime_ns
@@ -138,7 +138,7 @@ def read_plan(folder: Path) -> Plan:
 
 @functools.lru_cache(maxsize=1)
 def _read_plan(folder: Path, cwd: str, stamp: int) -> Plan:
-    del cwd, stamp  # they tell one plan from another
+    del cwd, stamp  # they are keys of the cache only
     plain = read_frozen(folder)
     outputs = str(outputs_dir(folder, plain))
     packs: dict[int, list[Member]] = {}
@@ -148,8 +148,8 @@ def _read_plan(folder: Path, cwd: str, stamp: int) -> Plan:
         member = make_member(config)
         if member.run_id != name:
             raise UserError(
-                f"{folder.name}: its own code (a _target_) has changed since it was submitted, or "
-                "can't be found: bring it back, or type the command again: "
+                f"{folder.name}: your own code (a _target_) has changed since the sweep was "
+                "submitted, or can't be found; restore it, or type the command again: "
                 f"{typed_again(plain['command'])}"
             )
         packs.setdefault(frozen["pack"], []).append(member)
@@ -159,10 +159,10 @@ def _read_plan(folder: Path, cwd: str, stamp: int) -> Plan:
 
 
 def read_frozen(folder: Path) -> dict[str, Any]:
-    """What a sweep's `plan.json` says.
+    """Read a sweep's `plan.json` and return it.
 
     Raises:
-        UserError: it isn't there, or can't be read.
+        UserError: it is missing, or can't be read.
     """
     try:
         return {**_BEFORE, **json.loads((folder / PLAN_FILE).read_text())}
@@ -171,32 +171,33 @@ def read_frozen(folder: Path) -> dict[str, Any]:
 
 
 def outputs_dir(folder: Path, plain: Mapping[str, Any]) -> Path:
-    """The folder in which the runs of a frozen sweep are, wherever it lies now."""
+    """Return the folder that holds a frozen sweep's runs, also after it was moved."""
     return Path(os.path.normpath(folder / plain["outputs"]))
 
 
 def reopen(folder: Path) -> Plan:
-    """The frozen sweep, with this process as it was when the sweep was submitted: in the same
-    working folder, for relative paths, and finding the user's own code.
+    """Return the frozen sweep, after giving this process the environment of its submission.
+
+    That is the working folder, for relative paths, and the import path of the user's own code.
 
     Raises:
-        UserError: as `read_plan`.
+        UserError: as for `read_plan`.
     """
     plain, here = read_frozen(folder), Path.cwd()
     if missing := [entry for entry in plain["path"] if entry not in sys.path]:
         sys.path += missing
-        given = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
-        os.environ["PYTHONPATH"] = os.pathsep.join([*given, *missing])  # for jobs
+        before = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+        os.environ["PYTHONPATH"] = os.pathsep.join([*before, *missing])  # for jobs
     if (here / plain["cwd"]) != here:
         folder = folder.absolute()
-        with contextlib.suppress(OSError):  # it is gone, with whatever was in it
+        with contextlib.suppress(OSError):  # the folder is gone, with the files in it
             os.chdir(plain["cwd"])
-            print(f"in {plain['cwd']}, where it was submitted", file=sys.stderr)
+            print(f"in {plain['cwd']}, where the sweep was submitted", file=sys.stderr)
     return read_plan(folder)
 
 
 def discard(folder: Path) -> None:
-    """Take back what a sweep that never started has left: its plan, jobs' logs, empty folders."""
+    """Remove what a sweep that never started has left: its plan, job logs, empty folders."""
     for name in (PLAN_FILE, LAUNCH_FILE, SUBMITTING):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / ".submitit", ignore_errors=True)
@@ -208,5 +209,5 @@ def discard(folder: Path) -> None:
 
 
 def name_of(folder: Path) -> str:
-    """A sweep as the commands take it, from this working folder: its name, or a path."""
+    """Return the sweep's name, or the path by which commands find it from this folder."""
     return folder.name if folder.parent == Path("outputs/sweeps") else shlex.quote(str(folder))

@@ -1,4 +1,4 @@
-"""What came of a sweep's runs, and what is said about it at the end. No jax."""
+"""Results of a sweep's runs, and the summary printed at its end. No jax."""
 
 import signal
 import sys
@@ -20,7 +20,7 @@ Records = Mapping[str, RunRecord]  # by run id
 
 
 def read_records(plan: Plan) -> dict[str, RunRecord]:
-    """Read once what the folders of all its runs say now."""
+    """Read the status and summary of every run once; return them by run id."""
     return {run_id: read_record(member.dir) for run_id, member in plan.runs.items()}
 
 
@@ -33,22 +33,23 @@ def statuses_of_attempt(plan: Plan) -> list[Mapping[str, Any]]:
 def ended_result(plan: Plan, member: Member, record: RunRecord) -> Result | None:
     """Return the result of a run that needn't be trained, or None.
 
-    It is complete, or this attempt of the sweep has seen it fail or diverge.
+    Such a run is complete, or it has failed or diverged in this attempt of the sweep.
     """
     attempt = (plan.folder.name, plan.attempt)
     status = record.status or {}
-    by_this = is_of(status, *attempt)
+    by_this_attempt = is_of(status, *attempt)
     if summary := record.reusable(member.config.rerun, *attempt):
-        how = None if by_this else other_code(status)
-        return {**summary, "reused": not by_this} | ({"other_code": how} if how else {})
-    if not (by_this and status["state"] in ("failed", "diverged")):
+        difference = None if by_this_attempt else other_code(status)
+        extra = {"other_code": difference} if difference else {}
+        return {**summary, "reused": not by_this_attempt} | extra
+    if not (by_this_attempt and status["state"] in ("failed", "diverged")):
         return None
     known = {**member.describe(), **(record.summary or {}), "reused": False}
     return {**known, "state": status["state"], "cause": status.get("cause")}
 
 
 def ended_results(plan: Plan, records: Records) -> dict[str, Result]:
-    """Return the results of those of some runs that needn't be trained, by run id."""
+    """Return the results of the runs that needn't be trained, by run id."""
     results = {}
     for run_id, record in records.items():
         if result := ended_result(plan, plan.runs[run_id], record):
@@ -57,13 +58,13 @@ def ended_results(plan: Plan, records: Records) -> dict[str, Result]:
 
 
 def result_on_disk(plan: Plan, member: Member, otherwise: Mapping[str, Any]) -> Result:
-    """Return the result of a run as its folder tells it; of one that hasn't ended, `otherwise`."""
+    """Return a run's result from its folder, or `otherwise` if it hasn't ended."""
     result = ended_result(plan, member, read_record(member.dir))
     return result or {**member.describe(), **otherwise, "reused": False}
 
 
 def interrupted_result(plan: Plan, member: Member) -> Result:
-    """Return the result of a run when its sweep was interrupted."""
+    """Return the result of a run of a sweep that was interrupted."""
     record = read_record(member.dir)
     status, cause = record.status or {}, "not started"
     if record.state in ("running", "preempted"):
@@ -80,12 +81,12 @@ def interrupted_result(plan: Plan, member: Member) -> Result:
 def finish(
     plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None = None
 ) -> int:
-    """Write `members.csv`, print the table and how to look further; return the exit code.
+    """Write `members.csv`, print the table and what to type next; return the exit code.
 
     Args:
         plan: the sweep.
-        results: of every run, in order.
-        asked: the signal that has asked for the end, if one has.
+        results: the result of every run, in order.
+        asked: the signal that has asked for the end, or None.
 
     Raises:
         UserError: every run was refused: nothing has started.
@@ -98,7 +99,7 @@ def finish(
     ]
     try:
         run_dir.write_members_csv(plan.folder, rows)
-    except OSError as error:  # the table says it as well
+    except OSError as error:  # the table shows the same results
         print(f"error: {plan.folder}/members.csv: {error.strerror or error}", file=sys.stderr)
     _show(plan, results)
     runs = plan.outputs / "runs"
@@ -111,7 +112,7 @@ def finish(
 def show_part(
     plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None = None
 ) -> int:
-    """Print the table of some of a sweep's runs; return the exit code of what trained them.
+    """Print the table of some of a sweep's runs; return the exit code.
 
     Raises:
         UserError: every run was refused: nothing has started.
@@ -133,20 +134,20 @@ def _show(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _code(plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None) -> int:
-    """Return the exit code; what is left to other processes doesn't count."""
+    """Return the exit code; runs that other processes train don't count."""
     waits = plan.config.pack.wait
     return exit_code([r["state"] for r in results if waits or "busy" not in r], asked)
 
 
 def exit_code(states: Sequence[str], asked: signal.Signals | None = None) -> int:
-    """Return what a sweep whose runs ended so returns to the shell."""
+    """Return the exit code of a sweep whose runs ended in these states."""
     if any(state in ("preempted", "running") for state in states):
         return INTERRUPTED if asked == signal.SIGINT else PREEMPTED
     return OK if all(state == "complete" for state in states) else SOME_FAILED
 
 
 def _with_cause(result: Mapping[str, Any], member: Member) -> Result:
-    """Return the result, which also says why the run isn't complete, as its status does."""
+    """Return the result with the cause, from the run's status, why it isn't complete."""
     if result["state"] == "complete" or "cause" in result:
         return dict(result)
     return {**result, "cause": (run_dir.read_status(member.dir) or {}).get("cause")}

@@ -1,4 +1,4 @@
-"""A sweep and its runs as they are now, from their folders, their owners, and SLURM. No jax."""
+"""Snapshot of a sweep and its runs: from their folders, their owners, and SLURM. No jax."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,22 +17,22 @@ ORDER = (
     *("complete", "running", "failed", "diverged", "interrupted", "preempted"),
     *("starting", "queued", "waiting"),
 )
-"""How states are counted off."""
+"""Order in which states are listed."""
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run of a sweep, as it is now.
+    """Status of one run of a sweep, as it is now.
 
     Attributes:
-        run: its folder.
-        state: as in `ledger.STATES`; `interrupted` if it was killed, `waiting` if nobody has begun;
-            `queued` or `starting` if its SLURM job is.
+        run: the run's folder.
+        state: one of `run_dir.STATES`; or `interrupted` if the process was killed, `waiting` if
+            none has begun, `queued` or `starting` if its SLURM job is.
         left: whether the sweep would still train it.
-        epochs: how many it is to be trained.
-        status: what its folder says, if there is anything.
-        owner: who trains it.
-        job: the SLURM job that it was last submitted in.
+        epochs: number of epochs to train.
+        status: its `status.json`; empty if there is none.
+        owner: the process that trains it.
+        job: the SLURM job in which it was last submitted.
     """
 
     run: RunDir
@@ -46,50 +46,63 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class SweepSnapshot:
-    """A sweep as it is now; `tended` says whether a living process trains it, or waits for jobs, or
-    SLURM has some; `trouble` why SLURM can't be asked."""
+    """A sweep as it is now.
+
+    Attributes:
+        folder: the sweep's folder.
+        command: the command that was typed.
+        runs: the status of every run.
+        supervised: whether a living process trains it or waits for its jobs, or SLURM has jobs.
+        trouble: why SLURM can't be asked, if so.
+    """
 
     folder: Path
     command: str
     runs: Sequence[RunStatus]
-    tended: bool
+    supervised: bool
     trouble: str | None = None
 
     def counts(self) -> str:
-        """How many runs are in which state, such as `3 complete, 1 failed`."""
-        count = Counter(one.state for one in self.runs)
+        """Return the number of runs in each state, such as `3 complete, 1 failed`."""
+        count = Counter(run.state for run in self.runs)
         return ", ".join(f"{count[state]} {state}" for state in ORDER if count[state])
 
 
 def take_snapshot(folder: Path) -> SweepSnapshot:
-    """A sweep and its runs.
+    """Return a snapshot of a sweep and its runs.
 
     Raises:
         UserError: its plan can't be read.
     """
     plain = plan.read_frozen(folder)
     outputs = plan.outputs_dir(folder, plain)
-    held = owners(outputs, plain["members"])
-    by = (folder.name, plain["attempt"])
+    owner_by_run = owners(outputs, plain["members"])
+    attempt = (folder.name, plain["attempt"])
     jobs, trouble = _jobs(folder)
     runs = [
-        _see(RunDir(outputs, run_id), one["config"], held.get(run_id), jobs.get(run_id), *by)
-        for run_id, one in plain["members"].items()
+        _run_status(
+            RunDir(outputs, run_id),
+            member["config"],
+            owner_by_run.get(run_id),
+            jobs.get(run_id),
+            *attempt,
+        )
+        for run_id, member in plain["members"].items()
     ]
-    tended = any(one.left and (one.owner or (one.job and one.job.live)) for one in runs)
-    tended = tended or any(one.sweep == folder.name for one in living_owners(outputs))
-    return SweepSnapshot(folder, typed_again(plain["command"]), runs, tended, trouble)
+    supervised = any(run.left and (run.owner or (run.job and run.job.live)) for run in runs)
+    supervised = supervised or any(owner.sweep == folder.name for owner in living_owners(outputs))
+    return SweepSnapshot(folder, typed_again(plain["command"]), runs, supervised, trouble)
 
 
 def _jobs(folder: Path) -> tuple[dict[str, Job], str | None]:
-    """SLURM's jobs by run id, and why it can't say."""
+    """Return SLURM's jobs by run id, and why SLURM can't be asked, if so."""
     try:
         return slurm_jobs.states(slurm_jobs.batches(folder)), None
     except SlurmError as error:
         return {}, str(error)
 
 
-def _see(
+def _run_status(
     run: RunDir,
     config: Mapping[str, Any],
     owner: Owner | None,
@@ -99,9 +112,9 @@ def _see(
 ) -> RunStatus:
     status = run_dir.read_status(run) or {}
     state = status.get("state", "waiting")
-    own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
+    by_this_attempt = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
     done = state in run_dir.ENDED and (
-        own or run_dir.keeps(status, config["rerun"], sweep, attempt)
+        by_this_attempt or run_dir.keeps(status, config["rerun"], sweep, attempt)
     )
     if not done:
         if owner:

@@ -1,4 +1,4 @@
-"""Who trains in which row: the state of a pack, from which members that have ended make room."""
+"""The members of a pack that still train, their rows and their state."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -16,13 +16,13 @@ from actsweep.train.types import Examples, Span, State
 
 
 class Feed(Protocol):
-    """Where a chunk's batches come from."""
+    """Source of a chunk's batches."""
 
     def chunk(self, start_step: int, n: int) -> Any:
-        """Batches of n steps from `start_step` on, [M, K, B, ...]."""
+        """Return batches of n steps from `start_step` on, [M, K, B, ...]."""
 
     def close(self) -> None:
-        """End what reads ahead."""
+        """Stop reading ahead."""
 
 
 class ActiveSet:
@@ -30,8 +30,8 @@ class ActiveSet:
 
     Attributes:
         whole: the population of all members.
-        population: that of those still on the active_set; at first the same.
-        members: whom `population` holds, in its order.
+        population: the population of the members in the active set; at first the same.
+        members: the members in `population`, in its order.
     """
 
     def __init__(
@@ -56,12 +56,15 @@ class ActiveSet:
 
     @property
     def rows(self) -> dict[int, int]:
-        """Member -> row."""
+        """Return each member's row."""
         return dict(zip(self.members, self.population.rows.tolist(), strict=True))
 
     def advance(self, chunk: Chunk, done: int) -> Iterator[int]:
-        """Train to the end of a chunk of which so many steps are done. Where that is too long for
-        one call on the devices, yields the step between two of them: states can be saved there."""
+        """Train to the end of a chunk; `done` is the number of steps done so far.
+
+        If that is too long for one call on the devices, yield the step between two calls, where
+        states can be saved.
+        """
         step = max(done, chunk.first)
         while step < chunk.end:
             population, n = (
@@ -80,8 +83,10 @@ class ActiveSet:
                 yield step
 
     def measure(self, chunk: Chunk) -> list[Mapping[str, Any]]:
-        """Validate and probe, as is due after a chunk; all its readings, still on the devices, but
-        where this process can read them."""
+        """Validate and probe as is due after a chunk; return all its readings.
+
+        They are still on the devices, placed so that this process can read them.
+        """
         population, parts = self.population, [self._readings]
         if chunk.ends_epoch:
             self.state, readings = population.evaluate(
@@ -100,8 +105,11 @@ class ActiveSet:
             self.state = self.population.stop(self.state, places)
 
     def repack(self, ended: Collection[int]) -> bool:
-        """Once half of the active_set has ended, go on with the others in fewer rows (see
-        `Population.compact`); the state of those that leave waits on the host. True if it was."""
+        """Compact the active set once half of it has ended; return whether that was so.
+
+        The others go on in fewer rows (`Population.compact`); the states of those that leave are
+        kept on the host.
+        """
         staying = _staying(self.members, ended)
         if staying == self.members:
             return False
@@ -109,11 +117,11 @@ class ActiveSet:
         return True
 
     def resume(self, states: State, ended: Sequence[Collection[int]]) -> None:
-        """Take up where training stopped: everyone's state, and who had ended after each chunk."""
+        """Restore all members' states; `ended` are the members that had ended after each chunk."""
         self.state = self.whole.place_states(states)
         staying = self.members
-        for gone in ended:
-            staying = _staying(staying, gone)
+        for ended_by_then in ended:
+            staying = _staying(staying, ended_by_then)
         if staying != self.members:
             self._compact(staying)
 
@@ -131,7 +139,7 @@ class ActiveSet:
         self._feed = self._open_feed()
 
     def states(self) -> State:
-        """The state of all members [M, ...], on the host."""
+        """Return the states of all members [M, ...], on the host."""
         now = self.population.fetch(self.state)
         if self.population is self.whole:
             return now
@@ -140,13 +148,13 @@ class ActiveSet:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
 
     def everyone(self) -> State:
-        """The state of all members, in the rows of `whole`."""
+        """Return the states of all members, in the rows of `whole`."""
         return (
             self.state if self.population is self.whole else self.whole.place_states(self.states())
         )
 
     def close(self) -> None:
-        """End what reads ahead."""
+        """Stop reading ahead."""
         self._feed.close()
 
     def _park(self, states: Any) -> None:
@@ -160,7 +168,7 @@ class ActiveSet:
 
 
 def _staying(members: list[int], ended: Collection[int]) -> list[int]:
-    """Who keeps a row: all, until half of them have ended."""
+    """Return the members that keep a row: all, until half of them have ended."""
     active = [member for member in members if member not in ended]
     return active if active and 2 * len(active) <= len(members) else members
 

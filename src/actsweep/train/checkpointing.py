@@ -1,4 +1,4 @@
-"""Exact resume: saves members on the way, and finds from where each can go on."""
+"""Exact resume: members are saved during training, and go on from what was saved."""
 
 import logging
 import time
@@ -22,21 +22,21 @@ from actsweep.train.types import ACTIVE, ResumePoint, State
 log = logging.getLogger(__name__)
 
 SHARE = 50.0
-"""Saving a pack that took t seconds isn't done again for this many times t."""
+"""After a save that took t seconds, the next one waits at least this many times t."""
 MARGIN = 0.8
 """Share of `trainer.grace_s` after which no further member is saved."""
 
 
 class Checkpointer:
-    """Saves the members of a pack when it is time, or a signal asks for it; then ends the pack.
+    """Saver of a pack's members, at intervals and when a signal has asked for the end.
 
     Args:
-        folders: one a member.
-        metrics: their rows; what a checkpoint builds on is made safe first.
+        folders: one per member.
+        metrics: their rows; a checkpoint is written only after the rows before it are on disk.
         about: metadata for every checkpoint.
-        spent: seconds that each member has had before.
-        trainer: how often, and how long ending may take.
-        stop: what signals have asked for.
+        spent: seconds that each member has been trained before.
+        trainer: how often to save, and how long ending may take.
+        stop: the signals received so far.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Checkpointer:
         self._warned = False
 
     def due(self, midway: bool) -> bool:
-        """Whether to save now, after a chunk or midway through one."""
+        """Return whether to save now, after a chunk or midway through one."""
         waits = midway and not self._trainer.save_every_s
         return self._stop.asked is not None or (time.monotonic() >= self._next and not waits)
 
     def asked(self) -> int | None:
-        """The number of the signal that has asked for the training to end."""
+        """Return the number of the signal that has asked training to end, or None."""
         return self._stop.asked
 
     def save(self, step: int, epoch: float, states: State, rows: MetricLog) -> None:
@@ -73,64 +73,64 @@ class Checkpointer:
             if self._stop.asked is not None and self._late():
                 log.warning("saved %d of %d runs in time", index, len(self._folders))
                 break
-            own = jax.tree.map(lambda leaf: leaf[index], states)  # noqa: B023
+            state = jax.tree.map(lambda leaf: leaf[index], states)  # noqa: B023
             try:
-                self._save_one(index, step, epoch, own)
+                self._save_one(index, step, epoch, state)
             except MetricsError as error:
                 rows.fail(error.member, str(error))
         now = time.monotonic()
         every = self._trainer.save_every_s
         self._next = now + (max(every, SHARE * (now - began)) if every else 0.0)
 
-    def _save_one(self, index: int, step: int, epoch: float, own: State) -> None:
-        """Save one member's state; one that can't be saved trains on all the same."""
-        folder, active = self._folders[index], bool(own.outcome == ACTIVE)
+    def _save_one(self, index: int, step: int, epoch: float, state: State) -> None:
+        """Save one member's state; if that fails, its training goes on."""
+        folder, active = self._folders[index], bool(state.outcome == ACTIVE)
         try:
-            self._write(index, step, epoch, own, keep=2)
+            self._write(index, step, epoch, state, keep=2)
             run_dir.write_status(folder, "running", step=step, epoch=epoch)
         except MetricsError:
             raise
         except Exception as error:
-            self._warn(f"{folder.run_id}: can't be saved ({error}); it trains on")
+            self._warn(f"{folder.run_id}: can't be saved ({error}); its training goes on")
         else:
             if not active:
                 self._ended.add(index)
 
-    def save_last(self, index: int, step: int, epoch: float, own: State) -> None:
-        """Save the state in which one member's training ended; it is the only one to stay.
+    def save_last(self, index: int, step: int, epoch: float, state: State) -> None:
+        """Save the state in which one member's training ended, and remove its other checkpoints.
 
         Raises:
-            Exception: it can't be saved.
+            Exception: the state can't be saved.
         """
-        self._write(index, step, epoch, own, keep=1)
+        self._write(index, step, epoch, state, keep=1)
 
-    def _write(self, index: int, step: int, epoch: float, own: State, keep: int) -> None:
+    def _write(self, index: int, step: int, epoch: float, state: State, keep: int) -> None:
         about = {
             **self._about,
             "epoch": epoch,
-            "ended": bool(own.outcome != ACTIVE),
+            "ended": bool(state.outcome != ACTIVE),
             "seconds": self.seconds(index),
             "mark": self._metrics.mark(index),
         }
-        flat = checkpoint.flatten(own._asdict())
+        flat = checkpoint.flatten(state._asdict())
         checkpoint.save(self._folders[index].checkpoints, step, flat, about, keep)
 
     def seconds(self, index: int) -> float:
-        """A member's share of the time that its packs have taken."""
+        """Return a member's share of the seconds that its packs have taken."""
         return self._spent[index] + (time.monotonic() - self._began) / len(self._folders)
 
     def _late(self) -> bool:
         return self._stop.left(MARGIN * self._trainer.grace_s) == 0.0
 
     def _warn(self, text: str) -> None:
-        if not self._warned:  # the others can't be saved either, and will say so again
+        if not self._warned:  # the others fail for the same reason: one line is enough
             log.warning("%s", text)
         self._warned = True
 
 
 @dataclass(frozen=True)
 class ResumeGroup:
-    """Members, by place in a list, that go on together; `start` is None for those that begin."""
+    """Members, by index, that go on from the same step; `start` is None for those that begin."""
 
     members: tuple[int, ...]
     start: ResumePoint | None
@@ -147,21 +147,21 @@ class _Saved:
 def resume_groups(
     folders: Sequence[RunDir], like: State, fresh: Sequence[bool]
 ) -> list[ResumeGroup]:
-    """From where each member goes on: as many together as share a step.
+    """Return from where each member goes on, grouped by step.
 
-    A checkpoint that is damaged, or whose rows are gone, is left out with a line that says so, and
-    the one before it is used.
+    A checkpoint that is damaged, or whose rows are missing, is skipped with a warning, and the
+    one before it is used.
 
     Args:
-        folders: one a member.
+        folders: one per member.
         like: shapes of one member's state.
-        fresh: whether a member begins anew, whatever is on disk.
+        fresh: for each member, whether it begins again, whatever is on disk.
     """
     waiting = {
         place: {} if new else _ended_by_step(folder)
         for place, (folder, new) in enumerate(zip(folders, fresh, strict=True))
     }
-    found: list[ResumeGroup] = []
+    groups: list[ResumeGroup] = []
     while waiting:
         step = _common(waiting.values())
         chosen = {p: at for p, known in waiting.items() if (at := _offer(known, step)) is not None}
@@ -173,20 +173,19 @@ def resume_groups(
                 broken = True
                 del waiting[place][at]
                 before = max(waiting[place], default=0)
-                how = f"goes on from step {before}" if before else "begins anew"
+                how = f"goes on from step {before}" if before else "begins again"
                 log.warning("%s: %s; %s", folders[place].run_id, error, how)
         if not broken:
-            found.append(_point(step, tuple(chosen), saved))
+            groups.append(_group(step, tuple(chosen), saved))
             waiting = {place: known for place, known in waiting.items() if place not in chosen}
-    return found
+    return groups
 
 
 def load_resume_point(folders: Sequence[RunDir], step: int, like: State) -> ResumePoint | None:
-    """Where members go on at a step, as another process that shares their folders has found;
-    without their rows.
+    """Return the states of members at a step that the coordinator has chosen, without rows.
 
     Raises:
-        CheckpointError: a checkpoint isn't what that process has seen.
+        CheckpointError: this process doesn't see the checkpoints that the coordinator sees.
     """
     if not step:
         return None
@@ -195,7 +194,7 @@ def load_resume_point(folders: Sequence[RunDir], step: int, like: State) -> Resu
         at = _offer(_ended_by_step(folder), step)
         if not at:
             raise CheckpointError(
-                f"{folder.checkpoints}: no checkpoint for step {step} is seen here"
+                f"{folder.checkpoints}: this process finds no checkpoint for step {step}"
             )
         flat, _ = checkpoint.load(folder.checkpoints, at)
         states.append(State(**checkpoint.unflatten(like._asdict(), flat)))
@@ -207,26 +206,28 @@ def _stacked(states: Sequence[State]) -> State:
 
 
 def _ended_by_step(folder: RunDir) -> dict[int, bool]:
-    """The steps of a member's checkpoints, and whether it had ended there."""
-    found = {}
+    """Return the steps of a member's checkpoints, and whether it had ended there."""
+    ended = {}
     for step in checkpoint.steps(folder.checkpoints):
         try:
-            found[step] = bool(checkpoint.metadata(folder.checkpoints, step).get("ended"))
+            ended[step] = bool(checkpoint.metadata(folder.checkpoints, step).get("ended"))
         except CheckpointError:
-            found[step] = False  # `_load` will say what is wrong
-    return found
+            ended[step] = False  # `_load` reports what is wrong
+    return ended
 
 
 def _common(known: Collection[Mapping[int, bool]]) -> int:
-    """The step that most can go on from: the earliest of the newest. Who has ended can wait for
-    any step; 0 is the beginning."""
+    """Return the earliest of the newest steps, from which most members can go on; 0 to begin.
+
+    Members that have ended can wait for any step.
+    """
     newest = [max(steps, default=0) for steps in known]
     active = [top for top, steps in zip(newest, known, strict=True) if not steps.get(top)]
     return min(active) if active else max(newest)
 
 
 def _offer(known: Mapping[int, bool], step: int) -> int | None:
-    """The checkpoint with which a member can go on at a step, 0 for none, None if it can't."""
+    """Return the checkpoint for going on at a step, 0 if none is needed, None if impossible."""
     newest = max(known, default=0)
     if step in known or newest == step:
         return step
@@ -242,23 +243,23 @@ def _load(folder: RunDir, step: int, like: State) -> _Saved:
     return _Saved(state, rows, float(about.get("seconds", 0.0)))
 
 
-def _point(step: int, members: tuple[int, ...], saved: Sequence[_Saved]) -> ResumeGroup:
+def _group(step: int, members: tuple[int, ...], saved: Sequence[_Saved]) -> ResumeGroup:
     if not saved:
         return ResumeGroup(members, None, (0.0,) * len(members))
-    start = ResumePoint(step, _stacked([one.state for one in saved]), [one.rows for one in saved])
-    return ResumeGroup(members, start, tuple(one.seconds for one in saved))
+    start = ResumePoint(step, _stacked([s.state for s in saved]), [s.rows for s in saved])
+    return ResumeGroup(members, start, tuple(s.seconds for s in saved))
 
 
 class NoCheckpoints:
-    """Saves nothing and asks for nothing: for tests, and for workers, whose coordinator saves."""
+    """Checkpointer that never saves: for tests, and for workers, whose coordinator saves."""
 
     def due(self, midway: bool) -> bool:
-        """Whether to save now: never."""
+        """Return False: nothing is ever saved."""
         del midway
         return False
 
     def asked(self) -> int | None:
-        """The number of the signal that has asked for the training to end: none."""
+        """Return None: no signal asks training to end."""
         return None
 
     def save(self, step: int, epoch: float, states: State, rows: MetricLog) -> None:

@@ -51,19 +51,19 @@ def train(
         Interrupted: a signal asked for it; the members are saved.
         UserError: a writer refuses to start; nothing has been trained.
     """
-    unfit = _prepare_folders(cohort, context)
-    if unfit:
-        fit = [i for i, member in enumerate(cohort.members) if member.run_id not in unfit]
-        if not fit:
-            return unfit
-        cohort = cohort.part(fit)
-    return unfit | _train(prepared, cohort, context, leases, process)
+    broken = _prepare_folders(cohort, context)
+    if broken:
+        usable = [i for i, member in enumerate(cohort.members) if member.run_id not in broken]
+        if not usable:
+            return broken
+        cohort = cohort.part(usable)
+    return broken | _train(prepared, cohort, context, leases, process)
 
 
 def _prepare_folders(cohort: Cohort, context: SweepContext) -> Results:
-    """Make every member's folder ready; return the results of those for which that failed."""
+    """Prepare every member's folder; return the results of those for which that failed."""
     by = {"sweep": context.sweep, "attempt": context.attempt}
-    unfit: Results = {}
+    broken: Results = {}
     for index, member in enumerate(cohort.members):
         try:
             if cohort.start is None:
@@ -74,11 +74,11 @@ def _prepare_folders(cohort: Cohort, context: SweepContext) -> Results:
                 run_dir.reopen(member.dir, cohort.start.step, epoch, **by)
         except OSError as error:
             report(error, [member.run_id])
-            unfit[member.run_id] = failed(member, error)
+            broken[member.run_id] = failed(member, error)
             with contextlib.suppress(OSError):
                 cause = cause_of(error)
                 run_dir.write_status(member.dir, "failed", step=0, epoch=0, cause=cause, **by)
-    return unfit
+    return broken
 
 
 def _train(
@@ -116,11 +116,11 @@ def _train(
 
 def _end(writers: Writers, loggers: Sequence[Writer], stop: StopRequest, grace_s: float) -> None:
     for logger in loggers:
-        if isinstance(logger, WandbWriter):  # which may wait for a server
+        if isinstance(logger, WandbWriter):  # W&B may wait for a server
             logger.close_seconds = min(logger.close_seconds, stop.left(grace_s) / 2)
     try:
         writers.close()
-    except MetricsError as error:  # how the training has ended stands
+    except MetricsError as error:  # the outcome of training stays as it is
         log.error("%s: %s", error.run_id, error)
 
 
@@ -136,14 +136,14 @@ def _run_loop(
         group.send({"cohort": [m.run_id for m in cohort.members], "step": step})
     try:
         return _call_loop(prepared, cohort, writers, checkpointer, prepared.callbacks, group)
-    except Exception as error:  # the others can't know
+    except Exception as error:  # the other processes can't know
         if group.alone:
             raise
         raise group.declare_lost(error) from error
 
 
 def train_as_worker(prepared: PreparedPack, cohort: Cohort, group: ProcessGroup) -> None:
-    """Make the calls of a cohort that the coordinator trains; nothing is written, no hook runs."""
+    """Train a cohort as a worker: nothing is written, and no hook runs."""
     callbacks = {name: replace(each, hook=None) for name, each in prepared.callbacks.items()}
     _call_loop(prepared, cohort, Writers([]), NoCheckpoints(), callbacks, group)
 
@@ -226,7 +226,7 @@ def _close_all(
 ) -> dict[str, _Ended]:
     ended = {}
     for index, member in enumerate(cohort.members):
-        stop.check()  # those that are left go on from their checkpoints
+        stop.check()  # the remaining members go on from their checkpoints
         if member.run_id not in leases.lost():
             close = _close(index, member, prepared.task, trained, checkpointer, writers)
             ended[member.run_id] = close
@@ -241,14 +241,14 @@ def _close(
     checkpointer: Checkpointer,
     writers: Writers,
 ) -> _Ended:
-    """Save one member's last state, then its summary; its status comes when all is written."""
+    """Save one member's last state and summary; its status follows when all is written."""
     failure = trained.failures.get(index)
     state = "failed" if failure else "diverged" if trained.diverged[index] else "complete"
     cause = failure or ("the loss is not finite" if state == "diverged" else None)
     summary = _summary(index, member, state, trained, task, checkpointer.seconds(index))
     step, epoch = trained.steps[index], trained.epochs[index]
     try:
-        if not failure:  # its last good checkpoint is where it can go on
+        if not failure:  # a failed member goes on from its last good checkpoint
             last_state = jax.tree.map(lambda leaf: leaf[index], trained.state)
             checkpointer.save_last(index, trained.last_step, epoch, last_state)
         writers.finish(index, state, summary)
@@ -259,7 +259,7 @@ def _close(
 
 
 def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases) -> Results:
-    """Write how each run has ended, once all writers are done: one that says complete is."""
+    """Write each run's final status, once all writers are done; return the results."""
     results: Results = {}
     for member in cohort.members:
         if member.run_id not in ended or member.run_id in leases.lost():
@@ -279,7 +279,7 @@ def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases)
 def _summary(
     index: int, member: Member, state: str, trained: TrainResult, task: Task, seconds: float
 ) -> Result:
-    """The final numbers; `seconds` is the member's equal share of its pack's wall-clock time."""
+    """Return the final numbers; `seconds` is an equal share of the pack's wall-clock time."""
     scalars = trained.final[index]
     score = trained.best_score[index] if trained.best_epoch[index] else None
     classify = task.classes is not None

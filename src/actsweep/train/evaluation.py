@@ -1,4 +1,4 @@
-"""What is measured before training starts and after it has ended."""
+"""Measurements before training starts and after it has ended."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +22,9 @@ def untrained(
     callbacks: Mapping[str, Callback],
     between: Callable[[], None] | None = None,
 ) -> list[Mapping[str, Any]]:
-    """Measure the untrained members, for the row of step 0: validation, probes, exact counts.
+    """Return what the untrained members measure, for the row of step 0.
+
+    That is validation, probes and exact counts.
 
     `between` is called between slices of the training set, and may raise.
     """
@@ -48,7 +50,10 @@ def finish(
     last_step: int,
     between: Callable[[], None],
 ) -> TrainResult:
-    """Test the best parameters once, count over the whole training set, write the last rows."""
+    """Test the best parameters, write the last rows and return the result.
+
+    The test set is used once, here; callbacks count over the whole training set.
+    """
     parts = [
         _named("test", population.score(state.best, state.act_hparams, sets.test), data),
         train_set_statistics(population, state.best, state.act_hparams, data, callbacks, between),
@@ -83,10 +88,10 @@ def train_set_statistics(
     callbacks: Mapping[str, Callback],
     between: Callable[[], None] | None = None,
 ) -> Mapping[str, Any]:
-    """Return what the callbacks count over the whole training set, slice by slice.
+    """Return the callbacks' statistics over the whole training set, computed slice by slice.
 
-    It ends as soon as no further slice can change the result. `between` is called between two
-    slices, and may raise.
+    The loop ends as soon as no further slice can change the result. `between` is called between
+    two slices, and may raise.
     """
     if not any(callback.count for callback in callbacks.values()):
         return {}
@@ -95,8 +100,8 @@ def train_set_statistics(
         x = population.place(data.train_x[low : low + COUNT_SLICE], SHARED)
         if sums is None:
             sums = population.no_counts(params, act_hparams, x)
-        sums, settled = population.count(params, act_hparams, sums, x)
-        if np.asarray(population.shared(settled)).all():
+        sums, final = population.count(params, act_hparams, sums, x)
+        if np.asarray(population.shared(final)).all():
             break
         if between is not None:
             between()

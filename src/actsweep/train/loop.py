@@ -1,4 +1,4 @@
-"""The only training loop: chunks of steps on the devices, between which the host decides."""
+"""The only training loop: chunks of steps on the devices, with decisions on the host between."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -30,23 +30,23 @@ def train(
     checkpointer: Checkpointer | NoCheckpoints | None = None,
     group: ProcessGroup | None = None,
 ) -> TrainResult:
-    """Train the members of a population to their end.
+    """Train the members of a population to their end, and return the result.
 
     Args:
         population: the members' compiled functions.
         sets: the examples on the devices (`Population.place_sets`).
         data: the same examples, on the host.
         trainer: length, batches, chunks.
-        seeds: one a member; they decide the order of examples.
+        seeds: one per member; they decide the order of examples.
         callbacks: the observers that the population was built with.
         writers: receive every member's rows.
-        start: where to go on; None to begin.
-        checkpointer: saves states on the way; it changes no result.
-        group: the processes that make these calls together; None for this one alone.
+        start: the states to go on from; None to begin.
+        checkpointer: saves states during training; it changes no result.
+        group: the processes that train distributed; None for this one alone.
 
     Returns:
-        The final state and every member's outcome. A member whose loss stops being finite is
-        diverged, one whose hook or metrics file raises has failed; the others go on.
+        The final state and every member's outcome. A member whose loss stops being finite has
+        diverged; one whose hook or metrics file raises has failed. The others go on.
 
     Raises:
         Interrupted: a signal has asked for the end; the members are saved.
@@ -66,11 +66,11 @@ def train(
             log.put(ChunkReadings(0, 0.0, readings, active.rows))
         else:
             _resume(start, chunks, active, log, group)
-        begun = start.step if start else 0
+        done = start.step if start else 0
         for chunk in chunks:
-            if chunk.end <= begun:
+            if chunk.end <= done:
                 continue
-            for step in active.advance(chunk, begun):
+            for step in active.advance(chunk, done):
                 save_if_due(step, midway=True)
             epoch = chunk.end / steps_per_epoch
             log.put(ChunkReadings(chunk.end, epoch, active.measure(chunk), active.rows))
@@ -89,7 +89,7 @@ def train(
 
 
 def _epoch(trainer: TrainerConfig, data: Dataset) -> int:
-    """Steps in an epoch."""
+    """Return the number of steps in an epoch."""
     return len(data.train_x) // trainer.batch_size
 
 
@@ -100,7 +100,7 @@ def _resume(
     log: MetricLog,
     group: ProcessGroup,
 ) -> None:
-    """Place the members as they stood after `start.step`, those who have left included."""
+    """Restore all members as they were after `start.step`, including those that have ended."""
     for member, rows in enumerate(start.rows):
         log.replay(member, rows, active=bool(start.states.outcome[member] == ACTIVE))
     past = [chunk.end for chunk in chunks if chunk.end <= start.step]
@@ -118,7 +118,7 @@ def _save_if_due(
     *,
     midway: bool = False,
 ) -> None:
-    """Save the members after a step, if it is time or a signal has come; then obey the signal."""
+    """Save the members if it is time or a signal has come; then obey the signal."""
     if group.broadcast(checkpointer.due(midway)):
         log.catch_up()
         checkpointer.save(step, step / steps_per_epoch, active.states(), log)

@@ -1,4 +1,4 @@
-"""How many members train at once: measured by compiling, against the memory of the devices."""
+"""Number of members that train at once: measured by compiling, against the devices' memory."""
 
 import itertools
 import math
@@ -25,16 +25,16 @@ from actsweep.train.schedule import due_at, plan
 from actsweep.train.types import COUNT_SLICE, Examples, Span
 
 ACCELERATOR_SHARE = 0.9
-HOST_SHARE = 0.5  # the rest for the copy of the state that checkpoints need, W&B, and others
+HOST_SHARE = 0.5  # the rest is for checkpoints' copy of the state, W&B, and other programs
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A population that fits, compiled; the data on its devices; and what was measured.
+    """A compiled population that fits, the data on its devices, and the memory measured.
 
-    `need` and `room` are bytes on each device, `need` with the data. `limit` says in words what
-    keeps a pack from being trained at once.
+    `need` and `room` are bytes on each device, `need` with the data. `limit` says in words why
+    not all members of a pack train at once.
     """
 
     population: Population
@@ -44,7 +44,7 @@ class MemoryPlan:
     limit: str
 
     def parts(self, members: int) -> list[slice]:
-        """So many members in cohorts of at most the population's size, as even as can be."""
+        """Divide so many members evenly; return cohorts of at most the population's size."""
         cohorts = math.ceil(members / self.population.size)
         edges = [members * i // cohorts for i in range(cohorts + 1)]
         return [slice(low, high) for low, high in itertools.pairwise(edges)]
@@ -59,17 +59,17 @@ def plan_memory(
     most: int,
     group: ProcessGroup | None = None,
 ) -> MemoryPlan:
-    """The largest population for these members whose memory fits, compiled.
+    """Compile the largest population of these members that fits; return it with its memory.
 
     Args:
         config, task, hparams, callbacks: as for `Population`.
         data: the examples, on the host.
         most: members at once that the limit on open files allows.
-        group: the processes that plan together; what the coordinator measures counts.
+        group: the processes that train distributed; the coordinator's measurement counts.
     """
     group = group or ProcessGroup()
     members = len(hparams["seed"])
-    cohorts, limit = math.ceil(members / most), "more files may not be open (ulimit -n)"
+    cohorts, limit = math.ceil(members / most), "the limit on open files (ulimit -n) allows no more"
     while True:
         size = math.ceil(members / cohorts)
         first = {key: value[:size] for key, value in hparams.items()}
@@ -77,16 +77,16 @@ def plan_memory(
         room = _room(population.mesh.local_devices[0], len(population.mesh.local_devices))
         sets = population.place_sets(data, config.trainer, stream=config.data.stream)
         shared = _bytes(sets, SHARED, population)
-        own = compile_all(population, sets, config, data, callbacks)
-        room, shared, own = group.broadcast([room, shared, own])
-        if shared + own <= room or size == 1:
-            return MemoryPlan(population, sets, shared + own, room, limit)
+        needed = compile_all(population, sets, config, data, callbacks)
+        room, shared, needed = group.broadcast([room, shared, needed])
+        if shared + needed <= room or size == 1:
+            return MemoryPlan(population, sets, shared + needed, room, limit)
         limit = (
-            f"{size} need {(shared + own) / GIB:.2f} GiB of the {room / GIB:.2f} GiB that may be "
-            "used on a device"
+            f"{size} need {(shared + needed) / GIB:.2f} GiB of the {room / GIB:.2f} GiB that may "
+            "be used on a device"
         )
-        # Memory is linear in the members: straight to what fits, and at least one cohort more.
-        fitting = max(1, int(size * max(0, room - shared) / own))
+        # Memory is linear in the members: try the size that should fit; add at least one cohort.
+        fitting = max(1, int(size * max(0, room - shared) / needed))
         cohorts = max(cohorts + 1, math.ceil(members / fitting))
 
 
@@ -97,15 +97,14 @@ def compile_all(
     data: Dataset,
     callbacks: Mapping[str, Callback],
 ) -> int:
-    """Compile all that training will call, several at once; bytes that it needs on each device
-    beside the data.
+    """Compile all programs of training in parallel; return the bytes needed on each device.
 
-    They are those of the members' states and batches, and the most that one of the programs needs
-    on top while it runs.
+    These are the bytes of the members' states and batches, and the most that one of the programs
+    needs in addition while it runs. The data aren't included.
     """
     state, batches = _state(population), _batches(population, config, data, callbacks)
     calls = _calls(population, sets, state, batches, config, data, callbacks)
-    pool = ThreadPoolExecutor(os.cpu_count())  # XLA lets go of the interpreter
+    pool = ThreadPoolExecutor(os.cpu_count())  # XLA releases the interpreter lock
     try:
         compiled = [pool.submit(f.lower(*args).compile) for f, args in calls]
         stats = [future.result().memory_analysis() for future in compiled]
@@ -129,7 +128,7 @@ def _calls(
     data: Dataset,
     callbacks: Mapping[str, Callback],
 ) -> Iterator[tuple[Any, tuple]]:
-    """Every program with its arguments or their shapes, the slowest to compile first."""
+    """Yield every program with its arguments or their shapes, the slowest to compile first."""
     p, number = population, jax.ShapeDtypeStruct((), jnp.int32)
     for due in _dues(config, data, callbacks):
         yield p.probe_of(due), (state, p.hparams, sets.probed, number)
@@ -153,10 +152,10 @@ def _calls(
 def _dues(
     config: RunConfig, data: Dataset, callbacks: Mapping[str, Callback]
 ) -> Iterable[tuple[str, ...]]:
-    """Every set of callbacks whose probes are ever due together."""
+    """Return every set of callbacks whose probes are ever due at the same step."""
     chunks = plan(config.trainer, len(data.train_x), callbacks)
-    found = {due_at(callbacks, 0, 1), *(chunk.due for chunk in chunks)}
-    return sorted(found - {()}, key=len, reverse=True)
+    due_sets = {due_at(callbacks, 0, 1), *(chunk.due for chunk in chunks)}
+    return sorted(due_sets - {()}, key=len, reverse=True)
 
 
 def _state(population: Population) -> Any:
@@ -167,19 +166,19 @@ def _state(population: Population) -> Any:
 def _batches(
     population: Population, config: RunConfig, data: Dataset, callbacks: Mapping[str, Callback]
 ) -> Any:
-    """Shapes of a chunk's batches, as `Feed.chunk` makes them."""
+    """Return the shapes of a chunk's batches, as `Feed.chunk` makes them."""
     chunks = plan(config.trainer, len(data.train_x), callbacks)
-    lead = (population.padded, max(chunk.n for chunk in chunks), config.trainer.batch_size)
-    ids = jax.ShapeDtypeStruct(lead, jnp.int32)
+    shape = (population.padded, max(chunk.n for chunk in chunks), config.trainer.batch_size)
+    ids = jax.ShapeDtypeStruct(shape, jnp.int32)
     if not config.data.stream:
         return _abstract(ids, BATCHES, population)
-    x: Any = jax.ShapeDtypeStruct(lead + data.train_x.shape[1:], data.train_x.dtype)
-    y: Any = jax.ShapeDtypeStruct(lead + data.train_y.shape[1:], data.train_y.dtype)
+    x: Any = jax.ShapeDtypeStruct(shape + data.train_x.shape[1:], data.train_x.dtype)
+    y: Any = jax.ShapeDtypeStruct(shape + data.train_y.shape[1:], data.train_y.dtype)
     return _abstract(Examples(x, y), BATCHES, population)
 
 
 def _abstract(tree: Any, spec: PartitionSpec, population: Population) -> Any:
-    """Shapes as they would lie on the devices."""
+    """Return the shapes of a tree, placed on the devices as `spec` says."""
     where = NamedSharding(population.mesh, spec)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree
@@ -187,7 +186,7 @@ def _abstract(tree: Any, spec: PartitionSpec, population: Population) -> Any:
 
 
 def _bytes(tree: Any, spec: PartitionSpec, population: Population) -> int:
-    """Bytes on each device of a tree that lies there as `spec` says."""
+    """Return the bytes on each device of a tree that is placed as `spec` says."""
     where = NamedSharding(population.mesh, spec)
     return sum(
         math.prod(where.shard_shape(leaf.shape)) * jnp.dtype(leaf.dtype).itemsize
@@ -197,7 +196,7 @@ def _bytes(tree: Any, spec: PartitionSpec, population: Population) -> int:
 
 
 def _room(device: jax.Device, devices: int) -> int:
-    """Bytes that may be used on each of so many devices like this one."""
+    """Return the bytes that may be used on each of so many devices like this one."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return int(ACCELERATOR_SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
@@ -205,7 +204,7 @@ def _room(device: jax.Device, devices: int) -> int:
 
 
 def _host_memory() -> int:
-    """Bytes of main memory that are free for this process: the machine's, or its cgroup's."""
+    """Return the bytes of main memory free for this process, in its machine or its cgroup."""
     free = psutil.virtual_memory().available
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),

@@ -1,6 +1,6 @@
-"""From the readings of a pack to the rows of its members: hooks look at them, writers take them.
+"""Rows of members from the readings of a pack; hooks check them, writers store them.
 
-Readings are fetched one chunk late, so that the host never makes the device wait.
+Readings are fetched one chunk late, so that the devices never wait for the host.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ NOT_LOGGED = ("active", "outcome")
 
 
 class MetricLog:
-    """Turns readings of the pack into rows of members, runs the hooks, and writes one chunk late.
+    """Log that turns a pack's readings into members' rows, one chunk late, and runs the hooks.
 
-    What a row sets off (a hook's stop, an end) takes effect once the chunk after it is over, also
-    where it was written sooner, for a checkpoint: saving changes nothing.
+    The effect of a row (a hook's stop, a member's end) comes once the chunk after it is over, even
+    if a checkpoint made the row be written sooner: saving changes nothing.
 
     Attributes:
         last: every member's last row.
-        failures: member -> why its training can't go on.
+        failures: for each failed member, why its training can't go on.
     """
 
     def __init__(self, size: int, callbacks: Mapping[str, Callback], writers: Writers) -> None:
@@ -36,36 +36,36 @@ class MetricLog:
         ]
         self.last: list[Row] = [Row(0, 0.0)] * size
         self.failures: dict[int, str] = {}
-        self._stopping: dict[int, int] = {}  # member -> step of the row that did it
+        self._stopping: dict[int, int] = {}  # member -> step of the row that stopped it
         self._ended: dict[int, int] = {}
         self._pending: ChunkReadings | None = None
 
     def stopping(self, step: int) -> list[int]:
-        """Members that a row before this step told to stop, in order."""
+        """Return the members that a row before this step stopped, in order."""
         return sorted(member for member, at in self._stopping.items() if at < step)
 
     def ended(self, step: int) -> list[int]:
-        """Members that aren't active any more, by the rows before this step, in order."""
+        """Return the members that rows before this step show as ended, in order."""
         return sorted(member for member, at in self._ended.items() if at < step)
 
     def replay(self, member: int, rows: Sequence[Row], *, active: bool) -> None:
-        """Show a member's hooks the rows that are written already, as at the first time.
+        """Run a member's hooks on the rows that are on disk, as when these were first written.
 
-        `active`: whether it trains on after the last of them.
+        `active`: whether training goes on after the last of them.
         """
         for row in rows:
             self.last[member] = row
-            self._look(member, row)
+            self._run_hooks(member, row)
         if not active:
             self._ended.setdefault(member, self.last[member].step)
 
     def put(self, readings: ChunkReadings) -> None:
-        """Queue this chunk's readings; handle those of the chunk before."""
+        """Queue this chunk's readings; write those of the chunk before."""
         self.catch_up()
         self._pending = readings
 
     def catch_up(self) -> None:
-        """Handle what is still queued."""
+        """Write the readings that are still queued."""
         pending, self._pending = self._pending, None
         if pending is not None:
             self._handle(pending)
@@ -88,7 +88,7 @@ class MetricLog:
                 self._ended.setdefault(member, readings.step)
             self.last[member] = row
             self._write(member, row)
-            self._look(member, row)
+            self._run_hooks(member, row)
 
     def _write(self, member: int, row: Row) -> None:
         try:
@@ -96,35 +96,35 @@ class MetricLog:
         except MetricsError as error:
             self.fail(error.member, str(error))
 
-    def _look(self, member: int, row: Row) -> None:
-        if member in self._stopping:  # its last row was on its way when it was told to stop
+    def _run_hooks(self, member: int, row: Row) -> None:
+        if member in self._stopping:  # this row was measured before the stop took effect
             self._ended.setdefault(member, row.step)
             return
         for name, hook in self.hooks[member]:
             try:
-                said = hook(row.step, row.epoch, row.scalars)
+                action = hook(row.step, row.epoch, row.scalars)
             except Exception as error:
                 self.fail(member, f"callbacks.{name}: {type(error).__name__}: {error}")
                 return
-            if isinstance(said, LogMessage | EarlyStop):
-                self.writers.message(member, said.text)
-            if isinstance(said, EarlyStop):
+            if isinstance(action, LogMessage | EarlyStop):
+                self.writers.message(member, action.text)
+            if isinstance(action, EarlyStop):
                 self._stopping[member] = row.step
 
     def fail(self, member: int, cause: str) -> None:
-        """A member's own hook or record broke: it ends here; the others go on."""
+        """End a member whose hook or metrics file raised; the others go on."""
         self.failures.setdefault(member, cause)
         self._stopping.setdefault(member, self.last[member].step)
         self._ended.setdefault(member, self.last[member].step)
 
 
 def row_of(place: int, step: int, epoch: float, parts: Sequence[Mapping[str, Any]]) -> Row | None:
-    """One member's share of the readings; None if it was active in none of the parts."""
+    """Return one member's readings as a row; None if it was active in none of the parts."""
     row = Row(step, epoch)
     alive = [part for part in parts if "active" not in part or part["active"][place]]
     if not alive:
         return None
-    for part in reversed(alive):  # of two readings of one name, the chunk's own stands
+    for part in reversed(alive):  # of two readings with one name, the chunk's own is kept
         for name, value in part.items():
             if isinstance(value, Histogram):
                 counts = np.asarray(value.counts[place], np.int64)

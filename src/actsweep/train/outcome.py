@@ -1,4 +1,4 @@
-"""What becomes of runs: their results in a sweep, and the states that their folders tell."""
+"""Outcomes of runs: their results in a sweep, and the states written to their folders."""
 
 import logging
 import traceback
@@ -15,22 +15,22 @@ from actsweep.train.types import Result, Results
 from actsweep.utils.errors import UserError
 
 log = logging.getLogger(__name__)
-details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
+details = logging.getLogger("actsweep.traceback")  # goes only to the job's log file
 
 
 def cause_of(error: BaseException) -> str:
-    """Return what kind of error it is, and what it says."""
+    """Return an error's type and message."""
     return f"{type(error).__name__}: {error}"
 
 
 def report(error: Exception, run_ids: Sequence[str]) -> None:
-    """Log what broke some runs: a line for the user, the traceback for the job's log file."""
+    """Log an error that ended runs: a line for the user, the traceback for the job's log file."""
     details.error("%s", "".join(traceback.format_exception(error)))
     log.error("%s: %s", ", ".join(run_ids), cause_of(error).partition("\n")[0])
 
 
 def failed(member: Member, error: BaseException) -> Result:
-    """Return the result of a run whose pack broke."""
+    """Return the result of a run that an error ended."""
     return {**member.describe(), "state": "failed", "cause": cause_of(error), "reused": False}
 
 
@@ -38,20 +38,20 @@ def busy(members: Sequence[Member]) -> Results:
     """Return the results of runs that other processes are training."""
     if not members:
         return {}
-    owner_of = owners(Path(members[0].config.paths.outputs), [m.run_id for m in members])
+    owner_by_run = owners(Path(members[0].config.paths.outputs), [m.run_id for m in members])
     results = {}
     for member in members:
-        owner = owner_of.get(member.run_id)
+        owner = owner_by_run.get(member.run_id)
         who = "another process"
         if owner:
             who = f"{owner.host}, process {owner.pid} (sweep {owner.sweep})"
-        state = {"state": "running", "busy": who, "cause": f"in training by {who}"}
+        state = {"state": "running", "busy": who, "cause": f"being trained by {who}"}
         results[member.run_id] = {**member.describe(), **state}
     return results
 
 
 def record(folders: Sequence[RunDir], error: BaseException) -> None:
-    """Write into each unfinished run's status what ended it."""
+    """Write into the status of each unfinished run what ended it."""
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
     cause = cause_of(error)
     if interrupted:
@@ -72,7 +72,7 @@ def reached(folder: RunDir) -> tuple[int, float]:
 
 
 def write_status(folder: RunDir, state: str, step: int, epoch: float, cause: str | None) -> None:
-    """Write a run's status; where that fails, log it."""
+    """Write a run's status; if that fails, log it."""
     try:
         run_dir.write_status(folder, state, step=step, epoch=epoch, cause=cause)
     except OSError as error:

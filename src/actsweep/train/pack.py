@@ -1,4 +1,4 @@
-"""One pack, from resolved configs to finished run folders: what is due, and its cohorts."""
+"""One pack, from resolved configs to finished run folders: the runs that are due, its cohorts."""
 
 import contextlib
 import logging
@@ -41,12 +41,12 @@ def run_pack(
     Args:
         members: of one program (`identity.pack_key`).
         context: for the progress display, W&B's group, and `rerun`.
-        process: what it is asked to do, and whom it trains with.
-        records: what the members' folders say now, if the caller has read them.
+        process: its signals and its process group.
+        records: the members' folders as they are now, if the caller has read them.
 
     Returns:
-        A summary for each run, in order, with `state` and `reused`; of a run that another process
-        is training, with `busy`, which says who.
+        A summary of each run, in order, with `state` and `reused`; for a run that another process
+        is training also `busy`, the name of that process.
 
     Raises:
         Interrupted: a signal asked for it; what was training is saved.
@@ -55,25 +55,25 @@ def run_pack(
     process = process or Process()
     reused, due = _divide(members, context, records or _read(members))
     fresh: Results = {}
-    process.stop.check()  # it may have come while the pack before was closed
+    process.stop.check()  # a signal may have come while the pack before was closed
     if due:
         with Leases(Path(members[0].config.paths.outputs), context.sweep) as leases:
-            ours = leases.take([m.run_id for m in due])
-            fresh = busy([m for m in due if m.run_id not in ours])
-            held = [m for m in due if m.run_id in ours]
-            now = _read(held)  # another process may have completed some since
-            late, due = _divide(held, context, now)
-            reused |= late
+            taken = leases.take([m.run_id for m in due])
+            fresh = busy([m for m in due if m.run_id not in taken])
+            leased = [m for m in due if m.run_id in taken]
+            now = _read(leased)  # another process may have completed some since
+            completed, due = _divide(leased, context, now)
+            reused |= completed
             ahead = replace(context, offset=context.offset + len(reused))
             fresh |= _train(due, ahead, leases, process, now) if due else {}
-    jax.clear_caches()  # a long sweep would keep the programs of every pack that has ended
+    jax.clear_caches()  # else a long sweep would keep the programs of every pack
     return [
         {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused} for m in members
     ]
 
 
 def preview(members: Sequence[Member]) -> tuple[str, Collection[str]]:
-    """Return what training a pack would take, in words, and the ids of complete runs.
+    """Return how much memory training a pack needs, in words, and the ids of complete runs.
 
     Raises:
         UserError: as `run_pack`.
@@ -121,7 +121,10 @@ def _train(
     process: Process,
     records: Records,
 ) -> Results:
-    """Train members of one program, in cohorts; one that breaks doesn't end the others."""
+    """Train members of one program in cohorts; return the results.
+
+    A cohort that fails doesn't end the others.
+    """
     if not process.group.alone:
         process.group.send({"runs": [resolve.to_dict(m.config) for m in due]})
     prepared = _set_up_recorded(make_pack(due), context, process)
@@ -143,13 +146,13 @@ def _train(
             if not exhausted:
                 report(error, [m.run_id for m in cohort.members])
                 results |= {m.run_id: failed(m, error) for m in cohort.members}
-        if exhausted:  # the error is gone, and with it what its frames held on the device
+        if exhausted:  # here the error is gone, and with it the device arrays of its frames
             prepared, waiting = _halve(prepared, cohort, waiting, context)
     return results
 
 
 def run_worker(group: ProcessGroup) -> None:
-    """Train what the coordinator says, as it says, until it is done.
+    """Train the cohorts that the coordinator names, until it has finished.
 
     Raises:
         ProcessLost: the coordinator is gone, or this process can't go on.
@@ -164,7 +167,7 @@ def run_worker(group: ProcessGroup) -> None:
             prepared, trouble = None, None
             try:
                 prepared = set_up(make_pack([*due.values()]), group=group)
-            except Exception as error:  # the coordinator mostly meets it, too, and tells
+            except Exception as error:  # the coordinator mostly meets it, too, and reports it
                 trouble = error
         elif prepared is None:
             raise group.declare_lost(trouble or RuntimeError("out of step")) from trouble
@@ -175,24 +178,26 @@ def run_worker(group: ProcessGroup) -> None:
 
 def _work(prepared: PreparedPack, chosen: Sequence[Member], step: int, group: ProcessGroup) -> None:
     try:
-        like = prepared.memory.population.one_state()
+        like = prepared.memory.population.member_state()
         start = load_resume_point([m.dir for m in chosen], step, like)
         cohorts.train_as_worker(prepared, Cohort(chosen, start, [0.0] * len(chosen)), group)
     except Interrupted:
-        pass  # as the coordinator has said
+        pass  # the coordinator has decided to stop
     except Exception as error:
         raise group.declare_lost(error) from error
 
 
 def _set_up_recorded(pack: Pack, context: SweepContext, process: Process) -> PreparedPack:
-    """`set_up`, whose failure is also told in the status of every run. What a run has on disk
-    stays: its checkpoints, to go on from, and results that were to be made anew."""
+    """Call `set_up`; if that fails, write the failure into the status of every run.
+
+    What a run has on disk stays: checkpoints to go on from, and results of an earlier training.
+    """
     try:
         return set_up(pack, group=process.group)
     except UserError:
         raise
     except Exception as error:
-        process.stop.check()  # what a signal came in the way of may raise on its own account
+        process.stop.check()  # code that a signal interrupts may raise another error
         by = {"sweep": context.sweep, "attempt": context.attempt}
         for member in pack.members:
             with contextlib.suppress(OSError):
@@ -214,17 +219,17 @@ def _record_unstarted(member: Member, error: Exception, by: Mapping[str, Any]) -
 def _cohorts(
     prepared: PreparedPack, due: Sequence[Member], context: SweepContext, records: Records
 ) -> Iterator[Cohort]:
-    """Yield who trains with whom, and from where: those that share a step, as many as fit."""
+    """Yield the cohorts: members that start from the same step, as many as fit."""
     fresh = []
     for member in due:
-        found = records[member.run_id]
-        fresh.append(not found.resumes(member.config.rerun, context.sweep, context.attempt))
+        on_disk = records[member.run_id]
+        fresh.append(not on_disk.resumes(member.config.rerun, context.sweep, context.attempt))
         saved = checkpoint.steps(member.dir.checkpoints)
-        if found.status is None and saved:
-            log.warning("%s: its status.json can't be read; begins anew", member.run_id)
-        if found.status and found.status["step"] and not saved:
-            log.warning("%s: has no checkpoint; begins anew", member.run_id)
-    like = prepared.memory.population.one_state()
+        if on_disk.status is None and saved:
+            log.warning("%s: its status.json can't be read; begins again", member.run_id)
+        if on_disk.status and on_disk.status["step"] and not saved:
+            log.warning("%s: has no checkpoint; begins again", member.run_id)
+    like = prepared.memory.population.member_state()
     for group in resume_groups([member.dir for member in due], like, fresh):
         if group.start:
             log.info("%s", explain_start(prepared, group))
@@ -240,7 +245,7 @@ def _out_of_memory(error: Exception) -> bool:
 def _halve(
     prepared: PreparedPack, cohort: Cohort, waiting: Sequence[Cohort], context: SweepContext
 ) -> tuple[PreparedPack, list[Cohort]]:
-    """Compile a smaller program for the rest of a pack, since a device ran out of memory."""
+    """Compile for fewer members at once; return the program and the cohorts that are left."""
     size = -(-len(cohort.members) // 2)
     log.warning("a device ran out of memory: going on with at most %d runs at once", size)
     left = [*cohort.members, *(m for other in waiting for m in other.members)]
@@ -249,7 +254,7 @@ def _halve(
 
 
 def explain_start(prepared: PreparedPack, group: ResumeGroup) -> str:
-    """Return from where some runs go on, in one line."""
+    """Return a line that says from which step runs go on."""
     assert group.start is not None
     count, step = len(group.members), group.start.step
     steps = prepared.task.total_steps
@@ -260,7 +265,7 @@ def explain_start(prepared: PreparedPack, group: ResumeGroup) -> str:
 
 
 def explain_cohorts(prepared: PreparedPack) -> str:
-    """Return why a pack is trained in several cohorts, in one line."""
+    """Return a line that says why a pack is trained in several cohorts."""
     memory, members = prepared.memory, len(prepared.pack.members)
     return (
         f"{prepared.pack.static.act['name']}: {members} runs are trained in "

@@ -1,4 +1,4 @@
-"""Lifts the functions of one member over a pack, places them on devices and compiles them."""
+"""Functions of one member, batched over a pack, placed on devices and compiled."""
 
 import copy
 import functools
@@ -19,24 +19,25 @@ from actsweep.train import step, types
 from actsweep.train.types import Examples, State
 from actsweep.utils.errors import bad_value
 
-# For what runs once: compile fast rather than well. (Level 0 isn't bitwise the same in any pack.)
+# For programs that run once: compile fast rather than optimise. (Level 0 gives results that
+# differ in the last bits between packs.)
 ONCE = {"xla_backend_optimization_level": 1}
 WIDE = 32
 MEMBER, SHARED, BATCHES = P("member"), P(), P("member", None, "data")
 
 
 def make_mesh(members: int, data: int, how: str, devices: Sequence[jax.Device]) -> Mesh:
-    """The devices as a grid: members first (they never talk to each other), then `data`.
+    """Return the devices as a grid: members first (they never communicate), then `data`.
 
     Args:
         members: size of the pack.
         data: devices that share one member's batch (`trainer.mesh.data`).
         how: `map` or `vmap`. Under `map` even a single member gets a grid of two rows where there
-            are two devices: XLA compiles programs for one device otherwise, by an ulp, and a
-            member's numbers must not depend on its company.
-        devices: those to use.
+            are two devices: for one device XLA compiles a program whose results differ by an ulp,
+            and a member's numbers must not depend on the other members.
+        devices: the devices to use.
 
-    Where several processes train together, all devices are in the grid, so that each has a share.
+    In a process group all devices are in the grid, so that each process has a share.
 
     Raises:
         UserError: there are fewer than `data` devices, or some would be left over.
@@ -63,7 +64,7 @@ def make_mesh(members: int, data: int, how: str, devices: Sequence[jax.Device]) 
 
 
 class Sets(NamedTuple):
-    """A data set on the devices. `train` is None where its batches are streamed from the host."""
+    """Data set on the devices; `train` is None if its batches are streamed from the host."""
 
     train: Examples | None
     val: Examples
@@ -72,14 +73,14 @@ class Sets(NamedTuple):
 
 
 class Population:
-    """The functions of `step`, over a leading axis of rows, one row a member.
+    """Functions of `step`, batched over a leading axis of rows, one row per member.
 
-    Rows that hold no member (the pack doesn't divide among the devices) are padded with members
-    that are born stopped. Compiled functions are kept, also by `refill` and `compact`.
+    Rows that hold no member, where the pack doesn't divide evenly among the devices, are padded
+    with members that are stopped from the start. `refill` and `compact` keep compiled functions.
 
     Attributes:
-        size: members.
-        padded: rows, a multiple of the devices along `member`.
+        size: number of members.
+        padded: number of rows, a multiple of the devices along `member`.
         rows: each member's row.
         real: bool [padded], on the devices: whether a row holds a member.
     """
@@ -98,21 +99,21 @@ class Population:
         self.mesh = make_mesh(size, config.trainer.mesh.data, self.how, grid)
         self._several = len({device.process_index for device in self.mesh.devices.flat}) > 1
         self.padded = -(-size // self.devices) * self.devices
-        one: dict[str, Any] = {
+        shapes: dict[str, Any] = {
             key: jax.ShapeDtypeStruct((), value.dtype) for key, value in hparams.items()
         }
         axis = "data" if self.mesh.shape["data"] > 1 else None
-        self.one = step.build(config, task, one, callbacks, axis)
+        self.functions = step.build(config, task, shapes, callbacks, axis)
         self._compile()
         self._assign_rows(hparams, np.arange(size))
 
     @property
     def devices(self) -> int:
-        """Devices along the member axis."""
+        """Return the number of devices along the member axis."""
         return self.mesh.shape["member"]
 
     def _compile(self) -> None:
-        f, m, s = self.one, MEMBER, SHARED
+        f, m, s = self.functions, MEMBER, SHARED
         self._init = self._batched(f.init, m, m, options=ONCE)
         self.train_chunk = self._batched(f.train_chunk, m, m, BATCHES, s, s, donate=True)
         self.evaluate = self._batched(f.evaluate, m, s, s, donate=True, wide=WIDE)
@@ -125,98 +126,100 @@ class Population:
         self._conclude: dict[int, Callable] = {}
 
     def _assign_rows(self, hparams: Mapping[str, np.ndarray], rows: np.ndarray) -> None:
-        self.size, self.rows, self._numbers = len(rows), rows, dict(hparams)
+        self.size, self.rows, self._hparams = len(rows), rows, dict(hparams)
         self.hparams = {key: self.place(self.pad(v)) for key, v in hparams.items()}
         self.real = self.place(np.isin(np.arange(self.padded), rows))
 
     def refill(self, hparams: Mapping[str, np.ndarray]) -> "Population":
-        """Other members, at most as many, in the same compiled functions."""
+        """Return a population of other members, at most as many, with these compiled functions."""
         other = copy.copy(self)
         other._assign_rows(hparams, np.arange(len(hparams["seed"])))
         return other
 
     def compact(self, members: Sequence[int]) -> "Population":
-        """Only some of the members; their order is the one given.
+        """Return a population of some of the members, in the given order.
 
-        Under `map`, where a row that has stopped costs nothing, the compiled functions stay, and
-        the members are dealt out evenly to the devices. Under `vmap` every row costs the same: the
-        functions are compiled anew for as few as will do.
+        Under `map` a stopped row costs nothing: the compiled functions stay, and the members are
+        spread evenly over the devices. Under `vmap` every row costs the same: the functions are
+        compiled again for as few rows as possible.
         """
-        numbers = {key: value[list(members)] for key, value in self._numbers.items()}
+        hparams = {key: value[list(members)] for key, value in self._hparams.items()}
         if self.how == "vmap":
             config, task, callbacks, devices = self._made_of
-            return Population(config, task, numbers, callbacks, devices)
+            return Population(config, task, hparams, callbacks, devices)
         other = copy.copy(self)
         place, device = np.divmod(np.arange(len(members)), self.devices)
-        other._assign_rows(numbers, device * (self.padded // self.devices) + place)
+        other._assign_rows(hparams, device * (self.padded // self.devices) + place)
         return other
 
     def init(self) -> State:
-        """Draw every member."""
+        """Draw every member; return the state."""
         return self._init(self.hparams, self.real)
 
-    def one_state(self) -> State:
-        """Shapes of one member's state."""
+    def member_state(self) -> State:
+        """Return the shapes of one member's state."""
         shapes = jax.eval_shape(self._init, self.hparams, self.real)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), shapes)
 
     def place_states(self, states: State) -> State:
-        """Members' states on the host, [size, ...], in their rows on the devices."""
+        """Place members' states from the host, [size, ...], in their rows on the devices."""
         placed: State = self.place(jax.tree.map(self.pad, states))
         outcome = jnp.where(self.real, placed.outcome, jnp.int32(types.STOPPED))
         return placed._replace(outcome=outcome)
 
     def fetch(self, tree: Any) -> Any:
-        """Members' shares of something with rows, [size, ...], on the host."""
+        """Return members' values of a tree with rows, as [size, ...] on the host."""
         whole = jax.device_get(self.shared(tree))
         return jax.tree.map(lambda leaf: np.asarray(leaf)[self.rows], whole)
 
     def shared(self, tree: Any) -> Any:
-        """The same values where this process can read all of them; may be called by several only
-        together."""
+        """Return the same values where this process can read all of them.
+
+        In a process group all processes must make the call.
+        """
         return self._everywhere(tree) if self._several else tree
 
     def score(self, params: Any, act_hparams: Any, examples: Examples) -> Any:
-        """Mean loss and accuracy over a whole set, a row each."""
+        """Return mean loss and accuracy over a whole set, one value per row."""
         return self._score(params, act_hparams, self.real, examples)
 
     def count(self, params: Any, act_hparams: Any, sums: Any, x: jax.Array) -> Any:
-        """Counts with a slice of the training set added, and whether they are settled."""
+        """Add a slice of the training set to counts; return them, and whether they are final."""
         return self._count(params, act_hparams, self.real, sums, x)
 
     def probe(self, state: State, batch: Examples, now: Any, due: tuple[str, ...]) -> Any:
-        """Readings of the callbacks in `due`, a row each."""
+        """Return the readings of the callbacks in `due`, one value per row."""
         return self.probe_of(due)(state, self.hparams, batch, now)
 
     def probe_of(self, due: tuple[str, ...]) -> Callable:
-        """The batched probe of the callbacks in `due`."""
+        """Return the batched probe of the callbacks in `due`."""
         if due not in self._probes:
-            look = functools.partial(self.one.probe, due=due)
-            self._probes[due] = self._batched(look, MEMBER, MEMBER, SHARED, SHARED, wide=WIDE)
+            probe = functools.partial(self.functions.probe, due=due)
+            self._probes[due] = self._batched(probe, MEMBER, MEMBER, SHARED, SHARED, wide=WIDE)
         return self._probes[due]
 
     def conclude(self, sums: Any, examples: int) -> Any:
-        """Readings from counts that were summed over `examples` examples."""
+        """Return readings from counts that were summed over `examples` examples."""
         return self.conclude_of(examples)(sums)
 
     def conclude_of(self, examples: int) -> Callable:
-        """The batched conclusion from counts over `examples` examples."""
+        """Return the batched function that draws readings from counts over `examples` examples."""
         if examples not in self._conclude:
-            end = functools.partial(self.one.conclude, examples=examples)
-            self._conclude[examples] = self._batched(end, MEMBER, options=ONCE)
+            conclude = functools.partial(self.functions.conclude, examples=examples)
+            self._conclude[examples] = self._batched(conclude, MEMBER, options=ONCE)
         return self._conclude[examples]
 
     def stop(self, state: State, members: set[int]) -> State:
-        """End the training of some members from the host."""
+        """Stop some members from the host; return the state."""
         chosen = self.rows[[m in members for m in range(self.size)]]
-        which = self.place(np.isin(np.arange(self.padded), chosen))
-        ended = jnp.where(
-            which & (state.outcome == types.ACTIVE), jnp.int32(types.STOPPED), state.outcome
+        stopping = self.place(np.isin(np.arange(self.padded), chosen))
+        outcome = jnp.where(
+            stopping & (state.outcome == types.ACTIVE), jnp.int32(types.STOPPED), state.outcome
         )
-        return state._replace(outcome=ended)
+        return state._replace(outcome=outcome)
 
     def pad(self, column: np.ndarray) -> np.ndarray:
-        """Members' values [size, ...] in their rows; rows without a member repeat the first."""
+        """Return members' values [size, ...] in their rows; padding repeats the first member's."""
         if self.size == self.padded and np.array_equal(self.rows, np.arange(self.size)):
             return column
         padded = np.repeat(column[:1], self.padded, axis=0)
@@ -224,19 +227,19 @@ class Population:
         return padded
 
     def place(self, tree: Any, spec: P = MEMBER) -> Any:
-        """Put host arrays where `spec` says: along members, or shared by all devices."""
+        """Put host arrays on the devices as `spec` says: along members, or on all devices."""
         where = NamedSharding(self.mesh, spec)
         if not self._several:
             return jax.device_put(tree, where)
 
         def feed(leaf: Any) -> jax.Array:
-            own = np.asarray(leaf)
-            return jax.make_array_from_callback(own.shape, where, lambda part: own[part])
+            array = np.asarray(leaf)
+            return jax.make_array_from_callback(array.shape, where, lambda part: array[part])
 
         return jax.tree.map(feed, tree)
 
     def place_sets(self, data: Dataset, trainer: TrainerConfig, *, stream: bool) -> Sets:
-        """Put a data set on every device; with `stream` all but the training set."""
+        """Put a data set on every device, with `stream` all but the training set; return it."""
 
         def everywhere(x: Any, y: Any) -> Examples:
             return self.place(Examples(x, y), SHARED)
@@ -261,25 +264,25 @@ class Population:
         options: Mapping[str, Any] | None = None,
         wide: int | None = None,
     ) -> Callable:
-        """`function` of one member, over arguments of which those not SHARED have an axis M.
+        """Return a function of one member, batched; arguments that aren't SHARED have an axis M.
 
-        `wide`: under `vmap`, at most so many members at once on a device, which bounds memory.
+        `wide`: under `vmap`, how many members a device computes at once, which bounds memory.
         """
-        own = [i for i, spec in enumerate(specs) if spec != SHARED]
+        batched = [i for i, spec in enumerate(specs) if spec != SHARED]
 
         def local(*arguments: Any) -> Any:
-            def one(mine: list) -> Any:
+            def of_member(values: list) -> Any:
                 filled = list(arguments)
-                for i, value in zip(own, mine, strict=True):
+                for i, value in zip(batched, values, strict=True):
                     filled[i] = value
                 return function(*filled)
 
-            mine = [arguments[i] for i in own]
+            columns = [arguments[i] for i in batched]
             if self.how == "map":
-                return jax.lax.map(one, mine)
+                return jax.lax.map(of_member, columns)
             if wide is None or self.padded // self.devices <= wide:
-                return jax.vmap(one)(mine)
-            return jax.lax.map(one, mine, batch_size=wide)
+                return jax.vmap(of_member)(columns)
+            return jax.lax.map(of_member, columns, batch_size=wide)
 
         mapped = jax.shard_map(
             local, mesh=self.mesh, in_specs=specs, out_specs=MEMBER, check_vma=False
@@ -289,7 +292,7 @@ class Population:
 
 
 def choose_batching(how: str) -> str:
-    """`map` (bitwise equal to separate runs) on CPUs, `vmap` (one wide program) on accelerators."""
+    """Return `map` (bitwise equal to separate runs) on CPUs, `vmap` on accelerators, for `auto`."""
     if how != "auto":
         return how
     return "map" if jax.default_backend() == "cpu" else "vmap"

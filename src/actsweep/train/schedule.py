@@ -1,4 +1,4 @@
-"""Which steps make a chunk, what is due after it, and how many steps one call may take."""
+"""Schedule of training: its chunks, what is due after each, and the steps that a call takes."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ FIRST_STEPS = 4
 
 @dataclass(frozen=True)
 class Chunk:
-    """Steps `first … first + n - 1`; what is due after them."""
+    """Steps `first … first + n - 1`, and what is due after them."""
 
     first: int
     n: int
@@ -27,17 +27,18 @@ class Chunk:
 
     @property
     def end(self) -> int:
-        """Steps done after this chunk."""
+        """Return the number of steps done after this chunk."""
         return self.first + self.n
 
 
 class Pace:
-    """How many steps one call on the devices may take, so that it ends within some seconds: what
-    has been called can't be interrupted. Once it has learned from the first, short chunks, as most
-    are, are neither divided nor waited for.
+    """Number of steps that one call on the devices may take, so that it ends in some seconds.
+
+    A running call can't be interrupted. Once the first calls have shown how long a step takes,
+    short chunks, as most are, are neither divided nor waited for.
 
     Args:
-        seconds: what a call should take at most.
+        seconds: longest time that a call should take.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -46,12 +47,12 @@ class Pace:
         self._called = 0.0
 
     def steps(self, left: int) -> int:
-        """How many of the steps that are left the next call takes."""
+        """Return how many of the steps that are left the next call takes."""
         most = FIRST_STEPS if self._a_step is None else self._seconds / self._a_step
         return math.ceil(left / math.ceil(left / max(1, int(most))))
 
     def called(self, n: int, readings: Any, *, whole: bool) -> None:
-        """Learn from a call of n steps, which is waited for if it was but part of a chunk."""
+        """Measure a call of n steps; one that was only part of a chunk is waited for."""
         if not whole:
             jax.block_until_ready(readings)
         now, before = time.monotonic(), self._called
@@ -61,9 +62,11 @@ class Pace:
 
 
 def plan(trainer: TrainerConfig, examples: int, callbacks: Mapping[str, Callback]) -> list[Chunk]:
-    """Every chunk of the training. Each ends where something is due: at a multiple of a callback's
-    `every_steps`, or of an epoch; what lies between is divided evenly, no chunk above
-    `chunk_steps`."""
+    """Return every chunk of the training.
+
+    A chunk ends where something is due: at a multiple of a callback's `every_steps`, or of an
+    epoch. The steps between are divided evenly, into chunks of at most `chunk_steps`.
+    """
     steps = examples // trainer.batch_size
     total = steps * trainer.epochs
     cadences = {c.every_steps for c in callbacks.values() if c.probe and c.every_steps}
@@ -79,6 +82,6 @@ def plan(trainer: TrainerConfig, examples: int, callbacks: Mapping[str, Callback
 
 
 def due_at(callbacks: Mapping[str, Callback], step: int, steps_per_epoch: int) -> tuple[str, ...]:
-    """The callbacks whose probe is due after so many steps."""
+    """Return the callbacks whose probe is due after so many steps."""
     epoch = step / steps_per_epoch
     return tuple(name for name, callback in callbacks.items() if callback.due(step, epoch))

@@ -1,4 +1,4 @@
-"""What a pack needs before it can train: data, callbacks, a compiled program that fits."""
+"""Preparation of a pack: its data, its callbacks, a compiled program that fits."""
 
 import functools
 import json
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PreparedPack:
-    """What the members of a pack have in common, once data and devices are there."""
+    """A pack with its data, callbacks and compiled program, ready to train."""
 
     pack: Pack
     task: Task
@@ -33,12 +33,14 @@ class PreparedPack:
 
 
 def set_up(pack: Pack, most: int | None = None, group: ProcessGroup | None = None) -> PreparedPack:
-    """Load the data; compile the pack for as many members as the memory takes, and `most` allows.
+    """Load the data and compile the pack; return it, prepared.
+
+    It is compiled for as many members as memory and `most` allow.
 
     Args:
         pack: the members.
         most: how many may train at once; None for as many as fit.
-        group: the processes that train them together; None for this one alone.
+        group: the processes that train them distributed; None for this one alone.
 
     Raises:
         UserError: bad input that only shows once data and devices are there.
@@ -58,12 +60,12 @@ def set_up(pack: Pack, most: int | None = None, group: ProcessGroup | None = Non
 
 @functools.lru_cache(maxsize=1)
 def _load(config: str) -> Dataset:
-    """Load the data of a `DataConfig` in JSON: the packs of a sweep mostly share them."""
+    """Load the data of a `DataConfig` in JSON; cached, since most packs of a sweep share it."""
     return data.load(DataConfig(**json.loads(config)), log.info)
 
 
 def task_of(config: RunConfig, examples: Dataset) -> Task:
-    """Return what the network has to do on this data, and for how many steps."""
+    """Return the task of the network on this data: shapes, scaling, number of steps."""
     outputs = examples.train_y.shape[-1] if examples.classes is None else examples.classes
     steps = len(examples.train_x) // config.trainer.batch_size
     return Task(

@@ -1,4 +1,4 @@
-"""What callbacks count over the whole training set for ONE member, and names of readings. Pure."""
+"""Statistics that callbacks count over the whole training set, for ONE member. Pure."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,13 +15,15 @@ from actsweep.utils.errors import UserError
 
 
 def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable, Callable]:
-    """`counts` and `no_counts` of one member: what callbacks count over a slice of the training
-    set, added to what there is, and the counts of nothing."""
-    own = {name: c for name, c in callbacks.items() if c.count is not None}
+    """Return `counts` and `no_counts` of one member.
 
-    def all_settled(sums: Mapping[str, Array]) -> Bool[Array, ""]:
-        said = [c.settled(_of(sums, n)) if c.settled else False for n, c in own.items()]
-        return jnp.all(jnp.asarray(said))
+    The first adds what callbacks count over a slice of the training set; the second gives zeros.
+    """
+    observers = {name: c for name, c in callbacks.items() if c.count is not None}
+
+    def all_final(sums: Mapping[str, Array]) -> Bool[Array, ""]:
+        final = [c.settled(_of(sums, n)) if c.settled else False for n, c in observers.items()]
+        return jnp.all(jnp.asarray(final))
 
     def of_slice(params: Params, act_hparams: Params, x: Array) -> dict[str, Array]:
         intermediates = Intermediates()
@@ -29,7 +31,7 @@ def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable,
         view = CountView(**captured(intermediates))
         return {
             f"{name}|{key}": value
-            for name, callback in own.items()
+            for name, callback in observers.items()
             if callback.count is not None
             for key, value in callback.count(view).items()
         }
@@ -37,18 +39,20 @@ def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable,
     def counts(
         params: Params, act_hparams: Params, real: Array, sums: dict[str, Array], x: Array
     ) -> tuple[dict[str, Array], Bool[Array, ""]]:
-        """Add a slice of the training set to the integer counts `sums` (keys `callback|count`),
-        unless they are settled. Returns them, and whether they are settled now; a row that holds
-        no member always is."""
+        """Add a slice of the training set to integer counts; return them, and if they are final.
+
+        The keys of `sums` are `callback|count`. Final counts stay as they are; those of a row that
+        holds no member are always final.
+        """
 
         def add(sums: dict[str, Array]) -> dict[str, Array]:
             return jax.tree.map(jnp.add, sums, of_slice(params, act_hparams, x))
 
-        sums = lax.cond(all_settled(sums) | ~real, lambda sums: sums, add, sums)
-        return sums, all_settled(sums) | ~real
+        sums = lax.cond(all_final(sums) | ~real, lambda sums: sums, add, sums)
+        return sums, all_final(sums) | ~real
 
     def no_counts(params: Params, act_hparams: Params, x: Array) -> dict[str, Array]:
-        """Counts of nothing yet; the arguments give the shapes."""
+        """Return counts of zero; the arguments give the shapes."""
         shapes = jax.eval_shape(of_slice, params, act_hparams, x)
         return {key: jnp.zeros(leaf.shape, leaf.dtype) for key, leaf in shapes.items()}
 
@@ -56,10 +60,10 @@ def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable,
 
 
 def concluding(callbacks: Mapping[str, Callback]) -> Callable:
-    """`conclude` of one member: readings from its counts."""
+    """Return `conclude` of one member, which turns counts into readings."""
 
     def conclude(sums: Mapping[str, Array], examples: int) -> Readings:
-        """Readings from the counts over `examples` examples."""
+        """Return readings from the counts over `examples` examples."""
         readings: dict[str, Any] = {}
         for name, callback in callbacks.items():
             if callback.conclude is not None:
@@ -70,15 +74,15 @@ def concluding(callbacks: Mapping[str, Callback]) -> Callable:
 
 
 def _of(sums: Mapping[str, Array], callback: str) -> dict[str, Array]:
-    """A callback's own counts."""
+    """Return the counts of one callback."""
     return {k.partition("|")[2]: v for k, v in sums.items() if k.startswith(f"{callback}|")}
 
 
 def add_readings(readings: dict[str, Any], new: Readings, callback: str) -> None:
-    """Add a callback's readings to those there are.
+    """Add a callback's readings to `readings`.
 
     Raises:
-        UserError: a name is captured, or isn't `family/layer`.
+        UserError: a name is used already, or isn't `family/layer`.
     """
     for name in new:
         if "/" not in name or name in readings:
@@ -88,7 +92,7 @@ def add_readings(readings: dict[str, Any], new: Readings, callback: str) -> None
 
 
 def captured(intermediates: Intermediates) -> dict[str, dict[str, Array]]:
-    """What a recorder kept, in float32."""
+    """Return the captured intermediates, in float32."""
     kept = {
         "preact": intermediates.preact,
         "act": intermediates.act,

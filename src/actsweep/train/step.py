@@ -1,6 +1,6 @@
-"""What is done to ONE member: init, train_chunk, evaluate, probe, count. Pure; no member axis.
+"""Pure functions of ONE member: init, train_chunk, evaluate, probe, count. No member axis.
 
-Static values come by closure from a config whose varying fields are None; a member's numbers come
+Static values come by closure from a config whose varying fields are None; a member's hparams come
 by argument. `population` batches these functions over members.
 """
 
@@ -25,7 +25,7 @@ EVAL_SLICE = 2_000
 
 
 class Functions(NamedTuple):
-    """The functions of one member, as `population` batches them."""
+    """Functions of one member, as `population` batches them."""
 
     init: Callable[..., State]
     train_chunk: Callable[..., tuple[State, Readings]]
@@ -44,14 +44,14 @@ def build(
     callbacks: Mapping[str, Callback],
     batch_axis: str | None = None,
 ) -> Functions:
-    """The functions of one member.
+    """Return the functions of one member.
 
     Args:
-        config: `members.static_part` of the pack's config.
+        config: `identity.static_part` of the pack's config.
         task: shapes and length.
-        hparams: one member's numbers, for their shapes and names only.
-        callbacks: the observers; they read and never change what is trained.
-        batch_axis: name of the mesh axis that shares this member's batch, if there is one.
+        hparams: one member's hparams, for their shapes and names only.
+        callbacks: the observers; they never change what is trained.
+        batch_axis: name of the mesh axis that divides this member's batch, if there is one.
     """
     net = Network(config, task, hparams)
     on_step = {name: c.on_step for name, c in callbacks.items() if c.on_step}
@@ -73,7 +73,7 @@ def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]
     one_step = _one_step(net, on_step, None)
 
     def init(hparams: HParams, real: Bool[Array, ""]) -> State:
-        """Draw a member. One that isn't real (it pads the pack) is born stopped."""
+        """Draw a member and return its state; one that only pads the pack is stopped at once."""
         _, params, act_hparams = split(net.draw(hparams))
         rule = optimizers.transform(net.config.optim, hparams, jnp.float32(1.0))
         drawn = State(
@@ -124,8 +124,8 @@ def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | N
         updates, opt_state = rule.update(grads, state.opt_state, state.params)
         view = StepView(net.kernels(state.params), net.kernels(grads))
         readings = net.scores("train", loss, right)
-        for name, look in on_step.items():
-            add_readings(readings, look(view), name)
+        for name, measure in on_step.items():
+            add_readings(readings, measure(view), name)
         params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, opt_state=opt_state), readings
 
@@ -138,16 +138,18 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
     def train_chunk(
         state: State, hparams: HParams, batches: Any, train: Examples | None, span: Span
     ) -> tuple[State, Readings]:
-        """Take the steps of a span; a member that isn't active any more stays as it is. Where a
-        row's steps are divided into spans makes no difference.
+        """Take the steps of a span and return the new state and readings.
+
+        A member that isn't active any more stays as it is. How the steps of a row are divided into
+        spans makes no difference.
 
         Args:
             batches: int32[K, B] ids into `train`, or `Examples` with x [K, B, ...], y [K, B]; the
                 first `span.n` count.
 
         Returns:
-            The state, and each reading's mean over the row's steps so far; of `family/layer` also
-            the maximum.
+            The state, and each reading's mean over the row's steps so far; for `family/layer` also
+            its maximum, as `family_max/layer`.
         """
 
         def advance(i: Array, carry: tuple[State, Tally]) -> tuple[State, Tally]:
@@ -161,8 +163,8 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
 
         def run(state: State) -> tuple[State, dict]:
             known, empty = state.tally, _empty(state.tally.total)
-            anew = span.first == span.begin
-            tally = jax.tree.map(lambda old, zero: jnp.where(anew, zero, old), known, empty)
+            starts_row = span.first == span.begin
+            tally = jax.tree.map(lambda old, zero: jnp.where(starts_row, zero, old), known, empty)
             state, tally = lax.fori_loop(0, span.n, advance, (state, tally))
             steps = span.first + span.n - span.begin
             means = jax.tree.map(lambda leaf: leaf / steps.astype(jnp.float32), tally.total)
@@ -182,7 +184,7 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
 
 def _score(net: Network) -> Callable[..., Readings]:
     def score(params: Params, act_hparams: Params, examples: Examples) -> Readings:
-        """Mean loss and accuracy over a whole set."""
+        """Return mean loss and accuracy over a whole set."""
 
         def sums(x: Array, y: Array) -> tuple[Array, Array]:
             loss, right = net.losses(net.forward(params, act_hparams, x), y)
@@ -206,7 +208,7 @@ def _when_real(score: Callable[..., Readings]) -> Callable[..., Readings]:
     def real_score(
         params: Params, act_hparams: Params, real: Array, examples: Examples
     ) -> Readings:
-        """Mean loss and accuracy over a whole set; NaN for a row that holds no member."""
+        """Return mean loss and accuracy over a whole set; NaN for a row that holds no member."""
         shapes = jax.eval_shape(score, params, act_hparams, examples)
         nothing = {key: jnp.full(leaf.shape, jnp.nan, leaf.dtype) for key, leaf in shapes.items()}
         run = lambda: score(params, act_hparams, examples)  # noqa: E731
@@ -219,17 +221,17 @@ def _evaluate(net: Network, score: Callable) -> Callable:
     patience, least = net.config.trainer.patience, net.config.trainer.min_epochs
 
     def evaluate(state: State, val: Examples, epoch: Array) -> tuple[State, Readings]:
-        """Validate after an epoch; keep the best parameters; stop when patience has run out (but
-        not before `min_epochs`).
+        """Validate after an epoch; return the new state and the readings.
 
-        The score is the accuracy, or minus the loss for regression; only a strictly better one
-        replaces the best, so that the earliest of equals is kept.
+        The best parameters are kept, and a member stops when patience has run out, but not before
+        `min_epochs`. The score is the accuracy, or minus the loss for regression. Only a strictly
+        better score replaces the best, so the earliest of equal scores is kept.
         """
 
         def run(state: State) -> tuple[State, dict]:
-            found = score(state.params, state.act_hparams, val)
-            goal = -found["loss"] if net.task.classes is None else found["accuracy"]
-            finite = jnp.isfinite(found["loss"])
+            measured = score(state.params, state.act_hparams, val)
+            goal = -measured["loss"] if net.task.classes is None else measured["accuracy"]
+            finite = jnp.isfinite(measured["loss"])
             better = finite & (goal > state.best_score)
             keep = lambda new, old: jnp.where(better, new, old)  # noqa: E731
             bad_epochs = keep(jnp.int32(0), state.bad_epochs + 1)
@@ -244,7 +246,7 @@ def _evaluate(net: Network, score: Callable) -> Callable:
                 bad_epochs=bad_epochs,
                 outcome=outcome,
             )
-            return new, net.scores("val", found["loss"], found["accuracy"])
+            return new, net.scores("val", measured["loss"], measured["accuracy"])
 
         return when_active(run, state)
 
@@ -263,7 +265,7 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
 
         shapes = jax.eval_shape(lambda p: mean_loss(p, {})[1][1]["preact"], state.params)
         perturbation = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        (grads, by_preact), (logits, seen) = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(
+        (grads, by_preact), (logits, kept) = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)(
             state.params, perturbation
         )
         optimiser = net.config.optim
@@ -271,7 +273,7 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
         rule = optimizers.transform(optimiser, hparams, factor)
         updates, _ = rule.update(grads, state.opt_state, state.params)
         return ProbeView(
-            **seen,
+            **kept,
             logits=logits,
             weights=net.kernels(state.params),
             grads=net.kernels(grads),
@@ -282,15 +284,15 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
     def probe(
         state: State, hparams: HParams, batch: Examples, step: Array, due: tuple[str, ...]
     ) -> Readings:
-        """Readings of the callbacks named in `due` (static) on the probe batch."""
+        """Return the readings of the callbacks named in `due` (static) on the probe batch."""
 
         def run(state: State) -> tuple[State, dict]:
             view = view_of(state, hparams, batch, step)
             readings: dict[str, Any] = {}
             for name in due:
-                look = callbacks[name].probe
-                if look is not None:
-                    add_readings(readings, look(view), name)
+                measure = callbacks[name].probe
+                if measure is not None:
+                    add_readings(readings, measure(view), name)
             return state, readings
 
         return when_active(run, state)[1]
@@ -299,9 +301,9 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
 
 
 def when_active(run: Callable, state: State) -> tuple[State, Readings]:
-    """Run, if the member is active; else leave the state alone, with readings of zero.
+    """Return `run(state)` if the member is active, else the same state and readings of zero.
 
-    Two readings come on top: `active`, whether it ran, and `outcome`, the state's own afterwards.
+    Two readings are added: `active`, whether `run` was called, and `outcome`, the new state's.
     """
 
     def skip(state: State) -> tuple[State, Readings]:

@@ -1,4 +1,4 @@
-"""The values that the modules of `train` pass to each other."""
+"""Values that the modules of `train` pass to each other."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class Examples(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What the steps of a row have measured so far, by name: sums and maxima."""
+    """Sums and maxima of what the steps of a row have measured so far, by name."""
 
     total: Mapping[str, Float[Array, ""]]
     most: Mapping[str, Float[Array, ""]]
 
 
 class State(NamedTuple):
-    """Everything that training changes, and what the best epoch left behind."""
+    """Everything that training changes, and the parameters of the best epoch."""
 
     params: Params
     act_hparams: Params
@@ -49,8 +49,10 @@ class State(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Steps `first … first + n - 1`, of those from `begin` up to `end` that make one row; each
-    an int32."""
+    """Steps `first … first + n - 1`, of the steps `begin … end - 1` that make one row.
+
+    Each is an int32.
+    """
 
     first: Any
     n: Any
@@ -60,7 +62,7 @@ class Span(NamedTuple):
 
 @dataclass
 class TrainResult:
-    """What training left: every member's state [M, ...] on the host, outcome and final numbers."""
+    """Result of training: every member's state [M, ...] on the host, outcome, final numbers."""
 
     state: State
     diverged: list[bool]
@@ -75,21 +77,23 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where members go on that have been trained before: after `step`, from `states` [M, ...] on
-    the host; `rows` are those of each member that are written already."""
+    """Point from which members go on: after `step`, from `states` [M, ...] on the host.
+
+    `rows` are the rows of each member that are on disk already.
+    """
 
     step: int
     states: State
     rows: Sequence[Sequence[Row]]
 
     def part(self, members: Sequence[int]) -> "ResumePoint":
-        """Only some of the members, by place."""
-        own = jax.tree.map(lambda leaf: leaf[np.asarray(members)], self.states)
-        return ResumePoint(self.step, own, [self.rows[member] for member in members])
+        """Return only some of the members, by index."""
+        states = jax.tree.map(lambda leaf: leaf[np.asarray(members)], self.states)
+        return ResumePoint(self.step, states, [self.rows[member] for member in members])
 
 
 class ChunkReadings(NamedTuple):
-    """What the devices said after a chunk, and which member stood in which row."""
+    """Readings of a chunk, still on the devices, and each member's row."""
 
     step: int
     epoch: float
@@ -99,8 +103,14 @@ class ChunkReadings(NamedTuple):
 
 @dataclass(frozen=True)
 class SweepContext:
-    """Where a pack stands in its sweep: the sweep's name, runs before this pack, runs in all, and
-    how many times the sweep was told to retry, from 1 on."""
+    """Place of a pack in its sweep.
+
+    Attributes:
+        sweep: the sweep's name.
+        offset: runs before this pack.
+        total: runs in all.
+        attempt: number of the sweep's attempt, from 1 on; each retry adds one.
+    """
 
     sweep: str
     offset: int = 0
@@ -110,13 +120,13 @@ class SweepContext:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Members that train at once; where they go on, and the seconds that each has had before."""
+    """Members that train at once, where they start, and the seconds each was trained before."""
 
     members: Sequence[Member]
     start: ResumePoint | None
     seconds: Sequence[float]
 
     def part(self, members: Sequence[int]) -> "Cohort":
-        """Only some of the members, by place."""
-        own, seconds = zip(*[(self.members[m], self.seconds[m]) for m in members], strict=True)
-        return Cohort(own, self.start and self.start.part(members), seconds)
+        """Return only some of the members, by index."""
+        chosen, seconds = zip(*[(self.members[m], self.seconds[m]) for m in members], strict=True)
+        return Cohort(chosen, self.start and self.start.part(members), seconds)

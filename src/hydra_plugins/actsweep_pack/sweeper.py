@@ -1,4 +1,4 @@
-"""Hydra's sweeper for actsweep: checks every run before any starts, merges runs into packs.
+"""Hydra's sweeper for actsweep, which checks every run before any starts, and makes packs.
 
 Hydra imports this at every start: nothing here may import jax.
 """
@@ -28,7 +28,7 @@ from actsweep.utils.errors import UserError
 
 @dataclass
 class PackSweeperConf:
-    """`params` holds further sweeps, as one types them: `{seed: "0,1,2"}`."""
+    """Config of the sweeper; `params` holds further sweeps, as typed: `{seed: "0,1,2"}`."""
 
     _target_: str = "hydra_plugins.actsweep_pack.sweeper.PackSweeper"
     params: dict[str, Any] = field(default_factory=dict)
@@ -40,7 +40,7 @@ ConfigStore.instance().store(
 
 
 class PackSweeper(BasicSweeper):
-    """The Cartesian product of all overrides, as packs; works with any launcher."""
+    """Sweeper over the Cartesian product of all overrides, in packs, for any launcher."""
 
     def __init__(self, params: dict[str, Any]) -> None:
         super().__init__(max_batch_size=None, params=params)
@@ -75,7 +75,7 @@ class PackSweeper(BasicSweeper):
         if launcher != "slurm" and not is_coordinator(runs[0]):
             raise SystemExit(run_worker(runs[0], process))
         folder = Path(self.config.hydra.sweep.dir)
-        known = (folder / PLAN_FILE).exists()  # named by hand, and planned before
+        known = (folder / PLAN_FILE).exists()  # a folder that was named and planned before
         run_dir.check_writable(runs[0].paths.outputs)
         plan = new_plan(folder, packs, given_by_id)
         freeze(plan, self.config)
@@ -96,14 +96,14 @@ class PackSweeper(BasicSweeper):
 
 
 def check_alike(runs: Sequence[RunConfig]) -> None:
-    """Refuse to sweep over what a sweep as a whole asks of SLURM.
+    """Check that all runs ask SLURM for the same.
 
     Raises:
         UserError: two runs differ there.
     """
-    asked = [vars(run.slurm) for run in runs]
-    for key, value in asked[0].items():
-        if differ := {str(own[key]): own[key] for own in asked if own[key] != value}:
+    settings = [vars(run.slurm) for run in runs]
+    for key, value in settings[0].items():
+        if differ := {str(s[key]): s[key] for s in settings if s[key] != value}:
             values = ",".join([str(value), *differ])
             raise UserError(
                 f"slurm.{key}={values}: must be one value, for all jobs of the sweep; type for "
@@ -112,10 +112,10 @@ def check_alike(runs: Sequence[RunConfig]) -> None:
 
 
 def merge(members: Sequence[Member]) -> Iterator[list[Member]]:
-    """Packs of runs that one program can train, each run once, in the order they came.
+    """Yield packs of runs that one program can train, each run once, in their order.
 
-    With `pack.size=auto` each holds all there are: only the job, on the machine that trains, can
-    tell how many fit at once.
+    With `pack.size=auto` each pack holds all such runs: only the job, on the machine that trains,
+    can measure how many fit at once.
     """
     groups: dict[str, dict[str, Member]] = {}
     for member in members:
