@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from actsweep.config import resolve
-from actsweep.launch import job
+from actsweep.launch import entry
 
 resolve.register()
 
@@ -14,8 +14,8 @@ resolve.register()
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> object:
     """Hydra's task."""
-    return job.run(cfg)
+    return entry.run(cfg)
 
 
 if __name__ == "__main__":
-    sys.exit(job.guard(main))
+    sys.exit(entry.guard(main))

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from actsweep.callbacks.histograms import VALUE_EDGES, binned
+from actsweep.callbacks.histograms import VALUE_EDGES, histogram
 from benchmarks.baselines import rotate
 
 BINS = len(VALUE_EDGES) - 1
@@ -23,7 +23,7 @@ def _index(x: Float[Array, "..."]) -> Int[Array, "n"]:
 
 def scatter(x: Array) -> Counts:
     """What the product does: one scatter-add into all bins."""
-    return binned(x, VALUE_EDGES).counts
+    return histogram(x, VALUE_EDGES).counts
 
 
 def bincount(x: Array) -> Counts:

@@ -81,7 +81,6 @@ def training(rounds: int) -> Result:
 
 def diagnostics(rounds: int) -> Result:
     """What the callbacks cost: per epoch, every 50 steps with histograms, and the exact counts."""
-    from actsweep.train import loop
 
     data = fashion()
     packs = {
@@ -95,7 +94,7 @@ def diagnostics(rounds: int) -> Result:
     for act in ("relu", "swish"):
         pack = packs["default"] if act == "relu" else Pack(MEMBERS, f"act={act}", examples=data)
         calls[f"exact counts, {act}"] = lambda pack=pack: jax.block_until_ready(
-            loop.train_set_statistics(
+            evaluation.train_set_statistics(
                 pack.population,
                 pack.active_set.state.params,
                 pack.active_set.state.act_hparams,

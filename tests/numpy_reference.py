@@ -15,12 +15,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Act:
-    """f(z) [.., units]; dL/dz from z and dL/da; |f'(z)| a unit; what has to be > 0 to fire."""
+    """f(z) [.., units]; dL/dz from z and dL/da; |f'(z)| of each unit; the gate input."""
 
     f: Callable[[np.ndarray], np.ndarray]
     back: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    slope: Callable[[np.ndarray], np.ndarray]
-    drive: Callable[[np.ndarray], np.ndarray] = lambda z: z
+    abs_derivative: Callable[[np.ndarray], np.ndarray]
+    gate_input: Callable[[np.ndarray], np.ndarray] = lambda z: z
 
 
 Net = Mapping[str, Act | None]
@@ -82,8 +82,8 @@ def _glu_derivatives(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 glu = Act(
     f=lambda z: _halves(z)[0] * _sigmoid(_halves(z)[1]),
     back=lambda z, da: np.concatenate([da * d for d in _glu_derivatives(z)], axis=-1),
-    slope=lambda z: np.sqrt(sum(d**2 for d in _glu_derivatives(z))),
-    drive=lambda z: _halves(z)[1],
+    abs_derivative=lambda z: np.sqrt(sum(d**2 for d in _glu_derivatives(z))),
+    gate_input=lambda z: _halves(z)[1],
 )
 
 
@@ -114,7 +114,7 @@ def _softmax_jacobian(z: np.ndarray) -> np.ndarray:
 softmax = Act(
     f=_softmax,
     back=lambda z, da: np.einsum("nj,nji->ni", da, _softmax_jacobian(z)),
-    slope=lambda z: np.sqrt((_softmax_jacobian(z) ** 2).sum(axis=-1)),
+    abs_derivative=lambda z: np.sqrt((_softmax_jacobian(z) ** 2).sum(axis=-1)),
 )
 
 
@@ -132,7 +132,7 @@ class Pass:
 
 
 def forward(net: Net, params: Arrays, x: np.ndarray) -> Pass:
-    """Dense layers; `conv_*` are 3x3 convolutions, each followed by a 2x2 average pool."""
+    """Run dense layers; `conv_*` are 3x3 convolutions, each followed by a 2x2 average pool."""
     run, h = Pass({}, {}, {}, x), x
     for name, act in net.items():
         kernel, bias = params[f"{name}/kernel"], params[f"{name}/bias"]
@@ -149,7 +149,7 @@ def forward(net: Net, params: Arrays, x: np.ndarray) -> Pass:
 
 
 def backward(net: Net, params: Arrays, run: Pass, dlogits: np.ndarray) -> tuple[Arrays, Arrays]:
-    """Gradients of the sum over examples: by parameter, and by each example's z."""
+    """Return gradients of the sum over examples: by parameter, and by each example's z."""
     grads: Arrays = {}
     by_preact: Arrays = {}
     dh = dlogits
@@ -224,7 +224,7 @@ def squared_error(outputs: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nd
 def loss_and_grads(
     net: Net, params: Arrays, x: np.ndarray, y: np.ndarray, loss: Callable = cross_entropy
 ) -> tuple[float, Arrays]:
-    """Mean loss over a batch and its gradient by parameter."""
+    """Return the mean loss over a batch and its gradient by parameter."""
     run = forward(net, params, x)
     losses, dlogits = loss(run.logits, y)
     grads, _ = backward(net, params, run, dlogits / len(x))
@@ -239,7 +239,7 @@ def accuracy(net: Net, params: Arrays, x: np.ndarray, y: np.ndarray) -> float:
 
 
 def schedule(name: str, step: int, total: int, warmup: float = 0.1) -> float:
-    """The factor on the learning rate at step 0, 1, …"""
+    """Return the factor on the learning rate at step 0, 1, …"""
     if name == "constant":
         return 1.0
     warm = math.ceil(warmup * total) if name == "warmup_cosine" else 0
@@ -269,15 +269,15 @@ class Rule:
     def update(
         self, params: Arrays, grads: Arrays, memory: dict[str, Arrays], step: int, factor: float
     ) -> tuple[Arrays, dict[str, Arrays]]:
-        """Returns the updates and the new memory; `step` counts from 0."""
+        """Return the updates and the new memory; `step` counts from 0."""
         if self.clip_norm is not None:
-            whole = math.sqrt(sum((g**2).sum() for g in grads.values()))
-            if whole > self.clip_norm:
-                grads = {k: g * self.clip_norm / whole for k, g in grads.items()}
+            norm = math.sqrt(sum((g**2).sum() for g in grads.values()))
+            if norm > self.clip_norm:
+                grads = {k: g * self.clip_norm / norm for k, g in grads.items()}
         if self.name != "adamw":
             grads = {k: g + self.weight_decay * params[k] for k, g in grads.items()}
-        one = self._sgd if self.name == "sgd" else self._adam
-        return one(params, grads, memory, step, self.lr * factor)
+        rule = self._sgd if self.name == "sgd" else self._adam
+        return rule(params, grads, memory, step, self.lr * factor)
 
     def _sgd(self, params: Arrays, grads: Arrays, memory: dict, step: int, lr: float) -> tuple:
         v = {k: self.momentum * memory["v"][k] + g for k, g in grads.items()}
@@ -300,28 +300,28 @@ class Rule:
 # Metrics
 
 
-def units(slope: np.ndarray, act: np.ndarray, drive: np.ndarray) -> dict[str, float]:
-    """What `units` counts, unit by unit; all axes but the last are examples."""
-    n = slope.shape[-1]
-    slope, act, drive = (a.reshape(-1, n) for a in (slope, act, drive))
+def units(abs_derivative: np.ndarray, act: np.ndarray, gate_input: np.ndarray) -> dict[str, float]:
+    """Return what the `units` callback counts; all axes but the last are examples."""
+    n = abs_derivative.shape[-1]
+    slopes, act, gates = (a.reshape(-1, n) for a in (abs_derivative, act, gate_input))
     dead = silent = weak = saturated = 0
     for unit in range(n):
-        fires = sum(1 for d in drive[:, unit] if d > 0)
-        dead += all(s < 1e-3 for s in slope[:, unit])
+        active = sum(1 for g in gates[:, unit] if g > 0)
+        dead += all(s < 1e-3 for s in slopes[:, unit])
         silent += all(a == 0 for a in act[:, unit])
-        weak += 0 < fires < 0.05 * len(drive)
-        saturated += sum(1 for s in slope[:, unit] if s < 0.01)
+        weak += 0 < active < 0.05 * len(gates)
+        saturated += sum(1 for s in slopes[:, unit] if s < 0.01)
     return {
         "dead": dead,
         "dead_frac": dead / n,
         "silent_frac": silent / n,
         "weak_frac": weak / n,
-        "saturated_frac": saturated / slope.size,
+        "saturated_frac": saturated / slopes.size,
     }
 
 
 def cos_sim(act: np.ndarray) -> float:
-    """The mean over all pairs of different examples that aren't all zero."""
+    """Return the mean cosine over all pairs of different examples that aren't all zero."""
     rows = [row for row in act.reshape(len(act), -1) if np.any(row != 0)]
     lengths = [math.sqrt(float(row @ row)) for row in rows]
     pairs = [
@@ -334,7 +334,7 @@ def cos_sim(act: np.ndarray) -> float:
 
 
 def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Counts below the first edge, in each bin [low, high), and from the last edge on."""
+    """Return counts below the first edge, in each bin [low, high), and from the last edge on."""
     values = np.ravel(values)
     inside = values[(values >= edges[0]) & (values < edges[-1])]
     under, over = np.sum(values < edges[0]), np.sum(values >= edges[-1])
@@ -366,42 +366,42 @@ def probe(
     quantile_examples: int,
     histogram_examples: int,
 ) -> Probed:
-    """Every metric of every layer; `update` turns gradients into what the optimiser would add."""
+    """Return every metric of every layer; `update` turns gradients into what the optimiser adds."""
     run = forward(net, params, x)
     _, dlogits = cross_entropy(run.logits, y)
     sums, by_preact = backward(net, params, run, dlogits)
     grads = {k: g / len(x) for k, g in sums.items()}
     updates = update(grads)
-    found: dict[str, float] = {}
+    scalars: dict[str, float] = {}
     values: Arrays = {}
     for name in net:
         kernel, grad = params[f"{name}/kernel"], grads[f"{name}/kernel"]
-        found[f"grad_norm/{name}"] = l2(grad)
-        found[f"grad_rms/{name}"] = l2(grad) / math.sqrt(grad.size)
-        found[f"update_ratio/{name}"] = l2(updates[f"{name}/kernel"]) / l2(kernel)
+        scalars[f"grad_norm/{name}"] = l2(grad)
+        scalars[f"grad_rms/{name}"] = l2(grad) / math.sqrt(grad.size)
+        scalars[f"update_ratio/{name}"] = l2(updates[f"{name}/kernel"]) / l2(kernel)
         values[f"hist/grad/{name}"] = np.abs(grad)
         z = run.logits if name == "head" else run.preact[name]
-        found[f"preact_mean/{name}"], found[f"preact_std/{name}"] = z.mean(), z.std()
+        scalars[f"preact_mean/{name}"], scalars[f"preact_std/{name}"] = z.mean(), z.std()
     for name, a in run.act.items():
-        found[f"preact_grad_rms/{name}"] = rms(by_preact[name])
-        found[f"act_mean/{name}"], found[f"act_std/{name}"] = a.mean(), a.std()
+        scalars[f"preact_grad_rms/{name}"] = rms(by_preact[name])
+        scalars[f"act_mean/{name}"], scalars[f"act_std/{name}"] = a.mean(), a.std()
         for key, share in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
-            some = a[:quantile_examples]
-            found[f"act_{key}/{name}"] = np.quantile(some, share, method="inverted_cdf")
-        found[f"cos_sim/{name}"] = cos_sim(a)
+            examples = a[:quantile_examples]
+            scalars[f"act_{key}/{name}"] = np.quantile(examples, share, method="inverted_cdf")
+        scalars[f"cos_sim/{name}"] = cos_sim(a)
         values[f"hist/preact/{name}"] = run.preact[name][:histogram_examples]
         values[f"hist/act/{name}"] = a[:histogram_examples]
-    return Probed(found | counted(net, run), values)
+    return Probed(scalars | unit_counts(net, run), values)
 
 
-def counted(net: Net, run: Pass) -> dict[str, float]:
-    """Dead, silent, weak and saturated units of every layer, and the dead of all layers."""
-    found: dict[str, float] = {}
+def unit_counts(net: Net, run: Pass) -> dict[str, float]:
+    """Return dead, silent, weak and saturated units of every layer, and the dead of all layers."""
+    readings: dict[str, float] = {}
     dead = total = 0.0
     for name, z in run.preact.items():
         act = net[name]
         assert act is not None
-        mine = units(act.slope(z), run.act[name], act.drive(z))
-        found |= {f"{key}/{name}": value for key, value in mine.items()}
-        dead, total = dead + mine["dead"], total + run.act[name].shape[-1]
-    return found | {"dead_frac/all": dead / total}
+        counts = units(act.abs_derivative(z), run.act[name], act.gate_input(z))
+        readings |= {f"{key}/{name}": value for key, value in counts.items()}
+        dead, total = dead + counts["dead"], total + run.act[name].shape[-1]
+    return readings | {"dead_frac/all": dead / total}

@@ -93,16 +93,17 @@ class Cluster:
     env: dict[str, str]
 
     def ask(self, *command: str) -> str:
-        """What a command such as `squeue` prints."""
-        done = subprocess.run(
+        """Return what a command such as `squeue` prints."""
+        process = subprocess.run(
             command, env=self.env, capture_output=True, text=True, timeout=60, check=False
         )
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
+        if process.returncode:
+            message = process.stderr.strip() or process.stdout.strip()
+            raise RuntimeError(f"{' '.join(command)}: {message}")
+        return process.stdout
 
     def answers(self, *command: str) -> bool:
-        """Whether a command succeeds."""
+        """Return whether a command succeeds."""
         with contextlib.suppress(RuntimeError):
             self.ask(*command)
             return True
@@ -137,16 +138,16 @@ def cluster(nodes: int = 2) -> Iterator[Cluster]:
         env = {**os.environ, "PATH": PATH, "SLURM_CONF": str(folder / "slurm.conf")}
         # For slurmdbd; and a password of the user's own would be in the way.
         env |= {"MYSQL_UNIX_PORT": str(folder / "db.socket"), "MYSQL_HOME": str(folder)}
-        own = Cluster(folder, env)
+        running = Cluster(folder, env)
         _configure(folder, names)
-        _start_accounting(own, stack)
-        _start(own, stack, "slurmctld", "slurmctld", "-D")
-        _wait(own, "slurmctld", lambda: own.answers("scontrol", "ping"))
+        _start_accounting(running, stack)
+        _start(running, stack, "slurmctld", "slurmctld", "-D")
+        _wait(running, "slurmctld", lambda: running.answers("scontrol", "ping"))
         for name in names:
-            _start(own, stack, f"slurmd.{name}", "slurmd", "-D", "-N", name)
-        idle = lambda: own.ask("sinfo", "-h", "-p", "main", "-o", "%T %D").split()  # noqa: E731
-        _wait(own, "slurmctld", lambda: idle() == ["idle", str(nodes)])
-        yield own
+            _start(running, stack, f"slurmd.{name}", "slurmd", "-D", "-N", name)
+        idle = lambda: running.ask("sinfo", "-h", "-p", "main", "-o", "%T %D").split()  # noqa: E731
+        _wait(running, "slurmctld", lambda: idle() == ["idle", str(nodes)])
+        yield running
 
 
 def _configure(folder: Path, names: Sequence[str]) -> None:
@@ -177,54 +178,60 @@ def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         # All are held until the last is known, so none comes twice.
         taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in taken]
+        return [server.getsockname()[1] for server in taken]
 
 
-def _start_accounting(own: Cluster, stack: contextlib.ExitStack) -> None:
-    """munged, the database and slurmdbd, which knows the cluster then."""
-    at = own.folder
+def _start_accounting(cluster: Cluster, stack: contextlib.ExitStack) -> None:
+    """Start munged, the database and slurmdbd, and register the cluster."""
+    at = cluster.folder
     files = (f"--{what}-file={at}/munge.{what}" for what in ("key", "pid", "log", "seed"))
-    _start(own, stack, "munged", "munged", "-F", f"--socket={at}/munge.socket", *files, "--force")
-    _wait(own, "munged", (at / "munge.socket").exists)
+    _start(
+        cluster, stack, "munged", "munged", "-F", f"--socket={at}/munge.socket", *files, "--force"
+    )
+    _wait(cluster, "munged", (at / "munge.socket").exists)
     user = pwd.getpwuid(os.getuid()).pw_name
     # A server that starts clears its folder for temporary tables: clusters mustn't share one.
     database = ["--no-defaults", f"--datadir={at}/db", f"--tmpdir={at}", f"--user={user}"]
-    own.ask("mariadb-install-db", *database, f"--auth-root-socket-user={user}", "--skip-test-db")
+    cluster.ask(
+        "mariadb-install-db", *database, f"--auth-root-socket-user={user}", "--skip-test-db"
+    )
     network = ["--skip-networking", f"--socket={at}/db.socket", f"--pid-file={at}/db.pid"]
     # Whoever reaches the socket, in a folder of the user's own, may do anything.
-    _start(own, stack, "mariadbd", "mariadbd", *database, *network, "--skip-grant-tables")
-    _wait(own, "mariadbd", (at / "db.socket").exists)
-    _start(own, stack, "slurmdbd", "slurmdbd", "-D")
-    _wait(own, "slurmdbd", lambda: own.answers("sacctmgr", "-i", "add", "cluster", "private"))
+    _start(cluster, stack, "mariadbd", "mariadbd", *database, *network, "--skip-grant-tables")
+    _wait(cluster, "mariadbd", (at / "db.socket").exists)
+    _start(cluster, stack, "slurmdbd", "slurmdbd", "-D")
+    _wait(
+        cluster, "slurmdbd", lambda: cluster.answers("sacctmgr", "-i", "add", "cluster", "private")
+    )
 
 
-def _start(own: Cluster, stack: contextlib.ExitStack, name: str, *command: str) -> None:
+def _start(cluster: Cluster, stack: contextlib.ExitStack, name: str, *command: str) -> None:
     """Start a daemon in the foreground; it ends with the stack, or when this process is killed."""
     tied = ["setpriv", "--pdeathsig", "KILL", *command]
-    with open(own.folder / f"{name}.log", "wb") as log:
+    with open(cluster.folder / f"{name}.log", "wb") as log:
         process = subprocess.Popen(
-            tied, env=own.env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            tied, env=cluster.env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
     stack.callback(_stop, process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """At once: asked kindly, slurmd waits for its jobs, and nothing here needs to be saved."""
+    """Kill a daemon: after a SIGTERM slurmd would wait for its jobs, and nothing here is saved."""
     process.kill()
     process.wait()
 
 
-def _wait(own: Cluster, name: str, ready: Callable[[], bool], seconds: float = 60) -> None:
+def _wait(cluster: Cluster, name: str, ready: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
-            log = (own.folder / f"{name}.log").read_text(errors="replace")
+            log = (cluster.folder / f"{name}.log").read_text(errors="replace")
             raise RuntimeError(f"{name} isn't ready after {seconds:g} s:\n{log[-3000:]}")
         time.sleep(0.05)
 
 
 def _kill_all(folder: Path) -> None:
-    """What else knows this folder: jobs, their steps, and whatever these have started."""
+    """Kill everything else that uses this folder: jobs, their steps, and their children."""
     for _ in range(100):  # a process may have started another one meanwhile
         left = [pid for pid in knowing(folder) if pid != os.getpid()]
         if not left:
@@ -236,10 +243,10 @@ def _kill_all(folder: Path) -> None:
 
 
 def knowing(folder: Path) -> list[int]:
-    """Processes with something beneath this folder in their environment or command line."""
-    found = []
+    """Return processes with a path in this folder in their environment or command line."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or belongs to someone else
-            known = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
-            found += [int(process.name)] if f"{folder}/".encode() in known else []
-    return found
+            text = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+            pids += [int(process.name)] if f"{folder}/".encode() in text else []
+    return pids

@@ -48,7 +48,7 @@ def _cdf(z):
     return mp.erfc(-z / mp.sqrt(2)) / 2
 
 
-def _swish_slope(z, u, du):
+def _swish_derivative(z, u, du):
     return _logistic(u) + z * du * _logistic(u) * _logistic(-u)
 
 
@@ -57,13 +57,13 @@ def _gelu_tanh(z):
     return z * _logistic(2 * C * (z + mp.mpf("0.044715") * z**3))
 
 
-def _gelu_tanh_slope(z):
+def _gelu_tanh_derivative(z):
     z = max(min(z, mp.mpf(100)), mp.mpf(-100))
     cubic = mp.mpf("0.044715") * z**3
-    return _swish_slope(z, 2 * C * (z + cubic), 2 * C * (1 + 3 * mp.mpf("0.044715") * z**2))
+    return _swish_derivative(z, 2 * C * (z + cubic), 2 * C * (1 + 3 * mp.mpf("0.044715") * z**2))
 
 
-def _mish_slope(z):
+def _mish_derivative(z):
     return _tanh(_softplus(z)) + z * _logistic(z) * _sech2(_softplus(z))
 
 
@@ -71,7 +71,7 @@ def _elu(z, scale=1, alpha=1):
     return scale * (z if z > 0 else alpha * mp.expm1(z))
 
 
-def _elu_slope(z, scale=1, alpha=1):
+def _elu_derivative(z, scale=1, alpha=1):
     return scale * (1 if z > 0 else alpha * mp.exp(z))
 
 
@@ -79,13 +79,13 @@ def _hard_sigmoid(z):
     return min(max((z + 3) / 6, 0), 1)
 
 
-def _hard_swish_slope(z):
+def _hard_swish_derivative(z):
     return 1 if z > 3 else (2 * z + 3) / 6 if z > -3 else 0
 
 
 SELU = {"scale": mp.mpf(smooth.SELU_SCALE), "alpha": mp.mpf(smooth.SELU_ALPHA)}
 LEAK, PRELU = mp.mpf(float(np.float32(0.01))), mp.mpf("0.25")
-SWISH = (lambda z: z * _logistic(z), lambda z: _swish_slope(z, z, 1))
+SWISH = (lambda z: z * _logistic(z), lambda z: _swish_derivative(z, z, 1))
 # f and f' of one unit; at kinks the side that the entry's `zero` documents.
 REFERENCE = {
     "identity": (lambda z: z, lambda z: 1),
@@ -101,14 +101,14 @@ REFERENCE = {
     "squared_relu": (lambda z: max(z, 0) ** 2, lambda z: 2 * max(z, 0)),
     "leaky_relu": (lambda z: max(z, z * LEAK), lambda z: 1 if z > 0 else LEAK),
     "prelu": (lambda z: max(z, z * PRELU), lambda z: 1 if z > 0 else PRELU),
-    "elu": (_elu, _elu_slope),
-    "celu": (_elu, _elu_slope),
-    "selu": (lambda z: _elu(z, **SELU), lambda z: _elu_slope(z, **SELU)),
+    "elu": (_elu, _elu_derivative),
+    "celu": (_elu, _elu_derivative),
+    "selu": (lambda z: _elu(z, **SELU), lambda z: _elu_derivative(z, **SELU)),
     "gelu": (lambda z: z * _cdf(z), lambda z: _cdf(z) + z * _phi(z)),
     "swish": SWISH,
     "silu": SWISH,
-    "hard_swish": (lambda z: z * _hard_sigmoid(z), _hard_swish_slope),
-    "mish": (lambda z: z * _tanh(_softplus(z)), _mish_slope),
+    "hard_swish": (lambda z: z * _hard_sigmoid(z), _hard_swish_derivative),
+    "mish": (lambda z: z * _tanh(_softplus(z)), _mish_derivative),
 }
 # Of a vector z, in float64.
 ACROSS_REFERENCE = {
@@ -126,11 +126,11 @@ VARIANTS = {
     **{name: (name, {}) for name in REFERENCE},
     "gelu_tanh": ("gelu", {"approximate": True}),
 }
-VARIANT_REFERENCE = {**REFERENCE, "gelu_tanh": (_gelu_tanh, _gelu_tanh_slope)}
+VARIANT_REFERENCE = {**REFERENCE, "gelu_tanh": (_gelu_tanh, _gelu_tanh_derivative)}
 
 
 def _inputs() -> np.ndarray:
-    """Every exponent, the edges of the range, kinks and roots with neighbours, random points."""
+    """Return every exponent, the range's edges, kinks and roots with neighbours, random points."""
     rng = np.random.default_rng(0)
     powers = 2.0 ** np.arange(-126, 128)
     edges = [0, 1e-38 * 2, 0.7, 1, 2.5, 3, 6, 11, 13.1, 15, 44, 64, 87.3, 88, 88.7, 104, 3e38, MAX]
@@ -156,7 +156,7 @@ def _derivative(fn, z):
 
 
 def _worst_ulp(got: np.ndarray, reference, inputs: np.ndarray) -> float:
-    """Largest error in units in the last place; subnormal results count as 0, overflow as inf."""
+    """Return the largest error in ulps; subnormal results count as 0, overflow as inf."""
     worst = 0.0
     for z, value in zip(inputs, got.astype(np.float64), strict=True):
         with mp.workdps(40):
@@ -175,7 +175,7 @@ def _worst_ulp(got: np.ndarray, reference, inputs: np.ndarray) -> float:
 
 @functools.cache
 def _evaluate(variant: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """f, f' and f'' in float32, on INPUTS, INPUTS rounded to bfloat16 and GRID, by one program."""
+    """Return f, f' and f'' in float32 on INPUTS, HALF and GRID, computed by one program."""
     name, params = VARIANTS[variant]
     value = functools.partial(ACTIVATIONS[name].fn, **params)
     first = functools.partial(_derivative, value)
@@ -206,11 +206,11 @@ def test_bfloat16_is_the_rounded_float32(variant):
 def test_second_derivative_is_finite_and_matches_differences_of_the_first(variant):
     second = _evaluate(variant)[2]
     assert np.isfinite(second).all()
-    slope, got = VARIANT_REFERENCE[variant][1], second[-len(GRID) :]
+    derivative, got = VARIANT_REFERENCE[variant][1], second[-len(GRID) :]
     with mp.workdps(40):
         h = mp.mpf("1e-12")
         points = [mp.mpf(float(z)) for z in GRID]
-        exact = [float((slope(z + h) - slope(z - h)) / (2 * h)) for z in points]
+        exact = [float((derivative(z + h) - derivative(z - h)) / (2 * h)) for z in points]
     first = int(_bends_at_zero(variant))
     np.testing.assert_allclose(got[first:], exact[first:], rtol=1e-4, atol=1e-6)
 
@@ -258,14 +258,15 @@ def test_log_softmax_keeps_the_digits_of_the_dominant_unit():
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_slope_is_the_norm_of_the_jacobian_row(name):
+def test_abs_derivative_is_the_norm_of_the_jacobian_row(name):
     activation = ACTIVATIONS[name]
-    slope = functools.partial(activations.abs_derivative, activation, **activation.params)
+    abs_derivative = functools.partial(activations.abs_derivative, activation, **activation.params)
 
     @jax.jit
     def measure(z):
         rows = jax.vmap(jax.jacrev(activation.fn))(z)
-        return rows, slope(z), jax.vmap(slope)(z), jnp.abs(_derivative(activation.fn, z))
+        mapped = jax.vmap(abs_derivative)(z)
+        return rows, abs_derivative(z), mapped, jnp.abs(_derivative(activation.fn, z))
 
     rows, got, mapped, derivative = measure(_wide(name, batch=7))
     expected = np.sqrt(np.square(np.asarray(rows, np.float64)).sum(-1))
@@ -277,7 +278,7 @@ def test_slope_is_the_norm_of_the_jacobian_row(name):
         np.testing.assert_array_equal(got, np.ones_like(got))
 
 
-def test_slope_shares_ties_and_survives_saturation_and_large_numbers():
+def test_abs_derivative_shares_ties_and_survives_saturation_and_large_numbers():
     maxout, softmax, swiglu = (ACTIVATIONS[n] for n in ("maxout", "softmax", "swiglu"))
     tied = activations.abs_derivative(maxout, jnp.ones((6,)), pieces=3)
     np.testing.assert_allclose(tied, [3**-0.5] * 2, rtol=1e-6)
@@ -287,7 +288,7 @@ def test_slope_shares_ties_and_survives_saturation_and_large_numbers():
     np.testing.assert_allclose(large, [np.sqrt(2) * 1e25], rtol=1e-6)
 
 
-def test_slope_of_a_users_vector_activation_uses_the_dense_jacobian():
+def test_abs_derivative_of_a_users_vector_activation_uses_the_dense_jacobian():
     fn = lambda z: z * jnp.sum(z, axis=-1, keepdims=True)  # noqa: E731
     activation = Activation("square", fn, "", "", "", "", units="vector")
     z = _wide("relu")
@@ -296,7 +297,7 @@ def test_slope_of_a_users_vector_activation_uses_the_dense_jacobian():
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_drive_is_what_the_unit_fires_on(name):
+def test_gate_input_is_what_decides_whether_a_unit_is_active(name):
     activation, z = ACTIVATIONS[name], np.asarray(_wide(name))
     got = activations.gate_input(activation, jnp.asarray(z), **activation.params)
     expected = {
@@ -316,11 +317,11 @@ def test_blocks_are_contiguous_value_first():
 
 
 @pytest.mark.parametrize("name", [n for n in ACTIVATIONS if ACTIVATIONS[n].units != "maxout"])
-def test_float_parameters_may_be_traced_batched_or_one_a_unit(name):
+def test_float_parameters_may_be_traced_batched_or_one_per_unit(name):
     activation = ACTIVATIONS[name]
     z = _wide(name)
     static, numeric = activations.split(activation, activation.params)
-    run = lambda z, numbers: activation.fn(z, **static, **numbers)  # noqa: E731
+    run = lambda z, numeric: activation.fn(z, **static, **numeric)  # noqa: E731
     plain = run(z, numeric)
     scalars = jax.tree.map(jnp.float32, numeric)
     np.testing.assert_allclose(jax.jit(run)(z, scalars), plain, rtol=1e-6)
@@ -353,11 +354,11 @@ def test_derivative_in_a_float_parameter(name, value):
             "celu": lambda z, p: z if z > 0 else p * mp.expm1(z / p),
             "swish": lambda z, p: z * _logistic(p * z),
         }.get(name, lambda z, p: z if z > 0 else p * z)
-        slopes = [
+        derivatives = [
             float((exact(mp.mpf(float(t)), p + h) - exact(mp.mpf(float(t)), p - h)) / (2 * h))
             for t in z
         ]
-    np.testing.assert_allclose(grad(z, jnp.float32(value)), slopes, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(grad(z, jnp.float32(value)), derivatives, rtol=1e-5, atol=1e-6)
     values = [float(exact(mp.mpf(float(t)), p)) for t in z]
     np.testing.assert_allclose(activation.fn(z, **{key: value}), values, rtol=2e-6)
 
@@ -377,7 +378,7 @@ def test_parameters_survive_every_finite_input():
         assert np.isfinite(jax.jit(functools.partial(_derivative, fn))(z)).all(), name
 
 
-def test_the_sources_traps():
+def test_inputs_at_which_textbook_formulas_fail():
     grad = lambda name, z: float(jax.jit(jax.grad(ACTIVATIONS[name].fn))(jnp.float32(z)))  # noqa: E731
     assert grad("tanh", 44) == pytest.approx(float(mp.sech(44) ** 2), rel=1e-6)
     assert grad("tanh", 88.8) == 0
@@ -388,16 +389,18 @@ def test_the_sources_traps():
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_monotone_and_kinks_say_the_truth(name):
+def test_monotone_and_kinks_are_correct(name):
     activation = ACTIVATIONS[name]
     z = jnp.asarray(np.linspace(-8, 8, 20_001), jnp.float32)
     rising = np.diff(np.asarray(jax.jit(activation.fn)(z), np.float64)) >= -1e-6
     assert rising.all() == activation.monotone
-    slope = REFERENCE[name][1]
+    derivative = REFERENCE[name][1]
     with mp.workdps(30):
         step = mp.mpf("1e-9")
         jumps = [
-            k / 2 for k in range(-16, 17) if abs(slope(k / 2 + step) - slope(k / 2 - step)) > 1e-3
+            k / 2
+            for k in range(-16, 17)
+            if abs(derivative(k / 2 + step) - derivative(k / 2 - step)) > 1e-3
         ]
     assert tuple(jumps) == activation.kinks
 

@@ -19,7 +19,9 @@ import absl.logging
 import pytest
 
 from actsweep.config.error_messages import explain
-from actsweep.launch import job
+from actsweep.launch import entry, job
+from actsweep.runtime.process import Process
+from actsweep.sweeps import exit_codes
 from actsweep.sweeps.plan import PLAN_FILE
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +98,7 @@ MISTAKES = [
     ("act.slope=0.2", "act.slope: no such key; Known here: none"),
     ("+act.slope=0.2", "act.slope=0.2: act=relu has no such parameter; leave it out."),
     ("+optim.lrr=1", "optim.lrr: no such key; did you mean optim.lr?"),
-    ("+seed=1", "+seed: is there already; type seed=<value>, without the +"),
+    ("+seed=1", "+seed: this key exists already; type seed=<value>, without the +"),
     ("seed=-1", "seed=-1: must be an integer from 0 to 4294967295; type for example seed=0"),
     ("seed=", "seed=: must be an integer; type for example seed=1"),
     ("optim.lr=fast", "optim.lr=fast: must be a number; type for example optim.lr=0.1"),
@@ -111,7 +113,7 @@ MISTAKES = [
         "seed=range(3)",
         "seed=range(3): several values make a sweep; type python train.py -m seed=ra",
     ),
-    ("--cfg=job -m", "-m, --cfg and --info: one of them at a time"),
+    ("--cfg=job -m", "-m, --cfg and --info: can't be combined; type only one of them"),
     ("act=relu,rleu -m", "act=rleu: no such name; did you mean act=relu?"),
     ("seed=0,-1 -m", "seed=-1: must be an integer from 0"),
     ("-m act=relu,leaky_relu ++act.slope=0.2", "act=relu has no such parameter"),
@@ -126,7 +128,7 @@ def test_a_mistake_is_one_line_and_starts_nothing(
     words: str, line: str, train: Train, tmp_path: Path
 ) -> None:
     code, out, err = train(*words.split())
-    assert (code, out) == (job.BAD_INPUT, "")
+    assert (code, out) == (exit_codes.BAD_INPUT, "")
     assert err.startswith("error: ")
     assert line in err
     assert err.count("\n") == 1
@@ -137,7 +139,7 @@ def test_a_mistake_is_one_line_and_starts_nothing(
 def test_outputs_that_cannot_be_written(words: tuple[str, ...], train: Train) -> None:
     Path("blocked").write_text("")
     code, _, err = train("paths.outputs=blocked", *words)
-    assert code == job.BAD_INPUT
+    assert code == exit_codes.BAD_INPUT
     assert "blocked" in err
     assert "paths.outputs=/some/folder" in err
     assert err.count("\n") == 1
@@ -157,7 +159,7 @@ def test_what_only_shows_in_the_job_is_one_line_too(
     words: tuple[str, ...], train: Train, tmp_path: Path
 ) -> None:
     code, out, err = train(*words)
-    assert (code, out) == (job.BAD_INPUT, "")
+    assert (code, out) == (exit_codes.BAD_INPUT, "")
     assert err.startswith(("error: callbacks.x._target_=nope.nope", "error: init.gain=auto"))
     assert err.count("\n") == 1
     assert not files(tmp_path)
@@ -165,7 +167,7 @@ def test_what_only_shows_in_the_job_is_one_line_too(
 
 def test_a_plan_is_shown_and_nothing_is_written(train: Train, tmp_path: Path) -> None:
     code, out, err = train("pack.plan=true", "act=relu,elu", "-m", "seed=0,0,1")
-    assert (code, err) == (job.OK, "")
+    assert (code, err) == (exit_codes.OK, "")
     assert out.splitlines()[-1] == "4 runs in 2 packs"
     assert re.match(
         r"pack 0: 2 runs, 2 at once; each of \d+ CPU devices needs 0\.\d\d GiB of the [\d.]+ GiB "
@@ -173,7 +175,7 @@ def test_a_plan_is_shown_and_nothing_is_written(train: Train, tmp_path: Path) ->
         out,
     )
     code, out, err = train("pack.plan=true")
-    assert (code, err) == (job.OK, "")
+    assert (code, err) == (exit_codes.OK, "")
     assert out.splitlines()[-1] == "1 run in 1 pack"
     assert not files(tmp_path)
     assert not list(tmp_path.glob("outputs/sweeps/*"))
@@ -181,7 +183,7 @@ def test_a_plan_is_shown_and_nothing_is_written(train: Train, tmp_path: Path) ->
 
 def test_help_says_what_to_type(train: Train) -> None:
     code, out, err = train("--help")
-    assert (code, err) == (job.OK, "")
+    assert (code, err) == (exit_codes.OK, "")
     for part in (
         "python train.py -m act=relu,elu,swish seed=0,1,2",
         "init: glorot_normal, ",
@@ -198,7 +200,7 @@ def test_errors_that_nobody_expected() -> None:
 
 def test_one_bad_member_does_not_end_the_sweep(train: Train, tmp_path: Path) -> None:
     code, out, err = train("-m", "optim.lr=0.05,1e30", "seed=0,0")
-    assert code == job.SOME_FAILED
+    assert code == exit_codes.SOME_FAILED
     assert "Traceback" not in err
     (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
     rows = {
@@ -216,7 +218,7 @@ def test_one_bad_member_does_not_end_the_sweep(train: Train, tmp_path: Path) -> 
     assert "0 of 1" in out
     assert f"{rows['1e+30']['run_id']} diverged: the loss is not finite" in out
     code, out, _ = train("optim.lr=0.05")
-    assert code == job.OK
+    assert code == exit_codes.OK
     assert "1 of 1 runs were complete already" in out
 
 
@@ -226,9 +228,9 @@ def test_a_job_that_breaks_has_failed_members(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the first line\nthe second")
 
-    monkeypatch.setattr(job, "train", broken)
+    monkeypatch.setattr(entry, "train_members", broken)
     code, out, err = train("-m", "seed=0,1")
-    assert code == job.SOME_FAILED
+    assert code == exit_codes.SOME_FAILED
     assert err == ""
     assert out.count("failed: RuntimeError: the first line\n") == 1  # of both runs
     (log,) = tmp_path.glob("outputs/sweeps/*/0/train.log")
@@ -250,16 +252,16 @@ def test_a_job_that_breaks_keeps_what_is_on_disk(
     tmp_path: Path,
 ) -> None:
     """Seed 0 was trained by an earlier sweep, seed 1 by the job that broke, seed 2 never."""
-    assert train("seed=0").code == job.OK
-    whole = job.train
+    assert train("seed=0").code == exit_codes.OK
+    whole = job.train_members
 
-    def broken(folder: Path, run_ids: list[str], *, alone: bool) -> None:
-        whole(folder, [run_id for run_id in run_ids if "-s1-" in run_id], alone=alone)
+    def broken(folder: Path, run_ids: list[str], process: Process, *, alone: bool) -> None:
+        whole(folder, [i for i in run_ids if "-s1-" in i], process, alone=alone)
         raise RuntimeError
 
-    monkeypatch.setattr(job, "train", broken)
+    monkeypatch.setattr(entry, "train_members", broken)
     code, _, _ = train("-m", "seed=0,1,2", *words)
-    assert code == job.SOME_FAILED
+    assert code == exit_codes.SOME_FAILED
     file = sorted(tmp_path.glob("outputs/sweeps/*/members.csv"))[-1]
     rows = csv.DictReader(io.StringIO(file.read_text()))
     assert [(row["state"], row["reused"]) for row in rows] == states
@@ -270,7 +272,7 @@ def test_a_launcher_that_cannot_start_jobs(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     code, out, err = train("-m", "seed=0,1", "hydra/launcher=submitit_slurm")
-    assert (code, out) == (job.BAD_INPUT, "")
+    assert (code, out) == (exit_codes.BAD_INPUT, "")
     assert err.startswith('error: hydra/launcher=submitit_slurm: RuntimeError: Could not detect "s')
     assert err.count("\n") == 1
     assert not files(tmp_path)
@@ -293,7 +295,7 @@ def test_answers_do_not_wait_for_jax(words: str, tmp_path: Path) -> None:
     done = subprocess.run(
         command, cwd=ROOT, env=clean(), capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == (job.OK if words.startswith("--") else job.BAD_INPUT)
+    assert done.returncode == (exit_codes.OK if words.startswith("--") else exit_codes.BAD_INPUT)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
@@ -321,7 +323,7 @@ def test_an_interrupt_is_recorded_and_ends_with_130(tmp_path: Path) -> None:
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == job.INTERRUPTED
+    assert process.returncode == exit_codes.INTERRUPTED
     assert "preempted: stopped" in out or "preempted: not started" in out
     assert "actsweep resume" in out
     assert "Traceback" not in err
@@ -330,13 +332,13 @@ def test_an_interrupt_is_recorded_and_ends_with_130(tmp_path: Path) -> None:
 
 
 def test_old_runs_and_those_of_other_code_are_named(train: Train, tmp_path: Path) -> None:
-    assert train("seed=0").code == job.OK
+    assert train("seed=0").code == exit_codes.OK
     (file,) = tmp_path.glob("outputs/runs/*/status.json")
     status = json.loads(file.read_text())
     status["versions"]["jax"] = "0.1.2"
     file.write_text(json.dumps(status))
     code, out, _ = train("-m", "seed=0,1")
-    assert code == job.OK
+    assert code == exit_codes.OK
     head, first = (line.split() for line in out.splitlines()[1:3])
     assert head[:3] == ["act", "seeds", "old"]
     assert first[:3] == ["relu", "2", "1"]

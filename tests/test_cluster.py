@@ -16,10 +16,10 @@ from slurm_cluster import Cluster
 from test_app import ROOT
 from test_going_on import ask, metrics, started, sweep_in, wait
 
-from actsweep.launch.job import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
 from actsweep.runs import run_dir
 from actsweep.runs.leases import owners
 from actsweep.sweeps import plan, slurm_jobs
+from actsweep.sweeps.exit_codes import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.slurm_jobs import Job
 
 pytestmark = pytest.mark.slow
@@ -273,11 +273,12 @@ def test_what_is_done_to_single_tasks(
     name = sweep_in(outputs).name
     assert f"go on:  actsweep resume {name}" in out
     assert re.search(rf"relu-\S+ preempted: job {jobs['relu'].name} on n[01]: CANCELLED", out)
-    killed = rf"tanh-\S+ preempted: job {jobs['tanh'].name} on n[01]: FAILED; the last of \S+/1.log"
+    job = rf"job {jobs['tanh'].name} on n[01]: FAILED"
+    killed = rf"tanh-\S+ preempted: {job}; last lines of \S+/1.log"
     assert re.search(killed, out)
     told = status_of(project, **env)
     assert re.search(
-        rf"^job {jobs['tanh'].name} on n[01]: FAILED; \S+/1.log ends:\n    ", told, re.M
+        rf"^job {jobs['tanh'].name} on n[01]: FAILED; last lines of \S+/1.log:\n    ", told, re.M
     )
     assert state_lines(told)["tanh"].startswith("interrupted")
     code, out, err = ask(project, "-m", "actsweep", "resume", "last", **env)

@@ -1,4 +1,4 @@
-"""Composing a sweep's runs together gives what Hydra gives one by one."""
+"""Composing the runs of a sweep together gives the same as Hydra gives one by one."""
 
 import time
 from collections.abc import Iterator
@@ -51,8 +51,10 @@ def one_by_one(master: DictConfig, words: list[str]) -> RunConfig:
         ["model.channels=[4,8]", "model=cnn", "data=digits"],
     ],
 )
-def test_together_is_one_by_one(composer: Composer, master: DictConfig, words: list[str]) -> None:
-    composer.run([*words[:1], "seed=9"])  # so that a base may be there already
+def test_composing_together_equals_composing_one_by_one(
+    composer: Composer, master: DictConfig, words: list[str]
+) -> None:
+    composer.run([*words[:1], "seed=9"])  # so that a base may be cached already
     assert composer.run(words) == one_by_one(master, words)
 
 
@@ -67,7 +69,7 @@ def test_runs_share_no_values(composer: Composer) -> None:
     "words",
     [["sead=1"], ["optim.lr=fast"], ["callbacks.units.evry=2"], ["act=rleu"], ["trainer=3"]],
 )
-def test_a_mistake_is_refused_as_before(composer: Composer, words: list[str]) -> None:
+def test_a_mistake_is_refused_after_a_base_was_cached(composer: Composer, words: list[str]) -> None:
     composer.run(["seed=1"])
     with pytest.raises((HydraException, UserError)):
         composer.run(words)

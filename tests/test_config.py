@@ -1,4 +1,4 @@
-"""The checked config: bounds, names, contradictions, and what a run's own file gives back."""
+"""The checked config: bounds, names, contradictions, and what a run's config file gives back."""
 
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def test_bad_values_say_where_what_and_what_to_type(groups: dict[str, Any], line
         {"data": {"_target_": "mine.data", "name": "own"}},
     ],
 )
-def test_the_edges_of_what_is_allowed(groups: dict[str, Any]) -> None:
+def test_the_limits_of_what_is_allowed(groups: dict[str, Any]) -> None:
     make(**groups)
 
 
@@ -112,13 +112,13 @@ def test_the_edges_of_what_is_allowed(groups: dict[str, Any]) -> None:
 )
 def test_a_saved_config_is_the_same_run(groups: dict[str, Any]) -> None:
     run = make(**groups)
-    again = resolve.resolve(yaml.safe_load(yaml.safe_dump(resolve.to_dict(run))))
-    assert again == run
-    assert identity.run_id(again) == identity.run_id(run)
-    assert resolve.resolve(resolve.to_dict(again)) == run
+    loaded = resolve.resolve(yaml.safe_load(yaml.safe_dump(resolve.to_dict(run))))
+    assert loaded == run
+    assert identity.run_id(loaded) == identity.run_id(run)
+    assert resolve.resolve(resolve.to_dict(loaded)) == run
 
 
-def test_whole_numbers_of_own_activations_stay_whole() -> None:
+def test_whole_numbers_of_a_users_activation_stay_whole() -> None:
     act = {"name": "mine", "_target_": "mine.fn", "order": 2}
     assert type(make(act=act).act["order"]) is int
     assert type(make(act={"name": "elu", "alpha": 2}).act["alpha"]) is float
@@ -138,13 +138,13 @@ def test_names_are_those_of_the_code_and_of_conf() -> None:
 
 
 @pytest.mark.parametrize("name", ["digits", "circle", "xor", "quadratic"])
-def test_what_the_checks_know_of_the_data_is_so(name: str) -> None:
+def test_the_checks_know_the_true_size_of_the_data(name: str) -> None:
     run = make(data={"name": name, "val_size": 300, "examples": 400}, trainer={"batch_size": 9})
-    found = data.load(run.data)
+    examples = data.load(run.data)
     size = {"digits": validate.EXAMPLES["digits"] - 300}.get(name, 400)
-    assert len(found.train_x) == size
+    assert len(examples.train_x) == size
     side = validate.IMAGE_SIDE.get(name)
-    assert found.train_x.shape[1:3] == (side, side) if side else found.train_x.ndim < 3
+    assert examples.train_x.shape[1:3] == (side, side) if side else examples.train_x.ndim < 3
     assert set(validate.EXAMPLES) == set(validate.IMAGE_SIDE) == {*IMAGES, "digits"}
 
 
@@ -219,5 +219,5 @@ def test_errors_suggest_the_nearest_name() -> None:
 
 
 def test_a_dict_comes_back_as_the_run_that_it_was() -> None:
-    one = resolve.resolve({"act": {"name": "elu", "alpha": 0.5}, "trainer": {"mesh": {"data": 2}}})
-    assert resolve.from_dict(resolve.to_dict(one)) == one
+    run = resolve.resolve({"act": {"name": "elu", "alpha": 0.5}, "trainer": {"mesh": {"data": 2}}})
+    assert resolve.from_dict(resolve.to_dict(run)) == run

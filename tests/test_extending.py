@@ -42,8 +42,8 @@ def blocks(language: str, text: str = PAGE) -> list[str]:
 def command(title: str) -> str:
     """The one command in the section of that title."""
     section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    (found,) = blocks("bash", section)
-    return found.strip()
+    (block,) = blocks("bash", section)
+    return block.strip()
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,12 @@ def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def type_in(line: str) -> str:
-    """Type a command in the repository's root; what it printed."""
-    done = subprocess.run(
+    """Type a command in the repository's root; return what it printed."""
+    process = subprocess.run(
         ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert process.returncode == 0, f"{line}\n{process.stdout}\n{process.stderr}"
+    return process.stdout
 
 
 def plan(title: str) -> list[str]:
@@ -94,8 +94,8 @@ def train(title: str, outputs: Path) -> list[Run]:
 
 
 def weights(model: nnx.Module, layer: str) -> tuple[np.ndarray, np.ndarray]:
-    found: Any = model
-    dense = found.layers[layer]
+    network: Any = model
+    dense = network.layers[layer]
     return np.asarray(dense.kernel[...]), np.asarray(dense.bias[...])
 
 
@@ -130,9 +130,9 @@ def test_activation_is_trained_with_and_callback_stops_one_member(tmp_path: Path
     assert 2 < growth[1] < 3.5 < growth[2]
     assert wild.summary["epochs"] == 3  # one chunk, here an epoch, beyond the row that stopped it
     assert wild.summary["test_accuracy"] is not None
-    said = wild.folder.messages.read_text().splitlines()
-    assert said[0] == f"epoch 1: weight_norm/head has grown {growth[1]:.1f}-fold"
-    assert said[1] == f"epoch 2: weight_norm/head has grown {growth[2]:.1f}-fold: stopped"
+    messages = wild.folder.messages.read_text().splitlines()
+    assert messages[0] == f"epoch 1: weight_norm/head has grown {growth[1]:.1f}-fold"
+    assert messages[1] == f"epoch 2: weight_norm/head has grown {growth[2]:.1f}-fold: stopped"
 
 
 def test_callback_joins_the_others_by_yaml() -> None:

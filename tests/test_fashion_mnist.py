@@ -10,12 +10,13 @@ import pytest
 
 import actsweep
 from actsweep import callbacks, data
-from actsweep.config import identity, resolve, schema
+from actsweep.config import resolve, schema
 from actsweep.data import Dataset
 from actsweep.runs import run_dir
-from actsweep.train import loop
-from actsweep.train.pack import task_of
+from actsweep.runs.members import make_member, make_pack, stack_hparams
+from actsweep.train import evaluation
 from actsweep.train.population import Population
+from actsweep.train.setup import task_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,12 +41,12 @@ def test_units_of_a_deep_untrained_relu_network_are_silent(fashion: Dataset) -> 
     """The source tutorial's shape: none in the first layers, over 35 % in each of the last five."""
     plain = {"act": {"name": "relu"}, "depth": {"widths": [256] * 5 + [128] * 5}}
     runs = [resolve.resolve({**plain, "callbacks": {"units": {}}, "seed": s}) for s in range(5)]
-    pack = identity.expand([identity.member(one) for one in runs])
+    pack = make_pack([make_member(one) for one in runs])
     looks = callbacks.build(runs[0].callbacks)
-    population = Population(pack.static, task_of(runs[0], fashion), identity.stack(pack), looks)
+    population = Population(pack.static, task_of(runs[0], fashion), stack_hparams(pack), looks)
     state = population.init()
     exact = jax.device_get(
-        loop.train_set_statistics(population, state.params, state.act_hparams, fashion, looks)
+        evaluation.train_set_statistics(population, state.params, state.act_hparams, fashion, looks)
     )
     silent = [exact[f"exact_silent_frac/hidden_{i}"][:5].mean() for i in range(1, 11)]
     assert silent[0] == 0

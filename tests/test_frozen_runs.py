@@ -1,4 +1,4 @@
-"""Runs on disk are found by their ids: those of `frozen_runs/` stay what they are for ever."""
+"""Run ids: runs on disk are looked up by them, so those of `frozen_runs/` must never change."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,14 +19,14 @@ TYPED: Any = OmegaConf.to_container(OmegaConf.load(HERE / "typed.yaml"))
 HELP = """
 config keys that the runs on disk don't have, so every run would get another id:
   {keys}
-If runs from before stay what they are under one value of it, add it to members.ADDED with that
-value. If it can't change a result, leave it out in members.what_counts. If it belongs to an option
-that is new as a whole, or to one whose runs shall be trained again, add the line to
+If one value of it leaves earlier runs as they are, add it to config.identity.ADDED with that value.
+If it can't change a result, leave it out in config.identity.what_counts. If it belongs to an option
+that is new as a whole, or to one whose runs are to be trained again, add the line to
 tests/frozen_runs/keys.txt."""
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> set[str]:
-    """The dotted paths of all leaves; an empty group is a leaf."""
+    """Return the dotted paths of all leaves; an empty group is a leaf."""
     paths: set[str] = set()
     for key, value in tree.items():
         deeper = isinstance(value, Mapping) and value
@@ -35,25 +35,25 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 
 def schema_keys() -> set[str]:
-    return flat(identity.as_before(identity.what_counts(resolve.to_dict(RunConfig()))))
+    return flat(identity.without_neutral(identity.what_counts(resolve.to_dict(RunConfig()))))
 
 
 def option_keys() -> set[str]:
-    """The keys that options have beyond the schema, as `act=elu: act.alpha`."""
-    known, found = flat(resolve.to_dict(RunConfig())), set()
+    """Return the keys that options have beyond the schema, as `act=elu: act.alpha`."""
+    known, keys = flat(resolve.to_dict(RunConfig())), set()
     for file in set(CONF.glob("*/*.yaml")) - set(CONF.glob("local/*")):
         plain = OmegaConf.to_container(OmegaConf.load(file))
         assert isinstance(plain, dict)
         plain = {key: value for key, value in plain.items() if key not in ("defaults", "hydra")}
         group = file.parent.name
-        whole = "# @package _global_" in file.read_text()
-        counts = identity.as_before(plain if whole else {group: plain})
-        found |= {f"{group}={file.stem}: {path}" for path in flat(counts) - known}
-    return found
+        is_global = "# @package _global_" in file.read_text()
+        counts = identity.without_neutral(plain if is_global else {group: plain})
+        keys |= {f"{group}={file.stem}: {path}" for path in flat(counts) - known}
+    return keys
 
 
 @pytest.fixture(autouse=True)
-def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def frozen_code_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HERE)
     identity._source_digest.cache_clear()
 
@@ -74,13 +74,13 @@ def test_the_same_words_ask_for_the_same_run(run_id: str) -> None:
     assert identity.run_id(run) == run_id
 
 
-def test_no_key_comes_without_a_thought_for_the_runs_on_disk() -> None:
+def test_a_new_key_must_say_what_it_means_for_runs_on_disk() -> None:
     frozen = set((HERE / "keys.txt").read_text().splitlines())
     new = (schema_keys() | option_keys()) - frozen
     assert not new, HELP.format(keys="\n  ".join(sorted(new)))
 
 
-def test_a_thought_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_with_neutral_values_are_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "optim.warmup" in schema_keys()
     assert {"act=swish: act.beta", "callbacks=light: callbacks.units.every"} <= option_keys()
     added = (Added("optim.warmup", 0.1), Added("act.beta", 1.0, {"act.name": "swish"}))

@@ -16,12 +16,13 @@ import slurm_cluster
 from test_app import ROOT, Train, clean, logging_as_before, train  # noqa: F401
 
 from actsweep.cli.main import main
-from actsweep.launch import job
 from actsweep.runs import run_dir
 from actsweep.runs.leases import Leases, owners
+from actsweep.sweeps import exit_codes
 from actsweep.sweeps.plan import LAUNCH_FILE, read_plan
-from actsweep.train import pack
+from actsweep.train import setup
 from actsweep.utils import files
+from actsweep.utils.errors import UserError
 
 SMALL = ("debug=default", "depth=2", "depth.width=8", "callbacks=light", "trainer.save_every_s=0")
 TWELVE = (*SMALL, "trainer.epochs=12", "trainer.patience=null")
@@ -106,7 +107,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     """What the sweep leaves that nobody disturbs."""
     outputs = tmp_path_factory.mktemp("whole")
     code, _, err = ask(ROOT, "train.py", *FOUR, *TWELVE, f"paths.outputs={outputs}")
-    assert code == job.OK, err
+    assert code == exit_codes.OK, err
     return metrics(outputs)
 
 
@@ -138,7 +139,7 @@ def test_a_sweep_that_was_killed(
     assert states(outputs) != ["complete"] * 4
     shutil.rmtree(project / "conf")
     code, out, err = ask(project, "-m", "actsweep", "resume", "last", **env)
-    assert code == job.OK, err
+    assert code == exit_codes.OK, err
     assert "Traceback" not in err
     assert "go on from step" in err or launcher != "basic"
     assert metrics(outputs) == whole
@@ -146,7 +147,7 @@ def test_a_sweep_that_was_killed(
     table = run_dir.read_members_csv(sweep_in(outputs))
     assert [row["state"] for row in table] == ["complete"] * 4
     code, out, err = ask(project, "-m", "actsweep", "resume", "last", **env)
-    assert (code, err) == (job.OK, "")
+    assert (code, err) == (exit_codes.OK, "")
     assert "members.csv" in out
 
 
@@ -159,7 +160,7 @@ def test_a_single_run_that_was_killed(project: Path, whole: Metrics, tmp_path: P
     shutil.rmtree(project / "conf")
     words = ("actsweep", "resume", str(sweep_in(moved)))
     code, _, err = ask(tmp_path, "-m", *words)
-    assert code == job.OK, err
+    assert code == exit_codes.OK, err
     assert err.startswith(f"in {project}, where it was submitted\n")
     assert not (project / "outputs").exists()
     ((name, found),) = metrics(moved).items()
@@ -170,7 +171,10 @@ def test_a_single_run_that_was_killed(project: Path, whole: Metrics, tmp_path: P
 def test_signals(project: Path) -> None:
     outputs = project / "outputs"
     kill_in_the_middle(project, "-m", "seed=0,1", *ENDLESS)
-    for number, expected in ((signal.SIGTERM, job.PREEMPTED), (signal.SIGINT, job.INTERRUPTED)):
+    for number, expected in (
+        (signal.SIGTERM, exit_codes.PREEMPTED),
+        (signal.SIGINT, exit_codes.INTERRUPTED),
+    ):
         before = rows(outputs)
         with started(project, "-m", "actsweep", "resume", "last") as process:
             wait(lambda before=before: rows(outputs) > before)
@@ -197,9 +201,9 @@ def test_jobs_train_what_was_submitted(launcher: str, project: Path) -> None:
         file.write_text(file.read_text().replace("lr: ", "lr: 9"))
         (project / "conf" / "config.yaml").write_text("no: such key")
         _, err = process.communicate(timeout=120)
-    assert process.returncode == job.OK, err
+    assert process.returncode == exit_codes.OK, err
     plan = read_plan(sweep_in(project / "outputs"))
-    assert {one.optim.lr for one in plan.runs.values()} == {0.01}
+    assert {member.config.optim.lr for member in plan.runs.values()} == {0.01}
     for run_id in plan.runs:
         text = (project / "outputs" / "runs" / run_id / "config.yaml").read_text()
         assert "  lr: 0.01\n" in text
@@ -235,20 +239,20 @@ def fail(outputs: Path, run_id: str) -> None:
 
 
 def test_what_has_failed_is_tried_again(train: Train, again: Again) -> None:  # noqa: F811
-    assert train("-m", "seed=0,1", "trainer.save_every_s=0").code == job.OK
+    assert train("-m", "seed=0,1", "trainer.save_every_s=0").code == exit_codes.OK
     outputs = Path("outputs")
     folder = sweep_in(outputs)
     before = metrics(outputs)
     first, second = read_plan(folder).runs
     code, out, _ = again("retry")
-    assert (code, out.splitlines()[0]) == (job.OK, f"{folder.name}: no run has failed")
+    assert (code, out.splitlines()[0]) == (exit_codes.OK, f"{folder.name}: no run has failed")
     fail(outputs, second)
     code, out, _ = again("resume", "last")
-    assert code == job.SOME_FAILED  # it isn't trained
+    assert code == exit_codes.SOME_FAILED  # it isn't trained
     assert f"{second} failed: OSError: no room" in out
     assert out.splitlines()[-1] == f"retry:  actsweep retry {folder.name}"
     code, out, _ = again("retry", folder.name)
-    assert (code, read_plan(folder).attempt) == (job.OK, 2)
+    assert (code, read_plan(folder).attempt) == (exit_codes.OK, 2)
     assert "1 of 2 runs were complete already" in out
     assert metrics(outputs) == before
     status = run_dir.read_status(run_dir.RunDir(outputs, second)) or {}
@@ -257,32 +261,32 @@ def test_what_has_failed_is_tried_again(train: Train, again: Again) -> None:  # 
 
 
 def test_what_has_diverged_only_when_asked(train: Train, again: Again) -> None:  # noqa: F811
-    assert train("-m", "optim.lr=0.05,1e30").code == job.SOME_FAILED
+    assert train("-m", "optim.lr=0.05,1e30").code == exit_codes.SOME_FAILED
     plan = read_plan(sweep_in(Path("outputs")))
-    _, diverged = map(run_dir.folder_of, plan.runs.values())
+    _, diverged = (member.dir for member in plan.runs.values())
     code, out, err = again("retry")
-    assert (code, err) == (job.SOME_FAILED, "")
+    assert (code, err) == (exit_codes.SOME_FAILED, "")
     assert "no run has failed" in out
     before = diverged.status.stat().st_mtime_ns
-    assert again("retry", "--diverged")[0] == job.SOME_FAILED
+    assert again("retry", "--diverged")[0] == exit_codes.SOME_FAILED
     assert diverged.status.stat().st_mtime_ns > before
     assert (run_dir.read_status(diverged) or {})["attempt"] == 2
 
 
 def test_nobody_retries_what_is_in_training(train: Train, again: Again) -> None:  # noqa: F811
-    assert train("-m", "seed=0,1").code == job.OK
+    assert train("-m", "seed=0,1").code == exit_codes.OK
     folder = sweep_in(Path("outputs"))
     fail(Path("outputs"), next(iter(read_plan(folder).runs)))
     with Leases(Path("outputs"), folder.name):
         code, out, err = again("retry")
-    assert (code, out) == (job.BAD_INPUT, "")
+    assert (code, out) == (exit_codes.BAD_INPUT, "")
     assert f"process {os.getpid()}; wait for it, or stop it\n" in err
     assert read_plan(folder).attempt == 1
 
 
 def test_all_must_be_trained_before_any_is_tried_again(train: Train, again: Again) -> None:  # noqa: F811
-    assert train("-m", "seed=0,1").code == job.OK
-    assert train("-m", "seed=0,1", "rerun=all").code == job.OK
+    assert train("-m", "seed=0,1").code == exit_codes.OK
+    assert train("-m", "seed=0,1", "rerun=all").code == exit_codes.OK
     folder = max((Path("outputs") / "sweeps").iterdir())
     first, second = read_plan(folder).runs
     fail(Path("outputs"), first)
@@ -290,7 +294,7 @@ def test_all_must_be_trained_before_any_is_tried_again(train: Train, again: Agai
     file = run_dir.RunDir(Path("outputs"), second).status
     files.write_json(file, {**status, "sweep": "the one before"})
     code, _, err = again("retry")
-    assert code == job.BAD_INPUT
+    assert code == exit_codes.BAD_INPUT
     assert "some of its runs are left; type actsweep resume" in err
 
 
@@ -311,12 +315,12 @@ def test_code_of_ones_own(project: Path, tmp_path: Path) -> None:
     code, out, err = ask(
         tmp_path, "-m", "actsweep", "resume", "last", "--outputs", "project/outputs"
     )
-    assert (code, out) == (job.BAD_INPUT, "")
+    assert (code, out) == (exit_codes.BAD_INPUT, "")
     name = sweep_in(project / "outputs").name
     assert err.splitlines()[1].startswith(f"error: {name}: its own code (a _target_) has changed")
     (mine / "my_act.py").write_text(OWN)
     code, _, err = ask(tmp_path, "-m", "actsweep", "resume", "last", "--outputs", "project/outputs")
-    assert code == job.OK, err
+    assert code == exit_codes.OK, err
     assert states(project / "outputs") == ["complete"]
 
 
@@ -331,7 +335,7 @@ def test_a_launcher_that_cannot_start_jobs_takes_nothing_away(
     again: Again,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert train("-m", "seed=0,1").code == job.OK
+    assert train("-m", "seed=0,1").code == exit_codes.OK
     file = sweep_in(Path("outputs")) / LAUNCH_FILE
     text = file.read_text()
     basic = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -342,12 +346,12 @@ def test_a_launcher_that_cannot_start_jobs_takes_nothing_away(
     folder = cut_short(Path("outputs"))
     monkeypatch.setenv("PATH", str(folder))
     code, out, err = again("resume", "last")
-    assert (code, out) == (job.BAD_INPUT, "")
+    assert (code, out) == (exit_codes.BAD_INPUT, "")
     assert "RuntimeError: Could not detect" in err
     assert err.count("\n") == 1
     file.unlink()
     code, out, err = again("resume", "last")
-    assert (code, out) == (job.BAD_INPUT, "")
+    assert (code, out) == (exit_codes.BAD_INPUT, "")
     assert "launch.yaml: can't be read" in err
     assert read_plan(folder)
 
@@ -357,15 +361,15 @@ def test_bad_input_that_only_shows_in_the_job_takes_nothing_away(
     again: Again,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert train("-m", "seed=0,1").code == job.OK
+    assert train("-m", "seed=0,1").code == exit_codes.OK
     folder = cut_short(Path("outputs"))
 
     def refuse(*_: object) -> None:
-        raise job.UserError("data=digits: not today")
+        raise UserError("data=digits: not today")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack, "_load", refuse)
+        patch.setattr(setup, "_load", refuse)
         code, out, err = again("resume", "last")
-    assert (code, out, err) == (job.BAD_INPUT, "", "error: data=digits: not today\n")
-    assert again("resume", folder.name)[0] == job.OK
+    assert (code, out, err) == (exit_codes.BAD_INPUT, "", "error: data=digits: not today\n")
+    assert again("resume", folder.name)[0] == exit_codes.OK
     assert states(Path("outputs")) == ["complete"] * 2

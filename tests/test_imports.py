@@ -17,8 +17,13 @@ WINGS = (
 )
 RANKS = {wing: rank for rank, row in enumerate(WINGS.split(" < ")) for wing in row.split()}
 JAX = {"jax", "jaxlib", "flax", "optax"}
-# What the package's own three modules may do: they are doors.
-DOORS = {"actsweep": {"runs"}, "actsweep.__main__": {"cli"}}
+# What lies in no wing, and which wings it may show.
+DOORS = {
+    "actsweep": {"runs"},
+    "actsweep.__main__": {"cli"},
+    "actsweep.models": {"nn"},  # old addresses
+    "actsweep.models.layers": {"nn"},
+}
 USES_JAX = {"activations", "callbacks", "nn", "theory", "train"}
 USES_JAX_TOO = {
     *("actsweep.runs.checkpoint", "actsweep.runs.load", "actsweep.runtime.devices"),

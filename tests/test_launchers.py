@@ -12,9 +12,9 @@ import pytest
 import slurm_cluster
 from slurm_cluster import Cluster
 
-from actsweep.launch import job
 from actsweep.runs import run_dir
 from actsweep.runs.run_dir import RunDir
+from actsweep.sweeps import exit_codes
 from actsweep.sweeps.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +94,7 @@ def env(launcher: str, request: pytest.FixtureRequest) -> dict[str, str]:
 
 def check_complete(done: Sweep) -> None:
     """Two packs of two, four whole folders, a table and its rows."""
-    assert done.code == job.OK, done.err
+    assert done.code == exit_codes.OK, done.err
     plan = read_plan(done.folder)
     assert [len(pack) for pack in plan.packs] == [2, 2]
     members = plan.runs
@@ -159,7 +159,7 @@ def check_array(slurm: Cluster) -> None:
 def test_a_member_that_diverges(slurm: Cluster, tmp_path: Path) -> None:
     words = ("act=relu", "optim.lr=0.05,1e30", "logger=disabled")
     done = sweep(tmp_path, "submitit_slurm", *words, **slurm.env)
-    assert done.code == job.SOME_FAILED
+    assert done.code == exit_codes.SOME_FAILED
     assert "Traceback" not in done.err
     assert {row["lr"]: row["state"] for row in done.rows} == {0.05: "complete", 1e30: "diverged"}
     assert "diverged: the loss is not finite" in done.out
@@ -177,7 +177,7 @@ def test_a_job_that_dies(launcher: str, env: dict[str, str], tmp_path: Path) -> 
     swept = ("act=fatal,relu", "optim.lr=0.05,1e30")
     words = ("--config-dir", str(tmp_path), *swept, "logger=disabled")
     done = sweep(tmp_path / "outputs", launcher, *words, **env)
-    assert done.code == job.SOME_FAILED
+    assert done.code == exit_codes.SOME_FAILED
     assert "Traceback" not in done.err
     states = {(row["act"], row["lr"]): row["state"] for row in done.rows}
     assert states == {
@@ -202,7 +202,7 @@ def test_a_mistake_is_one_line_whoever_starts_the_jobs(
     """One that the sweeper can't see, so that it shows in the job."""
     words = ("act=softmax", "init.gain=auto", "seed=0,1", "pack.size=1")
     done = sweep(tmp_path, launcher, *words, **env)
-    assert done.code == job.BAD_INPUT
+    assert done.code == exit_codes.BAD_INPUT
     assert done.out == ""
     assert done.err.startswith("error: init.gain=auto")
     assert done.err.count("\n") == 1
@@ -211,7 +211,7 @@ def test_a_mistake_is_one_line_whoever_starts_the_jobs(
 
 def test_another_sweeper_in_another_process(tmp_path: Path) -> None:
     done = sweep(tmp_path, "joblib", "hydra/sweeper=basic", "seed=0")
-    assert done.code == job.BAD_INPUT
+    assert done.code == exit_codes.BAD_INPUT
     assert "Traceback" not in done.err
     assert done.err.splitlines()[-1] == "error: hydra/sweeper=basic: must be pack; leave it out"
 
@@ -219,7 +219,7 @@ def test_another_sweeper_in_another_process(tmp_path: Path) -> None:
 def test_slurm_refuses_the_jobs(slurm: Cluster, tmp_path: Path) -> None:
     words = ("seed=0,1", "hydra.launcher.partition=nowhere")
     done = sweep(tmp_path, "submitit_slurm", *words, **slurm.env)
-    assert done.code == job.BAD_INPUT
+    assert done.code == exit_codes.BAD_INPUT
     *from_sbatch, line = done.err.splitlines()
     assert all(said.startswith("sbatch: error: ") for said in from_sbatch)
     assert line.startswith("error: hydra/launcher=submitit_slurm: ")

@@ -65,9 +65,9 @@ def test_killed_before_rename_keeps_the_old_file(run: RunDir) -> None:
     run_dir.prepare(run, {})
     before = run.status.read_text()
     code = (
-        "import os, sys, pathlib, signal; from actsweep import ledger\n"
+        "import os, sys, pathlib, signal; from actsweep.utils import files\n"
         "os.replace = lambda a, b: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "ledger.write_atomic(pathlib.Path(sys.argv[1]), 'half')\n"
+        "files.write_atomic(pathlib.Path(sys.argv[1]), 'half')\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(run.status)], check=False)
     assert done.returncode == -9

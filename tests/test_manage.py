@@ -18,10 +18,10 @@ from actsweep.cli.status import ago, last_values, show
 from actsweep.config.schema import RunConfig
 from actsweep.runs import leases, run_dir
 from actsweep.runs.leases import Leases
+from actsweep.runs.members import make_member
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import find, plan
-from actsweep.sweeps.status import SweepSnapshot
-from actsweep.sweeps.status import take_snapshot as look_at
+from actsweep.sweeps.status import SweepSnapshot, take_snapshot
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -39,12 +39,17 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def submit(outputs: Path, runs: list[RunConfig], name: str = NAME) -> list[RunDir]:
     """A frozen sweep, as if `train.py -m` had been killed at once; its runs' folders."""
     words = [[f"seed={one.seed}"] for one in runs]
-    plan.new_plan(outputs / "sweeps" / name, [runs], [words]).write()
-    return [run_dir.folder_of(one) for one in runs]
+    members = [make_member(run) for run in runs]
+    plan.new_plan(
+        outputs / "sweeps" / name,
+        [members],
+        dict(zip([m.run_id for m in members], words, strict=True)),
+    ).write()
+    return [member.dir for member in members]
 
 
 def leave(folder: RunDir, state: str, sweep: str = NAME, age: float = 0.0, **more: Any) -> None:
-    """What a training in such a state leaves of a run, `age` seconds after it last wrote."""
+    """Write what a training in this state leaves of a run, `age` seconds after its last write."""
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.metrics.write_text(json.dumps(ROW) + "\n")
     run_dir.write_status(folder, state, step=18, epoch=1, sweep=sweep, attempt=1, **more)
@@ -64,8 +69,8 @@ def mixed(outputs: Path) -> Iterator[list[RunDir]]:
     leave(killed, "running", age=200)
     leave(failed, "failed", cause="ValueError: no good")
     leave(preempted, "preempted", age=7300)
-    with Leases(outputs, NAME) as mine:
-        mine.take([running.run_id])
+    with Leases(outputs, NAME) as leases:
+        leases.take([running.run_id])
         yield folders
 
 
@@ -93,7 +98,9 @@ def test_status_of_a_sweep(outputs: Path, mixed: list[RunDir]) -> None:
     assert lines[-2] == f"{NAME}: {each}"  # it is in training: nothing to type
 
 
-def test_status_says_what_to_type_when_nobody_trains(outputs: Path, mixed: list[RunDir]) -> None:
+def test_status_says_what_to_type_when_no_process_trains(
+    outputs: Path, mixed: list[RunDir]
+) -> None:
     for file in (outputs / ".alive").iterdir():  # as if it had been killed
         os.utime(file, (0, 0))
         about = json.loads(file.read_text()) | {"machine": ["elsewhere"]}
@@ -121,17 +128,17 @@ def test_status_without_a_name_lists_the_newest_first(outputs: Path, mixed: list
     assert lines[1].startswith(f"{NAME}  1 complete, 1 running, ")
     assert lines[2].startswith("2026-02-22_12-00-00-000000  ?")
     assert lines[3].startswith("2026-02-21_12-00-00-000000  1 waiting ")
-    assert lines[11] == "and 3 before these, in outputs/sweeps"
+    assert lines[11] == "and 3 older ones in outputs/sweeps"
     assert lines[-2].startswith(f"{NAME}: ")
 
 
 def test_what_another_sweep_left_is_still_to_be_trained(outputs: Path) -> None:
-    """Only as far as this one's `rerun` asks for it."""
+    """What is trained again depends on this sweep's `rerun`."""
     first, second = (make(outputs, seed=0), make(outputs, seed=1, rerun="all"))
     folders = submit(outputs, [first, second])
     for folder in folders:
         leave(folder, "complete", sweep="another")
-    assert [(one.state, one.left) for one in snapshot().runs] == [
+    assert [(member.state, member.left) for member in snapshot().runs] == [
         ("complete", False),
         ("waiting", True),
     ]
@@ -140,7 +147,7 @@ def test_what_another_sweep_left_is_still_to_be_trained(outputs: Path) -> None:
 
 
 def snapshot() -> SweepSnapshot:
-    return look_at(Path("outputs") / "sweeps" / NAME)
+    return take_snapshot(Path("outputs") / "sweeps" / NAME)
 
 
 def test_regression_has_a_loss(outputs: Path) -> None:
@@ -158,13 +165,13 @@ def test_the_end_of_a_metrics_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     file = tmp_path / "metrics.jsonl"
     assert last_values(file) == {}
     between = "".join(f'{{"step":{n},"epoch":2,"train/loss":{n}}}\n' for n in range(100))
-    whole = json.dumps(ROW) + "\n" + between
-    file.write_text(whole + '{"step":900,"epoch":9,"train/lo')
-    known = {"epoch": 2, "train/loss": 99, "val/loss": 1.5, "val/accuracy": 0.5}
-    assert last_values(file) == known
+    complete = json.dumps(ROW) + "\n" + between
+    file.write_text(complete + '{"step":900,"epoch":9,"train/lo')
+    values = {"epoch": 2, "train/loss": 99, "val/loss": 1.5, "val/accuracy": 0.5}
+    assert last_values(file) == values
     monkeypatch.setattr(status_module, "TAILS", (50, 200, 300))
     assert last_values(file) == {"epoch": 2, "train/loss": 99}
-    file.write_text(whole + '{"step":9,"epoch":3,"val/accuracy":null,"val/loss":null}\n')
+    file.write_text(complete + '{"step":9,"epoch":3,"val/accuracy":null,"val/loss":null}\n')
     assert last_values(file) == {"epoch": 3, "train/loss": 99}
 
 
@@ -194,9 +201,9 @@ def test_the_names_of_sweeps(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_names_of_runs(outputs: Path, mixed: list[RunDir]) -> None:
-    there = sorted(folder.run_id for folder in mixed if folder.path.exists())
-    found = find.find_runs(outputs, ["relu-*", there[0]])
-    assert [one.run_id for one in found] == there
+    run_ids = sorted(folder.run_id for folder in mixed if folder.path.exists())
+    folders = find.find_runs(outputs, ["relu-*", run_ids[0]])
+    assert [folder.run_id for folder in folders] == run_ids
     path = outputs / "runs" / "elu-mlp4-torch-s0-00000000"
     path.mkdir()
     (path / "config.yaml").write_text("")
@@ -209,23 +216,23 @@ def test_the_names_of_runs(outputs: Path, mixed: list[RunDir]) -> None:
         find.find_runs(outputs, [path.name[:-1]])
 
 
-def everything(folder: Path) -> set[str]:
+def all_paths(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_gc_removes_what_nobody_needs(
+def test_gc_removes_what_is_not_needed(
     outputs: Path, mixed: list[RunDir], capsys: pytest.CaptureFixture[str]
 ) -> None:
     complete, running, killed, *_ = mixed
-    kept = everything(outputs)
+    kept = all_paths(outputs)
     for folder in (complete, running, killed):
         litter(folder)
-    there = everything(outputs)
+    littered = all_paths(outputs)
     waste = {
-        *(f"runs/{one.run_id}/.status.json.1-1.tmp" for one in (complete, killed)),
-        *(f"runs/{one.run_id}/checkpoints/.step-40-1.tmp" for one in (complete, killed)),
+        *(f"runs/{run.run_id}/.status.json.1-1.tmp" for run in (complete, killed)),
+        *(f"runs/{run.run_id}/checkpoints/.step-40-1.tmp" for run in (complete, killed)),
         *(f"runs/{complete.run_id}/checkpoints/{step}" for step in ("step-9", "step-30")),
-        *(name for name in there if name.startswith(f"runs/{complete.run_id}/wandb")),
+        *(name for name in littered if name.startswith(f"runs/{complete.run_id}/wandb")),
     }
     old = outputs / "sweeps" / "2026-01-01_00-00-00-000000" / "0"
     old.mkdir(parents=True)
@@ -235,23 +242,23 @@ def test_gc_removes_what_nobody_needs(
     dead = Leases(outputs, "dead")
     dead.take([killed.run_id])
     dead.close()
-    before = everything(outputs)
+    before = all_paths(outputs)
     cleanup.gc(outputs, dry_run=True)
-    said = capsys.readouterr().out
-    assert everything(outputs) == before
-    assert said.splitlines()[-1] == "nothing was removed yet: leave out --dry-run"
-    assert [" ".join(line.split()) for line in said.splitlines()[:-1]] == [
-        "1 links of dead processes 0.0 MB",
+    lines = capsys.readouterr().out.splitlines()
+    assert all_paths(outputs) == before
+    assert lines[-1] == "nothing was removed; to remove these, leave out --dry-run"
+    assert [" ".join(line.split()) for line in lines[:-1]] == [
+        "1 lease files of dead processes 0.0 MB",
         "4 half-written files 2.0 MB",
         "2 older checkpoints of complete runs 2.0 MB",
-        "1 W&B folders that are uploaded 1.0 MB",
+        "1 W&B folders already uploaded 1.0 MB",
         "1 empty sweep folders 0.0 MB",
     ]
     cleanup.gc(outputs, dry_run=False)
-    left = everything(outputs)
+    left = all_paths(outputs)
     assert not old.parent.exists()
     assert kept <= left
-    gone = {name for name in there - left if not name.endswith("/array")}
+    gone = {name for name in littered - left if not name.endswith("/array")}
     assert gone == waste
     assert not leases.orphans(outputs)
     capsys.readouterr()
@@ -260,7 +267,7 @@ def test_gc_removes_what_nobody_needs(
 
 
 def litter(folder: RunDir) -> None:
-    """What a killed training leaves, several checkpoints, and a W&B run that is uploaded."""
+    """Write what a killed training leaves, several checkpoints, and a W&B run that is uploaded."""
     (folder.path / ".status.json.1-1.tmp").write_text("{")
     for name in (".step-40-1.tmp", "step-9", "step-30", "step-100"):
         (folder.checkpoints / name).mkdir(parents=True)
@@ -290,13 +297,13 @@ def test_gc_of_a_folder_that_is_not_there(outputs: Path) -> None:
 def test_rm(outputs: Path, mixed: list[RunDir], capsys: pytest.CaptureFixture[str]) -> None:
     complete, running, killed, *_ = mixed
     (killed.path / "big").write_bytes(bytes(3_000_000))
-    before = everything(outputs / "runs")
+    before = all_paths(outputs / "runs")
     assert main(["rm", "relu-*"]) == 2
-    line = f"error: {running.run_id}: in training by "
-    said = capsys.readouterr().err
-    assert said.startswith(line)
-    assert said.endswith(f"process {os.getpid()} (sweep {NAME}); nothing was removed\n")
-    assert everything(outputs / "runs") == before
+    message = capsys.readouterr().err
+    trained_by = f"is being trained by process {os.getpid()} on "
+    assert message.startswith(f"error: {running.run_id}: {trained_by}")
+    assert f" (sweep {NAME}); nothing was removed. " in message
+    assert all_paths(outputs / "runs") == before
     assert main(["rm", killed.run_id, str(complete.path)]) == 2  # no run: it has no config
     (complete.path / "config.yaml").write_text("")
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Run ids and packs: what is the same run, and which runs share one program."""
+"""Run ids and packs: which configs are the same run, and which runs share one program."""
 
 import dataclasses
 from typing import Any
@@ -9,10 +9,11 @@ import pytest
 from actsweep.config import identity, resolve
 from actsweep.config.identity import Added
 from actsweep.config.schema import RunConfig
+from actsweep.runs.members import make_member, make_pack, stack_hparams
 
 
 def make(**groups: Any) -> RunConfig:
-    """A run with overrides by path: act__alpha=2 is act.alpha=2."""
+    """Return a run with overrides by path: act__alpha=2 is act.alpha=2."""
     plain: dict[str, Any] = {"act": {"name": "elu", "alpha": 1.0}}
     for path, value in groups.items():
         *parents, leaf = path.split("__")
@@ -63,7 +64,7 @@ COUNTS_NOT = {
     "logger__tags": ["x"],
     "paths__outputs": "elsewhere",
     "pack__size": 3,
-    "pack__lift": "vmap",
+    "pack__batching": "vmap",
     "pack__members": ["x"],
     "data__dir": "elsewhere",
     "data__stream": True,
@@ -100,15 +101,15 @@ ADDED = (
 
 
 def test_a_key_that_was_added_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the key says under its neutral value was said without it, too."""
+    """A key with its neutral value means the same as no key."""
     before = resolve.to_dict(make())
     monkeypatch.setattr(identity, "ADDED", ADDED)
-    kept = identity.as_before(before)
+    kept = identity.without_neutral(before)
     for group, key in (("act", "alpha"), ("optim", "warmup"), ("optim", "clip_norm")):
         before[group].pop(key)
     del before["trainer"]["mesh"], before["seed"]
     assert kept == before
-    assert identity.as_before(kept) == kept
+    assert identity.without_neutral(kept) == kept
     assert "alpha" not in identity.identity(make())["act"]
 
 
@@ -116,13 +117,13 @@ def test_a_key_that_was_added_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPat
     ("path", "value"),
     [("act__alpha", 2.0), ("act__name", "celu"), ("optim__clip_norm", 1.0), ("seed", 1)],
 )
-def test_a_key_that_was_added_counts_when_it_says_something(
+def test_a_key_that_was_added_counts_with_any_other_value(
     path: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     neutral, run = make(), make(**{path: value})
     monkeypatch.setattr(identity, "ADDED", ADDED)
     group, _, key = path.partition("__")
-    kept = identity.as_before(resolve.to_dict(run))
+    kept = identity.without_neutral(resolve.to_dict(run))
     assert (kept[group][key] if key else kept[group]) == value
     assert ("alpha" in kept["act"]) == path.startswith("act")
     assert identity.run_id(run) != identity.run_id(neutral)
@@ -143,35 +144,35 @@ def test_the_two_lists_hold_every_field() -> None:
 def test_a_pack_holds_one_program(path: str) -> None:
     before, after = make(), make(**{path: COUNTS[path]})
     assert (identity.pack_key(before) == identity.pack_key(after)) == (path in VARIES)
-    both = [identity.member(before), identity.member(after)]
+    both = [make_member(before), make_member(after)]
     if path not in VARIES:
         with pytest.raises(ValueError, match="don't share one program"):
-            identity.expand(both)
+            make_pack(both)
         return
-    pack = identity.expand(both)
-    column = identity.stack(pack)[path.replace("__", ".")]
+    pack = make_pack(both)
+    column = stack_hparams(pack)[path.replace("__", ".")]
     assert column.shape == (2,)
     assert column[1] == np.asarray(COUNTS[path], column.dtype)
 
 
-def test_the_static_part_holds_no_members_number() -> None:
+def test_the_static_part_holds_no_value_of_a_member() -> None:
     runs = [make(seed=s, optim__lr=0.1 * (s + 1)) for s in range(3)]
-    pack = identity.expand([identity.member(run) for run in runs])
+    pack = make_pack([make_member(run) for run in runs])
     assert pack.seeds == (0, 1, 2)
     assert pack.static.seed is None
     assert pack.static.optim.lr is None
     assert pack.static.act["alpha"] is None
     assert runs[0].seed == 0  # untouched
-    stacked = identity.stack(pack)
+    stacked = stack_hparams(pack)
     assert stacked["seed"].dtype == np.uint32
     assert {v.dtype for k, v in stacked.items() if k != "seed"} == {np.dtype(np.float32)}
 
 
 def test_the_largest_seed_survives() -> None:
-    pack = identity.expand([identity.member(make(seed=2**32 - 1))])
-    assert identity.stack(pack)["seed"].tolist() == [2**32 - 1]
+    pack = make_pack([make_member(make(seed=2**32 - 1))])
+    assert stack_hparams(pack)["seed"].tolist() == [2**32 - 1]
 
 
 def test_a_pack_needs_a_member() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        identity.expand([])
+        make_pack([])

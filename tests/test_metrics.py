@@ -1,5 +1,6 @@
 """Every metric of a real training against its NumPy twin; the pure functions at their edges."""
 
+import dataclasses
 import functools
 import math
 import re
@@ -15,7 +16,7 @@ from test_training import by_layer, compiled_fast, composed, plain, populate, tr
 from actsweep.callbacks.base import LogMessage
 from actsweep.callbacks.gradients import gradients
 from actsweep.callbacks.health import health
-from actsweep.callbacks.histograms import GRAD_EDGES, VALUE_EDGES, binned
+from actsweep.callbacks.histograms import GRAD_EDGES, VALUE_EDGES, histogram
 from actsweep.callbacks.moments import quantiles
 from actsweep.callbacks.units import mean_cosine
 from actsweep.data.order import BatchOrder
@@ -85,7 +86,7 @@ class Trained:
 
     @functools.cached_property
     def chunks(self):
-        """The step at a chunk's end -> its first step and how many there are."""
+        """Map the step at a chunk's end to its first step and its number of steps."""
         return {first + n: (first, n) for first, (n, _) in self.snapshots.items() if n}
 
     def params(self, at, member):
@@ -105,7 +106,7 @@ class Trained:
         return ref.schedule(self.runs[0].optim.schedule, at, last)
 
     def expected(self, row, member):
-        """What NumPy finds for a row: scalars, and the values behind histograms."""
+        """Return what NumPy computes for a row: scalars, and the values behind histograms."""
         scalars, values, data = {}, {}, self.examples
         at = row.step
         params, trace = self.snapshots[at][1][member]
@@ -138,11 +139,11 @@ class Trained:
 
     def exact(self, params):
         run = ref.forward(self.net, params, plain(self.examples, self.examples.train_x))
-        counted = ref.counted(self.net, run).items()
-        return {f"exact_{k}": v for k, v in counted if k.startswith(("dead", "silent"))}
+        counts = ref.unit_counts(self.net, run).items()
+        return {f"exact_{k}": v for k, v in counts if k.startswith(("dead", "silent"))}
 
     def chunk(self, first, n, member):
-        """The chunk's steps again, from the parameters at its start."""
+        """Repeat the chunk's steps from the parameters at its start; return its scalars."""
         params, trace = self.snapshots[first][1][member]
         memory, run = {"v": trace}, self.runs[member]
         order = BatchOrder(len(self.examples.train_x), run.trainer.batch_size, run.seed)
@@ -166,7 +167,7 @@ class Trained:
 
 
 def spoil(trained, state):
-    """Biases that leave the second layer (or channels) with dead, silent, weak and busy units."""
+    """Set biases that give the second layer (or channels) dead, silent, weak and active units."""
     name = "conv_1" if "conv_1" in trained.net else "hidden_2"
     x = plain(trained.examples, trained.examples.train_x[:PROBED])
     for member in range(len(trained.runs)):
@@ -175,7 +176,7 @@ def spoil(trained, state):
         leaf = state.params["layers"][name]["bias"]
         bias = np.array(leaf[...])
         bias[member, 0] -= 50.0  # silent and dead
-        bias[member, 1] -= np.quantile(z[:, 1], 0.975)  # weak: fires for 2.5 %
+        bias[member, 1] -= np.quantile(z[:, 1], 0.975)  # weak: active for 2.5 %
         leaf[...] = jax.device_put(bias, leaf[...].sharding)
     return state
 
@@ -232,16 +233,16 @@ def cnn():
 TRAINED = ("relu", "mixed", "cnn")
 
 
-def assert_histogram(name, found, values):
-    """Equal, but for values that float32 may have rounded across an edge."""
-    edges = np.asarray(found.edges)
+def assert_histogram(name, measured, values):
+    """Check equality, except for values that float32 may have rounded across an edge."""
+    edges = np.asarray(measured.edges)
     wide = 1e-5 * np.abs(values) + 3e-6 * (values != 0) * np.abs(values).max()
     low, high = values - wide, values + wide
     if name.startswith("hist/grad"):
         with np.errstate(divide="ignore"):
             low, high = np.log10(np.maximum(low, 0)), np.log10(high)
-    assert found.counts.sum() == values.size
-    below = np.cumsum(found.counts)[:-1]  # how many lie below each edge
+    assert measured.counts.sum() == values.size
+    below = np.cumsum(measured.counts)[:-1]  # how many lie below each edge
     most = np.cumsum(ref.histogram(low, edges))[:-1]
     least = np.cumsum(ref.histogram(high, edges))[:-1]
     assert np.all((least <= below) & (below <= most)), name
@@ -250,7 +251,7 @@ def assert_histogram(name, found, values):
 
 
 @pytest.mark.parametrize("which", TRAINED)
-def test_every_number_of_every_row_is_the_definitions(which, request):
+def test_every_number_of_every_row_follows_its_definition(which, request):
     trained = request.getfixturevalue(which)
     for member, rows in trained.rows.items():
         assert [row.step for row in rows] == sorted(trained.snapshots)
@@ -274,13 +275,13 @@ def test_every_number_of_every_row_is_the_definitions(which, request):
 def test_every_layer_has_every_metric(which, request):
     trained = request.getfixturevalue(which)
     rows = trained.rows[0]
-    found = {name for row in rows for name in (*row.scalars, *row.histograms)}
-    wanted = {*WHOLE, "dead_frac/all", "exact_dead_frac/all"}
+    logged = {name for row in rows for name in (*row.scalars, *row.histograms)}
+    expected = {*WHOLE, "dead_frac/all", "exact_dead_frac/all"}
     for family in PER_LAYER:
         linear = family in ("grad_norm", "grad_norm_max", "grad_rms", "update_ratio", "hist/grad")
         linear |= family.startswith("preact_") and family != "preact_grad_rms"
-        wanted |= {f"{family}/{n}" for n, act in trained.net.items() if act or linear}
-    assert found == wanted
+        expected |= {f"{family}/{n}" for n, act in trained.net.items() if act or linear}
+    assert logged == expected
 
 
 @pytest.mark.parametrize("which", ["relu", "cnn"])
@@ -353,32 +354,32 @@ def test_quantiles_of_a_nan_are_nan(nan):
 
 
 @pytest.mark.parametrize("edges", [VALUE_EDGES, GRAD_EDGES])
-def test_binned_on_every_edge_and_beside_it(edges):
+def test_histogram_on_every_edge_and_beside_it(edges):
     on = np.asarray(edges, np.float32)
     beside = [np.nextafter(on, -np.inf), np.nextafter(on, np.inf)]
     x = np.concatenate([on, *beside, [-0.0, 1e30, -1e-30, 1e-30]])
     x = x[(x == 0) | (np.abs(x) > 1.2e-38)]  # XLA flushes subnormal numbers on CPUs
-    found = binned(jnp.asarray(x, jnp.float32), edges)
-    np.testing.assert_array_equal(found.counts, ref.histogram(x, np.asarray(edges)))
-    assert found.counts.dtype == jnp.int32
+    measured = histogram(jnp.asarray(x, jnp.float32), edges)
+    np.testing.assert_array_equal(measured.counts, ref.histogram(x, np.asarray(edges)))
+    assert measured.counts.dtype == jnp.int32
 
 
-def test_binned_keeps_what_is_no_number_or_outside():
+def test_histogram_keeps_what_is_no_number_or_outside():
     edges = (0.0, 1.0, 2.0)
     x = jnp.asarray([-math.inf, math.inf, math.nan, -5.0, 5.0, 0.0, 1.0, 2.0], jnp.float32)
-    assert list(binned(x, edges).counts) == [2, 1, 1, 4]
-    assert list(binned(jnp.zeros((0,), jnp.float32), edges).counts) == [0, 0, 0, 0]
+    assert list(histogram(x, edges).counts) == [2, 1, 1, 4]
+    assert list(histogram(jnp.zeros((0,), jnp.float32), edges).counts) == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("edges", [(0.0, 0.1, 0.2), (0.5, 1.5, 2.5), (0.0, 1.0, 3.0)])
-def test_binned_refuses_edges_that_rounding_could_cross(edges):
+def test_histogram_refuses_edges_that_rounding_could_cross(edges):
     with pytest.raises(ValueError, match="edges"):
-        binned(jnp.zeros(3), edges)
+        histogram(jnp.zeros(3), edges)
 
 
 def test_exact_zeros_of_a_gradient_are_underflow():
     size = jnp.log10(jnp.abs(jnp.asarray([0.0, -0.0, 1e-12, 0.5, -100.0], jnp.float32)))
-    counts = binned(size, GRAD_EDGES).counts
+    counts = histogram(size, GRAD_EDGES).counts
     assert (counts[0], counts[-1], counts.sum()) == (2, 1, 5)
 
 
@@ -400,11 +401,11 @@ def test_exact_zeros_of_a_gradient_are_underflow():
     ],
 )
 def test_mean_cosine_by_hand(rows, expected):
-    found = float(mean_cosine(jnp.asarray(rows, jnp.float32)))
-    assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    cosine = float(mean_cosine(jnp.asarray(rows, jnp.float32)))
+    assert cosine == pytest.approx(expected, abs=1e-6, nan_ok=True)
     if not math.isnan(sum(map(sum, rows))):
         twin = ref.cos_sim(np.asarray(rows))
-        assert found == pytest.approx(twin, abs=1e-6, nan_ok=True)
+        assert cosine == pytest.approx(twin, abs=1e-6, nan_ok=True)
 
 
 def test_mean_cosine_of_many_nearly_equal_rows():
@@ -416,17 +417,18 @@ def test_mean_cosine_of_many_nearly_equal_rows():
 
 
 def units_of(z, act):
-    """Readings of the `units` callback for one layer `a` in ReLU-like terms: probed and exact."""
+    """Return the readings of the `units` callback for one layer `a`, probed and exact."""
     from actsweep.callbacks.base import CountView, ProbeView
     from actsweep.callbacks.units import units
 
-    views = [{"a": jnp.asarray(v, jnp.float32)} for v in (z, act.f(z), act.slope(z), act.drive(z))]
+    arrays = (z, act.f(z), act.abs_derivative(z), act.gate_input(z))
+    views = [{"a": jnp.asarray(v, jnp.float32)} for v in arrays]
     callback = units()
     exact = callback.conclude(callback.count(CountView(*views)), len(z))
     return {**callback.probe(ProbeView(*views, *[None] * 5)), **exact}
 
 
-def test_counting_may_end_once_every_unit_has_moved_and_sounded():
+def test_counting_may_end_once_every_unit_was_unsaturated_and_nonzero():
     from actsweep.callbacks.base import CountView
     from actsweep.callbacks.units import units
 
@@ -434,7 +436,7 @@ def test_counting_may_end_once_every_unit_has_moved_and_sounded():
         z = np.asarray(rows)
         layers = [
             {"a": jnp.asarray(v, jnp.float32)}
-            for v in (z, ref.relu.f(z), ref.relu.slope(z), ref.relu.drive(z))
+            for v in (z, ref.relu.f(z), ref.relu.abs_derivative(z), ref.relu.gate_input(z))
         ]
         return bool(units().settled(units().count(CountView(*layers))))
 
@@ -447,40 +449,40 @@ def test_units_by_hand_for_any_number_of_rows(n):
     z = np.full((n, 5), -1.0)
     z[:, 1] = 2.0
     z[:, 4] = -0.0
-    z[-1, 2] = 1.0  # fires once: weak where that is less than 5 % of the rows
+    z[-1, 2] = 1.0  # active once: weak where that is less than 5 % of the rows
     z[: math.ceil(0.05 * n), 3] = 1.0  # at least 5 %: not weak
-    found = {k: float(v) for k, v in units_of(z, ref.relu).items()}
-    twin = ref.units(ref.relu.slope(z), ref.relu.f(z), z)
+    readings = {k: float(v) for k, v in units_of(z, ref.relu).items()}
+    twin = ref.units(ref.relu.abs_derivative(z), ref.relu.f(z), z)
     for key, value in twin.items():
-        assert found[f"{key}/a"] == pytest.approx(value, rel=1e-6), key
+        assert readings[f"{key}/a"] == pytest.approx(value, rel=1e-6), key
         if key in ("dead", "dead_frac", "silent_frac"):
-            assert found[f"exact_{key}/a"] == found[f"{key}/a"]
-    assert found["exact_dead/a"] == 2
-    assert found["weak_frac/a"] == np.float32(0.2 if n > 20 else 0)
+            assert readings[f"exact_{key}/a"] == readings[f"{key}/a"]
+    assert readings["exact_dead/a"] == 2
+    assert readings["weak_frac/a"] == np.float32(0.2 if n > 20 else 0)
 
 
 def test_a_layer_may_be_all_dead_and_not_silent():
-    found = units_of(np.full((7, 3), 20.0), ref.tanh)
-    assert found["exact_dead/a"] == 3
-    assert found["exact_dead_frac/a"] == found["exact_dead_frac/all"] == 1
-    assert found["saturated_frac/a"] == 1
-    assert found["exact_silent_frac/a"] == found["weak_frac/a"] == 0
+    readings = units_of(np.full((7, 3), 20.0), ref.tanh)
+    assert readings["exact_dead/a"] == 3
+    assert readings["exact_dead_frac/a"] == readings["exact_dead_frac/all"] == 1
+    assert readings["saturated_frac/a"] == 1
+    assert readings["exact_silent_frac/a"] == readings["weak_frac/a"] == 0
 
 
-def test_a_slope_that_is_no_number_is_not_dead():
-    found = units_of(np.full((7, 2), math.nan), ref.tanh)
-    assert found["exact_dead/a"] == found["saturated_frac/a"] == 0
+def test_a_derivative_that_is_nan_is_not_dead():
+    readings = units_of(np.full((7, 2), math.nan), ref.tanh)
+    assert readings["exact_dead/a"] == readings["saturated_frac/a"] == 0
 
 
 def test_gradients_of_zero():
     from actsweep.callbacks.base import ProbeView, StepView
 
-    zero, one = {"a": jnp.zeros((3, 2))}, {"a": jnp.ones((3, 2))}
-    assert gradients().on_step(StepView(one, zero)) == {"grad_norm/a": 0}
-    view = ProbeView(zero, zero, zero, zero, jnp.zeros((3, 2)), one, zero, zero, zero)
+    zeros, ones = {"a": jnp.zeros((3, 2))}, {"a": jnp.ones((3, 2))}
+    assert gradients().on_step(StepView(ones, zeros)) == {"grad_norm/a": 0}
+    view = ProbeView(zeros, zeros, zeros, zeros, jnp.zeros((3, 2)), ones, zeros, zeros, zeros)
     assert all(value == 0 for value in gradients().probe(view).values())
-    lost = ProbeView(zero, zero, zero, zero, jnp.zeros((3, 2)), zero, zero, zero, zero)
-    assert math.isnan(gradients().probe(lost)["update_ratio/a"])  # 0 / 0
+    without_weights = dataclasses.replace(view, weights=zeros)
+    assert math.isnan(gradients().probe(without_weights)["update_ratio/a"])  # 0 / 0
 
 
 # The health monitor
@@ -490,27 +492,28 @@ def rms(**layers):
     return {f"grad_rms/{k}": v for k, v in layers.items()}
 
 
-def said(*rows, **options):
-    """What a fresh monitor says to each row."""
-    look = health(**options).hook()
-    return [told and told.text for told in (look(i, float(i), row) for i, row in enumerate(rows))]
+def messages_for(*rows, **options):
+    """Return the text of a new monitor's message for each row, or None."""
+    hook = health(**options).hook()
+    messages = [hook(i, float(i), row) for i, row in enumerate(rows)]
+    return [message and message.text for message in messages]
 
 
-def test_health_is_silent_about_a_healthy_network():
+def test_health_is_silent_for_a_healthy_network():
     fine = rms(a=1.0, b=0.05, c=4.0) | {"grad_norm_max/a": 3.0}
-    assert said(fine, fine, {}, {"train/loss": 1.0}) == [None] * 4
+    assert messages_for(fine, fine, {}, {"train/loss": 1.0}) == [None] * 4
 
 
 def test_health_reports_a_vanishing_layer_once():
     row = rms(a=1e-3, b=1.0, c=1.2, d=0.9)
-    first, second = said(row, row)
+    first, second = messages_for(row, row)
     assert "epoch 0: gradient of a vanishes" in first
     assert second is None
 
 
 def test_health_reports_an_exploding_layer_once_and_each_kind_apart():
     exploding, vanishing = rms(a=200.0, b=1.0, c=1.0), rms(a=0.005, b=1.0, c=1.0)
-    first, second, third = said(exploding, vanishing, exploding)
+    first, second, third = messages_for(exploding, vanishing, exploding)
     assert "gradient of a explodes" in first
     assert "gradient of a vanishes" in second
     assert third is None
@@ -518,8 +521,8 @@ def test_health_reports_an_exploding_layer_once_and_each_kind_apart():
 
 def test_health_ratio_decides():
     row = rms(a=1.0, b=15.0, c=1.0)
-    assert said(row) == [None]
-    assert "b explodes" in said(row, ratio=10.0)[0]
+    assert messages_for(row) == [None]
+    assert "b explodes" in messages_for(row, ratio=10.0)[0]
     with pytest.raises(ValueError, match="ratio"):
         health(ratio=1.0)
 
@@ -527,16 +530,17 @@ def test_health_ratio_decides():
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_health_is_scale_free(scale):
     rows = [rms(a=1e-3, b=1.0, c=1.2), rms(a=1.0, b=1.0, c=150.0), rms(a=1.0, b=0.5, c=0.2)]
-    kinds = [told and re.findall(r"of (\w+ \w+)", told) for told in said(*rows)]
+    kinds = [text and re.findall(r"of (\w+ \w+)", text) for text in messages_for(*rows)]
     scaled = [{k: v * scale for k, v in row.items()} for row in rows]
-    assert [told and re.findall(r"of (\w+ \w+)", told) for told in said(*scaled)] == kinds
+    scaled_kinds = [text and re.findall(r"of (\w+ \w+)", text) for text in messages_for(*scaled)]
+    assert scaled_kinds == kinds
     assert kinds == [["a vanishes"], ["c explodes"], None]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_health_reports_a_gradient_that_is_not_finite(value):
     row = {"grad_norm_max/a": value, "grad_norm_max/b": 1.0}
-    first, second = said(row, row)
+    first, second = messages_for(row, row)
     assert "gradient of a is not finite" in first
     assert " b " not in first
     assert second is None
@@ -545,29 +549,29 @@ def test_health_reports_a_gradient_that_is_not_finite(value):
 def test_health_of_a_deep_network_fits_in_a_line():
     small = {f"hidden_{i}": 1e-9 for i in range(1, 21)}
     large = {f"hidden_{i}": 1.0 for i in range(21, 51)}
-    (told,) = said(rms(**small, **large, head=1e9))
-    assert told.count("gradient of") == 2
-    assert "gradient of hidden_1 and 19 more layers vanishes: hidden_1 RMS 1.0e-09" in told
-    assert "gradient of head explodes: RMS 1.0e+09" in told
-    assert len(told) < 250
+    (text,) = messages_for(rms(**small, **large, head=1e9))
+    assert text.count("gradient of") == 2
+    assert "gradient of hidden_1 and 19 more layers vanishes: hidden_1 RMS 1.0e-09" in text
+    assert "gradient of head explodes: RMS 1.0e+09" in text
+    assert len(text) < 250
 
 
 def test_health_of_one_layer_or_of_zeros():
-    assert said(rms(a=1e-9)) == [None]
-    assert said(rms(a=0.0, b=0.0, c=0.0)) == [None]
-    assert "a vanishes" in said(rms(a=0.0, b=1.0, c=1.0))[0]
-    assert said(rms(a=math.nan, b=1.0, c=1.0)) == [None]  # the norms of the steps tell of NaN
+    assert messages_for(rms(a=1e-9)) == [None]
+    assert messages_for(rms(a=0.0, b=0.0, c=0.0)) == [None]
+    assert "a vanishes" in messages_for(rms(a=0.0, b=1.0, c=1.0))[0]
+    assert messages_for(rms(a=math.nan, b=1.0, c=1.0)) == [None]  # step norms report NaN
 
 
 def test_health_absolute_thresholds():
     row = {"grad_abs/a": 5e-4, "grad_abs/b": 0.5, "grad_abs/c": 200.0}
-    assert said(row) == [None]
-    first, second = said(row, row, absolute=True)
+    assert messages_for(row) == [None]
+    first, second = messages_for(row, row, absolute=True)
     assert "gradient of a is small" in first
     assert "gradient of c is large" in first
     assert "of b" not in first
     assert second is None
-    assert said(row, absolute=True, low=1e-5, high=1e3) == [None]
+    assert messages_for(row, absolute=True, low=1e-5, high=1e3) == [None]
     assert health().probe is None
     assert isinstance(health(absolute=True).hook()(0, 0.0, row), LogMessage)
 

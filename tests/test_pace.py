@@ -8,7 +8,7 @@ import pytest
 
 from actsweep.config.schema import TrainerConfig
 from actsweep.runtime.signals import StopRequest
-from actsweep.train import active_set, checkpointing
+from actsweep.train import checkpointing, schedule
 from actsweep.train.checkpointing import Checkpointer
 from actsweep.train.schedule import Pace
 
@@ -18,8 +18,8 @@ class Device:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, a_step: float) -> None:
         self.now, self.a_step, self.waited = 100.0, a_step, 0
-        monkeypatch.setattr(active_set.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(active_set.jax, "block_until_ready", self._wait)
+        monkeypatch.setattr(schedule.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(schedule.jax, "block_until_ready", self._wait)
 
     def _wait(self, readings: Any) -> None:
         self.waited += 1

@@ -1,4 +1,4 @@
-"""Packs: a member's numbers don't depend on its company, on devices, on repacking, on turns."""
+"""Packs: a member's numbers don't depend on its company, on devices, on repacking, on cohorts."""
 
 import dataclasses
 import itertools
@@ -19,9 +19,10 @@ from test_training import (
 )
 
 from actsweep import callbacks, data
-from actsweep.config import identity, schema
+from actsweep.config import schema
+from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.train import active_set, memory, schedule
-from actsweep.train.pack import task_of
+from actsweep.train.setup import task_of
 from actsweep.utils.errors import UserError
 
 # Repacking: half of the members end early, one way or another
@@ -158,11 +159,11 @@ def test_more_devices_for_a_batch_than_there_are():
 
 
 def fitted(runs, most=10**6):
-    pack = identity.expand([identity.member(run) for run in runs])
+    pack = make_pack([make_member(run) for run in runs])
     examples, looks = data.load(pack.static.data), callbacks.build(pack.static.callbacks)
     task = task_of(pack.static, examples)
     with compiled_fast():
-        return memory.plan_memory(pack.static, task, identity.stack(pack), looks, examples, most)
+        return memory.plan_memory(pack.static, task, stack_hparams(pack), looks, examples, most)
 
 
 def many(count, *overrides):
@@ -189,7 +190,7 @@ def test_memory_is_linear_in_the_members():
 
 
 @pytest.mark.parametrize("batching", ["map", "vmap"])
-def test_a_pack_that_does_not_fit_is_split_into_even_turns(monkeypatch, batching):
+def test_a_pack_that_does_not_fit_is_split_into_even_cohorts(monkeypatch, batching):
     whole = fitted(many(16, f"pack.batching={batching}"))
     half = fitted(many(8, f"pack.batching={batching}"))
     room = (whole.need + half.need) // 2
@@ -218,7 +219,7 @@ def test_nothing_is_compiled_after_fitting(monkeypatch):
     """Whatever training calls has been compiled while the memory was measured."""
     runs = [composed("callbacks=default", f"seed={s}") for s in range(3)]
     found = fitted(runs)
-    pack = identity.expand([identity.member(run) for run in runs])
+    pack = make_pack([make_member(run) for run in runs])
     examples, looks = data.load(pack.static.data), callbacks.build(pack.static.callbacks)
     with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
         import logging

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import html
 import json
 import os
 import re
@@ -26,8 +27,9 @@ from selenium.webdriver.common.keys import Keys
 
 from actsweep import load_run
 from actsweep.cli.main import main
+from actsweep.report import design as design_module
 from actsweep.report.design import gather, lay_out, usual_factors, where
-from actsweep.report.page import Cell, _table
+from actsweep.report.page import Cell, Column, Table, _template
 from actsweep.report.series import QUANTITIES
 from actsweep.report.watch import Watched, server
 from actsweep.report.write import ReportRequest, write
@@ -175,9 +177,10 @@ def test_numbers_are_sorted_as_numbers(
 ) -> None:
     """Also in the columns of what was swept; what is no number comes last both ways."""
     cells = [[Cell(text, None if text == "–" else text)] for text in values[::2] + values[1::2]]
-    html = _table(["x"], cells, first_number=0 if numeric else 1, caption="x")
+    table = Table("x", [Column("x", "number" if numeric else "")], cells)
+    shown = _template("table.html").module.table(table)  # type: ignore[attr-defined]
     script = files("actsweep.report").joinpath("page.js").read_text()
-    (tmp_path / "x.html").write_text(f"<meta charset=utf-8>{html}<script>{script}</script>")
+    (tmp_path / "x.html").write_text(f"<meta charset=utf-8>{shown}<script>{script}</script>")
     browser.get((tmp_path / "x.html").as_uri())
     head = browser.find_element(By.CSS_SELECTOR, "th button")
     head.click()
@@ -417,9 +420,8 @@ def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch)
         assert main(["watch", "--outputs", str(copied), "--port", at.rpartition(":")[2]]) == 2
         before = take_snapshot(sweep)
         gone = replace(before, runs=[replace(one, state="interrupted") for one in before.runs])
-        monkeypatch.setattr(
-            status_module, "take_snapshot", lambda _: gone
-        )  # a kill changes no file
+        for module in (status_module, design_module):  # a kill changes no file
+            monkeypatch.setattr(module, "take_snapshot", lambda _: gone)
         assert watched.renew()
         assert "9 runs: 9 interrupted" in fetch(f"{at}/")
         served.shutdown()
@@ -443,7 +445,7 @@ def test_two_factors_and_what_was_tuned(tmp_path: Path) -> None:
     assert usual_factors(alike) == ["depth"]
     assert lay_out(alike, ["depth"]).averaged == []
     assert "test/accuracy, % by act and depth" in text
-    assert "lr: each group&#x27;s best in validation" in text
+    assert "lr: each group's best in validation" in html.unescape(text)
     groups = rows(tmp_path / "r" / "groups.csv")
     assert {(row["act"], row["depth"]) for row in groups} == {
         (act, depth) for act in ("relu", "tanh") for depth in ("2", "3")

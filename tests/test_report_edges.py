@@ -1,17 +1,21 @@
 """What is rare in a report: layouts with holes, numbers beyond bounds, folders elsewhere."""
 
 import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from actsweep.report.end import _at_end
 from test_compare import NOISE, entry, grid, printed
 
 from actsweep.cli.main import main
+from actsweep.launch.finish import _at_end
 from actsweep.report.charts import _ridges
 from actsweep.report.compare import compare
 from actsweep.report.design import Entry
+from actsweep.report.page import Reproduction, page
 from actsweep.report.series import Log, Ridges, _curve
 from actsweep.report.write import ReportRequest, _make
 
@@ -155,3 +159,63 @@ def test_numbers_that_watch_can_t_take(
     said = capsys.readouterr().err
     assert said.startswith(f"error: {word} {value}: must be ")
     assert "type for example" in said
+
+
+class Elements(HTMLParser):
+    """A page's elements and attributes, counted, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.attributes, self.text = Counter[str](), Counter[str](), ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes.update(f"{tag} {name}" for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
+    """The page's elements are the same whatever is in a config, a message or a command."""
+
+    def written(hostile: str) -> Elements:
+        runs = [
+            entry(
+                0.9 - lr + NOISE[0, s],
+                "complete" if complete else hostile,
+                optim={"lr": lr},
+                seed=s,
+            )
+            for lr in (0.01, 0.1)
+            for s in range(3)
+        ]
+        for run in runs:
+            run.config["optim"]["name"] = f"{hostile}{run.config['optim']['lr']}"
+            run.config["init"]["name"] = hostile
+        runs[0] = replace(runs[0], state=hostile, cause=hostile)
+        made = _make(runs, ReportRequest(("optim",)))
+        for chart in made.charts:
+            object.__setattr__(chart, "title", hostile)
+            object.__setattr__(chart, "caption", hostile)
+        again = [Reproduction(hostile, [hostile], [hostile])]
+        where = tmp_path / "a b"
+        return Elements(
+            page(hostile, where, made.design, made.found, made.charts, [hostile], again)
+        )
+
+    plain = written("x")
+    for hostile in (
+        "<script>alert(1)</script>",
+        "<b>",
+        "'\"><img src=x onerror=alert(1)>",
+        "{{ 1 }}",
+    ):
+        found = written(hostile)
+        assert found.tags == plain.tags
+        assert found.attributes == plain.attributes
+        assert found.text.count(hostile) >= 8
+    assert plain.tags["script"] == 1

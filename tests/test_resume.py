@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_run import LIGHT, make
+from test_run import LIGHT, make, run_pack
 
 from actsweep.callbacks.base import Callback, EarlyStop, Hook, LogMessage
 from actsweep.config import identity
@@ -16,7 +16,7 @@ from actsweep.runs.metrics_file import read_histograms
 from actsweep.runs.run_dir import RunDir
 from actsweep.train import checkpointing, schedule
 from actsweep.train import pack as pack_module
-from actsweep.train.pack import Result, run_pack
+from actsweep.train.pack import Result
 from actsweep.train.types import SweepContext
 
 LOOKS: dict[str, Any] = {
@@ -199,7 +199,7 @@ def test_a_pack_that_cannot_be_set_up_loses_nothing(
         run_pack(only, SweepContext("sweep"))
     before = checkpoint.steps(folder(only[0]).checkpoints)
 
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("the device is gone")
 
     monkeypatch.setattr(pack_module, "set_up", broken)

@@ -1,6 +1,7 @@
 """Packs from config to finished folders: what is on disk, what is reused, what fails alone."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from actsweep.config import identity, resolve
 from actsweep.config.schema import RunConfig
 from actsweep.data import load
 from actsweep.runs import checkpoint, metrics_file, run_dir
+from actsweep.runs.members import make_member, make_pack
+from actsweep.runtime.process import Process
 from actsweep.train import loop, memory, pack, types
 from actsweep.train.types import SweepContext
 from actsweep.utils.errors import UserError
@@ -40,6 +43,13 @@ def seeds(outputs: Path, *numbers: int, **changes: Any) -> list[RunConfig]:
     return [make(outputs, seed=seed, **changes) for seed in numbers]
 
 
+def run_pack(
+    configs: Sequence[RunConfig], context: SweepContext, process: Process | None = None
+) -> list[pack.Result]:
+    """Train configs as a pack."""
+    return pack.run_pack([make_member(config) for config in configs], context, process)
+
+
 def folder_of(result: pack.Result, outputs: Path) -> run_dir.RunDir:
     return run_dir.RunDir(outputs, result["run_id"])
 
@@ -47,7 +57,7 @@ def folder_of(result: pack.Result, outputs: Path) -> run_dir.RunDir:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[pack.Result]]:
     outputs = tmp_path_factory.mktemp("outputs")
-    return outputs, pack.run_pack(seeds(outputs, 0, 1), SweepContext("sweep"))
+    return outputs, run_pack(seeds(outputs, 0, 1), SweepContext("sweep"))
 
 
 def test_what_a_run_leaves(finished: tuple[Path, list[pack.Result]]) -> None:
@@ -76,7 +86,7 @@ def test_load_run_restores_the_best_network(finished: tuple[Path, list[pack.Resu
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    (result,) = pack.run_pack(seeds(tmp_path, 0), SweepContext("sweep"))
+    (result,) = run_pack(seeds(tmp_path, 0), SweepContext("sweep"))
     folder = folder_of(result, tmp_path)
     (step,) = checkpoint.steps(folder.checkpoints)
     flat, about = checkpoint.load(folder.checkpoints, step)
@@ -89,18 +99,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 def test_complete_runs_are_not_trained_again(finished: tuple[Path, list[pack.Result]]) -> None:
     outputs, results = finished
     before = folder_of(results[0], outputs).metrics.stat().st_mtime_ns
-    again = pack.run_pack(seeds(outputs, 0, 1), SweepContext("sweep"))
+    again = run_pack(seeds(outputs, 0, 1), SweepContext("sweep"))
     assert [r["reused"] for r in again] == [True, True]
     assert folder_of(results[0], outputs).metrics.stat().st_mtime_ns == before
     assert [{**r, "reused": False} for r in again] == results
 
 
 def test_extended_and_repeated(tmp_path: Path) -> None:
-    (first,) = pack.run_pack(seeds(tmp_path, 0), SweepContext("sweep"))
+    (first,) = run_pack(seeds(tmp_path, 0), SweepContext("sweep"))
     text = folder_of(first, tmp_path).metrics.read_bytes()
-    more = pack.run_pack(seeds(tmp_path, 0, 1), SweepContext("sweep"))
+    more = run_pack(seeds(tmp_path, 0, 1), SweepContext("sweep"))
     assert [r["reused"] for r in more] == [True, False]
-    repeated = pack.run_pack(seeds(tmp_path, 0, rerun="all"), SweepContext("again"))
+    repeated = run_pack(seeds(tmp_path, 0, rerun="all"), SweepContext("again"))
     assert not repeated[0]["reused"]
     assert folder_of(first, tmp_path).metrics.read_bytes() == text  # bitwise equal metrics
 
@@ -108,8 +118,8 @@ def test_extended_and_repeated(tmp_path: Path) -> None:
 def by_two(monkeypatch: pytest.MonkeyPatch, runs: list[RunConfig]) -> None:
     """Let the memory take two of these runs at once, not three."""
     monkeypatch.setattr("actsweep.train.population.make_mesh", one_row)
-    two = pack.set_up(identity.expand([identity.member(one) for one in runs[:2]]))
-    monkeypatch.setattr(memory, "_room", lambda device, devices: two.fitted.need)
+    two = pack.set_up(make_pack([make_member(one) for one in runs[:2]]))
+    monkeypatch.setattr(memory, "_room", lambda device, devices: two.memory.need)
 
 
 def one_row(members: int, data: int, how: str, devices: Any) -> Any:
@@ -117,16 +127,16 @@ def one_row(members: int, data: int, how: str, devices: Any) -> Any:
     return jax.sharding.Mesh(np.asarray(devices[:1]).reshape(1, 1), ("member", "data"))
 
 
-def test_a_pack_that_does_not_fit_is_trained_in_turns(
+def test_a_pack_that_does_not_fit_is_trained_in_cohorts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("actsweep.train.population.make_mesh", one_row)
-    whole = pack.run_pack(seeds(tmp_path / "whole", 0, 1, 2, 3, 4), SweepContext("sweep"))
+    whole = run_pack(seeds(tmp_path / "whole", 0, 1, 2, 3, 4), SweepContext("sweep"))
     by_two(monkeypatch, seeds(tmp_path / "turns", 0, 1))
     with caplog.at_level("INFO", "actsweep"):
-        turns = pack.run_pack(seeds(tmp_path / "turns", 0, 1, 2, 3, 4), SweepContext("sweep"))
-    (line,) = [text for text in caplog.messages if "turns" in text]
-    assert line.startswith("relu: 5 runs are trained in 3 turns of at most 2, since ")
+        turns = run_pack(seeds(tmp_path / "turns", 0, 1, 2, 3, 4), SweepContext("sweep"))
+    (line,) = [text for text in caplog.messages if "cohorts" in text]
+    assert line.startswith("relu: 5 runs are trained in 3 cohorts of at most 2, since ")
     assert "GiB" in line
     assert [r["seed"] for r in turns] == [0, 1, 2, 3, 4]
     for one, other in zip(whole, turns, strict=True):
@@ -151,7 +161,7 @@ def test_a_turn_that_breaks_does_not_end_the_others(
         return train(*arguments)
 
     monkeypatch.setattr(loop, "train", breaks_once)
-    results = pack.run_pack(seeds(tmp_path, 0, 1, 2, 3, 4), SweepContext("sweep"))
+    results = run_pack(seeds(tmp_path, 0, 1, 2, 3, 4), SweepContext("sweep"))
     assert [r["state"] for r in results] == ["complete", "failed", "failed", "complete", "complete"]
     assert "the device is gone" in results[1]["cause"]
     status = run_dir.read_status(folder_of(results[1], tmp_path)) or {}
@@ -163,16 +173,16 @@ def test_an_interrupted_run_is_trained_again(tmp_path: Path) -> None:
     folder = run_dir.RunDir(tmp_path, identity.run_id(only))
     run_dir.prepare(folder, resolve.to_dict(only))
     folder.metrics.write_text('{"step":0,"epoch":0.0,"val/loss":1.0}\n')
-    (result,) = pack.run_pack([only], SweepContext("sweep"))
+    (result,) = run_pack([only], SweepContext("sweep"))
     assert not result["reused"]
     assert list(actsweep.load_run(folder.path).metrics()["step"]) == [0, 18, 36]
 
 
 def test_divergence_is_recorded_and_alone(tmp_path: Path) -> None:
     lrs = [make(tmp_path, optim={"lr": lr}) for lr in (0.01, 1e8)]
-    good, bad = pack.run_pack(lrs, SweepContext("sweep"))
+    good, bad = run_pack(lrs, SweepContext("sweep"))
     assert (good["state"], bad["state"]) == ("complete", "diverged")
-    (alone,) = pack.run_pack([make(tmp_path / "alone", optim={"lr": 0.01})], SweepContext("sweep"))
+    (alone,) = run_pack([make(tmp_path / "alone", optim={"lr": 0.01})], SweepContext("sweep"))
     same = ("test_loss", "test_accuracy", "train_loss", "best_epoch", "dead_frac")
     assert [good[key] for key in same] == [alone[key] for key in same]
     status = run_dir.read_status(folder_of(bad, tmp_path))
@@ -206,9 +216,7 @@ def breaking() -> Callback:
 def test_a_hook_can_stop_its_member(tmp_path: Path) -> None:
     own = {"mine": {"_target_": f"{__name__}.stopping", "at": 18}}
     trainer = {"epochs": 6, "batch_size": 64}
-    (result,) = pack.run_pack(
-        [make(tmp_path, callbacks=own, trainer=trainer)], SweepContext("sweep")
-    )
+    (result,) = run_pack([make(tmp_path, callbacks=own, trainer=trainer)], SweepContext("sweep"))
     assert result["state"] == "complete"
     assert result["epochs"] == 2.0  # the host sees epoch 1 while epoch 2 is on the device
     said = folder_of(result, tmp_path).messages.read_text()
@@ -218,7 +226,7 @@ def test_a_hook_can_stop_its_member(tmp_path: Path) -> None:
 
 def test_a_broken_hook_fails_its_run(tmp_path: Path) -> None:
     own = {"mine": {"_target_": f"{__name__}.breaking"}}
-    (result,) = pack.run_pack([make(tmp_path, callbacks=own)], SweepContext("sweep"))
+    (result,) = run_pack([make(tmp_path, callbacks=own)], SweepContext("sweep"))
     status = run_dir.read_status(folder_of(result, tmp_path))
     assert status is not None
     assert status["state"] == "failed"
@@ -234,7 +242,7 @@ def test_a_full_disk_fails_one_member(tmp_path: Path, monkeypatch: pytest.Monkey
         whole(self, member, what)
 
     monkeypatch.setattr(metrics_file.MetricsFile, "row", row)
-    good, bad = pack.run_pack(seeds(tmp_path, 0, 1), SweepContext("sweep"))
+    good, bad = run_pack(seeds(tmp_path, 0, 1), SweepContext("sweep"))
     assert (good["state"], bad["state"]) == ("complete", "failed")
     status = run_dir.read_status(folder_of(bad, tmp_path))
     assert status is not None
@@ -243,13 +251,13 @@ def test_a_full_disk_fails_one_member(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_batch_larger_than_the_data(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"trainer.batch_size=5000: must be at most 1200"):
-        pack.run_pack([make(tmp_path, trainer={"batch_size": 5000})], SweepContext("sweep"))
+        run_pack([make(tmp_path, trainer={"batch_size": 5000})], SweepContext("sweep"))
     assert not (tmp_path / "runs").exists()
 
 
 def test_regression_has_no_accuracy(tmp_path: Path) -> None:
     toy = {"name": "quadratic", "val_size": 200, "noise": 0.25}
-    (result,) = pack.run_pack([make(tmp_path, data=toy)], SweepContext("sweep"))
+    (result,) = run_pack([make(tmp_path, data=toy)], SweepContext("sweep"))
     assert result["test_accuracy"] is None
     assert result["best_val_accuracy"] is None
     assert result["best_val_loss"] > 0
@@ -279,7 +287,7 @@ def test_an_interrupt_says_how_far_it_came(tmp_path: Path) -> None:
     own = {"mine": {"_target_": f"{__name__}.interrupting"}}
     only = make(tmp_path, callbacks=own, trainer={"epochs": 4, "batch_size": 64})
     with pytest.raises(KeyboardInterrupt):
-        pack.run_pack([only], SweepContext("sweep"))
+        run_pack([only], SweepContext("sweep"))
     status = run_dir.read_status(run_dir.RunDir(tmp_path, identity.run_id(only)))
     assert status is not None
     assert (status["state"], status["step"], status["epoch"]) == ("preempted", 36, 2.0)
@@ -290,14 +298,14 @@ def test_a_refused_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     logger = {"mode": "online", "require_online": True, "console": False}
     with pytest.raises(UserError, match="require_online"):
-        pack.run_pack([make(tmp_path, logger=logger)], SweepContext("sweep"))
+        run_pack([make(tmp_path, logger=logger)], SweepContext("sweep"))
     assert not list((tmp_path / "runs").iterdir())
 
 
 def test_a_relative_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As `outputs`, the default, is."""
     monkeypatch.chdir(tmp_path)
-    (result,) = pack.run_pack([make(Path("outputs"))], SweepContext("sweep"))
+    (result,) = run_pack([make(Path("outputs"))], SweepContext("sweep"))
     assert result["state"] == "complete"
     loaded = actsweep.load_run(f"outputs/runs/{result['run_id']}")
     assert loaded.logits(np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)

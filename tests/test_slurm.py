@@ -1,4 +1,4 @@
-"""What sbatch is asked for, what squeue and sacct are understood to say; without a cluster."""
+"""The options of sbatch, and the answers of squeue and sacct; without a cluster."""
 
 import dataclasses
 import json
@@ -15,9 +15,12 @@ from test_run import make
 from actsweep.config.schema import SlurmConfig
 from actsweep.launch import job as job_module
 from actsweep.launch import slurm_submit
-from actsweep.launch.job import BAD_INPUT, OK, PREEMPTED, SOME_FAILED, train_job
+from actsweep.launch.job import train_job
 from actsweep.runs import run_dir
+from actsweep.runs.members import make_member
+from actsweep.runtime.process import Process
 from actsweep.sweeps import results, slurm_jobs
+from actsweep.sweeps.exit_codes import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import Plan, new_plan
 from actsweep.sweeps.slurm_jobs import Batch, SlurmError
 from actsweep.utils import files
@@ -29,7 +32,7 @@ Command = Callable[[str, str], None]
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Puts a shell script of that name in front of all others; it notes how it was called."""
+    """Return a function that puts a shell script first on PATH; the script records its calls."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -46,9 +49,9 @@ def options(**given: Any) -> dict[str, Any]:
     return slurm_jobs.options(SlurmConfig(**given), 30.0, 3, "log")
 
 
-def test_what_sbatch_is_asked_for() -> None:
-    plain = options()
-    assert plain == {
+def test_the_options_of_sbatch() -> None:
+    defaults = options()
+    assert defaults == {
         "job-name": "actsweep",
         "array": "0-2",
         "output": "log",
@@ -61,7 +64,7 @@ def test_what_sbatch_is_asked_for() -> None:
         "cpus-per-task": 4,
         "gpus-per-node": 1,
     }
-    asked = options(
+    chosen = options(
         partition="gpu",
         account="me",
         hours=0.51,
@@ -70,10 +73,11 @@ def test_what_sbatch_is_asked_for() -> None:
         max_parallel=2,
         extra={"job_name": "mine", "exclusive": True, "requeue": None, "qos": "long", "nodes": 0},
     )
-    own = {"partition": "gpu", "account": "me", "time": 31, "mem": "1536M", "array": "0-2%2"}
+    changed = {"partition": "gpu", "account": "me", "time": 31, "mem": "1536M", "array": "0-2%2"}
     more = {"job-name": "mine", "exclusive": True, "qos": "long", "nodes": 0}
-    gone = ("gpus-per-node", "requeue")
-    assert asked == {k: v for k, v in (plain | own | more).items() if k not in gone}
+    removed = ("gpus-per-node", "requeue")
+    merged = defaults | changed | more
+    assert chosen == {key: value for key, value in merged.items() if key not in removed}
 
 
 def test_the_script(tmp_path: Path) -> None:
@@ -89,7 +93,7 @@ def test_the_script(tmp_path: Path) -> None:
     assert "\necho ready\nmodule() { :; }\n" in text
     assert subprocess.run(["bash", "-n", str(batch.script)], check=False).returncode == 0
     second = slurm_jobs.write(sweep, [["c"]], conf, 30.0)
-    assert [one.folder.name for one in slurm_jobs.batches(sweep)] == ["1", "2"]
+    assert [written.folder.name for written in slurm_jobs.batches(sweep)] == ["1", "2"]
     assert slurm_jobs.batches(sweep) == [batch, second]
     (sweep / "slurm" / "2" / "jobs.json").write_text("{")
     with pytest.raises(UserError, match=r"2/jobs\.json: can't be read"):
@@ -97,7 +101,7 @@ def test_the_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "state", "again"),
+    ("code", "state", "requeued"),
     [
         (75, "RUNNING", True),
         (75, "COMPLETING", False),
@@ -107,9 +111,9 @@ def test_the_script(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("script", ["job", "array", "sweep"])
 def test_which_jobs_are_queued_again(
-    script: str, code: int, state: str, again: bool, tmp_path: Path, command: Command
+    script: str, code: int, state: str, requeued: bool, tmp_path: Path, command: Command
 ) -> None:
-    """Those that a signal has ended, unless they were cancelled; the one task, not its array."""
+    """A job that a signal has ended, unless it was cancelled; that task alone, not its array."""
     command("srun", f"exit {code}")
     command("squeue", f"echo {state}")
     command("scontrol", "")
@@ -120,7 +124,9 @@ def test_which_jobs_are_queued_again(
     assert subprocess.run(["bash", str(file), "act=relu"], env=env, check=False).returncode == code
     name = "9" if script == "sweep" else "7_1"
     calls = tmp_path / "bin" / "scontrol.calls"
-    assert (calls.read_text() if calls.exists() else "") == (f"requeue {name}\n" if again else "")
+    assert (calls.read_text() if calls.exists() else "") == (
+        f"requeue {name}\n" if requeued else ""
+    )
     if code == 75:
         assert f"--job {name} " in (tmp_path / "bin" / "squeue.calls").read_text()
 
@@ -129,22 +135,24 @@ def batch_in(tmp_path: Path, array: str | None = "7") -> Batch:
     return Batch(tmp_path, [["a"], ["b", "c"], ["d"], ["e"]], array)
 
 
-def test_what_slurm_knows(tmp_path: Path, command: Command) -> None:
+def test_the_states_of_jobs(tmp_path: Path, command: Command) -> None:
     command(
         "squeue", "echo '7_0|RUNNING|n1|None'; echo '7_1|PENDING||Priority'; echo '70_3|PENDING||x'"
     )
     command("sacct", "echo '7_2|OUT_OF_MEMORY|n0'; echo '7_[3-4,9%2]|CANCELLED by 0|None assigned'")
     (tmp_path / "2.log").write_text("first\n\nhalf\rwhole\nsecond\nlast\n")
-    found = slurm_jobs.states([batch_in(tmp_path), batch_in(tmp_path, None)])
-    assert [found["a"].where(), found["b"].where()] == ["job 7_0 on n1", "job 7_1 (Priority)"]
-    assert [found[key].live for key in "abde"] == [True, True, False, False]
-    assert [found[key].queued for key in "abde"] == [False, True, False, False]
-    assert found["b"] is found["c"]
-    said = f"job 7_2 on n0: OUT_OF_MEMORY; the last of {tmp_path}/2.log: whole | second | last"
-    assert found["d"].death() == said
-    assert found["e"].death() == "job 7_3: CANCELLED"
+    jobs = slurm_jobs.states([batch_in(tmp_path), batch_in(tmp_path, None)])
+    assert [jobs["a"].where(), jobs["b"].where()] == ["job 7_0 on n1", "job 7_1 (Priority)"]
+    assert [jobs[key].live for key in "abde"] == [True, True, False, False]
+    assert [jobs[key].queued for key in "abde"] == [False, True, False, False]
+    assert jobs["b"] is jobs["c"]
+    last = f"last lines of {tmp_path}/2.log: whole | second | last"
+    assert jobs["d"].describe_end() == f"job 7_2 on n0: OUT_OF_MEMORY; {last}"
+    assert jobs["e"].describe_end() == "job 7_3: CANCELLED"
     command("sacct", "echo '7|CANCELLED by 0|None assigned'")
-    assert slurm_jobs.states([batch_in(tmp_path)])["d"].death().startswith("job 7_2: CANCELLED")
+    assert (
+        slurm_jobs.states([batch_in(tmp_path)])["d"].describe_end().startswith("job 7_2: CANCELLED")
+    )
     command("sacct", "exit 1")
     assert slurm_jobs.states([batch_in(tmp_path)])["d"].state == "GONE"
     command("squeue", "echo 'squeue: error: no answer' >&2; exit 1")
@@ -158,17 +166,21 @@ def test_a_run_counts_for_the_job_it_was_last_submitted_in(
 ) -> None:
     command("squeue", "echo '8_0|RUNNING|n1|None'")
     command("sacct", "")
-    found = slurm_jobs.states([batch_in(tmp_path, "7"), Batch(tmp_path, [["b"]], "8")])
-    assert (found["b"].name, found["c"].name) == ("8_0", "7_1")
-    found = slurm_jobs.states([Batch(tmp_path, [["b"]], "8"), batch_in(tmp_path, "7")])
-    assert found["b"].name == "8_0"  # an older one, but still there
+    jobs = slurm_jobs.states([batch_in(tmp_path, "7"), Batch(tmp_path, [["b"]], "8")])
+    assert (jobs["b"].name, jobs["c"].name) == ("8_0", "7_1")
+    jobs = slurm_jobs.states([Batch(tmp_path, [["b"]], "8"), batch_in(tmp_path, "7")])
+    assert jobs["b"].name == "8_0"  # an older one, but still there
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     outputs = tmp_path / "outputs"
-    runs = [make(outputs, seed=seed) for seed in (0, 1)]
-    plan = new_plan(outputs / "sweeps" / "mine", [[one] for one in runs], [[["a"]], [["b"]]])
+    members = [make_member(make(outputs, seed=seed)) for seed in (0, 1)]
+    plan = new_plan(
+        outputs / "sweeps" / "mine",
+        [[member] for member in members],
+        {m.run_id: [w] for m, w in zip(members, "ab", strict=True)},
+    )
     plan.write()
     return plan
 
@@ -176,7 +188,7 @@ def plan(tmp_path: Path) -> Plan:
 def end(plan: Plan, state: str = "complete") -> None:
     """All runs of a sweep, as their jobs would leave them."""
     for run_id, one in plan.runs.items():
-        folder = run_dir.folder_of(one)
+        folder = one.dir
         folder.path.mkdir(parents=True, exist_ok=True)
         run_dir.write_status(folder, state, step=1, epoch=1, sweep="mine", attempt=1)
         files.write_json(folder.summary, {"run_id": run_id, "state": state, "act": "relu"})
@@ -185,7 +197,7 @@ def end(plan: Plan, state: str = "complete") -> None:
 def test_a_job_that_is_just_ending_is_waited_for(
     plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a cancel it leaves something to submit."""
+    """After a cancellation it leaves something to submit."""
     monkeypatch.setattr(slurm_submit, "POLL_S", 0.01)
     command("sbatch", "echo 7")
     slurm_jobs.submit(
@@ -218,13 +230,13 @@ def test_following_goes_on_when_slurm_is_away(
     answer = slurm_jobs.states
 
     def states(batches: Any) -> Any:
-        found = answer(batches)
-        if found and not any(job.live for job in found.values()):
+        jobs = answer(batches)
+        if jobs and not any(job.live for job in jobs.values()):
             end(plan)
-        return found
+        return jobs
 
     monkeypatch.setattr(slurm_jobs, "states", states)
-    assert slurm_submit.train(plan) == OK
+    assert slurm_submit.train(plan, Process()) == OK
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("2 runs in 2 jobs: array 7 of SLURM; logs: ")
     assert out[1:3] == ["[0/2 runs] 1 job running", "[2/2 runs] all jobs over"]
@@ -236,12 +248,12 @@ def test_a_job_submits_without_what_it_was_given(
     plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("sbatch", 'env > "$0.env"; echo 7')
-    for key in ("SLURM_MEM_PER_NODE", "SRUN_CPUS_PER_TASK", "SLURM_CONF", "OWN"):
+    for key in ("SLURM_MEM_PER_NODE", "SRUN_CPUS_PER_TASK", "SLURM_CONF", "OTHER"):
         monkeypatch.setenv(key, "x")
     batch = slurm_jobs.write(plan.folder, JOBS, SlurmConfig(), 30.0)
     slurm_jobs.submit(batch, plan.cwd)
     env = (Path(os.environ["PATH"].partition(":")[0]) / "sbatch.env").read_text().splitlines()
-    assert {"OWN=x", "SLURM_CONF=x"} <= {*env}
+    assert {"OTHER=x", "SLURM_CONF=x"} <= {*env}
     assert not [line for line in env if line.startswith(("SLURM_MEM", "SRUN_"))]
 
 
@@ -250,10 +262,10 @@ def test_data_are_prepared_once_before_anything_is_submitted(
 ) -> None:
     from actsweep.data import prepare
 
-    asked = []
+    prepared = []
 
     def refuse(name: str, folder: Path | None, say: Any) -> None:
-        asked.append((name, folder))
+        prepared.append((name, folder))
         raise UserError("no network")
 
     monkeypatch.setattr(prepare, "prepare", refuse)
@@ -261,10 +273,10 @@ def test_data_are_prepared_once_before_anything_is_submitted(
     command("squeue", "")
     plan = dataclasses.replace(plan)
     for (one,) in plan.packs:
-        one.data.name, one.data.dir = "mnist", "here"
+        one.config.data.name, one.config.data.dir = "mnist", "here"
     with pytest.raises(UserError, match="no network"):
-        slurm_submit.train(plan)
-    assert asked == [("mnist", Path("here"))]
+        slurm_submit.train(plan, Process())
+    assert prepared == [("mnist", Path("here"))]
     assert not (plan.folder / "slurm").exists()
 
 
@@ -276,7 +288,7 @@ def test_a_refusal_leaves_nothing_and_says_what_to_type(plan: Plan, command: Com
     with pytest.raises(
         UserError, match=r"^hydra/launcher=slurm: sbatch: Invalid .*slurm.gpus=0 where"
     ):
-        slurm_submit.train(plan)
+        slurm_submit.train(plan, Process())
     assert slurm_jobs.batches(plan.folder) == []
 
 
@@ -285,38 +297,38 @@ def test_without_slurm(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError, match=r"^hydra/launcher=slurm: sbatch: no such command; .*launcher=basic"
     ):
-        slurm_submit.train(plan)
+        slurm_submit.train(plan, Process())
     with pytest.raises(UserError, match=r"^mine: no job of it is queued or runs"):
         slurm_submit.cancel(plan.folder)
 
 
 def test_a_job_that_isnt_there(plan: Plan) -> None:
     with pytest.raises(UserError, match=r"slurm: has no submission 3"):
-        slurm_submit.job(plan.folder, 3, 0)
+        slurm_submit.job(plan.folder, 3, 0, Process())
     slurm_jobs.write(plan.folder, JOBS, SlurmConfig(), 30.0)
     with pytest.raises(UserError, match=r"has no job 2; it has 0 to 1"):
-        slurm_submit.job(plan.folder, 1, 2)
+        slurm_submit.job(plan.folder, 1, 2, Process())
 
 
 @pytest.mark.parametrize(
     ("slow", "ahead", "code"),
     [(True, False, SOME_FAILED), (True, True, PREEMPTED), (False, False, PREEMPTED)],
 )
-def test_a_job_that_gets_nowhere_isnt_queued_again(
+def test_a_job_without_progress_isnt_queued_again(
     slow: bool, ahead: bool, code: int, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for one that hadn't much time: that wasn't its fault."""
+    """Except for one that had little time."""
     end(plan, "preempted")
     monkeypatch.setattr(job_module, "FRUITLESS_S", -1.0 if slow else 600.0)
 
-    def cut_short(folder: Path, run_ids: list[str], *, alone: bool) -> list[dict]:
+    def cut_short(folder: Path, run_ids: list[str], process: Process, *, alone: bool) -> list[dict]:
         (run_id,) = run_ids
-        folder_of = run_dir.folder_of(plan.runs[run_id])
+        folder_of = plan.runs[run_id].dir
         run_dir.write_status(folder_of, "preempted", step=1 + ahead, epoch=1)
         return [results.interrupted_result(plan, plan.runs[run_id])]
 
-    monkeypatch.setattr(job_module, "train", cut_short)
-    assert train_job(plan, [next(iter(plan.runs))]) == code
+    monkeypatch.setattr(job_module, "train_members", cut_short)
+    assert train_job(plan, [next(iter(plan.runs))], Process()) == code
 
 
 @pytest.mark.parametrize(
@@ -355,13 +367,15 @@ def test_extra_takes_any_option(train: Train, command: Command, tmp_path: Path) 
     assert "#SBATCH --qos=long\n#SBATCH --gpu-bind=closest\n" in script.read_text()
 
 
-def test_a_site_keeps_its_own(train: Train, command: Command, tmp_path: Path) -> None:  # noqa: F811
+def test_a_site_has_its_own_defaults(train: Train, command: Command, tmp_path: Path) -> None:  # noqa: F811
     """conf/local/default.yaml is ignored by git."""
     root = Path(__file__).parents[1]
-    said = subprocess.run(["git", "check-ignore", "conf/local/default.yaml"], cwd=root, check=False)
-    assert said.returncode == 0 or not (root / ".git").exists()
-    (tmp_path / "own" / "local").mkdir(parents=True)
-    (tmp_path / "own" / "local" / "default.yaml").write_text(
+    ignored = subprocess.run(
+        ["git", "check-ignore", "conf/local/default.yaml"], cwd=root, check=False
+    )
+    assert ignored.returncode == 0 or not (root / ".git").exists()
+    (tmp_path / "site" / "local").mkdir(parents=True)
+    (tmp_path / "site" / "local" / "default.yaml").write_text(
         "# @package _global_\nslurm:\n  partition: mine\n  setup: [module load cuda]\n"
         "  extra: {qos: long}\n"
     )
@@ -371,7 +385,7 @@ def test_a_site_keeps_its_own(train: Train, command: Command, tmp_path: Path) ->
         "hydra/launcher=slurm",
         "slurm.submit=false",
         "--config-dir",
-        str(tmp_path / "own"),
+        str(tmp_path / "site"),
     )
     assert train(*words).code == OK
     (script,) = (tmp_path / "outputs").glob("sweeps/*/slurm/1/job.sbatch")

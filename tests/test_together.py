@@ -21,9 +21,9 @@ from test_app import ROOT, Train, clean, logging_as_before, train  # noqa: F401
 from test_going_on import Metrics, metrics, rows, sweep_in, wait
 
 from actsweep.config.schema import TrainerConfig
-from actsweep.launch import job
 from actsweep.runs import run_dir
 from actsweep.runtime.distributed import ProcessGroup, process_index
+from actsweep.sweeps import exit_codes
 from actsweep.utils.errors import UserError
 
 SMALL = ("data=digits", "depth=2", "depth.width=8", "logger=disabled")
@@ -118,7 +118,7 @@ def test_the_numbers_of_one_process(case: str, tmp_path: Path) -> None:
     # One process shares a batch among as many devices: the sums are taken in the same order.
     ((code, *_),) = trained(1, one, "-m", *words, devices=count * devices)
     said = trained(count, many, "-m", *words, devices=devices)
-    assert [end[0] for end in said] == [code] + [job.OK] * (count - 1)
+    assert [end[0] for end in said] == [code] + [exit_codes.OK] * (count - 1)
     assert all(end[1:] == ("", "") for end in said[1:])
     assert "Gloo" not in said[0][1] + said[0][2]
     assert metrics(one)
@@ -167,10 +167,10 @@ def test_a_hook_stops_in_all_processes(tmp_path: Path, monkeypatch: pytest.Monke
         "+callbacks.own._target_=own_hook.own",
     )
     one, many = tmp_path / "one", tmp_path / "many"
-    assert [end[0] for end in trained(1, one, *words)] == [job.OK]
+    assert [end[0] for end in trained(1, one, *words)] == [exit_codes.OK]
     heard = (tmp_path / "heard").read_text()
     (tmp_path / "heard").unlink()
-    assert [end[0] for end in trained(2, many, *words)] == [job.OK] * 2
+    assert [end[0] for end in trained(2, many, *words)] == [exit_codes.OK] * 2
     assert (tmp_path / "heard").read_text() == heard
     assert metrics(many) == metrics(one)
     assert max(text.count(b"\n") for text in metrics(one).values()) < 55  # it did stop
@@ -184,7 +184,7 @@ SLOWLY = (*LONG, "trainer.epochs=150", "trainer.save_every_s=0.3")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     """What one process leaves that nobody disturbs."""
     outputs = tmp_path_factory.mktemp("whole")
-    assert [end[0] for end in trained(1, outputs, *SLOWLY)] == [job.OK]
+    assert [end[0] for end in trained(1, outputs, *SLOWLY)] == [exit_codes.OK]
     return metrics(outputs)
 
 
@@ -208,7 +208,7 @@ def test_one_that_dies_ends_all(
         said = ends(processes)
         assert time.monotonic() - began < 10
     code, out, err = said[1 - victim]
-    assert code == job.PREEMPTED
+    assert code == exit_codes.PREEMPTED
     assert len(GONE.findall(err)) == 1, err
     assert "Traceback" not in out + err
     if victim == 1:
@@ -217,14 +217,15 @@ def test_one_that_dies_ends_all(
     else:
         assert (out, GONE.sub("", err)) == ("", "")
     again = trained(1 if attendant else 2, tmp_path, *SLOWLY)
-    assert [end[0] for end in again] == [job.OK] * len(again)
+    assert [end[0] for end in again] == [exit_codes.OK] * len(again)
     assert "go on from step" in again[0][2]
     assert metrics(tmp_path) == whole
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, job.PREEMPTED), (signal.SIGINT, job.INTERRUPTED)]
+    ("number", "code"),
+    [(signal.SIGTERM, exit_codes.PREEMPTED), (signal.SIGINT, exit_codes.INTERRUPTED)],
 )
 def test_signals_save(number: signal.Signals, code: int, tmp_path: Path, whole: Metrics) -> None:
     """To all processes, as srun sends them; process 0 decides when. One process goes on."""
@@ -233,10 +234,10 @@ def test_signals_save(number: signal.Signals, code: int, tmp_path: Path, whole: 
         for process in processes:
             process.send_signal(number)
         (first, *_), (second, *rest) = ends(processes)
-    assert (first, second, rest) == (code, job.OK, ["", ""])
+    assert (first, second, rest) == (code, exit_codes.OK, ["", ""])
     states = [json.loads(f.read_text())["state"] for f in tmp_path.glob("runs/*/status.json")]
     assert states == ["preempted"] * 3
-    assert [end[0] for end in trained(1, tmp_path, *SLOWLY, devices=4)] == [job.OK]
+    assert [end[0] for end in trained(1, tmp_path, *SLOWLY, devices=4)] == [exit_codes.OK]
     assert metrics(tmp_path) == whole
 
 
@@ -245,9 +246,9 @@ def test_one_process_stops_and_two_go_on(tmp_path: Path, whole: Metrics) -> None
     with started(1, tmp_path, *SLOWLY) as (process,):
         wait(lambda: rows(tmp_path) > 30)
         process.send_signal(signal.SIGTERM)
-        assert ends([process])[0][0] == job.PREEMPTED
+        assert ends([process])[0][0] == exit_codes.PREEMPTED
     said = trained(2, tmp_path, *SLOWLY, devices=1)
-    assert [end[0] for end in said] == [job.OK] * 2
+    assert [end[0] for end in said] == [exit_codes.OK] * 2
     assert "go on from step" in said[0][2]
     assert metrics(tmp_path) == whole
 
@@ -259,7 +260,7 @@ def test_one_that_never_comes(present: int, tmp_path: Path) -> None:
     words = (*SMALL, f"trainer.distributed=127.0.0.1:{port()}", *own)
     env = clean() | {"ACTSWEEP_JOIN_S": "3"}
     code, _, err = ask(env, sys.executable, "train.py", *words)
-    assert code == job.PREEMPTED
+    assert code == exit_codes.PREEMPTED
     assert GONE.fullmatch(err), err
     assert not rows(tmp_path)
 
@@ -268,10 +269,10 @@ def test_one_that_never_comes(present: int, tmp_path: Path) -> None:
 def test_bad_input_that_only_shows_later(tmp_path: Path) -> None:
     """One line from process 0, nothing on the disk."""
     said = trained(2, tmp_path, "-m", "act=softmax", "init.gain=auto", "seed=0,1")
-    assert said[0][:2] == (job.BAD_INPUT, "")
+    assert said[0][:2] == (exit_codes.BAD_INPUT, "")
     assert said[0][2].startswith("error: init.gain=auto")
     assert said[0][2].count("\n") == 1
-    assert said[1] == (job.OK, "", "")
+    assert said[1] == (exit_codes.OK, "", "")
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
@@ -301,7 +302,7 @@ def act(z):
             stack.callback(process.wait)
             stack.callback(_end, process)
         (first, _, said), (second, _, told) = ends(processes, 100)
-    assert (first, second) == (job.PREEMPTED, job.PREEMPTED), said + told
+    assert (first, second) == (exit_codes.PREEMPTED, exit_codes.PREEMPTED), said + told
     assert "error: process 1 of 2: OSError: not here\n" in told
     assert "Traceback" not in said + told
     assert GONE.search(said)
@@ -317,7 +318,7 @@ def test_an_activation_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     outputs = tmp_path / "outputs"
     words = ("-m", "--config-dir", str(tmp_path), "act=bad,relu", "trainer.epochs=2")
     said = trained(2, outputs, *words)
-    assert [end[0] for end in said] == [job.SOME_FAILED, job.OK]
+    assert [end[0] for end in said] == [exit_codes.SOME_FAILED, exit_codes.OK]
     states = {r["act"]: r["state"] for r in run_dir.read_members_csv(sweep_in(outputs))}
     assert states == {"bad": "failed", "relu": "complete"}
 
@@ -360,8 +361,8 @@ def test_under_srun(cluster: Cluster, tmp_path: Path) -> None:
     words = ("-m", "act=relu", "seed=0,1,2", *LIGHT)
     several = (*SMALL, f"paths.outputs={tmp_path / 'many'}", "trainer.distributed=slurm")
     code, out, err = ask(slurm_env(cluster), *SRUN, *words, *several)
-    assert code == job.OK, out + err
-    assert trained(1, tmp_path / "one", *words)[0][0] == job.OK
+    assert code == exit_codes.OK, out + err
+    assert trained(1, tmp_path / "one", *words)[0][0] == exit_codes.OK
     assert metrics(tmp_path / "many") == metrics(tmp_path / "one")
 
 
@@ -377,7 +378,7 @@ def test_jobs_of_two_nodes(cluster: Cluster, tmp_path: Path, whole: Metrics) -> 
         urgent = ("-p", "urgent", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "true")
         cluster.ask("sbatch", *urgent)
         out, err = process.communicate(timeout=180)
-    assert process.returncode == job.OK, out + err
+    assert process.returncode == exit_codes.OK, out + err
     assert metrics(outputs) == whole
     for file in outputs.glob("runs/*/status.json"):
         assert json.loads(file.read_text())["resumed"]
@@ -390,16 +391,16 @@ def test_a_task_that_is_killed(cluster: Cluster, tmp_path: Path, whole: Metrics)
     words = (*SLOWLY, *SMALL, "trainer.distributed=slurm", f"paths.outputs={outputs}")
     with piped(slurm_env(cluster), *SRUN, *words) as process:
         wait(lambda: rows(outputs) > 30)
-        followers = [one for one in psutil.process_iter() if rank_of(one) == "1"]
+        workers = [one for one in psutil.process_iter() if rank_of(one) == "1"]
         began = time.monotonic()
-        for one in followers:
+        for one in workers:
             one.kill()
         out, err = process.communicate(timeout=60)
         assert time.monotonic() - began < 30
-    assert process.returncode != job.OK
+    assert process.returncode != exit_codes.OK
     assert "Traceback" not in out + err
     code, *_ = ask(slurm_env(cluster), *SRUN, *words)
-    assert code == job.OK
+    assert code == exit_codes.OK
     assert metrics(outputs) == whole
 
 
@@ -415,14 +416,14 @@ def test_a_task_that_is_killed(cluster: Cluster, tmp_path: Path, whole: Metrics)
 )
 def test_mistakes(words: str, line: str, train: Train, tmp_path: Path) -> None:  # noqa: F811
     code, out, err = train(*[f"trainer.{word}" for word in words.split()])
-    assert (code, out) == (job.BAD_INPUT, "")
+    assert (code, out) == (exit_codes.BAD_INPUT, "")
     assert err.startswith(f"error: trainer.{line}"), err
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
 def test_launchers_whose_jobs_cant_be_several(train: Train) -> None:  # noqa: F811
     code, _, err = train("-m", "hydra/launcher=joblib", "trainer.distributed=slurm")
-    assert code == job.BAD_INPUT
+    assert code == exit_codes.BAD_INPUT
     assert err.startswith("error: trainer.distributed=slurm: needs hydra/launcher=basic or slurm")
 
 
@@ -433,15 +434,15 @@ def test_of_the_tasks_of_srun_one_tells(
     for rank, said in (("0", 1), ("1", 0)):
         monkeypatch.setenv("SLURM_PROCID", rank)
         code, _, err = train("act=rleu")
-        assert (code, err.count("error: ")) == (job.BAD_INPUT, said)
+        assert (code, err.count("error: ")) == (exit_codes.BAD_INPUT, said)
 
 
 def test_alone_nothing_is_asked() -> None:
     us = ProcessGroup()
-    with us.leading(TrainerConfig()):
+    with us.coordinating(TrainerConfig()):
         assert us.alone
-        assert us.leads
-        assert us.agree({"a": 1}) == {"a": 1}
+        assert us.is_coordinator
+        assert us.broadcast({"a": 1}) == {"a": 1}
     assert not us.lost
 
 
@@ -466,16 +467,16 @@ class Store:
 
 def test_what_is_said_is_heard_in_order() -> None:
     """And forgotten, a thousand messages later."""
-    store, leader, follower = Store(), ProcessGroup(), ProcessGroup()
-    for rank, one in enumerate((leader, follower)):
+    store, coordinator, worker = Store(), ProcessGroup(), ProcessGroup()
+    for rank, one in enumerate((coordinator, worker)):
         one.rank, one.count, one._client = rank, 2, store
     for number in range(3_000):
-        assert leader.agree([number, "x"]) == [number, "x"]
-        assert follower.agree("ignored") == [number, "x"]
+        assert coordinator.broadcast([number, "x"]) == [number, "x"]
+        assert worker.broadcast("ignored") == [number, "x"]
     assert store.most <= 1_002
     with pytest.raises(BaseException, match="another process is gone"):
-        follower.hear()
-    assert follower.lost
+        worker.receive()
+    assert worker.lost
 
 
 def test_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:

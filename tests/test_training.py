@@ -14,14 +14,15 @@ from flax import nnx
 from hydra import compose, initialize_config_dir
 
 from actsweep import activations, callbacks, data
-from actsweep.config import identity, resolve, schema
+from actsweep.config import resolve, schema
 from actsweep.data.order import BatchOrder
 from actsweep.loggers.base import Writers
 from actsweep.nn.models.layers import Act
 from actsweep.nn.models.mlp import MLP
+from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.train import loop
-from actsweep.train.pack import task_of
 from actsweep.train.population import SHARED, Population
+from actsweep.train.setup import task_of
 from actsweep.train.types import Examples, Span
 
 CONF = str(Path(__file__).parents[1] / "conf")
@@ -104,12 +105,12 @@ def compiled_fast():
 def populate(*runs, devices=4):
     """The population of some runs on so many devices, with its data and callbacks."""
 
-    pack = identity.expand([identity.member(run) for run in runs])
+    pack = make_pack([make_member(run) for run in runs])
     examples = data.load(pack.static.data)
     looks = callbacks.build(pack.static.callbacks)
     task = task_of(pack.static, examples)
     which = jax.devices()[:devices]
-    population = Population(pack.static, task, identity.stack(pack), looks, which)
+    population = Population(pack.static, task, stack_hparams(pack), looks, which)
     return population, examples, looks
 
 
@@ -344,7 +345,7 @@ def alone(fates):
     made = populate(fates[0])
     results = []
     for run in fates:
-        column = identity.stack(identity.expand([identity.member(run)]))
+        column = stack_hparams(make_pack([make_member(run)]))
         results.append(train(run, population=(made[0].refill(column), *made[1:])))
     return results
 

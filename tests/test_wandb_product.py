@@ -189,7 +189,7 @@ def test_sync_uploads_each_run_once(
         assert all(name.count("/") <= 1 or name.startswith("hist/") for name in names)
     before = server.operations["file_stream"]
     assert main(sync) == 0
-    assert "4 there already" in capfd.readouterr().out
+    assert "4 uploaded before" in capfd.readouterr().out
     assert server.operations["file_stream"] == before
 
 
@@ -222,7 +222,7 @@ def test_sync_to_a_server_that_falls_silent(
     """`wandb sync` would wait for ever; nothing is marked as uploaded."""
     for mark in trained.glob("runs/*/wandb/offline-run-*/*.synced"):
         mark.unlink()
-    monkeypatch.setattr(syncing, "PATIENCE", 5)
+    monkeypatch.setattr(syncing, "TIMEOUT_S", 5)
     server.fault, server.only = "silent", "file_stream"
     assert main(["sync", "--outputs", str(trained)]) == 1
     assert f"{server.url} had not taken it after 5 s" in capfd.readouterr().out

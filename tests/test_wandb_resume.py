@@ -220,14 +220,19 @@ import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_wandb import core_pid
-from test_wandb_resume import STEPS, make_members, make_row
-from actsweep.loggers import MetricsFile, WandbWriter, Writers
+from test_wandb_resume import STEPS, files, log_steps, make_members, make_row
+from actsweep.loggers.base import Writers
+from actsweep.loggers.wandb_writer import WandbWriter
+from actsweep.runs.metrics_file import MetricsFile
 (info,) = make_members(Path(sys.argv[2]), 1)
 writers = Writers([MetricsFile(), WandbWriter("offline", "actsweep-tests", tags=["a"])])
 writers.open([info])
 for step in STEPS[:9]:
     writers.row(0, make_row(step))
     time.sleep(0.2)
+deadline = time.monotonic() + 10  # a busy machine opens the run late; by itself W&B flushes in 15 s
+while not any(map(log_steps, files(info))) and time.monotonic() < deadline:
+    time.sleep(0.05)
 if sys.argv[3] == "core too":
     os.kill(core_pid(), signal.SIGKILL)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -292,7 +297,7 @@ def test_the_reader_finds_what_wandb_itself_finds(tmp_path: Path) -> None:
         theirs = [json.loads(line) for line in read_file(file, check=False).splitlines()]
         steps = [one["history"]["item"]["_step"] for one in theirs if one["type"] == "history"]
         assert log_steps(file) == steps
-        assert log.settle(info.run_dir / "wandb", info.run_id) == steps[-1]
+        assert log.close_interrupted(info.run_dir / "wandb", info.run_id) == steps[-1]
         read_file(file)  # no complaint any more
 
 
@@ -368,7 +373,7 @@ def test_wandb_sync_joins_the_files_of_a_run(tmp_path: Path, server: WandbServer
 
 
 def test_a_file_that_was_cut_short_would_end_the_sync(tmp_path: Path, server: WandbServer) -> None:
-    """Why `settle` cuts: without it the later files of the run are left out."""
+    """Why `close_interrupted` cuts: without it the later files of the run are left out."""
     (info,) = make_members(tmp_path, 1)
     attempt(info, STEPS[:5], "running")
     (file,) = files(info)

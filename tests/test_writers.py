@@ -320,7 +320,7 @@ def test_failing_writer_is_dropped_and_named_once(
     until = ALL[: ALL.index(where) + 1]
     assert bad.calls == [*until, "close"]
     (record,) = caplog.records
-    assert "Recorder is off for the rest" in record.getMessage()
+    assert f"Recorder is switched off, since it failed in {where}: " in record.getMessage()
 
 
 def test_refusal_to_start_passes_and_closes_the_others() -> None:
@@ -398,7 +398,7 @@ import logging, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_writers import make_members, Row
-from actsweep.loggers import Console
+from actsweep.loggers.console import Console
 logging.basicConfig(stream=sys.stderr, format="LOG %(message)s")
 console = Console(1, 5)
 console.open(make_members(Path(sys.argv[2]), 3))

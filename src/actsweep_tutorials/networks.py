@@ -25,9 +25,10 @@ from actsweep.config.overrides import for_hydra
 from actsweep.config.schema import InitConfig, RunConfig
 from actsweep.data.dataset import Dataset
 from actsweep.runs.load import Run
+from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.train import step, types
-from actsweep.train.pack import task_of
 from actsweep.train.population import ONCE
+from actsweep.train.setup import task_of
 from actsweep.utils.errors import UserError
 
 SLICE = 10_000
@@ -159,7 +160,7 @@ class _Program:
 
 
 def _functions(run: RunConfig, examples: Dataset) -> step.Functions:
-    static = identity.expand([identity.member(run)]).static
+    static = make_pack([make_member(run)]).static
     callbacks = {"inside": Callback(probe=_everything), "units": units()}
     return step.build(static, task_of(run, examples), _hparams(run), callbacks)
 
@@ -185,8 +186,8 @@ def _quickly(fn: Callable) -> Callable:
 
 
 def _hparams(run: RunConfig) -> Mapping[str, Array]:
-    pack = identity.expand([identity.member(run)])
-    return {key: jnp.asarray(value[0]) for key, value in identity.stack(pack).items()}
+    pack = make_pack([make_member(run)])
+    return {key: jnp.asarray(value[0]) for key, value in stack_hparams(pack).items()}
 
 
 def _everything(view: ProbeView) -> Mapping[str, Array]:

@@ -47,7 +47,7 @@ def sweep(words: Sequence[str], params: Params) -> list[Run]:
         code = process.wait()
     if code not in (OK, SOME_FAILED):
         raise Stopped(code if code > 0 else 128 - code)
-    runs = [run_dir.folder_of(one) for one in read_plan(folder).runs.values()]
+    runs = [member.dir for member in read_plan(folder).runs.values()]
     statuses = [run_dir.read_status(run) or {} for run in runs]
     left = sum(status.get("state") not in run_dir.ENDED for status in statuses)
     if left:  # in a queue

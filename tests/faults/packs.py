@@ -11,10 +11,11 @@ import jax
 import pytest
 from test_resume import STEPS, folder, what_is_left
 from test_resume import pack as pack_of
+from test_run import run_pack
 
-from actsweep.config import identity
 from actsweep.config.schema import RunConfig
 from actsweep.runs import run_dir
+from actsweep.runs.members import make_member, make_pack
 from actsweep.train import checkpointing, pack
 from actsweep.train.cohort import PreparedPack
 from actsweep.train.pack import set_up
@@ -26,7 +27,7 @@ NUMBERS = (0, 1, 2, 3)
 
 def train(runs: Sequence[RunConfig], sweep: str = "sweep") -> list[pack.Result]:
     """Train a pack, or go on with it."""
-    return pack.run_pack(runs, SweepContext(sweep))
+    return run_pack(runs, SweepContext(sweep))
 
 
 def resumed(one: RunConfig) -> list[int]:
@@ -37,13 +38,13 @@ def resumed(one: RunConfig) -> list[int]:
 @functools.cache
 def program() -> PreparedPack:
     """The pack, set up and compiled."""
-    return set_up(identity.expand([identity.member(one) for one in pack_of(Path(), *NUMBERS)]))
+    return set_up(make_pack([make_member(one) for one in pack_of(Path(), *NUMBERS)]))
 
 
 def compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every pack of such members be trained by the same compiled functions."""
     job = program()
-    monkeypatch.setattr(pack, "set_up", lambda own, most=None: replace(job, pack=own))
+    monkeypatch.setattr(pack, "set_up", lambda own, most=None, group=None: replace(job, pack=own))
     monkeypatch.setattr(jax, "clear_caches", lambda: None)
 
 

@@ -246,7 +246,7 @@ def test_any_bit(trained: Trained, tmp_path: Path, outcome: Outcome) -> None:
 
 def where(own: RunDir) -> tuple[int, str]:
     """The step from which a run goes on, and all that it goes on with."""
-    (point,) = checkpointing.resume_groups([own], program().fitted.population.one_state(), [False])
+    (point,) = checkpointing.resume_groups([own], program().memory.population.one_state(), [False])
     if point.start is None:
         return 0, ""
     states = [leaf.tobytes() for leaf in jax.tree.leaves(point.start.states)]

@@ -15,11 +15,11 @@ from packs import Trained, resumed, train
 from sweeping import Outcome
 from test_resume import folder, what_is_left
 
-from actsweep.config import identity
 from actsweep.runs import run_dir
+from actsweep.runs.members import Pack
 from actsweep.train import pack as pack_module
 from actsweep.train.active_set import ActiveSet
-from actsweep.train.pack import Job
+from actsweep.train.setup import PreparedPack
 
 TEXT = "RESOURCE_EXHAUSTED: Out of memory allocating 34171460 bytes."
 
@@ -53,9 +53,9 @@ def test_out_of_memory(
     runs, set_up, left = trained_once.cut(tmp_path), pack_module.set_up, []
     vain = short(monkeypatch, most)
 
-    def after_cleaning(pack: identity.Pack, most: int | None = None) -> Job:
+    def after_cleaning(pack: Pack, most: int | None = None, **kwargs: Any) -> PreparedPack:
         left.extend(ref for ref in vain if ref() is not None)  # would still fill the device
-        return set_up(pack, most)
+        return set_up(pack, most, **kwargs)
 
     monkeypatch.setattr(pack_module, "set_up", after_cleaning)
     train(runs)

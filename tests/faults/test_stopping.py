@@ -103,7 +103,7 @@ STAGES: dict[str, tuple[Callable[[], None], ...]] = {
         Signalled("actsweep.config.resolve.finish", signal.SIGTERM, spoils=True),
     ),
     "a pack is set up": (
-        Signalled("actsweep.train.memory.plan_memory", signal.SIGTERM, spoils=True),
+        Signalled("actsweep.train.setup.plan_memory", signal.SIGTERM, spoils=True),
     ),
     "data are loaded": (Signalled("actsweep.data.load", signal.SIGTERM),),
     "a pack is compiled": (

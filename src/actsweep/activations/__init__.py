@@ -1,6 +1,7 @@
-"""Activation functions: every one is a function, an entry in `ACTIVATIONS` and a file `conf/act/`.
+"""The catalogue of activation functions.
 
-To add one, write a function `fn(z, **params)` in `elementwise.py` or `across.py`, an entry below,
+Every activation is a function, an entry in `ACTIVATIONS` and a file in `conf/act/`. To add one,
+write a function `fn(z, **params)` in `elementwise.py` or `across.py`, an entry below,
 `conf/act/<name>.yaml` with the same parameters, and a reference in `tests/test_activations.py`,
 which fails until all four agree.
 
@@ -8,9 +9,9 @@ Numerics. On every finite float32 and bfloat16 input, value and derivative are f
 exact ones are representable. In float32 on CPU, at default parameters, values are within 4 units in
 the last place of the exact ones and derivatives within 5, zeros of the derivative included (gelu's
 tanh form: 7, in its left tail). bfloat16 is computed in float32 and rounded.
-Parameters other than the default cost accuracy in exponential tails: the rounding of `beta * z`
-or `z / alpha` is multiplied by its size. XLA flushes subnormal numbers to 0 on CPU, so a result
-below 1.2e-38 may be 0; for the gated ones this holds of the gate's value.
+Parameters other than the defaults lose accuracy in exponential tails: the rounding error of
+`beta * z` or `z / alpha` is multiplied by its size. XLA flushes subnormal numbers to 0 on CPU, so a
+result below 1.2e-38 may be 0; for gated units this applies to the value of the gate.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from actsweep.activations.base import (
     Activation,
     Params,
     abs_derivative,
-    check_names,
+    check_params,
     custom,
     gate_input,
     inputs_per_unit,
@@ -147,7 +148,7 @@ _ENTRIES = (
         _REALS,
         "slope, the left side",
         kinks=(0.0,),
-        params={"abs_derivative": 0.01},
+        params={"slope": 0.01},
     ),
     Activation(
         "prelu",
@@ -157,8 +158,8 @@ _ENTRIES = (
         _REALS,
         "slope, the left side",
         kinks=(0.0,),
-        params={"abs_derivative": 0.25, "per_channel": False},
-        learnable=lambda params: ("abs_derivative",),
+        params={"slope": 0.25, "per_channel": False},
+        learnable=lambda params: ("slope",),
     ),
     Activation(
         "elu",
@@ -315,10 +316,13 @@ ACTIVATIONS: dict[str, Activation] = {entry.name: entry for entry in _ENTRIES}
 
 
 def get(name: str) -> Activation:
-    """The activation of that name.
+    """Return the activation of that name.
+
+    Args:
+        name: as in `act=<name>`.
 
     Raises:
-        UserError: there is none; names the nearest.
+        UserError: the name is unknown; the message suggests the nearest one.
     """
     if name not in ACTIVATIONS:
         raise unknown_name("act", name, ACTIVATIONS)
@@ -326,10 +330,14 @@ def get(name: str) -> Activation:
 
 
 def bind(act: Mapping[str, Any]) -> tuple[Activation, dict[str, Any]]:
-    """A run's `act` as (activation, every parameter's value), checked.
+    """Return the activation that a run's `act` names, with the value of each of its parameters.
 
     Args:
-        act: the config's mapping: `name` or `_target_`, and parameters; others take their defaults.
+        act: the config's mapping: `name` or `_target_`, and any parameters; those that it leaves
+            out take their defaults.
+
+    Returns:
+        The activation, and its parameters by name.
 
     Raises:
         UserError: an unknown name or parameter, a value of the wrong type, or a bad `_target_`.
@@ -337,8 +345,8 @@ def bind(act: Mapping[str, Any]) -> tuple[Activation, dict[str, Any]]:
     >>> activation, params = bind({"name": "leaky_relu", "slope": 0.1})
     >>> activation.fn(z, **params)  # doctest: +SKIP
     """
-    params = {k: v for k, v in act.items() if k not in ("name", "_target_")}
+    params = {key: value for key, value in act.items() if key not in ("name", "_target_")}
     target = act.get("_target_")
     activation = custom(target, params) if target else get(act["name"])
-    check_names(activation.name, params, activation.params)
+    check_params(activation.name, params, activation.params)
     return activation, {**activation.params, **params}

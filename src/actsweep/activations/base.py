@@ -1,4 +1,4 @@
-"""What an activation is, and what the model and the probes ask of any of them."""
+"""The record of an activation, and the quantities that models and probes derive from it."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import Float
 
 from actsweep.utils.errors import UserError, bad_value
-from actsweep.utils.imports import find
+from actsweep.utils.imports import import_target
 
 Params = Mapping[str, Any]
 Units = Literal["elementwise", "gated", "maxout", "vector"]
@@ -24,21 +24,20 @@ class Activation:
 
     Attributes:
         name: as in `act=<name>`.
-        fn: `fn(z, **params) -> a`, pure, at home under jit, vmap and grad. Units lie on the last
+        fn: `fn(z, **params) -> a`, pure; works under jit, vmap and grad. Units lie on the last
             axis, which is `inputs_per_unit` times as long in z as in a.
         formula: plain text.
-        paper: where it comes from.
+        paper: its source.
         range: the interval of its values at the default parameters.
-        zero: f'(0), and which one-sided derivative stands for it at each kink.
+        zero: f'(0), and which one-sided derivative is used at each kink.
         kinks: where the derivative doesn't exist, at the default parameters.
-        monotone: whether it never decreases (elementwise ones; in every input for the others).
-        params: names and defaults. A float is a number that may differ within a pack and may
-            arrive as a traced array, scalar or of shape [units]. Ints, bools and strings are
-            static.
-        units: `elementwise`; `gated`, a value half times a function of the gate half; `maxout`, the
-            largest of `pieces` inputs; `vector`, each unit depends on all of them.
-        learnable: the float parameters that the layer trains, given the parameters.
-        abs_derivative: a closed form of `abs_derivative` below; None to derive it from `fn`.
+        monotone: whether it never decreases; for units of several inputs, in each of them.
+        params: names and defaults. A float parameter may differ within a pack and may arrive as a
+            traced array, scalar or of shape [units]. Ints, bools and strings are static.
+        units: `elementwise`; `gated`, the value half times a function of the gate half; `maxout`,
+            the largest of `pieces` inputs; `vector`, where each unit depends on all inputs.
+        learnable: takes the parameters, returns the names of those that the layer trains.
+        abs_derivative: a closed form of `abs_derivative` below; None derives it from `fn`.
     """
 
     name: str
@@ -56,22 +55,28 @@ class Activation:
 
 
 def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
-    """Lift a function of float32 arrays to any float dtype and any shape of its parameters.
+    """Extend a function of float32 arrays to any float dtype and any shape of its parameters.
 
-    z is computed with in at least float32 and the result rounded back to its dtype. Parameters
-    whose default is a float, or that arrive as a float or an array, are cast likewise; elementwise
-    functions get them broadcast to z along the last axis. Others pass through.
+    z is cast to at least float32, and the result is rounded back to its dtype. Parameters whose
+    default is a float, or that arrive as a float or an array, are cast likewise and broadcast to z
+    along the last axis. Other parameters are passed on unchanged.
+
+    Args:
+        fn: `fn(z, **params)`, elementwise in z and its float parameters.
+
+    Returns:
+        A function with the same arguments.
     """
 
     @functools.wraps(fn)
-    def lifted(z: Array, **params: Any) -> Array:
+    def cast(z: Array, **params: Any) -> Array:
         dtype = jnp.float32 if jnp.finfo(z.dtype).bits < 32 else z.dtype
-        numbers = {
+        numeric = {
             name: jnp.broadcast_to(jnp.asarray(value, dtype), z.shape)
             for name, value in (defaults | params).items()
             if name in floats or is_number(value)
         }
-        return fn(z.astype(dtype), **{**params, **numbers}).astype(z.dtype)
+        return fn(z.astype(dtype), **{**params, **numeric}).astype(z.dtype)
 
     defaults = {
         name: p.default
@@ -79,25 +84,32 @@ def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
         if p.default is not inspect.Parameter.empty
     }
     floats = {name for name, value in defaults.items() if isinstance(value, float)}
-    return lifted
+    return cast
 
 
 def is_number(value: object) -> bool:
-    """Whether a parameter's value may differ within a pack: a float or an array, not an int."""
+    """Return whether a parameter may differ within a pack: a float or an array, not an int."""
     return isinstance(value, float) or hasattr(value, "dtype")
 
 
 def split(activation: Activation, params: Params) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part parameters into (static, numeric); `fn` takes both, so `{**static, **numeric}` is whole.
+    """Divide parameters into static ones and numeric ones, which may differ within a pack.
 
-    What is numeric is decided by the default, so `act.alpha=1` is a number like `act.alpha=1.0`.
+    The type of the default decides, so `act.alpha=1` is numeric as `act.alpha=1.0` is.
+
+    Args:
+        activation: a known activation or a user's.
+        params: its parameters by name.
+
+    Returns:
+        (static, numeric); together they are all of `params`.
     """
-    numeric = {k: v for k, v in params.items() if is_number(activation.params[k])}
-    return {k: v for k, v in params.items() if k not in numeric}, numeric
+    numeric = {key: value for key, value in params.items() if is_number(activation.params[key])}
+    return {key: value for key, value in params.items() if key not in numeric}, numeric
 
 
 def inputs_per_unit(activation: Activation, params: Params) -> int:
-    """Pre-activations that one unit consumes: 1, 2 if gated, `pieces` for maxout.
+    """Return how many pre-activations one unit takes: 1, 2 if gated, `pieces` for maxout.
 
     They are contiguous blocks of the last axis: [value units, gate units], [piece 0, piece 1, …].
     """
@@ -109,14 +121,14 @@ def inputs_per_unit(activation: Activation, params: Params) -> int:
 def abs_derivative(
     activation: Activation, z: Float[Array, "*batch inputs"], **params: Any
 ) -> Float[Array, "*batch units"]:
-    """How much unit j moves when its inputs do: the L2 norm of row j of the Jacobian da/dz.
+    """Return how sensitive each unit is to its inputs: the L2 norm of its row of da/dz.
 
     Elementwise: |f'(z)| exactly. Gated: sqrt((da/dv)^2 + (da/dg)^2). Maxout: 1, and 1/sqrt(n) where
     n pieces tie, since JAX shares the derivative among them. Softmax and log-softmax have closed
-    forms. Any other `vector` activation pays for its dense Jacobian.
+    forms. Any other `vector` activation computes its dense Jacobian, [units, units] per example.
 
     Args:
-        activation: a known one or a user's own.
+        activation: a known activation or a user's.
         z: pre-activations.
         params: the activation's parameters, as `activation.fn` takes them.
     """
@@ -133,7 +145,7 @@ def abs_derivative(
 
 
 def _norm(rows: Array) -> Array:
-    """L2 norm over the first axis; one row gives its absolute value, and squares never overflow."""
+    """Return the L2 norm over the first axis, scaled so that squares don't overflow."""
     largest = jnp.max(jnp.abs(rows), axis=0)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     if len(rows) == 1:
@@ -144,7 +156,11 @@ def _norm(rows: Array) -> Array:
 def gate_input(
     activation: Activation, z: Float[Array, "*batch inputs"], **params: Any
 ) -> Float[Array, "*batch units"]:
-    """What decides whether a unit fires: z; the gate half if gated; the largest piece of maxout."""
+    """Return the quantity whose sign decides whether a unit is active.
+
+    It is z for elementwise and vector activations, the gate half for gated ones, and the largest
+    piece for maxout.
+    """
     if activation.units == "gated":
         return jnp.split(z, 2, axis=-1)[1]
     if activation.units == "maxout":
@@ -154,44 +170,44 @@ def gate_input(
 
 
 def pieces_of(z: Float[Array, "*batch inputs"], k: int) -> Float[Array, "*batch k units"]:
-    """The k contiguous blocks of the last axis, on an axis of their own."""
+    """Return the k contiguous blocks of the last axis as an axis before it."""
     return z.reshape(*z.shape[:-1], k, z.shape[-1] // k)
 
 
 def custom(target: str, params: Params) -> Activation:
-    """A user's own activation, from a dotted path.
+    """Return a user's activation from a dotted path.
 
     Args:
-        target: `module.name` of an `Activation`, of a function that carries one as its attribute
+        target: `module.name` of an `Activation`, of a function that has one as its attribute
             `activation`, or of a plain elementwise function `fn(z, **params)` of float32 arrays.
-        params: its parameters as configured. They, and the function's own defaults, say which are
-            numbers (floats) and which are static.
+        params: its parameters as configured. The types of their values, and of the function's
+            defaults, decide which are numeric (floats) and which are static.
 
     Raises:
         UserError: the path can't be imported, isn't callable, or doesn't take a parameter.
     """
-    found = find("act", target)
-    found = getattr(found, "activation", found)
-    if isinstance(found, Activation):
-        check_names(found.name, params, found.params)
-        return found
-    if not callable(found):
+    fn = import_target("act", target)
+    fn = getattr(fn, "activation", fn)
+    if isinstance(fn, Activation):
+        check_params(fn.name, params, fn.params)
+        return fn
+    if not callable(fn):
         raise bad_value("act._target_", target, "a function", "act._target_=my_module.my_function")
     try:
-        signature = inspect.signature(found)
+        signature = inspect.signature(fn)
         signature.bind(None, **params)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"act._target_={target}: doesn't take act's parameters ({error}); type for example "
-            f"~act.<name> to drop one or +act.<name>=1.0 to add one"
+            f"act._target_={target}: the function doesn't take the parameters in act ({error}); "
+            f"type for example ~act.<name> to remove one, or +act.<name>=1.0 to add one"
         ) from error
-    named = list(signature.parameters.values())[1:]
-    defaults = {p.name: p.default for p in named if p.default is not inspect.Parameter.empty}
+    accepted = list(signature.parameters.values())[1:]
+    defaults = {p.name: p.default for p in accepted if p.default is not inspect.Parameter.empty}
     return Activation(
         name=target.rpartition(".")[2],
-        fn=in_float32(found),
+        fn=in_float32(fn),
         formula=f"{target}(z)",
-        paper="the user's own",
+        paper="user-defined",
         range="unknown",
         zero="JAX's derivative",
         monotone=False,
@@ -199,18 +215,28 @@ def custom(target: str, params: Params) -> Activation:
     )
 
 
-def check_names(name: str, params: Params, known: Params) -> None:
-    """Raise a UserError if a parameter is unknown or isn't of its default's type."""
+def check_params(name: str, params: Params, known: Params) -> None:
+    """Check that every parameter is known and has the type of its default.
+
+    Args:
+        name: of the activation, for the message.
+        params: parameters as configured.
+        known: the activation's parameters with their defaults.
+
+    Raises:
+        UserError: a parameter is unknown, or its value has another type.
+    """
     for key, value in params.items():
         path = f"act.{key}"
         if key not in known:
-            names = ", ".join(sorted(known)) or "it has none"
+            names = ", ".join(sorted(known)) or "none"
             raise UserError(
-                f"{path}={value}: {name} has no such parameter; type ~{path}. Known: {names}"
+                f"{path}={value}: {name} has no such parameter; leave it out, or type ~{path} to "
+                f"remove it. Known: {names}"
             )
         default = known[key]
         if isinstance(default, bool) and not isinstance(value, bool):
             raise bad_value(path, value, "true or false", f"{path}={str(default).lower()}")
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(default, float) and not (number or hasattr(value, "dtype")):
+        is_scalar = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(default, float) and not (is_scalar or hasattr(value, "dtype")):
             raise bad_value(path, value, "a number", f"{path}={default}")

@@ -1,6 +1,6 @@
-"""Activations that act on each unit alone, as functions of float arrays of any shape.
+"""Activations that act on each unit separately, as functions of float arrays of any shape.
 
-At a kink the derivative is that of the flat side where there is one, else of the left side.
+At a kink the derivative is that of the flat side if there is one, and of the left side otherwise.
 """
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from actsweep.activations.base import in_float32
 
 
 def identity(z: Array) -> Array:
-    """z"""
+    """Return z."""
     return z
 
 
@@ -26,58 +26,58 @@ hard_swish = in_float32(smooth.hard_swish)
 
 @in_float32
 def log_sigmoid(z: Array) -> Array:
-    """-softplus(-z)"""
+    """Return -softplus(-z), which is log(sigmoid(z))."""
     return -smooth.softplus(-z)
 
 
 def relu(z: Array) -> Array:
-    """max(z, 0)"""
+    """Return max(z, 0)."""
     return jnp.where(z > 0, z, 0)
 
 
 def relu6(z: Array) -> Array:
-    """min(max(z, 0), 6)"""
+    """Return min(max(z, 0), 6)."""
     return jnp.where(z < 6, relu(z), 6)
 
 
 def squared_relu(z: Array) -> Array:
-    """max(z, 0)^2"""
+    """Return max(z, 0)^2."""
     return jnp.square(relu(z))
 
 
 def hard_tanh(z: Array) -> Array:
-    """min(max(z, -1), 1)"""
+    """Return min(max(z, -1), 1)."""
     return jnp.where(jnp.abs(z) < 1, z, jnp.where(z > 0, 1, -1).astype(z.dtype))
 
 
 @in_float32
 def hard_sigmoid(z: Array) -> Array:
-    """min(max(z + 3, 0), 6) / 6"""
+    """Return min(max(z + 3, 0), 6) / 6."""
     return jnp.where(jnp.abs(z) < 3, (z + 3) / 6, jnp.where(z > 0, 1.0, 0.0))
 
 
 @in_float32
 def leaky_relu(z: Array, slope: float | Array = 0.01) -> Array:
-    """z where z > 0, slope * z elsewhere"""
+    """Return z where z > 0, and slope * z elsewhere."""
     return jnp.where(z > 0, z, slope * z)
 
 
 def prelu(z: Array, slope: float | Array = 0.25, per_channel: bool = False) -> Array:
-    """leaky_relu with a slope that the layer learns, one or (`per_channel`) one a unit"""
-    del per_channel  # the layer's business: it decides the shape of `slope`
+    """Return `leaky_relu` with a learned slope: one per layer, or one per unit (`per_channel`)."""
+    del per_channel  # used by the layer alone, which decides the shape of `slope`
     return leaky_relu(z, slope=slope)
 
 
 @in_float32
 def elu(z: Array, alpha: float | Array = 1.0) -> Array:
-    """z where z > 0, alpha * expm1(z) elsewhere"""
+    """Return z where z > 0, and alpha * expm1(z) elsewhere."""
     return jnp.where(z > 0, z, alpha * smooth.expm1(jnp.where(z > 0, 0, z)))
 
 
 @in_float32
 def celu(z: Array, alpha: float | Array = 1.0) -> Array:
-    """z where z > 0, alpha * expm1(z / alpha) elsewhere"""
-    # From -110 * alpha on, expm1 is -1; a larger quotient could overflow in the derivatives.
+    """Return z where z > 0, and alpha * expm1(z / alpha) elsewhere."""
+    # Below -110 * alpha, expm1 is -1; a larger quotient could overflow in the derivatives.
     floor = -110 * alpha
     x = jnp.where(z > 0, 0, jnp.where(z < floor, floor, z))
     return jnp.where(z > 0, z, alpha * smooth.expm1(x / alpha))
@@ -85,12 +85,12 @@ def celu(z: Array, alpha: float | Array = 1.0) -> Array:
 
 @in_float32
 def gelu(z: Array, approximate: bool = False) -> Array:
-    """z * Phi(z), or with `approximate` its tanh form"""
+    """Return z * Phi(z), or its tanh approximation with `approximate`."""
     return smooth.gelu_tanh(z) if approximate else smooth.gelu(z)
 
 
 @in_float32
 def swish(z: Array, beta: float | Array = 1.0, learnable: bool = False) -> Array:
-    """z * sigmoid(beta * z)"""
-    del learnable  # the layer's business: it holds `beta` as a parameter
+    """Return z * sigmoid(beta * z)."""
+    del learnable  # used by the layer alone, which holds `beta` as a parameter
     return smooth.swish(z, beta)

@@ -1,4 +1,4 @@
-"""Observers of training, by name. A user's own comes in by `_target_`."""
+"""Callbacks: observers of training, built by name, or from a user's `_target_`."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from actsweep.utils.errors import UserError, unknown_name
 __all__ = ["Callback", "EarlyStop", "Histogram", "LogMessage", "ProbeView", "StepView", "build"]
 
 RENAMED = {"Binned": "Histogram", "Say": "LogMessage", "Stop": "EarlyStop"}
-"""Names of version 0.1, for callbacks that were written for it."""
+"""Names of version 0.1 -> today's names, for callbacks that were written for it."""
 
 CALLBACKS: dict[str, Callable[..., Callback]] = {
     "gradients": gradients,
@@ -30,25 +30,30 @@ CALLBACKS: dict[str, Callable[..., Callback]] = {
 
 
 def build(entries: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Callback]:
-    """The callbacks that the config lists.
+    """Build the callbacks that the config lists.
 
     Args:
-        entries: name -> the factory's arguments; with `_target_`, the dotted path of a user's own
-            factory. An entry of None switches that callback off.
+        entries: name -> arguments of the factory, among them `_target_` for the dotted path of a
+            user's factory. An entry of None switches that callback off.
+
+    Returns:
+        The callbacks by name.
 
     Raises:
-        UserError: an unknown name, an import that fails, arguments that don't fit.
+        UserError: a name is unknown, an import fails, or a factory refuses its arguments.
     """
     return {
-        name: _one(name, dict(options)) for name, options in entries.items() if options is not None
+        name: _build_one(name, dict(options))
+        for name, options in entries.items()
+        if options is not None
     }
 
 
-def _one(name: str, options: dict[str, Any]) -> Callback:
+def _build_one(name: str, options: dict[str, Any]) -> Callback:
     path = f"callbacks.{name}"
-    own = options.pop("_target_", None)
-    if own is not None:
-        factory = imports.find(path, str(own))
+    target = options.pop("_target_", None)
+    if target is not None:
+        factory = imports.import_target(path, str(target))
     elif name in CALLBACKS:
         factory = CALLBACKS[name]
     else:
@@ -58,12 +63,16 @@ def _one(name: str, options: dict[str, Any]) -> Callback:
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}={options}: {error}") from error
     if not isinstance(callback, Callback):
-        raise UserError(f"{path}: {own or name} returned {type(callback).__name__}, not a Callback")
+        kind = type(callback).__name__
+        raise UserError(
+            f"{path}: {target or name} returned a {kind}; it must return an "
+            f"actsweep.callbacks.Callback"
+        )
     return callback
 
 
 def __getattr__(name: str) -> Any:
-    """What a callback of version 0.1 imports by its old name; a warning says the new one."""
+    """Return what version 0.1 called `name`, with a DeprecationWarning that gives the new name."""
     if name not in RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     warnings.warn(f"{name} is now {RENAMED[name]}", DeprecationWarning, stacklevel=2)

@@ -1,4 +1,4 @@
-"""What a callback is: a probe on the device, a hook on the host, or both."""
+"""The parts of a callback: probes on the device, a hook on the host, and what they receive."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,14 +15,18 @@ Readings = Mapping[str, Any]  # metric name -> Float[""] or Histogram
 
 @dataclass(frozen=True)
 class StepView:
-    """One optimiser step of one member, by layer name, as seen inside the compiled chunk."""
+    """One optimiser step of one member, inside the compiled chunk; arrays by layer name.
+
+    `weights` are the kernels before the step, `grads` the gradients of the batch's mean loss with
+    respect to them.
+    """
 
     weights: Mapping[str, Float[Array, "..."]]
     grads: Mapping[str, Float[Array, "..."]]
 
 
 def _renamed(old: str, new: str) -> Any:
-    """An attribute of version 0.1, which warns of its new name."""
+    """Return a property for an attribute of version 0.1: the new one, with a DeprecationWarning."""
 
     def read(view: Any) -> Any:
         warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=2)
@@ -33,13 +37,18 @@ def _renamed(old: str, new: str) -> Any:
 
 @dataclass(frozen=True)
 class ProbeView:
-    """One member's network on the probe batch of n training examples, by layer name.
+    """One member's network on the probe batch of n training examples; arrays by layer name.
 
-    `preact` is z, `act` is f(z), `abs_derivative` is |f'(z)| of each unit, and `gate_input` decides
-    whether a unit is active; each [n, ..., units] for the layers that have an activation. `logits`
-    are [n, outputs]. `weights` and `grads` (of the mean loss) are the kernels of every layer, the
-    head's included. `preact_grads` are those of each example's own loss with respect to z.
-    `updates` is what the optimiser would add to the weights if this batch came next.
+    Attributes:
+        preact: z, for each layer that has an activation.
+        act: f(z), [n, ..., units].
+        abs_derivative: |f'(z)| of each unit, [n, ..., units]; see `activations.abs_derivative`.
+        gate_input: above 0 where the unit is active, [n, ..., units].
+        logits: the network's outputs.
+        weights: the kernel of every layer, the head's included.
+        grads: the gradient of the mean loss with respect to each kernel.
+        preact_grads: the gradient of each example's loss with respect to its z.
+        updates: what the optimiser would add to each kernel if this batch came next.
     """
 
     preact: Mapping[str, Float[Array, "n ..."]]
@@ -58,7 +67,7 @@ class ProbeView:
 
 @dataclass(frozen=True)
 class CountView:
-    """Like `ProbeView`, for a slice of the whole training set: the forward pass alone."""
+    """One member's forward pass on a slice of n training examples; fields as in `ProbeView`."""
 
     preact: Mapping[str, Float[Array, "n ..."]]
     act: Mapping[str, Float[Array, "n ..."]]
@@ -74,25 +83,31 @@ jax.tree_util.register_dataclass(Histogram, data_fields=["counts"], meta_fields=
 
 @dataclass(frozen=True)
 class LogMessage:
-    """A host hook's message: shown, and kept with the run."""
+    """A message of a host hook: it is shown, and kept with the run."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class EarlyStop:
-    """A host hook's wish to end this member's training, and why."""
+    """A host hook's request to end the training of this member; `text` gives the reason."""
 
     text: str
 
 
 class Hook(Protocol):
-    """Called for one member's rows in order; may keep what it needs in a closure."""
+    """A function that receives the rows of one member in order; a closure can hold its state."""
 
     def __call__(
         self, step: int, epoch: float, readings: Mapping[str, float]
     ) -> LogMessage | EarlyStop | None:
-        """Look at one row. `readings` holds the row's scalars by metric name."""
+        """Receive one row, and return a message, a request to stop, or None.
+
+        Args:
+            step: optimiser steps done; 0 before training.
+            epoch: epochs done, with fractions.
+            readings: the row's scalars by metric name.
+        """
 
 
 @dataclass(frozen=True)
@@ -100,20 +115,20 @@ class Callback:
     """One observer of training. With or without it, the parameters are bitwise the same.
 
     Attributes:
-        on_step: device, at every optimiser step. A reading `family/layer` is logged as its mean
-            over the chunk, and as `family_max/layer`, its maximum.
-        probe: device, on the probe batch, before training and then whenever it is due.
-        count: device, on slices of the whole training set, before training and at the end (best
-            parameters); returns integer counts, which are summed over the slices.
-        settled: device; whether no further slice can change what `conclude` makes of these sums:
-            the rest of the training set is then left out.
-        conclude: device, turns the sums and the number of examples into readings.
-        hook: host; makes the function that receives each row of one member.
+        on_step: runs on the device at every optimiser step. A reading `family/layer` is logged as
+            its mean over the chunk, and as `family_max/layer`, its maximum.
+        probe: runs on the device on the probe batch, before training and whenever it is due.
+        count: runs on the device on slices of the whole training set, before training and at the
+            end (with the best parameters); returns integer counts, which are summed over slices.
+        settled: runs on the device after a slice; returns whether no further slice can change what
+            `conclude` returns. The rest of the training set is then left out.
+        conclude: runs on the device; turns the sums and the number of examples into readings.
+        hook: runs on the host; returns the function that receives the rows of one member.
         every: epochs between probes.
         every_steps: optimiser steps between probes, instead of epochs.
 
     Raises:
-        ValueError: a cadence below 1.
+        ValueError: `every` or `every_steps` is below 1.
     """
 
     on_step: Callable[[StepView], Readings] | None = None
@@ -132,7 +147,7 @@ class Callback:
                 raise ValueError(f"{name}={value} must be at least 1")
 
     def due(self, step: int, epoch: float) -> bool:
-        """Whether the probe is to run after so many steps and epochs, both 0 before training."""
+        """Return whether the probe runs after this many steps and epochs (0 before training)."""
         if self.probe is None:
             return False
         if self.every_steps is not None:

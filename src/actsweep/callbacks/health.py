@@ -1,4 +1,4 @@
-"""A monitor that speaks up when gradients vanish, explode or stop being numbers."""
+"""The `health` callback: warnings when gradients vanish, explode or aren't finite."""
 
 import math
 import statistics
@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from actsweep.callbacks.base import Callback, Hook, LogMessage, ProbeView, Readings
 
-SINGLE = 3  # layers of one kind that are told of one by one
+MAX_LISTED = 3  # layers with the same problem that a message names one by one
+
+Problem = tuple[str, str, str]  # layer, kind, reason
 
 
 def health(
@@ -18,19 +20,28 @@ def health(
     high: float = 100.0,
     every: int = 1,
 ) -> Callback:
-    """Warn, once a layer and kind, from what the `gradients` callback measures.
+    """Warn once per layer and kind of problem, from what the `gradients` callback measures.
 
-    Scale-free: a layer vanishes when its `grad_rms` is `ratio` times below the median of the other
-    layers, and explodes when it is `ratio` times above it. A gradient that isn't finite at some
-    step always warns.
-    With `absolute`, the textbook's thresholds come on top: mean |dL/dw| (`grad_abs/<layer>`, on
-    the probe batch) under `low` or over `high`; these depend on the loss's and the layers' scale.
+    A layer's gradient vanishes when its `grad_rms` is `ratio` times below the median of the other
+    layers, and explodes when it is `ratio` times above; both are independent of scale. A gradient
+    that isn't finite at some step always gives a warning.
+
+    Args:
+        ratio: above 1.
+        absolute: also compare mean |dL/dw| (`grad_abs/<layer>`, on the probe batch) with `low` and
+            `high`, as textbooks do. Its size depends on the scale of the loss and of the layers.
+        low: the threshold for small gradients.
+        high: the threshold for large gradients.
+        every: epochs between probes.
+
+    Raises:
+        ValueError: `ratio` isn't above 1.
     """
     if ratio <= 1:
         raise ValueError(f"ratio={ratio} must be above 1; type callbacks.health.ratio=100")
 
     def probe(view: ProbeView) -> Readings:
-        return {f"grad_abs/{name}": jnp.mean(jnp.abs(g)) for name, g in view.grads.items()}
+        return {f"grad_abs/{name}": jnp.mean(jnp.abs(grad)) for name, grad in view.grads.items()}
 
     def hook() -> Hook:
         return _monitor(ratio, (low, high) if absolute else None)
@@ -39,41 +50,45 @@ def health(
 
 
 def _monitor(ratio: float, bounds: tuple[float, float] | None) -> Hook:
-    said: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
 
-    def look(step: int, epoch: float, readings: Mapping[str, float]) -> LogMessage | None:
+    def check_row(step: int, epoch: float, readings: Mapping[str, float]) -> LogMessage | None:
         del step
-        steps = _family(readings, "grad_norm_max/")
-        found = _broken(steps) + _relative(_family(readings, "grad_rms/"), ratio)
+        norms = _family(readings, "grad_norm_max/")
+        problems = _not_finite(norms) + _relative(_family(readings, "grad_rms/"), ratio)
         if bounds is not None:
-            found += _absolute(_family(readings, "grad_abs/"), *bounds)
-        new = [(layer, kind, why) for layer, kind, why in found if (layer, kind) not in said]
-        said.update((layer, kind) for layer, kind, _ in new)
+            problems += _absolute(_family(readings, "grad_abs/"), *bounds)
+        new = [problem for problem in problems if problem[:2] not in reported]
+        reported.update(problem[:2] for problem in new)
         if not new:
             return None
-        return LogMessage(f"epoch {epoch:g}: {_told(new)}")
+        return LogMessage(f"epoch {epoch:g}: {_summary(new)}")
 
-    return look
+    return check_row
 
 
-def _told(new: Sequence[tuple[str, str, str]]) -> str:
-    """Each layer; of more than three that share a kind, the first and how many."""
+def _summary(problems: Sequence[Problem]) -> str:
+    """List every layer; of more than three with the same problem, the first and the number."""
     parts = []
-    for kind in dict.fromkeys(kind for _, kind, _ in new):
-        own = [(layer, why) for layer, own_kind, why in new if own_kind == kind]
-        if len(own) > SINGLE:
-            (layer, why), more = own[0], len(own) - 1
+    for kind in dict.fromkeys(kind for _, kind, _ in problems):
+        layers = [(layer, why) for layer, layer_kind, why in problems if layer_kind == kind]
+        if len(layers) > MAX_LISTED:
+            (layer, why), more = layers[0], len(layers) - 1
             parts.append(f"gradient of {layer} and {more} more layers {kind}: {layer} {why}")
         else:
-            parts += [f"gradient of {layer} {kind}: {why}" for layer, why in own]
+            parts += [f"gradient of {layer} {kind}: {why}" for layer, why in layers]
     return "; ".join(parts)
 
 
 def _family(readings: Mapping[str, float], prefix: str) -> dict[str, float]:
-    return {k.removeprefix(prefix): v for k, v in readings.items() if k.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in readings.items()
+        if name.startswith(prefix)
+    }
 
 
-def _broken(norms: Mapping[str, float]) -> list[tuple[str, str, str]]:
+def _not_finite(norms: Mapping[str, float]) -> list[Problem]:
     return [
         (layer, "is not finite", f"L2 norm {value}")
         for layer, value in norms.items()
@@ -81,27 +96,27 @@ def _broken(norms: Mapping[str, float]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _relative(rms: Mapping[str, float], ratio: float) -> list[tuple[str, str, str]]:
-    found = []
+def _relative(rms: Mapping[str, float], ratio: float) -> list[Problem]:
+    problems = []
     finite = {layer: value for layer, value in rms.items() if math.isfinite(value)}
     for layer, value in finite.items():
-        others = [v for name, v in finite.items() if name != layer]
+        others = [other for name, other in finite.items() if name != layer]
         if not others:
             continue
         median = statistics.median(others)
         why = f"RMS {value:.1e}, the other layers' median {median:.1e}"
         if value * ratio < median:
-            found.append((layer, "vanishes", why))
+            problems.append((layer, "vanishes", why))
         elif value > ratio * median:
-            found.append((layer, "explodes", why))
-    return found
+            problems.append((layer, "explodes", why))
+    return problems
 
 
-def _absolute(size: Mapping[str, float], low: float, high: float) -> list[tuple[str, str, str]]:
-    found = []
-    for layer, value in size.items():
+def _absolute(means: Mapping[str, float], low: float, high: float) -> list[Problem]:
+    problems = []
+    for layer, value in means.items():
         if value < low:
-            found.append((layer, "is small", f"mean |dL/dw| {value:.1e} < {low:g}"))
+            problems.append((layer, "is small", f"mean |dL/dw| {value:.1e} < {low:g}"))
         elif value > high:
-            found.append((layer, "is large", f"mean |dL/dw| {value:.1e} > {high:g}"))
-    return found
+            problems.append((layer, "is large", f"mean |dL/dw| {value:.1e} > {high:g}"))
+    return problems

@@ -1,4 +1,4 @@
-"""Histograms of pre-activations, activations and gradients on fixed edges."""
+"""The `histograms` callback: pre-activations, activations and gradients on fixed edges."""
 
 import math
 
@@ -13,35 +13,44 @@ GRAD_EDGES = tuple(-12.0 + 0.25 * i for i in range(57))  # log10 |dL/dw|
 
 
 def histograms(every: int = 1, every_steps: int | None = None, examples: int = 512) -> Callback:
-    """Counts of entries in fixed bins, those outside counted apart, so that nothing is lost.
+    """Count entries in fixed bins; those outside are counted separately, so that none is lost.
 
-    `hist/preact/<layer>` and `hist/act/<layer>`: z and f(z) of the first `examples` probed
-    examples, 64 bins of 0.25 on [-8, 8). `hist/grad/<layer>`: log10 |dL/dw| of the probe batch, 56
-    bins of 0.25 on [-12, 2); exact zeros count as underflow.
+    `hist/preact/<layer>` and `hist/act/<layer>`: z and f(z), 64 bins of 0.25 on [-8, 8).
+    `hist/grad/<layer>`: log10 |dL/dw| of the probe batch, 56 bins of 0.25 on [-12, 2); exact zeros
+    count as underflow.
+
+    Args:
+        every: epochs between probes.
+        every_steps: optimiser steps between probes, instead of epochs.
+        examples: examples of the probe batch whose z and f(z) are counted.
     """
 
     def probe(view: ProbeView) -> Readings:
         readings: dict[str, Histogram] = {}
         for name in view.preact:
-            readings[f"hist/preact/{name}"] = binned(view.preact[name][:examples], VALUE_EDGES)
-            readings[f"hist/act/{name}"] = binned(view.act[name][:examples], VALUE_EDGES)
+            readings[f"hist/preact/{name}"] = histogram(view.preact[name][:examples], VALUE_EDGES)
+            readings[f"hist/act/{name}"] = histogram(view.act[name][:examples], VALUE_EDGES)
         for name, grad in view.grads.items():
-            size = jnp.log10(jnp.abs(grad))
-            readings[f"hist/grad/{name}"] = binned(size, GRAD_EDGES)
+            readings[f"hist/grad/{name}"] = histogram(jnp.log10(jnp.abs(grad)), GRAD_EDGES)
         return readings
 
     return Callback(probe=probe, every=every, every_steps=every_steps)
 
 
-def binned(x: Float[Array, "..."], edges: tuple[float, ...]) -> Histogram:
-    """Count entries between equally spaced edges.
+def histogram(x: Float[Array, "..."], edges: tuple[float, ...]) -> Histogram:
+    """Count the entries of an array between equally spaced edges.
 
-    Bin i of `counts` holds edges[i-1] <= x < edges[i]; the first holds x < edges[0], the last
-    x >= edges[-1]. NaN counts as overflow. The edges are multiples of their distance, a power of
-    two, so that no rounding moves an entry across one.
+    Args:
+        x: values of any shape.
+        edges: multiples of their distance, which is a power of two, so that no rounding moves an
+            entry across an edge.
+
+    Returns:
+        Counts [bins + 2]: entry i holds edges[i-1] <= x < edges[i], the first x < edges[0], the
+        last x >= edges[-1]. NaN counts as overflow.
 
     Raises:
-        ValueError: they aren't.
+        ValueError: the edges aren't equally spaced, or not such multiples.
     """
     bins = len(edges) - 1
     width = (edges[-1] - edges[0]) / bins
@@ -54,7 +63,7 @@ def binned(x: Float[Array, "..."], edges: tuple[float, ...]) -> Histogram:
 
 
 def _count(x: Float[Array, "n"], first: int, bins: int, width: float) -> Int[Array, "bins+2"]:
-    place = jnp.floor(x / width) - first
-    place = jnp.where(jnp.isnan(place), bins, place)
-    index = jnp.clip(place, -1, bins).astype(jnp.int32) + 1
+    position = jnp.floor(x / width) - first
+    position = jnp.where(jnp.isnan(position), bins, position)
+    index = jnp.clip(position, -1, bins).astype(jnp.int32) + 1
     return jnp.zeros(bins + 2, jnp.int32).at[index].add(1)

@@ -1,4 +1,4 @@
-"""Where activations lie: means, standard deviations, quantiles of every layer."""
+"""The `moments` callback: means, standard deviations and quantiles of every layer."""
 
 import math
 
@@ -14,10 +14,16 @@ QUANTILES = {"q05": 0.05, "q50": 0.50, "q95": 0.95}
 def moments(
     every: int = 1, every_steps: int | None = None, quantile_examples: int = 128
 ) -> Callback:
-    """Moments over all (example, unit) pairs of the probe batch.
+    """Measure moments and quantiles over all (example, unit) pairs of the probe batch.
 
-    `preact_mean|std/<layer>` of z (the head's are those of the logits), `act_mean|std/<layer>` of
-    f(z), `act_q05|q50|q95/<layer>` of f(z) over the first `quantile_examples` examples.
+    `preact_mean|std/<layer>`: of z; the head's are those of the logits.
+    `act_mean|std/<layer>`: of f(z).
+    `act_q05|q50|q95/<layer>`: quantiles of f(z) over the first `quantile_examples` examples.
+
+    Args:
+        every: epochs between probes.
+        every_steps: optimiser steps between probes, instead of epochs.
+        quantile_examples: examples of the probe batch over which quantiles are taken.
     """
 
     def probe(view: ProbeView) -> Readings:
@@ -37,25 +43,33 @@ def moments(
 
 
 def quantiles(x: Float[Array, "..."], shares: tuple[float, ...]) -> Float[Array, "shares"]:
-    """The least value that at least a share q of the entries doesn't exceed (NumPy's inverted_cdf).
+    """Return quantiles: the least entry that at least a share q of all entries doesn't exceed.
 
-    Bisection on the bits of the ordered floats: 32 passes that compare and count, exact, several
-    times faster than a sort on a CPU and as good on a GPU. NaN if any entry is NaN.
+    The same as NumPy's method `inverted_cdf`. Computed by bisection on the bits of the ordered
+    floats: 32 passes that compare and count. It is exact, several times faster than a sort on a CPU
+    and as fast on a GPU.
+
+    Args:
+        x: float32 values of any shape.
+        shares: each in (0, 1].
+
+    Returns:
+        One value for each share; NaN if any entry is NaN.
     """
     bits = jax.lax.bitcast_convert_type(jnp.ravel(x), jnp.int32)
-    keys = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # ordered as the floats are
-    need = jnp.asarray([max(1, math.ceil(q * keys.size - 1e-6)) for q in shares], jnp.int32)
+    keys = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # in the order of the floats
+    needed = jnp.asarray([max(1, math.ceil(q * keys.size - 1e-6)) for q in shares], jnp.int32)
 
     def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low & high) + ((low ^ high) >> 1)
         count = jnp.sum(keys[None, :] <= middle[:, None], axis=1, dtype=jnp.int32)
-        enough = count >= need
+        enough = count >= needed
         return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
-    low = jnp.full(need.shape, jnp.iinfo(jnp.int32).min, jnp.int32)
-    _, found = jax.lax.fori_loop(0, 32, halve, (low, ~low))
+    low = jnp.full(needed.shape, jnp.iinfo(jnp.int32).min, jnp.int32)
+    _, least = jax.lax.fori_loop(0, 32, halve, (low, ~low))
     values = jax.lax.bitcast_convert_type(
-        jnp.where(found < 0, found ^ 0x7FFFFFFF, found), jnp.float32
+        jnp.where(least < 0, least ^ 0x7FFFFFFF, least), jnp.float32
     )
     return jnp.where(jnp.any(jnp.isnan(x)), jnp.nan, values)

@@ -1,4 +1,4 @@
-"""Units that stopped working: dead, silent, weak, saturated; layers that forget their input."""
+"""The `units` and `similarity` callbacks: dead, silent, weak and saturated units; cosines."""
 
 from collections.abc import Mapping
 
@@ -15,19 +15,23 @@ ROW_BLOCK = 50
 
 
 def units(every: int = 1, every_steps: int | None = None) -> Callback:
-    """Dead, silent, weak and saturated units, on the probe batch and over the whole training set.
+    """Count dead, silent, weak and saturated units, on probe batch and whole training set.
 
     A convolution's unit is a channel; its examples are all (image, position) pairs.
     `dead/<layer>`, `dead_frac/<layer>`: units with |f'(z)| < 1e-3 on every example;
     `dead_frac/all` counts the units of all layers.
     `silent_frac/<layer>`: units whose output is exactly 0 on every example.
-    `weak_frac/<layer>`: units that fire (z > 0) on some but fewer than 5 % of the examples.
+    `weak_frac/<layer>`: units that are active (z > 0) on some but fewer than 5 % of the examples.
     `saturated_frac/<layer>`: (example, unit) pairs with |f'(z)| < 0.01.
     `exact_dead/<layer>`, `exact_dead_frac/<layer>`, `exact_dead_frac/all` and
     `exact_silent_frac/<layer>` are the same over the whole training set, before training and, for
     the best parameters, at the end. Once every unit has had an example with |f'(z)| >= 1e-3 and one
     with a nonzero output, no further example can change them, and the rest of the training set is
     left out.
+
+    Args:
+        every: epochs between probes.
+        every_steps: optimiser steps between probes, instead of epochs.
     """
 
     def probe(view: ProbeView) -> Readings:
@@ -40,7 +44,7 @@ def units(every: int = 1, every_steps: int | None = None) -> Callback:
         return _per_unit(_unsaturated_and_nonzero(view))
 
     def settled(sums: Mapping[str, Array]) -> Bool[Array, ""]:
-        return jnp.all(jnp.concatenate([times > 0 for times in sums.values()]))
+        return jnp.all(jnp.concatenate([unit_counts > 0 for unit_counts in sums.values()]))
 
     def conclude(sums: Mapping[str, Array], examples: int) -> Readings:
         del examples
@@ -57,11 +61,15 @@ def units(every: int = 1, every_steps: int | None = None) -> Callback:
 
 
 def similarity(every: int = 1, every_steps: int | None = None) -> Callback:
-    """`cos_sim/<layer>`: mean cosine between the activations of different probed examples.
+    """Measure `cos_sim/<layer>`: the mean cosine between activations of different probed examples.
 
-    1 means that the layer has forgotten its input. With u_i = a_i / |a_i| the mean over i != j is
-    (|sum u_i|^2 - n) / (n (n - 1)). Examples whose activations are all 0 are left out; NaN if
-    fewer than two are left.
+    1 means that the layer's output no longer depends on its input. With u_i = a_i / |a_i|, the mean
+    over i != j is (|sum u_i|^2 - n) / (n (n - 1)). Examples whose activations are all 0 are left
+    out; the result is NaN if fewer than two remain.
+
+    Args:
+        every: epochs between probes.
+        every_steps: optimiser steps between probes, instead of epochs.
     """
 
     def probe(view: ProbeView) -> Readings:
@@ -71,19 +79,19 @@ def similarity(every: int = 1, every_steps: int | None = None) -> Callback:
 
 
 def mean_cosine(a: Float[Array, "n ..."]) -> Float[Array, ""]:
-    """Mean cosine similarity of different rows; see `similarity`."""
+    """Return the mean cosine similarity of different rows; see `similarity`."""
     rows = a.reshape(a.shape[0], -1)
     rows = rows / jnp.maximum(jnp.max(jnp.abs(rows), axis=1, keepdims=True), 1e-30)
     length = jnp.sqrt(jnp.sum(jnp.square(rows), axis=1, keepdims=True))
-    alive = length > 0
-    unit = jnp.where(alive, rows / jnp.where(alive, length, 1.0), 0.0)
-    n = jnp.sum(alive, dtype=jnp.float32)
+    nonzero = length > 0
+    unit = jnp.where(nonzero, rows / jnp.where(nonzero, length, 1.0), 0.0)
+    n = jnp.sum(nonzero, dtype=jnp.float32)
     total = jnp.sum(jnp.square(jnp.sum(unit, axis=0)))
     return jnp.where(n > 1, (total - n) / jnp.where(n > 1, n * (n - 1), 1.0), jnp.nan)
 
 
 def _unsaturated_and_nonzero(view: ProbeView | CountView) -> dict[str, Bool[Array, "rows units"]]:
-    """By (example, unit): does the unit move (f' isn't tiny), does it sound (output isn't 0)?"""
+    """Flag, for each (example, unit), |f'(z)| >= 1e-3 and a nonzero output."""
     flags: dict[str, Array] = {}
     for name, a in view.act.items():
         flags[f"unsaturated/{name}"] = _rows(~(view.abs_derivative[name] < DEAD_DERIVATIVE))
@@ -92,7 +100,7 @@ def _unsaturated_and_nonzero(view: ProbeView | CountView) -> dict[str, Bool[Arra
 
 
 def _active_and_saturated(view: ProbeView) -> dict[str, Bool[Array, "rows units"]]:
-    """By (example, unit): does the unit fire, is it saturated?"""
+    """Flag, for each (example, unit), whether the unit is active and whether it is saturated."""
     flags: dict[str, Array] = {}
     for name in view.act:
         flags[f"active/{name}"] = _rows(view.gate_input[name] > 0)
@@ -107,20 +115,19 @@ def _rows(x: Array) -> Array:
 def _per_unit(
     flags: Mapping[str, Bool[Array, "rows units"]],
 ) -> dict[str, Int[Array, "units"]]:
-    """Column sums, block of rows by block: on a CPU ten times as fast as letting XLA reduce whole
-    columns."""
+    """Sum columns by blocks of rows: on a CPU ten times as fast as XLA's reduction of columns."""
     return {name: _column_sums(flag) for name, flag in flags.items()}
 
 
 def _column_sums(flag: Bool[Array, "rows units"]) -> Int[Array, "units"]:
     rows, units = flag.shape
-    whole = rows - rows % ROW_BLOCK
+    blocked = rows - rows % ROW_BLOCK
 
     def add(sums: Array, block: Array) -> tuple[Array, None]:
         return sums + jnp.sum(block, axis=0, dtype=jnp.int32), None
 
-    rest = jnp.sum(flag[whole:], axis=0, dtype=jnp.int32)
-    return jax.lax.scan(add, rest, flag[:whole].reshape(-1, ROW_BLOCK, units))[0]
+    remainder = jnp.sum(flag[blocked:], axis=0, dtype=jnp.int32)
+    return jax.lax.scan(add, remainder, flag[:blocked].reshape(-1, ROW_BLOCK, units))[0]
 
 
 def _dead(sums: Mapping[str, Array], prefix: str) -> dict[str, Array]:
@@ -138,7 +145,7 @@ def _dead(sums: Mapping[str, Array], prefix: str) -> dict[str, Array]:
 
 
 def _weak_and_saturated(sums: Mapping[str, Array], rows: Mapping[str, int]) -> dict[str, Array]:
-    """Weak units and saturated pairs, of `rows` rows a layer."""
+    """Return the fractions of weak units and of saturated pairs; `rows` are counted per layer."""
     readings = {}
     for name in _layers(sums):
         active = sums[f"active/{name}"].astype(jnp.float32)

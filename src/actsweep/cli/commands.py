@@ -110,9 +110,9 @@ def job(folder: Path, number: int, task: int, /) -> int:
         task: The job, from 0 on.
     """
     from actsweep.launch import slurm_submit
-    from actsweep.launch.job import guarded
+    from actsweep.launch.entry import guarded
 
-    return guarded(lambda: slurm_submit.job(folder, number, task))
+    return guarded(lambda process: slurm_submit.job(folder, number, task, process))
 
 
 def compare(

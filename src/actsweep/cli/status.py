@@ -1,4 +1,4 @@
-"""What `actsweep status` shows: sweeps, their runs, how far they are, what to type. No jax."""
+"""The command `actsweep status`: sweeps, their runs, their progress, what to type next. No jax."""
 
 import json
 import textwrap
@@ -15,7 +15,7 @@ from actsweep.utils.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-NEWEST = 10  # sweeps that are listed
+NEWEST = 10  # sweeps in the list
 STYLES = {
     "complete": "green",
     "running": "cyan",
@@ -26,19 +26,19 @@ STYLES = {
     "starting": "cyan",
     "queued": "",
 }
-TAILS = (1 << 14, 1 << 17, 1 << 20)  # bytes of a metrics file's end, as many as it takes
+TAILS = (1 << 14, 1 << 17, 1 << 20)  # bytes read from the end of a metrics file, until they suffice
 SPANS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def show(
     outputs: Path, name: str | None, stream: TextIO | None = None, width: int | None = None
 ) -> None:
-    """Print one sweep's runs; without a name the newest sweeps, and the runs of the last.
+    """Print the runs of one sweep; without a name the newest sweeps, and the runs of the last one.
 
     Args:
         outputs: `paths.outputs`.
-        name: of a sweep, a path, or `last`.
-        stream: where to; standard output by default.
+        name: the name of a sweep, a path, or `last`.
+        stream: where to print; standard output by default.
         width: columns of text; by default the terminal's.
 
     Raises:
@@ -47,51 +47,54 @@ def show(
     console = table.plain_console(stream, width)
     last = find.find_sweep(outputs, name or find.LAST)
     if name is None:
-        listed = find.newest(outputs)
-        console.print(_list(listed[:NEWEST], console.width))
-        if len(listed) > NEWEST:
-            console.print(f"and {len(listed) - NEWEST} before these, in {outputs}/sweeps")
+        folders = find.newest(outputs)
+        console.print(_list(folders[:NEWEST], console.width))
+        if len(folders) > NEWEST:
+            console.print(f"and {len(folders) - NEWEST} older ones in {outputs}/sweeps")
         console.print()
     sweep = take_snapshot(last)
     console.print(sweep.command, style="bold", no_wrap=True, overflow="ellipsis")
     console.print(_members(sweep))
     console.print(f"\n{sweep.folder.name}: {sweep.counts()}")
-    for line in table.causes([_result(one) for one in sweep.runs if one.state in run_dir.ENDED]):
+    ended = [_result(member) for member in sweep.runs if member.state in run_dir.ENDED]
+    for line in table.causes(ended):
         console.print(line, style="yellow", soft_wrap=True)
-    for line in [*_deaths(sweep), *_next(sweep)]:
+    for line in [*_dead_jobs(sweep), *_next(sweep)]:
         console.print(line, soft_wrap=True)
 
 
-def _deaths(sweep: SweepSnapshot) -> list[str]:
-    """Jobs that are over, with runs that they should have trained: what they have said last."""
+def _dead_jobs(sweep: SweepSnapshot) -> list[str]:
+    """Describe jobs that ended before their runs did, with the last lines of their logs."""
     dead = {
-        one.job.name: one.job for one in sweep.runs if one.left and one.job and not one.job.live
+        member.job.name: member.job
+        for member in sweep.runs
+        if member.left and member.job and not member.job.live
     }
-    lines = [f"SLURM can't be asked: {sweep.trouble}"] if sweep.trouble else []
+    lines = [f"SLURM doesn't answer: {sweep.trouble}"] if sweep.trouble else []
     for job in dead.values():
-        said = slurm_jobs.last_lines(job.log)
-        lines.append(f"{job.where()}: {job.state}{f'; {job.log} ends:' if said else ''}")
-        lines += [f"    {line}" for line in said]
+        tail = slurm_jobs.last_lines(job.log)
+        lines.append(f"{job.where()}: {job.state}{f'; last lines of {job.log}:' if tail else ''}")
+        lines += [f"    {line}" for line in tail]
     return lines
 
 
 def _list(folders: Sequence[Path], width: int) -> "Table":
-    """Name, states and command of sweeps; the command is cut to what is left of the width."""
+    """Return a table of sweeps: name, states, and the command, cut to the remaining width."""
     rows = []
     for folder in folders:
         try:
-            one = take_snapshot(folder)
-            rows.append((folder.name, one.counts(), one.command))
+            sweep = take_snapshot(folder)
+            rows.append((folder.name, sweep.counts(), sweep.command))
         except (UserError, KeyError) as error:
             rows.append((folder.name, "?", str(error)))
-    left = width - 4 - max(len(row[0]) for row in rows) - max(len(row[1]) for row in rows)
-    found = _table()
-    found.add_column("sweep", no_wrap=True)
-    found.add_column("runs", min_width=16)
-    found.add_column("command", no_wrap=True)
+    room = width - 4 - max(len(row[0]) for row in rows) - max(len(row[1]) for row in rows)
+    sweeps = _table()
+    sweeps.add_column("sweep", no_wrap=True)
+    sweeps.add_column("runs", min_width=16)
+    sweeps.add_column("command", no_wrap=True)
     for name, counts, command in rows:
-        found.add_row(name, counts, textwrap.shorten(command, max(left, 16), placeholder=" …"))
-    return found
+        sweeps.add_row(name, counts, textwrap.shorten(command, max(room, 16), placeholder=" …"))
+    return sweeps
 
 
 def _table() -> "Table":
@@ -103,39 +106,40 @@ def _table() -> "Table":
 def _members(sweep: SweepSnapshot) -> "Table":
     from rich.text import Text
 
-    found = _table()
-    found.add_column("run", overflow="fold")
-    found.add_column("state", no_wrap=True)
-    rows = [last_values(one.run.metrics) if one.status else {} for one in sweep.runs]
+    members = _table()
+    members.add_column("run", overflow="fold")
+    members.add_column("state", no_wrap=True)
+    rows = [last_values(member.run.metrics) if member.status else {} for member in sweep.runs]
     scores = _scores(rows)
-    ends = [_left(one, row) for one, row in zip(sweep.runs, rows, strict=True)]
-    timed = any(ends)
+    times = [_time_left(member, row) for member, row in zip(sweep.runs, rows, strict=True)]
+    timed = any(times)
     for title in ("epoch", *scores.values(), *["left"] * timed):
-        found.add_column(title, justify="right", no_wrap=True)
-    found.add_column("where, when", no_wrap=True)
+        members.add_column(title, justify="right", no_wrap=True)
+    members.add_column("where, when", no_wrap=True)
     now = datetime.now(UTC)
-    for one, row, end in zip(sweep.runs, rows, ends, strict=True):
-        state = Text(one.state, STYLES.get(one.state, ""))
-        known = {} if one.state == "waiting" else row
-        cells = [_score(known.get(key), key) for key in scores] + [end or "–"] * timed
-        found.add_row(one.run.run_id, state, _epoch(one, known), *cells, _where(one, now))
-    return found
+    for member, row, time_left in zip(sweep.runs, rows, times, strict=True):
+        state = Text(member.state, STYLES.get(member.state, ""))
+        values = {} if member.state == "waiting" else row
+        cells = [_score(values.get(key), key) for key in scores] + [time_left or "–"] * timed
+        epoch, where = _epoch(member, values), _where(member, now)
+        members.add_row(member.run.run_id, state, epoch, *cells, where)
+    return members
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Accuracy for classes, loss for regression, both for a sweep over both."""
-    shown = {
+    """Return the columns of scores: accuracy for classes, loss for regression, or both."""
+    titles = {
         "val/accuracy": "val\nacc, %",
         "val/loss": "val\nloss",
         "train/loss": "train\nloss",
     }
     classes = [row for row in rows if "val/accuracy" in row]
-    others = [row for row in rows if "val/loss" in row and "val/accuracy" not in row]
-    if not others:
-        del shown["val/loss"]
+    regressions = [row for row in rows if "val/loss" in row and "val/accuracy" not in row]
+    if not regressions:
+        del titles["val/loss"]
     elif not classes:
-        del shown["val/accuracy"]
-    return shown
+        del titles["val/accuracy"]
+    return titles
 
 
 def _score(value: float | None, key: str) -> str:
@@ -144,40 +148,40 @@ def _score(value: float | None, key: str) -> str:
     return f"{100 * value:.2f}" if key == "val/accuracy" else f"{value:.4g}"
 
 
-def _epoch(one: RunStatus, row: Mapping[str, Any]) -> str:
-    reached = row.get("epoch", 0 if one.state == "running" else None)
-    return "–" if reached is None else f"{round(reached, 1):g}/{one.epochs}"
+def _epoch(member: RunStatus, row: Mapping[str, Any]) -> str:
+    epoch = row.get("epoch", 0 if member.state == "running" else None)
+    return "–" if epoch is None else f"{round(epoch, 1):g}/{member.epochs}"
 
 
-def _left(one: RunStatus, row: Mapping[str, Any]) -> str:
-    """How long a run in training will take, from the epochs since it began or went on."""
-    since = one.status.get("since")
-    if not one.owner or not since or "epoch" not in row:
+def _time_left(member: RunStatus, row: Mapping[str, Any]) -> str:
+    """Estimate the remaining time of a run in training, from its epochs since the last start."""
+    since = member.status.get("since")
+    if not member.owner or not since or "epoch" not in row:
         return ""
-    written = datetime.fromtimestamp(one.run.metrics.stat().st_mtime, UTC)
-    took = (written - datetime.fromisoformat(since["time"])).total_seconds()
-    done = row["epoch"] - since["epoch"]
-    return span(took / done * (one.epochs - row["epoch"])) if done > 0 else ""
+    written = datetime.fromtimestamp(member.run.metrics.stat().st_mtime, UTC)
+    seconds = (written - datetime.fromisoformat(since["time"])).total_seconds()
+    epochs = row["epoch"] - since["epoch"]
+    return span(seconds / epochs * (member.epochs - row["epoch"])) if epochs > 0 else ""
 
 
-def _where(one: RunStatus, now: datetime) -> str:
-    if one.job and one.job.live and one.left:
-        again = one.job.queued and one.status
-        return f"{'queued again: ' if again else ''}{one.job.where()}"
-    if one.owner:
-        return f"{one.owner.host}:{one.owner.pid}"
-    if one.state == "waiting" or "updated" not in one.status:
+def _where(member: RunStatus, now: datetime) -> str:
+    if member.job and member.job.live and member.left:
+        requeued = member.job.queued and member.status
+        return f"{'queued again: ' if requeued else ''}{member.job.where()}"
+    if member.owner:
+        return f"{member.owner.host}:{member.owner.pid}"
+    if member.state == "waiting" or "updated" not in member.status:
         return "–"
-    return ago((now - datetime.fromisoformat(one.status["updated"])).total_seconds())
+    return ago((now - datetime.fromisoformat(member.status["updated"])).total_seconds())
 
 
 def ago(seconds: float) -> str:
-    """An age in words, such as `3 min ago`."""
+    """Return an age in words, such as `3 min ago`."""
     return f"{span(seconds)} ago" if seconds >= 1 else "now"
 
 
 def span(seconds: float) -> str:
-    """A time in words, such as `3 min`."""
+    """Return a duration in words, such as `3 min`."""
     for length, unit in SPANS:
         if seconds >= length:
             count = int(seconds // length)
@@ -185,49 +189,52 @@ def span(seconds: float) -> str:
     return "0 s"
 
 
-def _result(one: RunStatus) -> dict[str, Any]:
-    return {"run_id": one.run.run_id, "state": one.state, "cause": one.status.get("cause")}
+def _result(member: RunStatus) -> dict[str, Any]:
+    cause = member.status.get("cause")
+    return {"run_id": member.run.run_id, "state": member.state, "cause": cause}
 
 
 def _next(sweep: SweepSnapshot) -> list[str]:
+    """Return the commands to type next."""
     name = plan.name_of(sweep.folder)
     lines = []
-    dead = any(one.left and not one.owner and one.job and not one.job.live for one in sweep.runs)
-    if dead or (any(one.left for one in sweep.runs) and not sweep.tended):
+    unfinished = [member for member in sweep.runs if member.left]
+    dead = any(m.job and not m.job.live and not m.owner for m in unfinished)
+    if dead or (unfinished and not sweep.tended):
         lines.append(f"go on:  actsweep resume {name}")
-    if any(one.state == "failed" for one in sweep.runs) and not sweep.tended:
+    if any(member.state == "failed" for member in sweep.runs) and not sweep.tended:
         lines.append(f"retry:  actsweep retry {name}")
-    if any(one.job and one.job.live for one in sweep.runs):
+    if any(member.job and member.job.live for member in sweep.runs):
         lines.append(f"stop:   actsweep cancel {name}")
-    elif not any(one.left for one in sweep.runs):
+    elif not unfinished:
         lines.append(f"table:  actsweep table {name}")
     return lines
 
 
 def last_values(path: Path) -> dict[str, Any]:
-    """The newest epoch, training loss and validation of a metrics file, read from its end.
+    """Read the newest epoch, training loss and validation scores from the end of a metrics file.
 
     Returns:
-        `epoch`, `train/loss`, `val/loss` and `val/accuracy`, as far as there are any. A last line
-        that was cut short doesn't count.
+        `epoch`, `train/loss`, `val/loss` and `val/accuracy`, as far as the file has them; nothing
+        if it can't be read. A last line that isn't complete is ignored.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     try:
         with open(path, "rb") as file:
             end = file.seek(0, 2)
             for size in TAILS:
                 start = file.seek(max(0, end - size))
                 lines = file.read(end - start).split(b"\n")[:-1]
-                found = _newest_values(lines[1:] if start else lines)
-                if start == 0 or ("val/loss" in found and "train/loss" in found):
+                values = _newest_values(lines[1:] if start else lines)
+                if start == 0 or ("val/loss" in values and "train/loss" in values):
                     break
     except OSError:
         pass
-    return found
+    return values
 
 
 def _newest_values(lines: Sequence[bytes]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for line in reversed(lines):
         try:
             row = json.loads(line)
@@ -235,11 +242,11 @@ def _newest_values(lines: Sequence[bytes]) -> dict[str, Any]:
             continue
         if not isinstance(row, dict):
             continue
-        if "val/loss" in row and "val/loss" not in found:
-            found["val/accuracy"] = row.get("val/accuracy")
+        if "val/loss" in row and "val/loss" not in values:
+            values["val/accuracy"] = row.get("val/accuracy")
         for key in ("epoch", "train/loss", "val/loss"):
             if key in row:
-                found.setdefault(key, row[key])
-        if "train/loss" in found and "val/loss" in found:
+                values.setdefault(key, row[key])
+        if "train/loss" in values and "val/loss" in values:
             break
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}

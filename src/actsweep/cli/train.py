@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from actsweep.config import resolve
 from actsweep.config.conf_dir import conf_dir
-from actsweep.launch import job
+from actsweep.launch import entry
 from actsweep.utils.invocation import as_train
 
 
@@ -19,8 +19,8 @@ def train(words: Sequence[str]) -> int:
     as_train(words)
     resolve.register()
     at = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-    return job.guard(at(_task))
+    return entry.guard(at(_task))
 
 
 def _task(cfg: DictConfig) -> object:
-    return job.run(cfg)
+    return entry.run(cfg)

@@ -1,1 +1,1 @@
-"""What a run is: its schema, its checks, how it is composed, and its identity. No jax."""
+"""The config of a run: schema, checks, composition and identity. No jax."""

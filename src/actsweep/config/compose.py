@@ -1,4 +1,4 @@
-"""Composes the runs of a sweep: those that differ in values alone share Hydra's work. No jax."""
+"""A composer for the runs of a sweep: those that differ only in values share work. No jax."""
 
 import copy
 import functools
@@ -17,13 +17,15 @@ from actsweep.config.schema import RunConfig
 
 
 class Composer:
-    """Hydra takes about 100 ms to compose a run from its files. A sweep over seeds and learning
-    rates chooses the same files for every run: here that is done once, and setting a value takes a
+    """A cache of composed configs, one for each choice of config files.
+
+    Hydra takes about 100 ms to compose a run from its files. A sweep over seeds and learning rates
+    chooses the same files for every run: they are composed once, and setting a value then takes a
     few milliseconds.
 
     Args:
-        loader: Hydra's.
-        master: the sweep's own config, which holds what was typed for `hydra`.
+        loader: Hydra's config loader.
+        master: the config of the sweep, with what was typed for `hydra`.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -34,35 +36,41 @@ class Composer:
         self._act = functools.cache(functools.partial(act_params, loader))
 
     def run(self, words: Sequence[str]) -> RunConfig:
-        """The checked run of these overrides.
+        """Compose and check the run that these overrides describe.
+
+        Args:
+            words: overrides as Hydra takes them; see `overrides.expand`.
 
         Raises:
-            UserError: as `config.resolve`; or a parameter that the activation doesn't have.
+            UserError: as `resolve.resolve`; or a parameter that the activation doesn't have.
             HydraException: an override that doesn't fit the config.
         """
         chosen, values = self._divide(self._parser.parse_overrides(list(words)))
         base, choices = self._base(chosen)
-        own = copy.deepcopy(base)
-        ConfigLoaderImpl._apply_overrides_to_config(values, own)
-        return checked(own, words, choices, self._act)
+        config = copy.deepcopy(base)
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return checked(config, words, choices, self._act)
 
     def _divide(self, overrides: Sequence[Override]) -> tuple[tuple[str, ...], list[Override]]:
-        """What decides which files are composed, and what only sets a value in the result."""
+        """Divide overrides into those that choose files, and those that only set a value."""
         values = [o for o in overrides if self._is_value(o)]
-        rest = [o for o in overrides if not self._is_value(o)]
-        if any(o.is_add() or o.is_force_add() or o.is_delete() for o in rest):
+        choices = [o for o in overrides if not self._is_value(o)]
+        if any(o.is_add() or o.is_force_add() or o.is_delete() for o in choices):
             return tuple(o.input_line or "" for o in overrides), []  # their order may matter
-        return tuple(o.input_line or "" for o in rest), values
+        return tuple(o.input_line or "" for o in choices), values
 
-    def _is_value(self, one: Override) -> bool:
-        special = one.is_add() or one.is_force_add() or one.is_delete() or one.is_hydra_override()
-        return not special and one.package is None and not self._is_group(one.key_or_group)
+    def _is_value(self, override: Override) -> bool:
+        if override.is_add() or override.is_force_add() or override.is_delete():
+            return False
+        if override.is_hydra_override() or override.package is not None:
+            return False
+        return not self._is_group(override.key_or_group)
 
     def _base(self, chosen: tuple[str, ...]) -> tuple[DictConfig, Mapping[str, Any]]:
         if chosen not in self._bases:
             composed = self._loader.load_sweep_config(self._master, list(chosen))
             typed = resolve.typed(composed)
-            OmegaConf.set_struct(typed, True)  # a misspelt key is refused
+            OmegaConf.set_struct(typed, True)  # so that a misspelt key is refused
             self._bases[chosen] = typed, composed.hydra.runtime.choices
         return self._bases[chosen]
 
@@ -70,25 +78,30 @@ class Composer:
 def checked(
     cfg: DictConfig, words: Sequence[str], choices: Mapping[str, Any], params_of: Any
 ) -> RunConfig:
-    """The run that a config describes, with the activation's own parameters checked too.
+    """Return the run that a config describes, after checking the activation's parameters too.
 
     Args:
-        cfg: `config.typed` of what was composed.
+        cfg: a composed config, from `resolve.typed`.
         words: the overrides that led to it.
         choices: the options that were chosen, by group.
-        params_of: `act_params` of Hydra's loader.
+        params_of: a function from an option of `act` to its parameters; see `act_params`.
 
     Raises:
-        UserError: as `config.resolve`; or a parameter that the activation doesn't have.
+        UserError: as `resolve.resolve`; or a parameter that the activation doesn't have.
     """
-    one = resolve.finish(cfg)
+    run = resolve.finish(cfg)
     mentioned = any(text.lstrip("+").startswith("act.") for text in words)
-    if mentioned and "act" in choices and not one.act.get("_target_"):
-        validate.check_act_params(one, params_of(choices["act"]))
-    return one
+    if mentioned and "act" in choices and not run.act.get("_target_"):
+        validate.check_act_params(run, params_of(choices["act"]))
+    return run
 
 
 def act_params(loader: ConfigLoader, choice: str) -> dict[str, Any]:
-    """The parameters of an activation with their defaults, as its file lists them."""
-    plain = loader.load_configuration(f"act/{choice}", [], RunMode.RUN)
-    return {str(key): value for key, value in plain.act.items() if key != "name"}
+    """Return the parameters of an activation with their defaults, as its config file lists them.
+
+    Args:
+        loader: Hydra's config loader.
+        choice: the name of an option of `act`.
+    """
+    config = loader.load_configuration(f"act/{choice}", [], RunMode.RUN)
+    return {str(key): value for key, value in config.act.items() if key != "name"}

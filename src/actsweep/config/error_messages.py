@@ -1,4 +1,4 @@
-"""What went wrong, as one line: Hydra's and OmegaConf's exceptions in the user's words."""
+"""Error messages of one line, from Hydra's and OmegaConf's exceptions."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ KINDS = {
 
 
 def explain(error: BaseException) -> str:
-    """One line: what is wrong, where, what is allowed, what to type."""
+    """Return one line for any exception: what is wrong, where, what is allowed, what to type."""
     from hydra.errors import HydraException
 
     if isinstance(error, UserError):
@@ -30,13 +30,13 @@ def explain(error: BaseException) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}; type for example paths.outputs=/some/folder"
     if isinstance(error, ValueError) and str(error).startswith("Only one of --run"):
-        return "-m, --cfg and --info: one of them at a time"
+        return "-m, --cfg and --info: can't be combined; type only one of them"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
 
 
 def explain_value(error: OmegaConfBaseException) -> str:
-    """A value or a key that the schema refuses."""
+    """Return one line for a value or a key that the schema refuses."""
     path = error.full_key
     text = str(error.msg or error).splitlines()[0]
     if not path:
@@ -71,8 +71,8 @@ def _explain_key(path: str, key: str, error: OmegaConfBaseException) -> str:
 
 
 def _has(parent: DictConfig, group: str, key: str) -> bool:
-    below = parent._get_node(group)
-    return isinstance(below, DictConfig) and not below._is_none() and key in below
+    node = parent._get_node(group)
+    return isinstance(node, DictConfig) and not node._is_none() and key in node
 
 
 def _explain_hydra(error: Exception) -> str:
@@ -92,5 +92,5 @@ def _explain_hydra(error: Exception) -> str:
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return f"{match[1]}: several values make a sweep; type {train_command()} -m {match[1]}"
     if match := re.match(r"Could not append to config. An item is already at '(.*)'", text):
-        return f"+{match[1]}: is there already; type {match[1]}=<value>, without the +"
+        return f"+{match[1]}: this key exists already; type {match[1]}=<value>, without the +"
     return " ".join(text.partition("Search path:")[0].split())

@@ -1,20 +1,17 @@
-"""Members and packs: which run is which, and which runs may share one compiled program. No jax."""
+"""The identity of runs, and which of them may share one compiled program. No jax."""
 
 import copy
 import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ID_VERSION = 2
 NOT_IN_ID = ("logger", "paths", "pack", "rerun", "slurm")
@@ -33,12 +30,12 @@ VARYING = (
 
 @dataclass(frozen=True)
 class Added:
-    """A config key that came after there were runs without it.
+    """A config key that was added when there were runs without it.
 
     Attributes:
-        path: where it stands: a key, or a whole group of new ones.
-        neutral: the value under which a run is what it was before.
-        when: what else the config must say, by path, such as `{"act.name": "swish"}`.
+        path: the config path of a key, or of a whole group of new keys.
+        neutral: the value with which a run is what it was before.
+        when: further conditions, config path -> value, such as `{"act.name": "swish"}`.
     """
 
     path: str
@@ -46,52 +43,14 @@ class Added:
     when: Mapping[str, Any] = field(default_factory=dict)
 
 
-# Runs keep their ids when a key is added: here is what the runs from before would have said.
+# Runs keep their ids when a key is added: `neutral` is the value that earlier runs had in effect.
 ADDED: tuple[Added, ...] = (Added("init.bias", 0.0),)
 
 
-@dataclass(frozen=True)
-class Member:
-    """One run: its resolved config and its id."""
-
-    config: RunConfig
-    run_id: str
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Members of one program. `static` is the config that they share, without what varies."""
-
-    static: RunConfig
-    members: tuple[Member, ...]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The members' seeds, in order."""
-        return tuple(member.config.seed for member in self.members)
-
-
-def member(run: RunConfig) -> Member:
-    """The member that a resolved config describes."""
-    return Member(run, run_id(run))
-
-
-def describe(run: RunConfig) -> dict[str, Any]:
-    """What tells a run apart from others at a glance; every summary starts with it."""
-    return {
-        "run_id": run_id(run),
-        "act": run.act["name"],
-        "depth": len(run.widths),
-        "init": run.init.name,
-        "seed": run.seed,
-        "lr": run.optim.lr,
-    }
-
-
 def run_id(run: RunConfig) -> str:
-    """Readable head + 8 hex digits of the hash of all that can change the result.
+    """Return a run's id: a readable part, and 8 hex digits of the hash of its `identity`.
 
-    Where the result is written, how it is logged, packed and placed on devices doesn't count.
+    Where the result is written, and how it is logged, packed and placed on devices, doesn't count.
     """
     init = SHORT_INIT.get(run.init.name, run.init.name)
     head = f"{run.act['name']}-{run.model.name}{len(run.widths)}-{init}-s{run.seed}"
@@ -99,36 +58,37 @@ def run_id(run: RunConfig) -> str:
 
 
 def identity(run: RunConfig) -> dict[str, Any]:
-    """All that can change the result, as nested plain values."""
-    own = {**as_before(what_counts(resolve.to_dict(run))), "id_version": ID_VERSION}
+    """Return everything that can change the result, as nested plain values."""
+    counted = without_neutral(what_counts(resolve.to_dict(run)))
+    settings = {**counted, "id_version": ID_VERSION}
     code = {target: _source_digest(target) for target in _targets(resolve.to_dict(run))}
-    return own | ({"code": code} if code else {})
+    return settings | ({"code": code} if code else {})
 
 
 def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved config, as nested plain values, without what can't change the result."""
-    placed = ("mesh", "distributed", "processes", "process")
-    left_out = {"data": ("dir", "stream"), "trainer": (*placed, "grace_s", "save_every_s")}
+    """Return the part of a resolved config (nested plain values) that can change the result."""
+    placement = ("mesh", "distributed", "processes", "process")
+    left_out = {"data": ("dir", "stream"), "trainer": (*placement, "grace_s", "save_every_s")}
     kept = {key: value for key, value in plain.items() if key not in NOT_IN_ID}
     for group, keys in left_out.items():
         kept[group] = {key: value for key, value in plain[group].items() if key not in keys}
     return kept
 
 
-def as_before(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A config, as nested plain values, without the keys of `ADDED` that say nothing new."""
+def without_neutral(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config (nested plain values) without the keys of `ADDED` that have no effect."""
     kept = copy.deepcopy(dict(plain))
-    for one in ADDED:
-        group, _, key = one.path.rpartition(".")
+    for added in ADDED:
+        group, _, key = added.path.rpartition(".")
         node = _at(kept, group) if group else kept
-        same = isinstance(node, dict) and _at(kept, one.path) == one.neutral
-        if same and all(_at(plain, path) == value for path, value in one.when.items()):
+        is_neutral = isinstance(node, dict) and _at(kept, added.path) == added.neutral
+        if is_neutral and all(_at(plain, path) == value for path, value in added.when.items()):
             node.pop(key, None)
     return kept
 
 
 def _at(plain: Mapping[str, Any], path: str) -> Any:
-    """A value of a config; None where there is none."""
+    """Return the value at a config path; None where there is none."""
     node: Any = plain
     for key in path.split("."):
         node = node.get(key) if isinstance(node, Mapping) else None
@@ -136,15 +96,15 @@ def _at(plain: Mapping[str, Any], path: str) -> Any:
 
 
 def static_part(run: RunConfig) -> RunConfig:
-    """The config without what may differ within a pack: those fields hold None.
+    """Return the config with None in every field that may differ within a pack.
 
-    Whatever compiles a program reads only this, so that no member's number gets baked in.
+    Code that compiles a program reads only this, so that no member's value becomes part of it.
     """
     shared = copy.deepcopy(run)
     shared.pack.members = None
     for path in varying_paths(run):
         *parents, leaf = path.split(".")
-        node = _get(shared, ".".join(parents)) if parents else shared
+        node = config_value(shared, ".".join(parents)) if parents else shared
         if isinstance(node, dict):
             node[leaf] = None
         else:
@@ -153,48 +113,18 @@ def static_part(run: RunConfig) -> RunConfig:
 
 
 def varying_paths(run: RunConfig) -> tuple[str, ...]:
-    """Config paths whose numbers may differ within a pack; the activation's floats among them."""
+    """Return the config paths whose values may differ within a pack, the activation's included."""
     acts = (f"act.{key}" for key, value in run.act_params.items() if isinstance(value, float))
     return (*VARYING, *acts)
 
 
 def pack_key(run: RunConfig) -> str:
-    """Equal for members that one compiled program can train."""
+    """Return a digest that is equal for members that one compiled program can train."""
     return _digest(resolve.to_dict(static_part(run)))
 
 
-def expand(members: Sequence[Member]) -> Pack:
-    """The pack of some members.
-
-    Raises:
-        ValueError: there are none, or they don't share one program.
-    """
-    if not members:
-        raise ValueError("a pack needs at least one member")
-    keys = {pack_key(m.config) for m in members}
-    if len(keys) > 1:
-        ids = ", ".join(m.run_id for m in members)
-        raise ValueError(f"these members don't share one program: {ids}")
-    return Pack(static_part(members[0].config), tuple(members))
-
-
-def stack(pack: Pack) -> "dict[str, np.ndarray]":
-    """What differs between members, as arrays with the leading axis M.
-
-    Returns:
-        Config path -> float32[M]; `seed` is uint32[M].
-    """
-    import numpy as np  # here, so that a config error needn't wait for it
-
-    paths = varying_paths(pack.members[0].config)
-    columns = {path: [_get(m.config, path) for m in pack.members] for path in paths}
-    return {
-        path: np.asarray(values, np.uint32 if path == "seed" else np.float32)
-        for path, values in columns.items()
-    }
-
-
-def _get(run: RunConfig, path: str) -> Any:
+def config_value(run: RunConfig, path: str) -> Any:
+    """Return the value that stands at a path such as `optim.lr`."""
     node: Any = run
     for key in path.split("."):
         node = node[key] if isinstance(node, dict) else getattr(node, key)
@@ -202,16 +132,17 @@ def _get(run: RunConfig, path: str) -> Any:
 
 
 def _targets(plain: Any) -> list[str]:
-    """Every `_target_` in a config: the user's own code, which counts like a setting."""
+    """Return every `_target_` in a config: user code, which counts like a setting."""
     if not isinstance(plain, Mapping):
         return []
-    own = plain.get("_target_")
-    return [str(own)] * bool(own) + [t for value in plain.values() for t in _targets(value)]
+    target = plain.get("_target_")
+    nested = [name for value in plain.values() for name in _targets(value)]
+    return [str(target)] * bool(target) + nested
 
 
 @functools.cache
 def _source_digest(target: str) -> str | None:
-    """Hash of the file that a dotted path points into; None if it can't be found."""
+    """Return the hash of the file that a dotted path points into; None if it can't be found."""
     try:
         spec = importlib.util.find_spec(target.rpartition(".")[0])
         source = Path(str(spec and spec.origin)).read_bytes()

@@ -1,4 +1,4 @@
-"""The command line: what people type, and what Hydra takes for it."""
+"""The command line: overrides as people type them, and as Hydra takes them."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 from actsweep.utils.errors import UserError, bad_value
 
-# The groups, each with an option that exists.
+# Config groups, each with an option that exists.
 GROUPS = {
     "act": "relu",
     "depth": "4",
@@ -21,17 +21,20 @@ GROUPS = {
     "debug": "default",
 }
 RENAMED = {"pack.lift": "pack.batching"}
-"""Keys of version 0.1: still taken, with a line that says the new one."""
-OPEN = r"slurm\.extra\b"  # a group to which keys may be added
+"""Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
+OPEN_GROUP = r"slurm\.extra\b"  # keys may be added to it
 _MULTIRUN = ("-m", "--multirun")
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
 
 
 def for_hydra(words: Iterable[str]) -> list[str]:
-    """A command line as Hydra takes it: `-m` may stand anywhere, `depth=7` is spelt out.
+    """Return a command line as Hydra takes it: `-m` first, and every override expanded.
+
+    Args:
+        words: the command line; `-m` may stand anywhere.
 
     Raises:
-        UserError: a list, a number or null where a group's option is wanted.
+        UserError: a list, a number or null was given for a group, which needs an option's name.
     """
     words = list(words)
     flags = [word for word in words if word in _MULTIRUN]
@@ -39,17 +42,19 @@ def for_hydra(words: Iterable[str]) -> list[str]:
 
 
 def expand(override: str) -> list[str]:
-    """One override as Hydra takes it: `depth=7` picks the option `uniform` with so many layers;
-    `slurm.extra.qos=long` adds a key where any may stand.
+    """Return one override as Hydra takes it, as one or more overrides.
+
+    `depth=7` becomes the option `uniform` with 7 layers; `slurm.extra.qos=long` adds its key; a
+    key of version 0.1 becomes today's, and a line on standard error says so.
 
     Raises:
-        UserError: a list, a number or null where a group's option is wanted.
+        UserError: a list, a number or null was given for a group, which needs an option's name.
     """
     group, _, value = override.partition("=")
     if group in RENAMED:
         print(f"{group} is now {RENAMED[group]}", file=sys.stderr)
         return [f"{RENAMED[group]}={value}"]
-    if re.match(OPEN, group):
+    if re.match(OPEN_GROUP, group):
         return [f"++{override}"]
     if group == "depth" and re.fullmatch(r"[+-]?\d+", value):
         return ["depth=uniform", f"depth.layers={int(value)}"]
@@ -60,13 +65,13 @@ def expand(override: str) -> list[str]:
 
 
 def as_typed(overrides: Iterable[str]) -> list[str]:
-    """The inverse of `expand`, for what is recorded about a run."""
+    """Return overrides as they were typed: the inverse of `expand`, for a run's record."""
     typed: list[str] = []
     for word in overrides:
         layers = re.fullmatch(r"depth\.layers=(-?\d+)", word)
         if layers and typed and typed[-1] == "depth=uniform":
             typed[-1] = f"depth={layers[1]}"
-        elif re.match(rf"\+\+{OPEN}", word):
+        elif re.match(rf"\+\+{OPEN_GROUP}", word):
             typed.append(word[2:])
         else:
             typed.append(word)
@@ -74,8 +79,10 @@ def as_typed(overrides: Iterable[str]) -> list[str]:
 
 
 def current_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A config that an older version may have written, as nested plain values, in today's keys."""
-    groups = {k: dict(v) if isinstance(v, Mapping) else v for k, v in plain.items()}
+    """Return a config (nested plain values), perhaps of an older version, with today's keys."""
+    groups = {
+        name: dict(group) if isinstance(group, Mapping) else group for name, group in plain.items()
+    }
     for old, new in RENAMED.items():
         group, _, key = old.partition(".")
         if isinstance(groups.get(group), dict) and key in groups[group]:

@@ -1,7 +1,7 @@
-"""From what Hydra composed, or a run's `config.yaml`, to a checked `RunConfig`.
+"""The way from a composed config, or a run's `config.yaml`, to a checked `RunConfig`.
 
-Nothing here imports jax, so that `--help` and a config error answer at once and login nodes can
-plan sweeps.
+Nothing here imports jax, so that `--help` and config errors appear at once and login nodes can plan
+sweeps.
 """
 
 import functools
@@ -58,14 +58,15 @@ __all__ = [
 
 
 def register() -> None:
-    """Give Hydra the schema, so that a misspelt key or a wrong type is refused when it composes,
-    and its help the command that was typed."""
+    """Give Hydra the schema, so that it refuses a misspelt key or a wrong type while composing,
+    and its help the command that was typed.
+    """
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node=RunConfig, provider="actsweep")
     OmegaConf.register_new_resolver("train_command", train_command, replace=True)
-    # Hydra copies its search path, store and all, for every group that --help lists and every run
-    # of a sweep; what it takes out of the store is a copy anyhow.
+    # Hydra copies its search path, with the store, for every group that --help lists and every run
+    # of a sweep. What it loads from the store is a copy in any case.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 
 
@@ -73,8 +74,8 @@ def resolve(cfg: DictConfig | dict[str, Any]) -> RunConfig:
     """Type, check and normalise a composed config.
 
     Args:
-        cfg: what Hydra composed, or a plain nested dict such as a run's `config.yaml`. Keys that a
-            plain dict leaves out take the schema's defaults.
+        cfg: a config composed by Hydra, or a nested dict such as a run's `config.yaml`. Keys that a
+            dict leaves out take the schema's defaults.
 
     Returns:
         A `RunConfig` whose `depth.widths` lists every hidden layer.
@@ -86,7 +87,7 @@ def resolve(cfg: DictConfig | dict[str, Any]) -> RunConfig:
 
 
 def finish(cfg: DictConfig) -> RunConfig:
-    """The checked run of a `typed` config.
+    """Return the checked run of a `typed` config.
 
     Raises:
         UserError: as `resolve`.
@@ -103,22 +104,22 @@ def finish(cfg: DictConfig) -> RunConfig:
 
 
 def typed(cfg: DictConfig | dict[str, Any]) -> DictConfig:
-    """A composed config, or plain values, under the schema's types; interpolations stay.
+    """Return a composed config, or a nested dict, with the schema's types; interpolations stay.
 
     Raises:
         UserError: a value of the wrong type, or a key that the schema doesn't have.
     """
     if isinstance(cfg, DictConfig):
-        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        plain: Any = OmegaConf.to_container(own)  # so that the schema meets every key again
+        selected = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        plain: Any = OmegaConf.to_container(selected)  # so that the schema checks every key again
     else:
         plain = cfg
     try:
-        found = OmegaConf.merge(_schema(), current_keys(plain))
+        merged = OmegaConf.merge(_schema(), current_keys(plain))
     except OmegaConfBaseException as error:
         raise UserError(explain_value(error)) from error
-    assert isinstance(found, DictConfig)
-    return found
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 @functools.cache
@@ -127,7 +128,7 @@ def _schema() -> DictConfig:
 
 
 def from_dict(plain: dict[str, Any]) -> RunConfig:
-    """The run that `to_dict` took apart: for what has been checked before, as in `plan.json`."""
+    """Return the run of a nested dict from `to_dict` that was checked before, as in `plan.json`."""
     return _build(RunConfig, current_keys(plain))
 
 
@@ -142,5 +143,5 @@ def _build(kind: Any, plain: dict[str, Any]) -> Any:
 
 
 def to_dict(run: RunConfig) -> dict[str, Any]:
-    """The run as nested plain dicts, lists and numbers: what `config.yaml` holds."""
+    """Return the run as nested dicts, lists and numbers: the contents of `config.yaml`."""
     return asdict(run)

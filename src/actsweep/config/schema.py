@@ -1,4 +1,4 @@
-"""The typed schema of `conf/`: what a run may say, and the names that it may use. No jax."""
+"""The typed schema of `conf/`: the keys of a run's config, and the allowed names. No jax."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ MODELS = ("mlp", "cnn")
 DATASETS = ("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "quadratic")
 MAX_SEED = 2**32 - 1
 SLURM_REQUEUE_S = 30.0
-"""Seconds between what a job of SLURM may take to save, and its time limit."""
+"""Seconds reserved to queue a SLURM job again, between `trainer.grace_s` and its time limit."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class DepthConfig:
 
 @dataclass
 class InitConfig:
-    """How weights and biases are drawn; `gain` is a number or `auto`."""
+    """The distribution of initial weights and biases; `gain` is a number or `auto`."""
 
     name: str = "torch_uniform"
     scale: float = 1.0
@@ -49,7 +49,7 @@ class InitConfig:
 
 @dataclass
 class ModelConfig:
-    """The network around the activation; `channels` are the CNN's convolutions."""
+    """The network around the activation; `channels` are those of the CNN's convolutions."""
 
     name: str = "mlp"
     channels: list[int] = field(default_factory=list)
@@ -59,7 +59,7 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """The examples. `dir` holds prepared TFDS folders; `stream` leaves the examples on the host."""
+    """The data set. `dir` holds prepared TFDS folders; `stream` keeps the examples on the host."""
 
     name: str = "fashion_mnist"
     dir: str | None = None
@@ -91,18 +91,20 @@ class OptimConfig:
 
 @dataclass
 class MeshConfig:
-    """How many devices share one member's batch."""
+    """The number of devices that share one member's batch."""
 
     data: int = 1
 
 
 @dataclass
 class TrainerConfig:
-    """Length, batches, stopping and arithmetic of the training; how often it is saved, in seconds
-    (0: after every chunk), and within how many seconds it ends when it is told to.
+    """Length, batches, early stopping, precision and checkpoints of the training.
 
-    `distributed` joins several processes to train each pack together: `slurm`, or the address
-    `host:port` of process 0, and then which `process` of how many `processes` this is."""
+    `save_every_s` are the seconds between checkpoints (0: one after every chunk), `grace_s` those
+    within which training ends after a signal. `distributed` joins several processes to train each
+    pack together: `slurm`, or the address `host:port` of process 0 with `process`, the index of
+    this process, and `processes`, their number.
+    """
 
     epochs: int = 10
     batch_size: int = 256
@@ -121,7 +123,7 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Weights & Biases: offline by default. `report` writes one at the end of a sweep."""
+    """Weights & Biases, offline by default; `report` writes a report at the end of a sweep."""
 
     mode: str = "offline"
     project: str = "actsweep"
@@ -134,15 +136,18 @@ class LoggerConfig:
 
 @dataclass
 class PathsConfig:
-    """Where everything is written."""
+    """The folder to which everything is written."""
 
     outputs: str = "outputs"
 
 
 @dataclass
 class PackConfig:
-    """How the members of a sweep share compiled programs. Without `wait`, runs that other processes
-    are training are left to them. `members` is filled in by the sweeper."""
+    """The way in which members of a sweep share compiled programs.
+
+    Without `wait`, runs that other processes are training are left to them. The sweeper fills in
+    `members`.
+    """
 
     size: Any = "auto"
     batching: str = "auto"
@@ -153,12 +158,13 @@ class PackConfig:
 
 @dataclass
 class SlurmConfig:
-    """What a job of hydra/launcher=slurm asks the cluster for; None leaves it to the cluster.
+    """The resources of a job of hydra/launcher=slurm; None leaves the choice to the cluster.
 
-    `gpus` and `cpus` are those of a node, `hours` the time after which a job is queued again,
-    `max_parallel` how many run at once. `setup` are lines of shell to come before, `extra` further
-    options of sbatch. With `wait` the command follows the jobs to their end; without `submit` it
-    only writes the script."""
+    `gpus` and `cpus` are per node, `hours` is the time after which a job is queued again, and
+    `max_parallel` the number of jobs that run at once. `setup` holds shell commands that run first,
+    `extra` further options of sbatch. With `wait` the command follows the jobs to their end;
+    without `submit` it only writes the script.
+    """
 
     partition: str | None = None
     account: str | None = None
@@ -176,7 +182,7 @@ class SlurmConfig:
 
 @dataclass
 class RunConfig:
-    """One fully resolved run. Fields are named as one types them on the command line."""
+    """One fully resolved run; the fields are named as on the command line."""
 
     act: dict[str, Any] = field(default_factory=dict)
     depth: DepthConfig = field(default_factory=DepthConfig)
@@ -195,11 +201,11 @@ class RunConfig:
 
     @property
     def act_params(self) -> dict[str, Any]:
-        """The activation's own parameters, without its name and target."""
-        return {k: v for k, v in self.act.items() if k not in ("name", "_target_")}
+        """Return the activation's parameters, without its name and target."""
+        return {key: value for key, value in self.act.items() if key not in ("name", "_target_")}
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Widths of the hidden dense layers, from input to output."""
+        """Return the widths of the hidden dense layers, from input to output."""
         assert self.depth.widths is not None
         return tuple(self.depth.widths)

@@ -44,7 +44,7 @@ def check(run: RunConfig) -> None:
 
 
 def widths(depth: DepthConfig) -> list[int]:
-    """Widths of the hidden dense layers, from input to output.
+    """Return the widths of the hidden dense layers, from input to output.
 
     Raises:
         UserError: no layer, an empty one, or two ways of saying it that contradict.
@@ -64,18 +64,18 @@ def widths(depth: DepthConfig) -> list[int]:
                 f"absent beside depth.widths={depth.widths}",
                 f"depth={len(depth.widths)} depth.width={depth.width}",
             )
-        found = list(depth.widths)
-        if not found:
+        sizes = list(depth.widths)
+        if not sizes:
             raise bad_value("depth.widths", "[]", "at least one width", "depth=4")
     else:
         layers = 4 if depth.layers is None else depth.layers
         if layers < 1:
             raise bad_value("depth", layers, "at least 1 hidden layer", "depth=4")
-        found = [256 if depth.width is None else depth.width] * layers
-    for width in found:
+        sizes = [256 if depth.width is None else depth.width] * layers
+    for width in sizes:
         if width < 1:
             raise bad_value("depth.width", width, "at least 1 unit", "depth.width=256")
-    return found
+    return sizes
 
 
 def check_act_params(run: RunConfig, known: Mapping[str, Any]) -> None:
@@ -103,9 +103,9 @@ def check_act_params(run: RunConfig, known: Mapping[str, Any]) -> None:
 
 
 def _check_name(path: str, name: object) -> None:
-    """A name that becomes part of a run's folder."""
+    """Refuse a name that can't be part of a folder's name."""
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
-        raise bad_value(path, name, "letters, digits, '_', '-' and '.'", f"{path}=my_own")
+        raise bad_value(path, name, "letters, digits, '_', '-' and '.'", f"{path}=my_name")
 
 
 def _check_act(run: RunConfig) -> None:
@@ -182,11 +182,11 @@ def _check_trainer(run: RunConfig) -> None:
 
 
 def _check_distributed(trainer: TrainerConfig) -> None:
-    where, count, own = trainer.distributed, trainer.processes, trainer.process
+    where, count, index = trainer.distributed, trainer.processes, trainer.process
     if where in (None, "slurm"):
-        for key, value in (("processes", count), ("process", own)):
+        for key, value in (("processes", count), ("process", index)):
             if value is not None:
-                allowed = "absent, but for trainer.distributed=host:port"
+                allowed = "absent unless trainer.distributed=host:port"
                 raise bad_value(f"trainer.{key}", value, allowed, "trainer.distributed=slurm")
         return
     example = "trainer.distributed=node1:8476 trainer.processes=2 trainer.process=0"
@@ -195,9 +195,9 @@ def _check_distributed(trainer: TrainerConfig) -> None:
         raise bad_value("trainer.distributed", where, allowed, example)
     if count is None or count < 2:
         raise bad_value("trainer.processes", _typed(count), "an integer of at least 2", example)
-    if own is None or not 0 <= own < count:
+    if index is None or not 0 <= index < count:
         allowed = f"an integer from 0 to {count - 1}"
-        raise bad_value("trainer.process", _typed(own), allowed, example)
+        raise bad_value("trainer.process", _typed(index), allowed, example)
 
 
 def _typed(value: object) -> object:
@@ -284,7 +284,7 @@ def _check_slurm(run: RunConfig) -> None:
     if slurm.mem_gb is not None:
         _at_least("slurm.mem_gb", slurm.mem_gb, 0, "slurm.mem_gb=16", strict=True)
     if slurm.nodes > 1 and run.trainer.distributed != "slurm":
-        allowed = "1, but for trainer.distributed=slurm, which trains a pack on several nodes"
+        allowed = "1 unless trainer.distributed=slurm, which trains a pack on several nodes"
         fix = f"slurm.nodes={slurm.nodes} trainer.distributed=slurm"
         raise bad_value("slurm.nodes", slurm.nodes, allowed, fix)
 

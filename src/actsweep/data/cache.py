@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
 CACHE = "actsweep-cache-v1"
@@ -21,7 +22,7 @@ Log = Callable[[str], None]
 
 
 def user_cache(folder: Path) -> Path:
-    """Where the cache of a folder goes that can't be written to."""
+    """Return where the cache of a folder that can't be written to is kept."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a container's user without a home
@@ -31,14 +32,14 @@ def user_cache(folder: Path) -> Path:
 
 
 def record_digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file that TFDS wrote into a prepared folder, by name."""
-    files = [
+    """Return the sha256 of every file that TFDS wrote into a prepared folder, by file name."""
+    paths = [
         path
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name != RECORDS and not path.name.startswith(".")
     ]
     with ThreadPoolExecutor(4) as pool:
-        return dict(zip([path.name for path in files], pool.map(_sha256, files), strict=True))
+        return dict(zip([path.name for path in paths], pool.map(_sha256, paths), strict=True))
 
 
 def verify_records(folder: Path, fix: str) -> dict[str, str] | None:
@@ -62,11 +63,11 @@ def verify_records(folder: Path, fix: str) -> dict[str, str] | None:
             assert isinstance(recorded, dict)
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise UserError(f"{place}: damaged; {fix}") from error
-        found = record_digests(folder)
+        actual = record_digests(folder)
         for name, digest in recorded.items():
-            if name not in found:
+            if name not in actual:
                 raise UserError(f"{folder / name}: missing; {fix}")
-            if found[name] != digest:
+            if actual[name] != digest:
                 raise UserError(
                     f"{folder / name}: not the file that was recorded in {place}: truncated or "
                     f"altered; {fix} (or remove {place} if you replaced the data on purpose)"
@@ -87,12 +88,12 @@ def write_records(folder: Path, digests: dict[str, str]) -> None:
 
 
 def read(folder: Path, digests: dict[str, str], log: Log) -> dict[str, np.ndarray] | None:
-    """The cached arrays of a prepared folder; `None` when there are none that hold.
+    """Return the cached arrays of a prepared folder; `None` where there is no valid cache.
 
     Args:
         folder: `data_dir/name/version`.
-        digests: the folder's records as they are now; a cache of others doesn't hold.
-        log: told about a damaged cache.
+        digests: of the folder's files as they are now; a cache of other files isn't valid.
+        log: takes a line about a damaged cache.
     """
     for place in (folder / CACHE, user_cache(folder) / CACHE):
         try:
@@ -136,19 +137,9 @@ def write(folder: Path, digests: dict[str, str], arrays: dict[str, np.ndarray], 
 
 
 def write_file(path: Path, raw: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; its folder is made first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(raw)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    files.write_atomic(path, raw)
 
 
 def _sha256(path: Path) -> str:

@@ -88,16 +88,16 @@ def _check_y(data: Dataset, path: str, name: str, y: np.ndarray) -> None:
     if data.classes is None and not np.isfinite(y).all():
         raise _wrong(data, path, f"{name} with NaN or infinity", "finite")
     if data.classes is not None and (y.min() < 0 or y.max() >= data.classes):
-        found = f"{name} from {y.min()} to {y.max()}"
-        raise _wrong(data, path, found, f"labels from 0 to {data.classes - 1}")
+        given = f"{name} from {y.min()} to {y.max()}"
+        raise _wrong(data, path, given, f"labels from 0 to {data.classes - 1}")
 
 
 def _kind(x: object) -> str:
     return str(x.dtype) if isinstance(x, np.ndarray) else type(x).__name__
 
 
-def _wrong(data: Dataset, path: str, found: str, allowed: str) -> UserError:
+def _wrong(data: Dataset, path: str, given: str, allowed: str) -> UserError:
     return UserError(
-        f"{path}: the dataset {data.name!r} has {found}; must be {allowed}; "
-        "mend its source, or type for example data=digits"
+        f"{path}: the dataset {data.name!r} has {given}; must be {allowed}; "
+        "fix the loader, or type for example data=digits"
     )

@@ -10,11 +10,11 @@ from actsweep.data.order import BatchOrder
 
 
 class ResidentFeed:
-    """For a training set that lives on the device: chunks of record ids.
+    """Chunks of record ids, for a training set that lives on the device.
 
     Args:
         dataset: its training set is the one that the ids point into.
-        seeds: one a member; members with equal seeds see equal batches.
+        seeds: one for each member; members with equal seeds see equal batches.
         batch_size: examples a step and member.
         chunk_steps: steps in a full chunk, K.
     """
@@ -26,7 +26,7 @@ class ResidentFeed:
         self.chunk_steps = chunk_steps
 
     def chunk(self, start_step: int, n: int) -> np.ndarray:
-        """Ids of steps `start_step … start_step + n - 1`.
+        """Return the ids of steps `start_step … start_step + n - 1`.
 
         Returns:
             int32 `[members, chunk_steps, batch]`; rows from n on are zeros.
@@ -38,11 +38,11 @@ class ResidentFeed:
         return out
 
     def close(self) -> None:
-        """Nothing to end; the streaming feed has threads."""
+        """Do nothing; only the streaming feed has threads to end."""
 
 
 class StreamingFeed:
-    """For a training set that stays on the host: chunks of examples, read ahead by grain's threads.
+    """Chunks of examples, read ahead by grain's threads, for a training set kept on the host.
 
     Chunks are meant to be asked for one after the other; another `start_step`, as after a resume,
     starts a new stream there. Arguments as for `ResidentFeed`, and:
@@ -66,7 +66,7 @@ class StreamingFeed:
         self._next = -1
 
     def chunk(self, start_step: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Examples of steps `start_step … start_step + n - 1`.
+        """Return the examples of steps `start_step … start_step + n - 1`.
 
         Returns:
             x `[members, chunk_steps, batch, ...]` and y `[members, chunk_steps, batch, ...]`, of

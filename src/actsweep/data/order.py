@@ -41,7 +41,7 @@ class BatchOrder:
         return self.epochs * self.steps_per_epoch
 
     def __getitem__(self, step: SupportsIndex) -> np.ndarray:
-        """Record ids of one step: int32 `[batch_size]`."""
+        """Return the record ids of a step: int32 `[batch_size]`."""
         k = step.__index__()
         if not 0 <= k < len(self):
             raise IndexError(f"step {k} is not in 0..{len(self) - 1}")

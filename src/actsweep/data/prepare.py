@@ -1,4 +1,4 @@
-"""Image sets on disk: found, or prepared once by whichever process comes first."""
+"""Image sets on disk: read, or prepared once by whichever process comes first."""
 
 import contextlib
 import logging
@@ -33,13 +33,13 @@ def prepare(
     log: Log = log.info,
     force: bool = False,
 ) -> Path:
-    """Have an image set prepared, verified and decoded; what `actsweep data prepare` calls.
+    """Prepare, verify and decode an image set, as `actsweep data prepare` does; return its folder.
 
     Args:
         name: a key of `IMAGES`.
         data_dir: the TFDS folder; by default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         log: takes a line about each slow step.
-        force: prepare anew even if the set is there. The old one is replaced only by a whole one.
+        force: prepare anew even if the set is there; it is replaced only once the new one is whole.
 
     Returns:
         `data_dir/name/version`.
@@ -58,7 +58,7 @@ def prepare(
 
 
 def arrays(name: str, data_dir: Path | None = None, log: Log = log.info) -> dict[str, np.ndarray]:
-    """All examples of an image set, prepared first if it isn't there.
+    """Return all examples of an image set, which is prepared first if it isn't there.
 
     Arguments and errors as for `prepare`.
 
@@ -71,25 +71,25 @@ def arrays(name: str, data_dir: Path | None = None, log: Log = log.info) -> dict
     fix = _fix(name, root)
     if is_prepared(folder):
         digests = cache.verify_records(folder, fix)
-        found = cache.read(folder, digests, log) if digests else None
-        if found is not None:
-            return found
+        cached = cache.read(folder, digests, log) if digests else None
+        if cached is not None:
+            return cached
     with _lock(name, root, log):
         if not is_prepared(folder):
             _build(name, root, log)
         digests = cache.verify_records(folder, fix)
-        found = cache.read(folder, digests, lambda line: None) if digests else None
-        return found if found is not None else _decode(folder, digests, fix, log)
+        cached = cache.read(folder, digests, lambda line: None) if digests else None
+        return cached if cached is not None else _decode(folder, digests, fix, log)
 
 
 def data_root(data_dir: Path | None) -> Path:
-    """The folder of prepared sets: the given one, `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`."""
+    """Return the folder of prepared sets: given, `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     return Path(chosen).expanduser().absolute()
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether `data_dir/name/version` is there: it is renamed into place when it is whole."""
+    """Tell whether `data_dir/name/version` is there: it is renamed into place when it is whole."""
     return folder.is_dir()
 
 
@@ -149,7 +149,7 @@ def _swap(built: Path, folder: Path, old: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(name: str, root: Path, log: Log) -> Iterator[None]:
-    """One process at a time; beside the data, or in the user's cache where that is read-only."""
+    """Let one process in at a time; where the data are read-only, by a lock in the user's cache."""
     folder = root / name / IMAGES[name].version
     for place in (root, cache.user_cache(folder)):
         lock = FileLock(place / f".actsweep-{name}.lock", mode=0o666)
@@ -171,13 +171,13 @@ def _lock(name: str, root: Path, log: Log) -> Iterator[None]:
 
 
 def _fix(name: str, root: Path) -> str:
-    """The command that prepares a set anew."""
+    """Return the command that prepares a set anew."""
     default = root == data_root(None)
     return f"type {'' if default else f'TFDS_DATA_DIR={root} '}actsweep data prepare {name} --force"
 
 
 def _nothing_worked(name: str, root: Path, reasons: list[str]) -> UserError:
-    lines = [f"data={name}: no way to get it into {root} worked:"]
+    lines = [f"data={name}: can't be prepared in {root}; every source failed:"]
     lines += [f"  - {reason}" for reason in reasons]
     lines += [
         "Type one of:",

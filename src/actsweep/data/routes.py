@@ -25,16 +25,16 @@ Log = Callable[[str], None]
 
 
 class RouteFailed(Exception):
-    """Why one route didn't work: one line."""
+    """A route that didn't work; its message is one line and says why."""
 
 
 def manual_dir(name: str, root: Path) -> Path:
-    """Where a user may put the four files by hand."""
+    """Return where a user may put the four files by hand."""
     return root / "downloads" / "manual" / name
 
 
 def local_files(name: str, root: Path, work: Path, log: Log) -> Path:
-    """Files that the user put into `manual_dir`.
+    """Take the files that the user put into `manual_dir`.
 
     Args:
         name: the image set.
@@ -43,7 +43,7 @@ def local_files(name: str, root: Path, work: Path, log: Log) -> Path:
         log: takes a line about each slow step.
 
     Returns:
-        A folder that holds the four files, as all routes do. TFDS checks them afterwards.
+        A folder that holds the four files, as all routes do. TFDS checks their digests afterwards.
 
     Raises:
         RouteFailed: there are none.
@@ -57,7 +57,7 @@ def local_files(name: str, root: Path, work: Path, log: Log) -> Path:
 
 
 def download(name: str, root: Path, work: Path, log: Log) -> Path:
-    """The addresses that TFDS registers. Gives up 20 s after the first attempt to connect.
+    """Fetch the addresses that TFDS registers. Gives up 20 s after the first attempt to connect.
 
     Arguments, result and errors as in `local_files`.
     """
@@ -72,7 +72,7 @@ def download(name: str, root: Path, work: Path, log: Log) -> Path:
 
 
 def debian(name: str, root: Path, work: Path, log: Log) -> Path:
-    """The Debian package of the same files, unpacked without being installed: needs no root.
+    """Unpack the Debian package of the same files, without installing it: that needs no root.
 
     Debian rewrote the gzip headers; they are put back, so that the checksums that TFDS registers
     hold. Arguments, result and errors as in `local_files`.
@@ -101,7 +101,7 @@ def debian(name: str, root: Path, work: Path, log: Log) -> Path:
 
 
 def apt_command(work: Path, *words: str) -> list[str]:
-    """apt-get with lists and cache in `work`, so that neither root nor the system's are touched."""
+    """Return an apt-get command that keeps its lists and cache in `work` and so needs no root."""
     for folder in ("lists/partial", "cache/archives/partial"):
         (work / folder).mkdir(parents=True, exist_ok=True)
     options = {
@@ -117,7 +117,7 @@ def apt_command(work: Path, *words: str) -> list[str]:
 
 
 def restore_gzip_header(raw: bytes, file: str) -> bytes:
-    """The gzip header as it was published: with a time stamp and the file's name.
+    """Put back the gzip header that was published, with a time stamp and the file's name.
 
     Args:
         raw: a gzip file whose header has no optional fields.
@@ -131,7 +131,7 @@ def restore_gzip_header(raw: bytes, file: str) -> bytes:
 
 
 def _open(url: str) -> Any:
-    """`urlopen`, bounded also where the name server doesn't answer."""
+    """Open a URL, within a time limit that also covers a name server that doesn't answer."""
     answers: queue.Queue[Any] = queue.Queue()
 
     def connect() -> None:
@@ -171,8 +171,8 @@ def _run(command: list[str], cwd: Path, check: bool = True) -> None:
         raise RouteFailed(f"{name}: {error}") from error
     if check and done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-        said = lines[0][2:].strip() if lines else done.stderr.strip()[:200] or "no message"
-        raise RouteFailed(f"{name} ended with {done.returncode}: {said}")
+        reason = lines[0][2:].strip() if lines else done.stderr.strip()[:200] or "no message"
+        raise RouteFailed(f"{name} ended with {done.returncode}: {reason}")
 
 
 def _one_line(error: Exception) -> str:

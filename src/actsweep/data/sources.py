@@ -12,7 +12,7 @@ from actsweep.data import toys
 from actsweep.data.dataset import Dataset, validate
 from actsweep.data.images import IMAGES
 from actsweep.utils.errors import UserError, bad_value, unknown_name
-from actsweep.utils.imports import find
+from actsweep.utils.imports import import_target
 
 SPLIT_STREAM = 4
 DIGITS_TEST = 297
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def load(cfg: DataConfig, say: Callable[[str], None] = log.info) -> Dataset:
-    """The dataset that a config names, prepared first where that is needed.
+    """Return the dataset that a config names, prepared first where that is needed.
 
     Args:
         cfg: the group `data` of a run.
@@ -35,7 +35,7 @@ def load(cfg: DataConfig, say: Callable[[str], None] = log.info) -> Dataset:
         UserError: an unknown name, a bad value, data that can't be had or are damaged.
     """
     if cfg._target_ is not None:
-        return validate(_own(cfg), "data._target_")
+        return validate(_custom(cfg), "data._target_")
     if cfg.options:
         raise bad_value(
             "data.options", cfg.options, "empty without data._target_", "data.options={}"
@@ -51,7 +51,7 @@ def load(cfg: DataConfig, say: Callable[[str], None] = log.info) -> Dataset:
 
 
 def digits(cfg: DataConfig) -> Dataset:
-    """scikit-learn's 1,797 digits of 8x8 pixels from 0 to 16: needs no files.
+    """Return scikit-learn's 1,797 digits of 8x8 pixels from 0 to 16: needs no files.
 
     297 of them, the same for every config, are the test set. `data.split_seed` divides the other
     1,500 into `data.val_size` for validation and the rest for training.
@@ -93,7 +93,7 @@ def _images(cfg: DataConfig, say: Callable[[str], None]) -> Dataset:
 
 
 def _split(cfg: DataConfig, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids for training and for validation, by `data.split_seed`."""
+    """Return ids for training and for validation, by `data.split_seed`."""
     if not 1 <= cfg.val_size < n:
         fix = f"data.val_size={max(1, n // 6)}"
         raise bad_value("data.val_size", cfg.val_size, f"from 1 to {n - 1} of {n} examples", fix)
@@ -111,11 +111,11 @@ def _no_noise(cfg: DataConfig) -> None:
         raise bad_value("data.noise", cfg.noise, f"0 for data={cfg.name}", "data.noise=0.0")
 
 
-def _own(cfg: DataConfig) -> Dataset:
+def _custom(cfg: DataConfig) -> Dataset:
     """Call the user's function `_target_(**options)`."""
     target = str(cfg._target_)
     where = f"data._target_={target}"
-    function = find("data", target)
+    function = import_target("data", target)
     if not callable(function):
         raise UserError(f"{where}: not a function; must be package.module.function")
     try:

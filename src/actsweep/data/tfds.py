@@ -29,7 +29,7 @@ class BadFile(Exception):
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """One gzipped IDX file of bytes, as LeCun describes the format.
+    """Read a gzipped IDX file of bytes, as LeCun describes the format.
 
     Args:
         path: a `.gz` file.
@@ -54,7 +54,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def urls(name: str) -> dict[str, str]:
-    """File name -> address, as TFDS registers them."""
+    """Return each file's address by its name, as TFDS registers them."""
     import tensorflow_datasets as tfds
 
     base = getattr(tfds.image_classification, IMAGES[name].builder).URL
@@ -98,7 +98,7 @@ def build(name: str, files: Path, data_dir: Path) -> Path:
 
 
 def decode(folder: Path) -> dict[str, np.ndarray]:
-    """Every example of a prepared folder, in TFDS's order.
+    """Read every example of a prepared folder, in TFDS's order.
 
     Args:
         folder: `data_dir/name/version`.
@@ -159,7 +159,7 @@ def _file_format(folder: Path) -> str:
 
 
 def _builder_class(name: str) -> Any:
-    """The catalogue's builder, with the three places that need TensorFlow written without it."""
+    """Return the catalogue's builder, with what needs TensorFlow in it written without."""
     import tensorflow_datasets as tfds
     from PIL import Image
 
@@ -190,7 +190,7 @@ def _builder_class(name: str) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """TFDS prints to stdout, draws progress bars and logs advice: not here."""
+    """Keep TFDS from printing to stdout, drawing progress bars and logging advice."""
     import tensorflow_datasets as tfds
 
     absl = logging.getLogger("absl")

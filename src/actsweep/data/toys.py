@@ -14,7 +14,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def circle(cfg: DataConfig) -> Dataset:
-    """Points uniform on (-2, 2)^2, label 1 where x^2 + y^2 < 1.5.
+    """Draw points uniform on (-2, 2)^2, label 1 where x^2 + y^2 < 1.5.
 
     The training points come from Python's `random.Random(split_seed)`, x before y, point after
     point: `data.split_seed=42 data.examples=200` are the points of the from-scratch tutorial.
@@ -23,12 +23,12 @@ def circle(cfg: DataConfig) -> Dataset:
 
 
 def xor(cfg: DataConfig) -> Dataset:
-    """Points uniform on (-1, 1)^2, label 1 where the signs differ; drawn as `circle` is."""
+    """Draw points uniform on (-1, 1)^2, label 1 where the signs differ; drawn as `circle` is."""
     return _plane(cfg, 1.0, lambda x, y: x * y < 0, ("same sign", "opposite signs"))
 
 
 def quadratic(cfg: DataConfig) -> Dataset:
-    """Regression: y = x^2 + noise * randn for x on [-2, 2].
+    """Draw a regression: y = x^2 + noise * randn for x on [-2, 2].
 
     The training x are `linspace(-2, 2, examples)`, their noise is numpy's legacy
     `RandomState(split_seed).randn(examples)`: `data.examples=200 data.split_seed=0 data.noise=0.25`
@@ -51,7 +51,7 @@ def _plane(
     rule: Callable[[np.ndarray, np.ndarray], np.ndarray],
     labels: tuple[str, str],
 ) -> Dataset:
-    """`examples` training points, `val_size` for validation and as many for the test.
+    """Draw `examples` training points, `val_size` for validation and as many for the test.
 
     `data.noise` moves the points by Gaussian noise after they have got their labels.
     """

@@ -1,30 +1,38 @@
 """How a sweep ends: its table, then its report. No jax; matplotlib once there is a report."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from actsweep.sweeps import exit_codes
-from actsweep.sweeps import results as results_module
+from actsweep.sweeps import results as sweep_results
+from actsweep.sweeps.exit_codes import OK, SOME_FAILED
 from actsweep.sweeps.plan import Plan, name_of
 from actsweep.utils.errors import UserError
 
 
-def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
-    """End a sweep: its table, what to type next, its report; the exit code.
+def finish(
+    plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None = None
+) -> int:
+    """End a sweep: print its table, what to type next, its report; return the exit code.
+
+    Args:
+        plan: the sweep.
+        results: of every run, in order.
+        asked: the signal that has asked for the end, if one has.
 
     Raises:
         UserError: every run was refused: nothing has started.
     """
-    code = results_module.finish(plan, results)
-    wanted = plan.packs[0][0].logger.report and len(plan.runs) > 1
-    if wanted and code in (exit_codes.OK, exit_codes.SOME_FAILED):
-        print(_at_end(plan.folder), flush=True)
+    code = sweep_results.finish(plan, results, asked)
+    if plan.config.logger.report and len(plan.runs) > 1 and code in (OK, SOME_FAILED):
+        print(_report(plan.folder), flush=True)
     return code
 
 
-def _at_end(folder: Path) -> str:
-    """Write the report of a sweep that has ended; a line that says where. It never fails it."""
+def _report(folder: Path) -> str:
+    """Write the report of a sweep that has ended; return a line that says where. It never fails
+    the sweep."""
     from actsweep.report.write import write
 
     try:

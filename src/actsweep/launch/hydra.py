@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
 from actsweep.launch import slurm_submit
-from actsweep.launch.job import Ends, Jobs, first_line, is_coordinator, run, run_worker, train_all
-from actsweep.runtime.signals import stop_request
+from actsweep.launch.entry import run
+from actsweep.launch.job import Ends, Jobs, first_line, is_coordinator, run_worker, train_all
+from actsweep.runtime.process import Process
 from actsweep.sweeps import results
 from actsweep.sweeps.plan import LAUNCH_FILE, Plan
 from actsweep.utils.errors import UserError
@@ -43,7 +44,7 @@ class Frozen:
         return config
 
 
-def train(plan: Plan, launcher: Any) -> int:
+def train(plan: Plan, launcher: Any, process: Process) -> int:
     """Train a planned sweep through a launcher that is set up; the exit code.
 
     Raises:
@@ -52,26 +53,26 @@ def train(plan: Plan, launcher: Any) -> int:
     assert launcher.hydra_context is not None
     assert launcher.config is not None
     if launcher.config.hydra.launcher._target_ == SLURM:
-        return slurm_submit.train(plan)
+        return slurm_submit.train(plan, process)
     launcher.hydra_context = HydraContext(Frozen(), launcher.hydra_context.callbacks)  # type: ignore[arg-type]
     name = launcher.config.hydra.runtime.choices["hydra/launcher"]
-    if not is_coordinator(plan.packs[0][0]):
-        return run_worker(plan.packs[0][0])
+    if not is_coordinator(plan.config):
+        return run_worker(plan.config, process)
     before = results.statuses_of_attempt(plan)
 
     def start(jobs: Jobs) -> Ends:
         try:
             return launch(launcher, [[f"pack.members=[{','.join(job)}]"] for job in jobs])
         except Exception as error:
-            stop_request.check()
+            process.stop.check()
             if results.statuses_of_attempt(plan) != before:  # some job has begun
                 return [error] * len(jobs)
             raise UserError(f"hydra/launcher={name}: {first_line(error)}") from error
 
-    return train_all(plan, start)
+    return train_all(plan, start, process)
 
 
-def go_on(plan: Plan) -> int:
+def go_on(plan: Plan, process: Process) -> int:
     """Train what a sweep has left, through the launcher that it was submitted to; the exit code.
 
     Raises:
@@ -85,7 +86,7 @@ def go_on(plan: Plan) -> int:
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=run, config=config
     )
-    return train(plan, launcher)
+    return train(plan, launcher, process)
 
 
 def _config(folder: Path) -> DictConfig:

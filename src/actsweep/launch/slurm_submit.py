@@ -11,12 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from actsweep.config import identity
 from actsweep.config.schema import DataConfig
 from actsweep.launch.finish import finish
 from actsweep.launch.job import count, train_job, without_runs
 from actsweep.runs import run_dir
-from actsweep.runs.run_dir import folder_of
+from actsweep.runtime.process import Process
 from actsweep.runtime.signals import Interrupted
 from actsweep.sweeps import results, slurm_jobs
 from actsweep.sweeps.exit_codes import OK
@@ -36,14 +35,14 @@ SEEN_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def train(plan: Plan) -> int:
+def train(plan: Plan, process: Process) -> int:
     """Submit what a sweep has left, but for what is queued already; follow it to its end, or return
     at once. The exit code.
 
     Raises:
         UserError: SLURM doesn't take the jobs, or the data can't be prepared; nothing is submitted.
     """
-    asked = plan.packs[0][0].slurm
+    asked = plan.config.slurm
     name = name_of(plan.folder)
     try:
         with FileLock(plan.folder / SUBMITTING):  # of two commands at once, one submits
@@ -63,16 +62,15 @@ def train(plan: Plan) -> int:
         print(f"follow: actsweep status {name}")
         print(f"stop:   actsweep cancel {name}")
         return OK
-    return follow(plan)
+    return follow(plan, process)
 
 
 def _left(plan: Plan) -> tuple[list[list[str]], int]:
     """The runs that are neither done nor in a job that is queued or runs; how many are in one."""
-    done = {run_id for run_id, one in plan.runs.items() if results.ended_result(plan, one)}
+    done = results.ended_results(plan, results.read_records(plan)).keys()
     states = _settled(plan.folder)
     queued = {run_id for run_id, job in states.items() if job.live} - done
-    packs = [[identity.run_id(one) for one in pack] for pack in plan.packs]
-    return without_runs(done | queued, packs), len(queued)
+    return without_runs(done | queued, plan.jobs), len(queued)
 
 
 def _settled(folder: Path) -> Mapping[str, Job]:
@@ -93,8 +91,8 @@ def _counted(jobs: Sequence[Sequence[str]]) -> str:
 
 
 def _submit(plan: Plan, jobs: Sequence[Sequence[str]]) -> None:
-    first = plan.packs[0][0]
-    _prepare_data([plan.runs[run_id].data for job in jobs for run_id in job])
+    first = plan.config
+    _prepare_data([plan.runs[run_id].config.data for job in jobs for run_id in job])
     batch = slurm_jobs.write(plan.folder, jobs, first.slurm, first.trainer.grace_s)
     if not first.slurm.submit:
         return
@@ -132,7 +130,7 @@ def _advice(said: str) -> str:
     return ""
 
 
-def follow(plan: Plan) -> int:
+def follow(plan: Plan, process: Process) -> int:
     """Watch a sweep's jobs until none is left; the exit code. Ctrl-C leaves them alone."""
     batches = slurm_jobs.batches(plan.folder)
     states: Mapping[str, Job] = {}
@@ -154,18 +152,16 @@ def follow(plan: Plan) -> int:
         shown.end()
         name = name_of(plan.folder)
         print(f"the jobs go on: actsweep status {name}   to stop them: actsweep cancel {name}")
-        return results.exit_code(["running"])
+        return results.exit_code(["running"], process.stop.asked)
     shown.end()
-    return finish(plan, _results(plan, states))
+    return finish(plan, _results(plan, states), process.stop.asked)
 
 
 def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:
     """How every run has ended; of those that haven't, what became of their job."""
     end = time.monotonic() + SEEN_S
     while True:
-        found = {
-            i: done for i, one in plan.runs.items() if (done := results.ended_result(plan, one))
-        }
+        found = results.ended_results(plan, results.read_records(plan))
         late = [job for i, job in states.items() if i not in found and job.state == "COMPLETED"]
         if not late or time.monotonic() > end:
             break
@@ -174,7 +170,7 @@ def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:
         if run_id not in found:
             found[run_id] = results.interrupted_result(plan, one)
             if run_id in states:
-                found[run_id]["cause"] = states[run_id].death()
+                found[run_id]["cause"] = states[run_id].describe_end()
     return [found[run_id] for run_id in plan.runs]
 
 
@@ -182,7 +178,7 @@ class _Progress:
     """Says how far a sweep is: in one line that is written over, or, into a file, at every turn."""
 
     def __init__(self, plan: Plan) -> None:
-        self._folders = {run_id: folder_of(one) for run_id, one in plan.runs.items()}
+        self._folders = {run_id: member.dir for run_id, member in plan.runs.items()}
         self._done: set[str] = set()
         self._last = ""
         self._tty = sys.stdout.isatty()
@@ -232,7 +228,7 @@ def cancel(folder: Path) -> None:
     print(f"cancelled {count(len(jobs), 'job')}; go on:  actsweep resume {name_of(folder)}")
 
 
-def job(folder: Path, number: int, task: int) -> int:
+def job(folder: Path, number: int, task: int, process: Process) -> int:
     """Train the runs of one job of a submission; the exit code.
 
     Raises:
@@ -244,7 +240,7 @@ def job(folder: Path, number: int, task: int) -> int:
     slurm_jobs.note_array(batch, os.environ)
     _log_plainly()
     plan = reopen(folder)
-    return train_job(plan, batch.jobs[task])
+    return train_job(plan, batch.jobs[task], process)
 
 
 def _batch(folder: Path, number: int) -> Batch:

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
-    """Takes measurements somewhere. `member` is a position in the list that `open` received."""
+    """A place for measurements. `member` is a position in the list that `open` received."""
 
     def open(self, members: Sequence[MemberInfo]) -> None:
         """Start, before the first row."""
@@ -31,7 +31,7 @@ class Writer(Protocol):
 
 
 class Writers:
-    """Hands everything to several writers in turn.
+    """Several writers, which get everything in turn.
 
     A writer that raises is reported once and dropped; the others go on. Two errors pass through,
     after all the others had their turn: `MetricsError`, since the metrics file is the truth, and
@@ -51,15 +51,15 @@ class Writers:
             raise
 
     def row(self, member: int, row: Row) -> None:
-        """One row to all."""
+        """Give a row to all."""
         self._each("row", member, row)
 
     def message(self, member: int, text: str) -> None:
-        """One line to all."""
+        """Give a line to all."""
         self._each("message", member, text)
 
     def finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
-        """End one member everywhere."""
+        """End a member everywhere."""
         self._each("finish", member, state, summary)
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Writers:
             except Exception as error:
                 self._writers.remove(writer)
                 name = type(writer).__name__
-                log.warning("%s is off for the rest: %s: %r", name, method, error)
+                log.warning("%s is switched off, since it failed in %s: %r", name, method, error)
                 with contextlib.suppress(Exception):
                     writer.close()
         if raised:

@@ -15,7 +15,7 @@ LINE_EVERY = 5.0
 
 
 class Console:
-    """Shows one pack's training, and where it stands in the sweep.
+    """A display of one pack's training, and where it stands in the sweep.
 
     Args:
         run_offset: runs of the sweep that were done before this pack.
@@ -140,7 +140,7 @@ class Console:
         return "  ".join(shown)
 
     def _eta(self) -> str:
-        """Rough: the runs to come take as long as these, and none stops early."""
+        """Estimate the time left, as if the runs to come took as long as these."""
         done = self._epoch - self._first_epoch
         if done <= 0.0:
             return ""

@@ -25,14 +25,14 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
 def fragments(wandb_dir: Path, run_id: str) -> list[Path]:
-    """The files of all attempts, oldest first (names tell the second they began in); `latest-run`,
-    a link, is none of them."""
-    found = wandb_dir.glob(f"*run-*/run-{run_id}.wandb")
-    return sorted(found, key=lambda file: file.parent.name.removeprefix("offline-"))
+    """Return the files of all attempts, oldest first (their names tell the second they began in);
+    `latest-run` is a link and none of them."""
+    files = wandb_dir.glob(f"*run-*/run-{run_id}.wandb")
+    return sorted(files, key=lambda file: file.parent.name.removeprefix("offline-"))
 
 
 def records(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """The records of a file and where each ends, up to the first that is cut short or damaged."""
+    """Yield a file's records and where each ends, up to the first that is cut short or damaged."""
     place, parts = HEADER.size, list[bytes]()
     if not content.startswith(HEAD):
         return
@@ -56,7 +56,7 @@ def records(content: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def encode(head: bytes, contents: Iterable[bytes]) -> bytes:
-    """A file of these records; `head` is the first bytes of another one."""
+    """Return a file of these records; `head` is the first bytes of another one."""
     out = bytearray(head[: HEADER.size])
     for content in contents:
         first, last = True, False
@@ -75,20 +75,20 @@ def encode(head: bytes, contents: Iterable[bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds."""
+    """The content of a file, as far as it is whole."""
 
     steps: list[int]
-    """Of its rows, in its order."""
+    """The steps of its rows, in order."""
     named: bool
-    """It says which run it is of."""
+    """Whether it says which run it belongs to."""
     finished: bool
-    """It says how the run ended."""
+    """Whether it says how the run ended."""
     end: int
     """Where the last whole record ends."""
 
 
 def read(file: Path) -> Content:
-    """Look through a file; it may be cut short, or still grow."""
+    """Read a file, which may be cut short or still grow."""
     steps, kinds, end = list[int](), set[str](), 0
     for content, place in records(file.read_bytes()):
         record = _record(content)
@@ -101,11 +101,11 @@ def read(file: Path) -> Content:
 
 
 def close_interrupted(wandb_dir: Path, run_id: str) -> int:
-    """Make the files of earlier attempts ready to be followed by one more.
+    """Prepare the files of earlier attempts for being followed by another.
 
     A kill leaves a file that ends within a record; `wandb sync` would then leave out every later
-    file of the run, so the broken record is cut off. A file that doesn't even say whose it is
-    would make `wandb sync` refuse them all: it is marked as uploaded.
+    file of the run, so the broken record is cut off. A file that doesn't say which run it
+    belongs to would make `wandb sync` refuse them all: it is marked as uploaded.
 
     Returns:
         The last step that they hold, -1 for none.
@@ -134,17 +134,17 @@ def unmark_synced(file: Path) -> None:
 
 
 def is_synced(file: Path) -> bool:
-    """Whether `wandb sync` passes over it."""
+    """Tell whether `wandb sync` passes over a file."""
     return _mark(file).exists()
 
 
 def is_online(file: Path) -> bool:
-    """Whether it is of an attempt that sent its rows to the server."""
+    """Tell whether a file belongs to an attempt that sent its rows to the server."""
     return not file.parent.name.startswith("offline-")
 
 
 def uploaded(file: Path) -> tuple[int, str | None]:
-    """How many rows of an online attempt the server has taken, and why not all; None if it has.
+    """Return how many rows of an online attempt the server has, and why not all, or None if it has.
 
     wandb says so in its log alone: `finish` returns as if all were well.
     """
@@ -176,19 +176,19 @@ def salvage(file: Path, until: float = 0.0) -> None:
         return
     while time.monotonic() < until and not read(file).finished:
         time.sleep(0.02)
-    skip, content = uploaded(file)[0], read(file)
-    if content.steps[skip:] or content.finished:
+    skip, known = uploaded(file)[0], read(file)
+    if known.steps[skip:] or known.finished:
         folder = file.parent.with_name(f"offline-{file.parent.name}")
         while folder.exists():
             folder = folder.with_name(f"{folder.name}-rest")
         shutil.copytree(file.parent, folder)
         whole, kept = file.read_bytes(), list[bytes]()
-        for one, _ in records(whole):
-            row = _record(one).WhichOneof("record_type") == "history"
+        for content, _ in records(whole):
+            row = _record(content).WhichOneof("record_type") == "history"
             if row and skip:
                 skip -= 1
             else:
-                kept.append(one)
+                kept.append(content)
         (folder / file.name).write_bytes(encode(whole, kept))
     mark_synced(file)
 

@@ -18,11 +18,12 @@ WORSE: dict[str, Callable[..., str]] = {"dead_frac": max, "saturated_frac": max,
 
 
 class WandbRun:
-    """Holds the newest row back: W&B can't change a row that it has, and this one may yet take the
-    final numbers. An attempt that was cut short so lacks its last row; the next one writes it.
+    """An open W&B run. It holds the newest row back, since W&B can't change a row that it has, and
+    this row may still take the final numbers. An attempt that was cut short lacks its last row for
+    that reason; the next attempt writes it.
 
     Args:
-        info: of the member; with `resumed_at`, what earlier attempts have left is looked through.
+        info: of the member; with `resumed_at`, the files of earlier attempts are read.
         mode: `offline` or `online`.
         options: further arguments of `wandb.init`.
     """
@@ -52,7 +53,7 @@ class WandbRun:
         self._wandb.define_metric("epoch", summary="none")
 
     def go_on(self, past: Sequence[Row]) -> None:
-        """Say again what W&B keeps in no earlier file; the rows themselves then come by `put`.
+        """Repeat what W&B keeps in no earlier file; the rows themselves then come by `put`.
 
         Args:
             past: all rows so far.
@@ -78,7 +79,7 @@ class WandbRun:
             self._pass_on(before)
 
     def end(self, state: str, summary: dict[str, Any]) -> None:
-        """Say all that is left to say; `finish` then waits until it is written or sent.
+        """Write the last row and the summary; `finish` then waits until they are on disk or sent.
 
         Where an attempt that seemed to be the last has written the last row, the final numbers
         reach the summary alone.
@@ -116,8 +117,8 @@ class WandbRun:
             self._define(name)
 
     def _define(self, name: str, **options: Any) -> None:
-        """Set a metric's x axis: one glob a first part, since W&B picks among overlapping globs
-        by chance and would then store pieces of histograms as summaries."""
+        """Set a metric's x axis, with one glob for each first part of a name: of globs that overlap
+        W&B picks by chance, and would then store pieces of histograms as summaries."""
         pattern = f"{name.split('/')[0]}/*" if "/" in name else name
         if pattern not in self._defined:
             self._defined.add(pattern)
@@ -125,8 +126,8 @@ class WandbRun:
 
 
 def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:
-    """Which hidden layer has most dead units, most saturated outputs, and the smallest gradient:
-    one looks there first. Where all layers are alike, none is named.
+    """Find the hidden layers with most dead units, most saturated outputs, and smallest gradient,
+    where a reader starts. Where all layers are alike, none is named.
 
     Args:
         latest: the last value of each metric, by name.
@@ -134,7 +135,7 @@ def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:
     Returns:
         `worst_layer/<quantity>` -> the layer, for the run's summary.
     """
-    found = {}
+    worst = {}
     for quantity, worse in WORSE.items():
         of = {
             layer: value
@@ -143,10 +144,10 @@ def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:
             and math.isfinite(value := latest[f"{quantity}/{layer}"])
         }
         if len(set(of.values())) > 1:
-            found[f"worst_layer/{quantity}"] = worse(of, key=of.__getitem__)
-    return found
+            worst[f"worst_layer/{quantity}"] = worse(of, key=of.__getitem__)
+    return worst
 
 
 def _for_summary(row: Row) -> dict[str, Any]:
-    """What W&B would take into a run's summary by itself, were the row logged."""
+    """Return what W&B would take into a run's summary by itself if the row were logged."""
     return finite({name: value for name, value in shortest_scalars(row).items() if name != "epoch"})

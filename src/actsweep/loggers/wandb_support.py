@@ -41,7 +41,7 @@ def import_wandb() -> Any:
 
 
 def fast_settings(mode: str) -> Any:
-    """Settings that cut a run's start from 63 to 7 ms, lose at most a second and never hang."""
+    """Return settings by which a run starts in 7 ms, not 63, loses at most 1 s and never hangs."""
     return import_wandb().Settings(
         mode=mode,
         silent=True,
@@ -59,13 +59,13 @@ def fast_settings(mode: str) -> Any:
 
 
 def run_config(info: MemberInfo) -> dict[str, Any]:
-    """A run's W&B config: what one groups by at the top level, all else under `config`."""
+    """Return a run's W&B config: what is grouped by at the top level, all else under `config`."""
     top = ("act", "depth", "init", "seed", "model", "data", "lr")
     return {**{key: getattr(info, key) for key in top}, "config": info.config}
 
 
 def wandb_bins(histogram: Histogram) -> tuple[list[int], list[float]]:
-    """Counts and edges for `wandb.Histogram`: under- and overflow become two more bins.
+    """Return counts and edges for `wandb.Histogram`: under- and overflow become two more bins.
 
     Each is as wide as its neighbour; W&B knows no open-ended bins.
     """
@@ -75,7 +75,7 @@ def wandb_bins(histogram: Histogram) -> tuple[list[int], list[float]]:
 
 
 def past_rows(info: MemberInfo) -> list[Row]:
-    """The rows up to `resumed_at`, from the run's own files."""
+    """Read the rows up to `resumed_at` from the run's own files."""
     assert info.resumed_at is not None
     histograms: dict[int, dict[str, Histogram]] = {}
     with contextlib.suppress(FileNotFoundError):
@@ -94,7 +94,7 @@ def past_rows(info: MemberInfo) -> list[Row]:
 
 
 def runs_that_fit(wanted: int, files: int = FILES_A_RUN) -> int:
-    """How many runs the limit on open files leaves room for, after raising the soft limit.
+    """Return how many runs the limit on open files leaves room for, after raising the soft limit.
 
     W&B holds three files a run and, when they run out, loses runs without an error. `files`: how
     many each run holds open, where it isn't W&B's alone.
@@ -111,7 +111,7 @@ def runs_that_fit(wanted: int, files: int = FILES_A_RUN) -> int:
 
 
 def server_url() -> str:
-    """The W&B server that this user's settings name."""
+    """Return the URL of the W&B server that this user's settings name."""
     return str(import_wandb().setup().settings.base_url)
 
 
@@ -141,7 +141,7 @@ def preflight() -> str | None:
 
 
 def hint_lines(run_dirs: Sequence[Path], mode: str) -> list[str]:
-    """What to type to look at the runs and, when they are offline, to upload them."""
+    """Return what to type to view the runs and, when they are offline, to upload them."""
     if not run_dirs:
         return []
     folders = [run_dir / "wandb" for run_dir in run_dirs]
@@ -154,7 +154,7 @@ def hint_lines(run_dirs: Sequence[Path], mode: str) -> list[str]:
 
 
 def sync_command(run_dirs: Sequence[Path]) -> str:
-    """The `wandb sync` line for these runs; past four of them, for all in their folder."""
+    """Return the `wandb sync` line for these runs; past four of them, for all in their folder."""
     if len(run_dirs) > 4:
         return f"wandb sync {shlex.quote(str(run_dirs[0].parent))}/*/wandb/offline-run-*"
     folders = [f"{shlex.quote(str(run_dir))}/wandb/offline-run-*" for run_dir in run_dirs]

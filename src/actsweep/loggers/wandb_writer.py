@@ -33,7 +33,7 @@ WRITING_SECONDS = 2.0
 
 
 class WandbWriter:
-    """One W&B run a member.
+    """A W&B run for each member.
 
     Args:
         mode: `offline` (files in the run's folder) or `online`.
@@ -71,7 +71,7 @@ class WandbWriter:
         self._warnings: dict[int, list[str]] = {}
         self._ended: set[int] = set()
         self._finishing: list[Future[None]] = []
-        self._said = False
+        self._warned = False
         self._broken = False
         self._counting = threading.Lock()
         self.lost_rows = 0
@@ -134,7 +134,7 @@ class WandbWriter:
         self._thread.join(self.close_seconds)
         if self._thread.is_alive():
             self._broken = True
-            self._say(f"it did not finish within {self.close_seconds:.0f} s")
+            self._warn(f"it did not finish within {self.close_seconds:.0f} s")
             with contextlib.suppress(Exception):
                 support.stop_service()
             self._thread.join(5.0)  # its call has failed by now
@@ -174,7 +174,7 @@ class WandbWriter:
 
     def _failed(self, error: Exception) -> None:
         self._broken = self._broken or isinstance(error, ConnectionError)  # wandb-core is gone
-        self._say(f"{type(error).__name__}: {error}")
+        self._warn(f"{type(error).__name__}: {error}")
 
     def _open_runs(self) -> None:
         started = self._start_online() if self.mode == "online" else {}
@@ -192,7 +192,7 @@ class WandbWriter:
                     self._log(member, row)
 
     def _start_online(self) -> dict[int, WandbRun]:
-        """All runs or, after a failure, none: wandb-core keeps the id of a run that failed."""
+        """Start all runs or, if one fails, none: wandb-core keeps the id of a run that failed."""
         self._pool = ThreadPoolExecutor(ONLINE_THREADS, thread_name_prefix="wandb-online")
         starting = [
             self._pool.submit(WandbRun, info, "online", self._init) for info in self._members
@@ -264,7 +264,7 @@ class WandbWriter:
         self._keep_unsent()
 
     def _keep_unsent(self) -> None:
-        """Make ready for `wandb sync` what the server did not take of online runs."""
+        """Prepare what the server didn't take of online runs for `wandb sync`."""
         unsent, reasons = list[Path](), dict[str, None]()
         until = time.monotonic() + (0 if self._broken else WRITING_SECONDS)
         for member, file in self._files.items():
@@ -272,8 +272,8 @@ class WandbWriter:
                 reasons[wandb_log.uploaded(file)[1] or "wandb-core ended before"] = None
                 wandb_log.salvage(file, until)
                 unsent.append(self._members[member].run_dir)
-        if unsent and not self._said:
-            self._said = True
+        if unsent and not self._warned:
+            self._warned = True
             log.warning(
                 "W&B lacks rows of %d runs: %s. Nothing is lost; upload them with: %s",
                 *(len(unsent), ", ".join(reasons), support.sync_command(unsent)),
@@ -284,14 +284,15 @@ class WandbWriter:
     def _lose(self, reason: str) -> None:
         with self._counting:
             self.lost_rows += 1
-        self._say(reason)
+        self._warn(reason)
 
-    def _say(self, reason: str) -> None:
-        if self._said:
+    def _warn(self, reason: str) -> None:
+        if self._warned:
             return
-        self._said = True
+        self._warned = True
         log.warning(
-            "W&B: %s. Training goes on and metrics.jsonl has every row; for what W&B did take: %s",
+            "W&B: %s. Training goes on and metrics.jsonl has every row; "
+            "to upload what W&B has taken, type: %s",
             *(reason, support.sync_command([info.run_dir for info in self._members])),
         )
 

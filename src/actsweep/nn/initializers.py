@@ -1,4 +1,4 @@
-"""How weights and biases are drawn, and the gain that keeps a layer's signal at unit size."""
+"""Distributions of initial weights and biases, and the gain that keeps a signal at unit scale."""
 
 import math
 
@@ -28,7 +28,7 @@ def weight(
     scale: Number = 1.0,
     sigma_w: Number = 1.0,
 ) -> Float[Array, "..."]:
-    """Draw a kernel, float32.
+    """Draw a kernel.
 
     With U(b) uniform on [-b, b), T(v) normal of variance v truncated at two standard deviations
     before rescaling (what `jax.nn.initializers` calls normal), N(v) untruncated:
@@ -43,13 +43,16 @@ def weight(
     - normal: N(sigma_w^2 / fan_in), Poole et al. 2016
 
     Args:
-        init_name: one of `config.INITS`.
+        init_name: one of `config.schema.INITS`.
         key: a PRNG key; the same key gives the same draws for every scale.
         shape: dense [in, out], convolution [height, width, in, out].
-        fan_in: inputs of one output, of a convolution height * width * in.
+        fan_in: inputs of one output; for a convolution height * width * in.
         fan_out: outputs of one input.
         scale: multiplies every draw; may be traced.
-        sigma_w: of `normal` alone; may be traced.
+        sigma_w: used by `normal` alone; may be traced.
+
+    Returns:
+        A float32 array of that shape.
 
     Raises:
         UserError: the name is unknown.
@@ -89,15 +92,18 @@ def bias(
     sigma_b: Number = 0.0,
     scale: Number = 1.0,
 ) -> Float[Array, "..."]:
-    """Draw a bias, float32: as the weights under torch_uniform, N(sigma_b^2) under normal, else 0.
+    """Draw a bias: U(1 / sqrt(fan_in)) for torch_uniform, N(sigma_b^2) for normal, else 0.
 
     Args:
-        init_name: one of `config.INITS`.
+        init_name: one of `config.schema.INITS`.
         key: a PRNG key.
         shape: usually [out].
         fan_in: inputs of one output.
-        sigma_b: of `normal` alone; may be traced.
-        scale: multiplies every draw, as it does the weights'; may be traced.
+        sigma_b: used by `normal` alone; may be traced.
+        scale: multiplies every draw, as for the weights; may be traced.
+
+    Returns:
+        A float32 array of that shape.
 
     Raises:
         UserError: the name is unknown.
@@ -118,22 +124,23 @@ def _uniform(key: Array, shape: tuple[int, ...], bound: float, scale: Number) ->
 
 
 def _factor(constant: float, scale: Number) -> Array:
-    """One float32 scalar, so that a traced and a fixed scale round alike."""
+    """Return the product as one float32 scalar, so that a traced and a fixed scale round alike."""
     return jnp.float32(constant) * jnp.float32(scale)
 
 
 def gain(activation: Activation, params: Params) -> Float[Array, ""]:
-    """1 / sqrt(E[f(z)^2]) for z ~ N(0, 1): weights of variance gain^2 / fan_in keep E[a^2] = 1.
+    """Return 1 / sqrt(E[f(z)^2]) for z ~ N(0, 1).
 
-    By quadrature: relative error below 1e-5 when f is smooth between multiples of 1/2. Gated units
-    f(v, g) have E[v^2] = 1, so E[f(1, g)^2] is captured; maxout is over independent pieces.
+    Weights of variance gain^2 / fan_in keep E[a^2] = 1 from layer to layer. Computed by quadrature,
+    with a relative error below 1e-5 if f is smooth between multiples of 1/2. For gated units
+    f(v, g), E[v^2] = 1, so E[f(1, g)^2] is used; the pieces of maxout are taken as independent.
 
     Args:
         activation: elementwise, gated or maxout.
         params: its parameters, scalars; may be traced.
 
     Raises:
-        UserError: the units depend on the whole layer (softmax), so that no such number exists.
+        UserError: each unit depends on the whole layer (softmax), so there is no such number.
     """
     if activation.units == "vector":
         raise UserError(
@@ -143,9 +150,9 @@ def gain(activation: Activation, params: Params) -> Float[Array, ""]:
     nodes, weights = quadrature()
     z = jnp.asarray(nodes, jnp.float32)[:, None]
     if activation.units == "maxout":
-        k = inputs_per_unit(activation, params)
-        below = np.array([0.5 * math.erfc(-t / math.sqrt(2)) for t in nodes])
-        weights = weights * k * below ** (k - 1)
+        pieces = inputs_per_unit(activation, params)
+        cdf = np.array([0.5 * math.erfc(-node / math.sqrt(2)) for node in nodes])
+        weights = weights * pieces * cdf ** (pieces - 1)
         values = z
     elif activation.units == "gated":
         values = activation.fn(jnp.concatenate([jnp.ones_like(z), z], axis=-1), **params)

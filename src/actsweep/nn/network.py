@@ -1,4 +1,4 @@
-"""The model of ONE member as pure functions of its parameters, and what it is asked to do."""
+"""One member's model as pure functions of its parameters, and the task that it learns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from actsweep.config.schema import RunConfig
 from actsweep.nn import models
-from actsweep.nn.models.layers import Capture, HParam, Make, apply
+from actsweep.nn.models.layers import Capture, HParam, LayerFactory, apply
 
 Params = Any
 HParams = Mapping[str, Array]
@@ -20,13 +20,13 @@ HParams = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Task:
-    """What the network is asked to do, and for how long.
+    """The shape of inputs and outputs, and the length of training.
 
     Attributes:
-        input_shape: of one example.
+        input_shape: the shape of one example.
         classes: number of classes, or None for regression.
         outputs: width of the head.
-        scale, offset: the network reads x * scale + offset.
+        scale, offset: the network's input is x * scale + offset.
         total_steps: optimiser steps of the whole training, for the schedule.
     """
 
@@ -39,29 +39,45 @@ class Task:
 
 
 class Network:
-    """The model as pure functions of params: forward pass, loss, layer names.
+    """The model as pure functions of params: forward pass and losses.
 
-    `params` and `act_hparams` are the abstract trees (shapes and types) of what `forward` takes.
+    Attributes:
+        layers: names of the layers with weights, from input to output.
+        graph: the static part of the model, as `nnx.split` gives it.
+        params: the abstract tree (shapes and types) of the trained parameters.
+        act_hparams: the abstract tree of the activations' untrained parameters.
     """
 
     def __init__(self, config: RunConfig, task: Task, hparams: HParams) -> None:
         self.config, self.task = config, task
-        abstract = nnx.eval_shape(lambda h: self.draw(h), dict(hparams))
-        self.layers: tuple[str, ...] = tuple(abstract.layers)  # from input to output
+        abstract = nnx.eval_shape(lambda values: self.draw(values), dict(hparams))
+        self.layers: tuple[str, ...] = tuple(abstract.layers)
         self.graph, self.params, self.act_hparams = split(abstract)
 
     def draw(self, hparams: HParams) -> Any:
-        """A freshly drawn model."""
-        return models.build(Make(self.config, hparams), self.task.input_shape, self.task.outputs)
+        """Return a model (an NNX module) with freshly drawn parameters.
+
+        Args:
+            hparams: config path -> the member's value; `seed` decides the draws.
+        """
+        factory = LayerFactory(self.config, hparams)
+        return models.build(factory, self.task.input_shape, self.task.outputs)
 
     def kernels(self, tree: Params) -> dict[str, Array]:
-        """Of params, or of anything shaped like them: each layer's kernel, input to output."""
+        """Return each layer's kernel, input to output, from params or a tree shaped like them."""
         return {name: tree["layers"][name]["kernel"][...] for name in self.layers}
 
     def forward(
         self, params: Params, act_hparams: Params, x: Array, capture: Capture = apply
     ) -> Float[Array, "batch outputs"]:
-        """Logits (float32) of stored examples; arithmetic in the configured precision."""
+        """Return logits in float32; the arithmetic is in `trainer.precision`.
+
+        Args:
+            params: trained parameters.
+            act_hparams: untrained parameters of the activations.
+            x: examples [batch, *input_shape] as stored, before `scale` and `offset`.
+            capture: receives every pre-activation; see `models`.
+        """
         dtype = jnp.dtype(self.config.trainer.precision)
         cast = lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)  # noqa: E731
         model = nnx.merge(self.graph, cast(params), cast(act_hparams))
@@ -69,14 +85,29 @@ class Network:
         return model(x.astype(dtype), capture).astype(jnp.float32)
 
     def losses(self, logits: Array, y: Array) -> tuple[Float[Array, "batch"], Bool[Array, "batch"]]:
-        """Each example's loss (cross-entropy in nats, or squared error) and whether it is right."""
+        """Return each example's loss, and whether its class is predicted correctly.
+
+        Args:
+            logits: Float["batch outputs"].
+            y: Int["batch"] labels, or Float["batch outputs"] targets of a regression.
+
+        Returns:
+            The cross-entropy in nats, or the squared error averaged over outputs; and for each
+            example whether the largest logit is that of its label (False for a regression).
+        """
         if self.task.classes is None:
             return jnp.mean(jnp.square(logits - y), axis=-1), jnp.zeros(len(y), bool)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         return loss, jnp.argmax(logits, axis=-1) == y
 
     def scores(self, prefix: str, loss: Array, right: Array) -> dict[str, Array]:
-        """Mean loss and, for classes, accuracy, by their metric names."""
+        """Return mean loss and, for classes, accuracy by their metric names.
+
+        Args:
+            prefix: `train`, `val` or `test`.
+            loss: the mean loss.
+            right: the share of examples that are classified correctly.
+        """
         readings = {f"{prefix}/loss": loss}
         if self.task.classes is not None:
             readings[f"{prefix}/accuracy"] = right
@@ -84,6 +115,6 @@ class Network:
 
 
 def split(model: nnx.Module) -> tuple[Any, Params, Params]:
-    """A model as (graph, trained parameters, untrained numbers)."""
+    """Divide a model into (graph, trained parameters, untrained parameters of activations)."""
     graph, params, act_hparams = nnx.split(model, nnx.Param, HParam)  # type: ignore[misc]
     return graph, params, act_hparams

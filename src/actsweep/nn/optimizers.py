@@ -1,4 +1,4 @@
-"""Optimisers: optax chains whose learning rate, momentum and decay are a member's numbers."""
+"""Optimisers: optax chains whose learning rate, momentum and decay are hparams of a member."""
 
 import math
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from actsweep.config.schema import OptimConfig
 def transform(
     optim: OptimConfig, hparams: Mapping[str, Array], schedule: Float[Array, ""]
 ) -> optax.GradientTransformation:
-    """The update rule of one member at one step.
+    """Return the update rule of one member at one step.
 
     Args:
         optim: the static part: name, nesterov, Adam's constants, clipping.
         hparams: `optim.lr`, `optim.momentum` and `optim.weight_decay`, each Float[""]. They are
-            data, not constants: another value needs no other program.
+            data, not constants: another value doesn't need another program.
         schedule: the factor on the learning rate, from `schedule_factor`.
 
     Returns:
-        SGD: v <- momentum * v + g (Nesterov's form on demand), Sutskever et al. 2013; Adam: Kingma
-        and Ba 2015; AdamW: Loshchilov and Hutter 2019. Weight decay is added to the gradient
-        (L2) for sgd and adam, to the update for adamw. Clipping by global norm comes first.
+        For sgd, v <- momentum * v + g, or Nesterov's form (Sutskever et al. 2013); for adam, Kingma
+        and Ba 2015; for adamw, Loshchilov and Hutter 2019. Weight decay is added to the gradient
+        (L2) for sgd and adam, and to the update for adamw. Clipping by global norm comes first.
     """
     decay = optax.add_decayed_weights(hparams["optim.weight_decay"])
     adam = optax.scale_by_adam(b1=optim.b1, b2=optim.b2, eps=optim.eps)
@@ -39,17 +39,21 @@ def transform(
 
 
 def schedule_factor(optim: OptimConfig, step: Int[Array, ""], total_steps: int) -> Float[Array, ""]:
-    """The factor on the learning rate at a step.
+    """Return the factor on the learning rate at a step.
 
     constant: 1. cosine: (1 + cos(pi t)) / 2 with t = step / total_steps. warmup_cosine: linear from
-    0 to 1 over the first `warmup` share of the steps, then the cosine over what is left (Loshchilov
-    and Hutter 2017).
+    0 to 1 over the first `warmup` share of the steps, then the cosine over the remaining steps
+    (Loshchilov and Hutter 2017, arXiv:1608.03983).
+
+    Args:
+        optim: `schedule` and `warmup`.
+        step: optimiser steps done, from 0.
+        total_steps: optimiser steps of the whole training.
     """
-    one = jnp.float32(1.0)
     if optim.schedule == "constant":
-        return one
-    warm = math.ceil(optim.warmup * total_steps) if optim.schedule == "warmup_cosine" else 0
-    now = jnp.asarray(step, jnp.float32)
-    share = jnp.clip((now - warm) / max(1, total_steps - warm), 0.0, 1.0)
+        return jnp.float32(1.0)
+    warmup_steps = math.ceil(optim.warmup * total_steps) if optim.schedule == "warmup_cosine" else 0
+    done = jnp.asarray(step, jnp.float32)
+    share = jnp.clip((done - warmup_steps) / max(1, total_steps - warmup_steps), 0.0, 1.0)
     cosine = 0.5 * (1.0 + jnp.cos(jnp.float32(math.pi) * share))
-    return jax.lax.select(now < warm, (now + 1.0) / max(1, warm), cosine)
+    return jax.lax.select(done < warmup_steps, (done + 1.0) / max(1, warmup_steps), cosine)

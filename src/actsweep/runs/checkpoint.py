@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from actsweep.runtime.distributed import together
 from actsweep.utils.files import remove
 
 Flat = dict[str, np.ndarray]
@@ -142,10 +141,11 @@ def _own_affair() -> Iterator[None]:
 
     context, check = ocp.Context(), execution._check_directory_consistency
     context.array.saving.use_compression = False
-    if not together.alone:
-        context.multiprocessing.primary_host = together.rank
-        context.multiprocessing.active_processes = {together.rank}
-        context.multiprocessing.barrier_sync_key_prefix = f"process-{together.rank}"
+    if jax.process_count() > 1:
+        rank = jax.process_index()
+        context.multiprocessing.primary_host = rank
+        context.multiprocessing.active_processes = {rank}
+        context.multiprocessing.barrier_sync_key_prefix = f"process-{rank}"
         # It asks all processes, also those that aren't active.
         execution._check_directory_consistency = lambda directory: None
     try:

@@ -10,10 +10,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 from omegaconf import DictConfig, OmegaConf
 
-from actsweep.config import identity, resolve
+from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
 from actsweep.nn.network import Network, Task
 from actsweep.runs import checkpoint, run_dir
+from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.runs.metrics_file import HistogramSeries, read_histograms, read_metrics
 from actsweep.runs.run_dir import RunDir
 from actsweep.utils.errors import UserError
@@ -78,8 +79,8 @@ class Run:
             folder = self.folder.checkpoints
             flat, about = checkpoint.load(folder, max(checkpoint.steps(folder), default=0))
             task = Task(**{**about["task"], "input_shape": tuple(about["task"]["input_shape"])})
-            pack = identity.expand([identity.member(self.config)])
-            hparams = {k: jnp.asarray(v[0]) for k, v in identity.stack(pack).items()}
+            pack = make_pack([make_member(self.config)])
+            hparams = {k: jnp.asarray(v[0]) for k, v in stack_hparams(pack).items()}
             network = Network(pack.static, task, hparams)
             params = "best" if which == "best" else "params"
             like = {params: network.params, "act_hparams": network.act_hparams}

@@ -18,8 +18,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from actsweep.config import identity
-from actsweep.config.schema import RunConfig
 from actsweep.utils.errors import UserError
 from actsweep.utils.files import read_json, remove, write_atomic, write_json
 from actsweep.utils.provenance import provenance
@@ -102,11 +100,6 @@ class RunDir:
         return self.path / "wandb"
 
 
-def folder_of(run: RunConfig) -> RunDir:
-    """The folder of the run that a config describes."""
-    return RunDir(Path(run.paths.outputs), identity.run_id(run))
-
-
 def check_writable(outputs: str) -> None:
     """Create the output folder and write to it once, so that a bad path fails before training.
 
@@ -176,25 +169,50 @@ def _sweep_up(run: RunDir) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def reusable(run: RunDir, rerun: str, sweep: str, attempt: int) -> dict[str, Any] | None:
-    """The summary of a run that is on disk and that `rerun` doesn't ask to train again.
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run's folder says at one moment; None for a file that isn't there or can't be read."""
 
-    Args:
-        run: where.
-        rerun: failed: what failed or was cut short. none: what was cut short. diverged: also what
-            diverged. all: everything.
-        sweep: name of the sweep that asks; what it has trained itself, it doesn't train again.
-        attempt: number of times that the sweep was told to retry, from 1 on.
-    """
-    status, summary = read_status(run), read_summary(run)
-    if status is None or summary is None:
-        return None
-    return summary if keeps(status, rerun, sweep, attempt) else None
+    status: Mapping[str, Any] | None
+    summary: Mapping[str, Any] | None
+
+    @property
+    def state(self) -> str | None:
+        """One of `STATES`, if there is a status."""
+        return self.status["state"] if self.status else None
+
+    def reusable(self, rerun: str, sweep: str, attempt: int) -> dict[str, Any] | None:
+        """Return the summary of a run that `rerun` doesn't ask to train again.
+
+        Args:
+            rerun: failed: what failed or was cut short. none: what was cut short. diverged: also
+                what diverged. all: everything.
+            sweep: name of the sweep that asks; what it has trained itself, it doesn't train again.
+            attempt: number of times that the sweep was told to retry, from 1 on.
+        """
+        if self.status is None or self.summary is None:
+            return None
+        return dict(self.summary) if keeps(self.status, rerun, sweep, attempt) else None
+
+    def resumes(self, rerun: str, sweep: str, attempt: int) -> bool:
+        """Return whether a run that isn't `reusable` goes on from its checkpoint."""
+        cut_short = self.state in ("running", "preempted", "failed")
+        return cut_short and (rerun != "all" or is_of(self.status or {}, sweep, attempt))
+
+
+def read_record(run: RunDir) -> RunRecord:
+    """Read what a run's folder says now."""
+    return RunRecord(read_status(run), read_summary(run))
+
+
+def is_of(status: Mapping[str, Any], sweep: str, attempt: int) -> bool:
+    """Return whether this attempt of this sweep was the last to train a run."""
+    return (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
 
 
 def keeps(status: Mapping[str, Any], rerun: str, sweep: str, attempt: int) -> bool:
-    """Whether a run with such a status isn't trained again; arguments as of `reusable`."""
-    own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
+    """Return whether a run with such a status isn't trained again; arguments as of `reusable`."""
+    own = is_of(status, sweep, attempt)
     kept = {
         "none": ("complete", "diverged", "failed"),
         "failed": ("complete", "diverged"),
@@ -202,14 +220,6 @@ def keeps(status: Mapping[str, Any], rerun: str, sweep: str, attempt: int) -> bo
         "all": ("complete", "diverged") if own else (),
     }
     return status["state"] in kept[rerun]
-
-
-def goes_on(run: RunDir, rerun: str, sweep: str, attempt: int) -> bool:
-    """Whether a run that isn't `reusable` goes on from its checkpoint, rather than begin anew."""
-    status = read_status(run) or {}
-    own = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
-    cut_short = status.get("state") in ("running", "preempted", "failed")
-    return cut_short and (rerun != "all" or own)
 
 
 def write_status(

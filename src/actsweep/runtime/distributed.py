@@ -1,8 +1,9 @@
-"""Several processes that train each pack together: who leads, and what they agree on.
+"""A group of processes that train each pack together: its coordinator, and what they agree on.
 
-Process 0 leads: it alone plans, claims, writes and decides. The others follow: they make the same
-calls on their own devices, in the same order. What the leader decides they hear through the
-key-value store of JAX's coordination service, which asks nothing of the devices.
+Process 0 is the coordinator: it alone plans, takes leases, writes and decides. The others are
+workers: they make the same calls on their own devices, in the same order. They receive what the
+coordinator decides through the key-value store of JAX's coordination service, which asks nothing of
+the devices.
 """
 
 import contextlib
@@ -20,8 +21,8 @@ from actsweep.utils.invocation import train_command
 PREEMPTED = 75
 JOIN_S, HEARTBEAT_S, LEAVE_S = 120, 30, 10
 """Seconds to wait for the others at the start, for a sign of life, and at the end."""
-HEAR_MS = 24 * 3600 * 1000  # if the leader dies, an error comes at once
-KEPT = 1_000  # messages that a follower may be behind
+RECEIVE_MS = 24 * 3600 * 1000  # if the coordinator dies, an error comes at once
+KEPT = 1_000  # messages that a worker may be behind
 
 
 class ProcessLost(Interrupted):
@@ -32,18 +33,18 @@ class ProcessLost(Interrupted):
 
 
 class ProcessGroup:
-    """This process among those that train together; alone unless it has joined others.
+    """The processes that train together, as this one sees them; alone until it has joined others.
 
     Attributes:
-        rank: which of them it is.
+        rank: which of them this process is.
         count: how many there are.
-        lost: why they can't go on.
+        lost: why the group can't go on; empty as long as it can.
     """
 
     def __init__(self) -> None:
         self.rank, self.count, self.lost = 0, 1, ""
         self._client: Any = None
-        self._said = 0
+        self._messages = 0  # sent or received so far
 
     @property
     def alone(self) -> bool:
@@ -51,8 +52,8 @@ class ProcessGroup:
         return self._client is None
 
     @property
-    def leads(self) -> bool:
-        """Whether it decides and writes."""
+    def is_coordinator(self) -> bool:
+        """Whether this process decides and writes."""
         return self.rank == 0
 
     def join(self, trainer: TrainerConfig) -> None:
@@ -87,49 +88,49 @@ class ProcessGroup:
         jax.devices()  # made by all at once: nobody waits later for one that has failed meanwhile
         self._client = distributed.global_state.client
 
-    def say(self, value: Any) -> None:
-        """Tell the followers something that JSON can hold."""
-        self._client.key_value_set(f"actsweep/{self._said}", json.dumps(value))
-        self._said += 1
-        if self._said > KEPT:
-            self._client.key_value_delete(f"actsweep/{self._said - KEPT}")
+    def send(self, value: Any) -> None:
+        """Send the workers something that JSON can hold."""
+        self._client.key_value_set(f"actsweep/{self._messages}", json.dumps(value))
+        self._messages += 1
+        if self._messages > KEPT:
+            self._client.key_value_delete(f"actsweep/{self._messages - KEPT}")
 
-    def hear(self) -> Any:
-        """What the leader says next.
+    def receive(self) -> Any:
+        """Return what the coordinator sends next.
 
         Raises:
-            Lost: it is gone.
+            ProcessLost: it is gone.
         """
         try:
-            text = self._client.blocking_key_value_get(f"actsweep/{self._said}", HEAR_MS)
+            text = self._client.blocking_key_value_get(f"actsweep/{self._messages}", RECEIVE_MS)
         except Exception as error:
-            raise self.lose(error) from error
-        self._said += 1
+            raise self.declare_lost(error) from error
+        self._messages += 1
         return json.loads(text)
 
-    def agree(self, value: Any) -> Any:
-        """What the leader thinks: `value` there, and alone."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the coordinator's `value` in every process."""
         if self.alone:
             return value
-        if not self.leads:
-            return self.hear()
-        self.say(value)
+        if not self.is_coordinator:
+            return self.receive()
+        self.send(value)
         return value
 
-    def lose(self, error: BaseException) -> ProcessLost:
-        """That others are gone, as what they have left behind tells."""
+    def declare_lost(self, error: BaseException) -> ProcessLost:
+        """Return the exception that ends this process, since `error` shows that others are gone."""
         self.lost = str(error).partition("\n")[0]
         return ProcessLost(f"another process is gone ({type(error).__name__}: {self.lost})")
 
     @contextlib.contextmanager
-    def leading(self, trainer: TrainerConfig) -> Iterator[None]:
-        """Join, and at the end let the followers go."""
+    def coordinating(self, trainer: TrainerConfig) -> Iterator[None]:
+        """Join, and at the end dismiss the workers."""
         self.join(trainer)
         try:
             yield
         finally:
             if not self.alone and not self.lost:
-                self.say(None)
+                self.send(None)
                 self.leave()
 
     def leave(self) -> None:
@@ -175,7 +176,3 @@ def _addresses(trainer: TrainerConfig) -> dict[str, Any]:
 def _has_its_node() -> bool:
     """Whether this is the only task of its SLURM job step on its node."""
     return os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0] == "1"
-
-
-together = ProcessGroup()
-"""A process joins others once, so there is one of these."""

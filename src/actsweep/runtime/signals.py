@@ -93,7 +93,3 @@ class StopRequest:
         self._at_once = self._at_once or (number == signal.SIGINT and not first)
         if not self._patience or self._at_once:
             raise Interrupted(number)
-
-
-stop_request = StopRequest()
-"""The process has one set of signal handlers, so there is one of these."""

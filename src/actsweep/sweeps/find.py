@@ -1,4 +1,4 @@
-"""Which sweep or run a name means. No jax."""
+"""The lookup of sweeps and runs by the names that people type. No jax."""
 
 import difflib
 import fnmatch
@@ -14,28 +14,30 @@ from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import train_command
 
 LAST = "last"
-
-
 NAMED_BY_TIME = "%Y-%m-%d_%H-%M-%S-%f"
 
 
 def newest(outputs: Path) -> list[Path]:
-    """The folders of all sweeps, the one that was submitted last first."""
-    found = [path.parent for path in (outputs / "sweeps").glob(f"*/{PLAN_FILE}")]
-    return sorted(found, key=lambda folder: (_submitted(folder), folder.name), reverse=True)
+    """Return the folders of all sweeps, the newest first."""
+    folders = [path.parent for path in (outputs / "sweeps").glob(f"*/{PLAN_FILE}")]
+    return sorted(folders, key=lambda folder: (_submitted(folder), folder.name), reverse=True)
 
 
 def _submitted(folder: Path) -> float:
     with suppress(ValueError):
         return datetime.strptime(folder.name, NAMED_BY_TIME).timestamp()
-    return (folder / PLAN_FILE).stat().st_mtime  # named by hand
+    return (folder / PLAN_FILE).stat().st_mtime  # the user gave it a name
 
 
 def find_sweep(outputs: Path, name: str) -> Path:
-    """The folder of the sweep that is called so: its name, a path, or `last`.
+    """Return the folder of a sweep.
+
+    Args:
+        outputs: `paths.outputs`.
+        name: the sweep's name, a path, or `last`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such sweep.
     """
     known = newest(outputs)
     if name == LAST and known:
@@ -45,34 +47,37 @@ def find_sweep(outputs: Path, name: str) -> Path:
             return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
     if not known:
         raise UserError(f"{outputs}/sweeps: no sweep yet; type {train_command()} -m act=relu,elu")
-    raise UserError(
-        f"{name}: no such sweep in {outputs}/sweeps; {_nearest(name, [one.name for one in known])}"
-    )
+    hint = _nearest(name, [folder.name for folder in known])
+    raise UserError(f"{name}: no such sweep in {outputs}/sweeps; {hint}")
 
 
-def find_runs(outputs: Path, wanted: Iterable[str]) -> list[RunDir]:
-    """The folders of runs, each once: an id, a glob of ids such as `relu-*`, or a path.
+def find_runs(outputs: Path, names: Iterable[str]) -> list[RunDir]:
+    """Return the folders of runs, each once.
+
+    Args:
+        outputs: `paths.outputs`.
+        names: run ids, globs of run ids such as `relu-*`, or paths.
 
     Raises:
-        UserError: one of them is no run.
+        UserError: a name matches no run.
     """
     folder = outputs / "runs"
     known = sorted(path.name for path in folder.glob("*/"))
-    found: dict[RunDir, None] = {}
-    for text in wanted:
-        path = Path(os.path.abspath(text))
-        if matching := fnmatch.filter(known, text):
-            found |= dict.fromkeys(RunDir(outputs, run_id) for run_id in matching)
+    runs: dict[RunDir, None] = {}
+    for name in names:
+        path = Path(os.path.abspath(name))
+        if matching := fnmatch.filter(known, name):
+            runs |= dict.fromkeys(RunDir(outputs, run_id) for run_id in matching)
         elif path.parent.name == "runs" and (path / "config.yaml").is_file():
-            found[RunDir(path.parent.parent, path.name)] = None
+            runs[RunDir(path.parent.parent, path.name)] = None
         else:
-            raise UserError(f"{text}: no such run in {folder}; {_nearest(path.name, known)}")
-    return list(found)
+            raise UserError(f"{name}: no such run in {folder}; {_nearest(path.name, known)}")
+    return list(runs)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    near = near or [one for one in known if one.startswith(name)]
+    near = near or [candidate for candidate in known if candidate.startswith(name)]
     if near:
         return f"did you mean {near[0]}?"
-    return f"there is for example {known[0]}" if known else "there is none"
+    return f"type for example {known[0]}" if known else "there is none yet"

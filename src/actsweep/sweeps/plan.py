@@ -14,9 +14,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from actsweep.config import identity, resolve
+from actsweep.config import resolve
 from actsweep.config.overrides import as_typed
 from actsweep.config.schema import RunConfig
+from actsweep.runs.members import Member, make_member
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import program, typed_again
@@ -43,7 +44,7 @@ class Plan:
     Attributes:
         folder: the sweep's.
         command: as it was typed.
-        packs: the runs of each job.
+        packs: the members of each job.
         overrides: by run id.
         attempt: how often the sweep was told to train, from 1 on.
         cwd: the working folder in which it was submitted.
@@ -52,43 +53,56 @@ class Plan:
 
     folder: Path
     command: list[str]
-    packs: list[list[RunConfig]]
+    packs: list[list[Member]]
     overrides: dict[str, list[str]]
     attempt: int = 1
     cwd: str = field(default_factory=os.getcwd)
     path: list[str] = field(default_factory=list)
 
     @functools.cached_property
-    def runs(self) -> dict[str, RunConfig]:
+    def runs(self) -> dict[str, Member]:
         """Every run by its id, in order."""
-        return {identity.run_id(one): one for pack in self.packs for one in pack}
+        return {member.run_id: member for pack in self.packs for member in pack}
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings that hold for the sweep as a whole: those of its first run."""
+        return self.packs[0][0].config
+
+    @property
+    def jobs(self) -> list[list[str]]:
+        """The run ids of each job."""
+        return [[member.run_id for member in pack] for pack in self.packs]
 
     @property
     def outputs(self) -> Path:
         """Where its runs are."""
-        return Path(self.packs[0][0].paths.outputs)
+        return Path(self.config.paths.outputs)
 
     def write(self) -> None:
-        """Freeze it."""
+        """Write `plan.json`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        plain = {
-            identity.run_id(one): {
+        members = {
+            member.run_id: {
                 "pack": index,
-                "overrides": self.overrides[identity.run_id(one)],
-                "config": resolve.to_dict(one),
+                "overrides": self.overrides[member.run_id],
+                "config": resolve.to_dict(member.config),
             }
             for index, pack in enumerate(self.packs)
-            for one in pack
+            for member in pack
         }
         # From the folder, so that it holds in any working folder, and after both were moved.
-        outputs = os.path.relpath(self.packs[0][0].paths.outputs, self.folder)
-        own = {key: getattr(self, key) for key in ("command", "attempt", "cwd", "path")}
-        whole = {**own, "outputs": outputs, "members": plain}
+        outputs = os.path.relpath(self.config.paths.outputs, self.folder)
+        about = {key: getattr(self, key) for key in ("command", "attempt", "cwd", "path")}
+        whole = {**about, "outputs": outputs, "members": members}
         files.write_json(self.folder / PLAN_FILE, whole)
 
     def again(self, rerun: str) -> "Plan":
-        """The same sweep, told to train once more what `rerun` says."""
-        packs = [[replace(one, rerun=rerun) for one in pack] for pack in self.packs]
+        """Return the same sweep, told to train once more what `rerun` says."""
+        packs = [
+            [replace(member, config=replace(member.config, rerun=rerun)) for member in pack]
+            for pack in self.packs
+        ]
         return replace(self, packs=packs, attempt=self.attempt + 1)
 
 
@@ -99,42 +113,49 @@ def freeze(plan: Plan, launch: DictConfig) -> None:
 
 
 def new_plan(
-    folder: Path, packs: Sequence[Sequence[RunConfig]], overrides: Sequence[Sequence[Sequence[str]]]
+    folder: Path, packs: Sequence[Sequence[Member]], overrides: Mapping[str, Sequence[str]]
 ) -> Plan:
-    """The plan of the command that was typed."""
-    given = {
-        identity.run_id(one): as_typed(words)
-        for pack, texts in zip(packs, overrides, strict=True)
-        for one, words in zip(pack, texts, strict=True)
-    }
+    """Return the plan of the command that was typed; `overrides` are by run id."""
     typed = [*program(), *as_typed(sys.argv[1:])]
     added = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     path = [os.path.abspath(entry) for entry in (os.path.dirname(sys.argv[0]), *added)]
-    return Plan(folder, typed, [list(pack) for pack in packs], given, path=path)
+    words = {member.run_id: as_typed(overrides[member.run_id]) for pack in packs for member in pack}
+    return Plan(folder, typed, [list(pack) for pack in packs], words, path=path)
 
 
 def read_plan(folder: Path) -> Plan:
-    """The frozen sweep.
+    """Return the frozen sweep; what was read before is kept while the file stays as it is.
 
     Raises:
         UserError: there is none; or the user's own code isn't what it was.
     """
+    try:
+        stamp = (folder / PLAN_FILE).stat().st_mtime_ns
+    except OSError:
+        stamp = 0
+    return _read_plan(folder, os.getcwd(), stamp)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_plan(folder: Path, cwd: str, stamp: int) -> Plan:
+    del cwd, stamp  # they tell one plan from another
     plain = read_frozen(folder)
-    packs: dict[int, list[RunConfig]] = {}
-    for member in plain["members"].values():
-        one = resolve.from_dict(member["config"])
-        one.paths.outputs = str(outputs_dir(folder, plain))
-        packs.setdefault(member["pack"], []).append(one)
-    overrides = {run_id: one["overrides"] for run_id, one in plain["members"].items()}
-    rest = {key: plain[key] for key in ("attempt", "cwd", "path")}
-    plan = Plan(folder, plain["command"], [*packs.values()], overrides, **rest)
-    if plan.runs.keys() != overrides.keys():
-        raise UserError(
-            f"{folder.name}: its own code (a _target_) has changed since it was submitted, or "
-            "can't be found: bring it back, or type the command again: "
-            f"{typed_again(plan.command)}"
-        )
-    return plan
+    outputs = str(outputs_dir(folder, plain))
+    packs: dict[int, list[Member]] = {}
+    for name, frozen in plain["members"].items():
+        config = resolve.from_dict(frozen["config"])
+        config.paths.outputs = outputs
+        member = make_member(config)
+        if member.run_id != name:
+            raise UserError(
+                f"{folder.name}: its own code (a _target_) has changed since it was submitted, or "
+                "can't be found: bring it back, or type the command again: "
+                f"{typed_again(plain['command'])}"
+            )
+        packs.setdefault(frozen["pack"], []).append(member)
+    overrides = {name: frozen["overrides"] for name, frozen in plain["members"].items()}
+    about = {key: plain[key] for key in ("attempt", "cwd", "path")}
+    return Plan(folder, plain["command"], [*packs.values()], overrides, **about)
 
 
 def read_frozen(folder: Path) -> dict[str, Any]:

@@ -1,16 +1,14 @@
-"""A sweep's folder: the plan that was frozen when it was submitted, and what came of it. No jax."""
+"""What came of a sweep's runs, and what is said about it at the end. No jax."""
 
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from actsweep.config import identity, resolve
-from actsweep.config.schema import RunConfig
+from actsweep.config import resolve
 from actsweep.runs import run_dir
-from actsweep.runs.run_dir import folder_of
-from actsweep.runtime.signals import stop_request
+from actsweep.runs.members import Member
+from actsweep.runs.run_dir import RunRecord, is_of, read_record
 from actsweep.sweeps import table
 from actsweep.sweeps.exit_codes import INTERRUPTED, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import Plan, name_of
@@ -18,49 +16,76 @@ from actsweep.utils.errors import UserError
 from actsweep.utils.provenance import other_code
 
 Result = dict[str, Any]
+Records = Mapping[str, RunRecord]  # by run id
 
 
-def statuses_of_attempt(plan: Plan) -> list[dict[str, Any]]:
-    """The statuses of those runs that this attempt of this sweep was the last to train."""
-    found = [run_dir.read_status(folder_of(one)) or {} for one in plan.runs.values()]
-    return [status for status in found if _is_own(plan, status)]
+def read_records(plan: Plan) -> dict[str, RunRecord]:
+    """Read once what the folders of all its runs say now."""
+    return {run_id: read_record(member.dir) for run_id, member in plan.runs.items()}
 
 
-def _is_own(plan: Plan, status: Mapping[str, Any]) -> bool:
-    return (status.get("sweep"), status.get("attempt")) == (plan.folder.name, plan.attempt)
+def statuses_of_attempt(plan: Plan) -> list[Mapping[str, Any]]:
+    """Return the statuses of the runs that this attempt of this sweep was the last to train."""
+    statuses = [record.status or {} for record in read_records(plan).values()]
+    return [status for status in statuses if is_of(status, plan.folder.name, plan.attempt)]
 
 
-def ended_result(plan: Plan, one: RunConfig) -> Result | None:
-    """The result of a run that needn't be trained: it is complete, or this attempt of the sweep has
-    seen it fail or diverge."""
-    folder = folder_of(one)
-    status = run_dir.read_status(folder) or {}
-    own = _is_own(plan, status)
-    if done := run_dir.reusable(folder, one.rerun, plan.folder.name, plan.attempt):
-        how = None if own else other_code(status)
-        return {**done, "reused": not own} | ({"other_code": how} if how else {})
-    if not (own and status["state"] in ("failed", "diverged")):
+def ended_result(plan: Plan, member: Member, record: RunRecord) -> Result | None:
+    """Return the result of a run that needn't be trained, or None.
+
+    It is complete, or this attempt of the sweep has seen it fail or diverge.
+    """
+    attempt = (plan.folder.name, plan.attempt)
+    status = record.status or {}
+    by_this = is_of(status, *attempt)
+    if summary := record.reusable(member.config.rerun, *attempt):
+        how = None if by_this else other_code(status)
+        return {**summary, "reused": not by_this} | ({"other_code": how} if how else {})
+    if not (by_this and status["state"] in ("failed", "diverged")):
         return None
-    known = {**identity.describe(one), **(run_dir.read_summary(folder) or {}), "reused": False}
+    known = {**member.describe(), **(record.summary or {}), "reused": False}
     return {**known, "state": status["state"], "cause": status.get("cause")}
 
 
-def result_on_disk(plan: Plan, one: RunConfig, otherwise: Mapping[str, Any]) -> Result:
-    """The result of a run as its folder tells it; of one that hasn't ended, `otherwise`."""
-    return ended_result(plan, one) or {**identity.describe(one), **otherwise, "reused": False}
+def ended_results(plan: Plan, records: Records) -> dict[str, Result]:
+    """Return the results of those of some runs that needn't be trained, by run id."""
+    results = {}
+    for run_id, record in records.items():
+        if result := ended_result(plan, plan.runs[run_id], record):
+            results[run_id] = result
+    return results
 
 
-def interrupted_result(plan: Plan, one: RunConfig) -> Result:
-    """The result of a run when its sweep was interrupted."""
-    status = run_dir.read_status(folder_of(one)) or {}
-    cause = "not started"
-    if status.get("state") in ("running", "preempted"):
+def result_on_disk(plan: Plan, member: Member, otherwise: Mapping[str, Any]) -> Result:
+    """Return the result of a run as its folder tells it; of one that hasn't ended, `otherwise`."""
+    result = ended_result(plan, member, read_record(member.dir))
+    return result or {**member.describe(), **otherwise, "reused": False}
+
+
+def interrupted_result(plan: Plan, member: Member) -> Result:
+    """Return the result of a run when its sweep was interrupted."""
+    record = read_record(member.dir)
+    status, cause = record.status or {}, "not started"
+    if record.state in ("running", "preempted"):
         cause = f"stopped at epoch {round(status['epoch'], 2):g}" if status["step"] else "stopped"
-    return result_on_disk(plan, one, {"state": "preempted", "cause": cause})
+    result = ended_result(plan, member, record)
+    return result or {
+        **member.describe(),
+        "state": "preempted",
+        "cause": cause,
+        "reused": False,
+    }
 
 
-def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
-    """Write `members.csv`, print the table and how to look further; the sweep's exit code.
+def finish(
+    plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None = None
+) -> int:
+    """Write `members.csv`, print the table and how to look further; return the exit code.
+
+    Args:
+        plan: the sweep.
+        results: of every run, in order.
+        asked: the signal that has asked for the end, if one has.
 
     Raises:
         UserError: every run was refused: nothing has started.
@@ -76,21 +101,24 @@ def finish(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
     except OSError as error:  # the table says it as well
         print(f"error: {plan.folder}/members.csv: {error.strerror or error}", file=sys.stderr)
     _show(plan, results)
-    print(f"\neach run: {_runs_folder(plan)}/<run_id>/   this sweep: {plan.folder}/members.csv")
+    runs = plan.outputs / "runs"
+    print(f"\neach run: {runs}/<run_id>/   this sweep: {plan.folder}/members.csv")
     for line in _hints(plan, results):
         print(line)
-    return _code(plan, results)
+    return _code(plan, results, asked)
 
 
-def show_part(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
-    """Print the table of some of a sweep's runs; the exit code of what trained them.
+def show_part(
+    plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None = None
+) -> int:
+    """Print the table of some of a sweep's runs; return the exit code of what trained them.
 
     Raises:
         UserError: every run was refused: nothing has started.
     """
     results = _explained(plan, results)
     _show(plan, results)
-    return _code(plan, results)
+    return _code(plan, results, asked)
 
 
 def _explained(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[Result]:
@@ -100,45 +128,43 @@ def _explained(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[Result]
 
 
 def _show(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
-    table.show(results, {r["run_id"]: resolve.to_dict(plan.runs[r["run_id"]]) for r in results})
+    configs = {r["run_id"]: resolve.to_dict(plan.runs[r["run_id"]].config) for r in results}
+    table.show(results, configs)
 
 
-def _code(plan: Plan, results: Sequence[Mapping[str, Any]]) -> int:
-    """The exit code; what is left to other processes doesn't count."""
-    waits = plan.packs[0][0].pack.wait
-    return exit_code([r["state"] for r in results if waits or "busy" not in r])
+def _code(plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None) -> int:
+    """Return the exit code; what is left to other processes doesn't count."""
+    waits = plan.config.pack.wait
+    return exit_code([r["state"] for r in results if waits or "busy" not in r], asked)
 
 
-def exit_code(states: Sequence[str]) -> int:
-    """What a sweep whose runs ended so returns to the shell."""
+def exit_code(states: Sequence[str], asked: signal.Signals | None = None) -> int:
+    """Return what a sweep whose runs ended so returns to the shell."""
     if any(state in ("preempted", "running") for state in states):
-        return INTERRUPTED if stop_request.asked == signal.SIGINT else PREEMPTED
+        return INTERRUPTED if asked == signal.SIGINT else PREEMPTED
     return OK if all(state == "complete" for state in states) else SOME_FAILED
 
 
-def _with_cause(result: Mapping[str, Any], one: RunConfig) -> Result:
-    """A result that isn't complete also says why, as its run's status does."""
+def _with_cause(result: Mapping[str, Any], member: Member) -> Result:
+    """Return the result, which also says why the run isn't complete, as its status does."""
     if result["state"] == "complete" or "cause" in result:
         return dict(result)
-    return {**result, "cause": (run_dir.read_status(folder_of(one)) or {}).get("cause")}
-
-
-def _runs_folder(plan: Plan) -> Path:
-    return plan.outputs / "runs"
+    return {**result, "cause": (run_dir.read_status(member.dir) or {}).get("cause")}
 
 
 def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines that say what to type next."""
     from actsweep.loggers.wandb_support import hint_lines
 
     states, name = {r["state"] for r in results}, name_of(plan.folder)
-    if any("busy" in r for r in results) and exit_code(list(states - {"running"})) != PREEMPTED:
-        return [f"others are at it:  actsweep status {name}"]
-    by_hand = plan.packs[0][0].trainer.distributed and not (plan.folder / "slurm").is_dir()
+    if any("busy" in r for r in results) and "preempted" not in states:
+        return [f"another process is training these runs:  actsweep status {name}"]
+    by_hand = plan.config.trainer.distributed and not (plan.folder / "slurm").is_dir()
     if states & {"preempted", "running"} and by_hand:
         return ["go on:  the same command again, for every process"]
     if states & {"preempted", "running"}:
         return [f"go on:  actsweep resume {name}   (or the same command again)"]
     lines = [f"retry:  actsweep retry {name}"] * ("failed" in states)
-    mode = plan.packs[0][0].logger.mode
-    folders = [_runs_folder(plan) / r["run_id"] for r in results]
+    mode = plan.config.logger.mode
+    folders = [plan.runs[r["run_id"]].dir.path for r in results]
     return lines if mode == "disabled" else lines + hint_lines(folders, mode)

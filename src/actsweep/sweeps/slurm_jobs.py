@@ -1,4 +1,4 @@
-"""SLURM through its own commands: batch scripts, arrays of jobs, what became of them. No jax."""
+"""SLURM through its commands: batch scripts, arrays of jobs, and their states. No jax."""
 
 import json
 import math
@@ -17,21 +17,28 @@ from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
 SCRIPT_FILE, JOBS_FILE = "job.sbatch", "jobs.json"
-LAST_LINES = 3  # of a log, to say why a job has died
-NOT_YET = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+LAST_LINES = 3  # of a log, to show why a job ended
+QUEUED_STATES = (
+    "PENDING",
+    "CONFIGURING",
+    "REQUEUED",
+    "REQUEUE_HOLD",
+    "REQUEUE_FED",
+    "SPECIAL_EXIT",
+)
 
-_OF_A_JOB = ("SLURM_", "SRUN_", "SLURMD_")
+_JOB_VARIABLES = ("SLURM_", "SRUN_", "SLURMD_")
 
 SCRIPT = """\
 #!/bin/bash
-# Written by actsweep for {what}. By hand: sbatch {path}
+# Written by actsweep for {what}. To submit it by hand: sbatch {path}
 {options}
 {setup}
-trap : TERM  # the steps are told, too: they save, and end with 75
+trap : TERM  # the job steps get the signal too: they save, and end with 75
 [ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 srun --kill-on-bad-exit=1 {command} "$SLURM_ARRAY_TASK_ID"
 code=$?
-# Preempted, or the time is up: queue this job again. If somebody cancelled it, it isn't RUNNING.
+# Preempted, or out of time: queue this job again. If it was cancelled, it isn't RUNNING.
 job="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 if [ $code = 75 ] && [ "$(squeue --noheader --job "$job" --format %T)" = RUNNING ]; then
     scontrol requeue "$job"
@@ -41,7 +48,7 @@ exit $code
 
 
 class SlurmError(Exception):
-    """One of SLURM's commands is missing, or says no."""
+    """An error of one of SLURM's commands: it is missing, fails, or doesn't answer."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,9 @@ class Batch:
     """One submission of a sweep: an array of jobs.
 
     Attributes:
-        folder: `<sweep>/slurm/<number>`, with the script, and a log a job.
-        jobs: the ids of each job's runs.
-        array: SLURM's number; None if it was only written, or is submitted by hand.
+        folder: `<sweep>/slurm/<number>`, with the script, and a log for each job.
+        jobs: the run ids of each job.
+        array: SLURM's id of the array; None if it was only written, or is submitted by hand.
     """
 
     folder: Path
@@ -59,26 +66,26 @@ class Batch:
     array: str | None = None
 
     def log(self, task: int) -> Path:
-        """What a job has printed."""
+        """Return the file with what a job has printed."""
         return self.folder / f"{task}.log"
 
     @property
     def script(self) -> Path:
-        """What sbatch gets."""
+        """Return the script for sbatch."""
         return self.folder / SCRIPT_FILE
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as SLURM sees it.
+    """A job as SLURM reports it.
 
     Attributes:
         name: as scancel takes it, such as `12_3`.
-        state: SLURM's word, such as RUNNING; GONE where it has forgotten.
-        live: whether it is queued or runs.
-        node: where it is or was.
+        state: SLURM's name of the state, such as RUNNING; GONE if SLURM no longer knows the job.
+        live: whether it is queued or running.
+        node: the node on which it runs or ran.
         reason: why it isn't running yet.
-        log: what it has printed.
+        log: the file with what it has printed.
     """
 
     name: str
@@ -90,25 +97,25 @@ class Job:
 
     @property
     def queued(self) -> bool:
-        """Whether it waits for its turn, for the first time or again."""
-        return self.live and self.state in NOT_YET
+        """Return whether it is queued, for the first time or again."""
+        return self.live and self.state in QUEUED_STATES
 
     def where(self) -> str:
-        """Itself and its place, such as `job 12_3 on n0`."""
+        """Return its name and node, such as `job 12_3 on n0`, or why it is queued."""
         if self.queued:
-            why = f" ({self.reason})" if self.reason not in ("", "None") else ""
-            return f"job {self.name}{why}"
+            reason = f" ({self.reason})" if self.reason not in ("", "None") else ""
+            return f"job {self.name}{reason}"
         return f"job {self.name}{' on ' + self.node if self.node else ''}"
 
-    def death(self) -> str:
-        """What became of it, with the last lines of its log."""
-        said = last_lines(self.log)
-        tail = f"; the last of {self.log}: {' | '.join(said)}" if said else ""
+    def describe_end(self) -> str:
+        """Return how it ended, with the last lines of its log."""
+        lines = last_lines(self.log)
+        tail = f"; last lines of {self.log}: {' | '.join(lines)}" if lines else ""
         return f"{self.where()}: {self.state}{tail}"
 
 
 def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:
-    """The last lines of a log in which something stands."""
+    """Return the last lines of a log that aren't empty; none if it can't be read."""
     try:
         with open(log, "rb") as file:
             end = file.seek(0, 2)
@@ -121,18 +128,19 @@ def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:
 
 
 def options(slurm: SlurmConfig, grace_s: float, jobs: int, log: str) -> dict[str, Any]:
-    """What sbatch is asked for, by its long options; True stands for one without a value.
+    """Return the options of sbatch by their long names; True marks an option without a value.
 
     Args:
-        slurm: what was configured; what `extra` says counts, null there takes an option away.
+        slurm: the configuration; its `extra` overrides everything else, and null there removes an
+            option.
         grace_s: seconds that a job may take to save.
-        jobs: how many there are.
-        log: where they print to, with sbatch's own `%a`.
+        jobs: the number of jobs.
+        log: the file to which a job prints, with sbatch's `%a` for its index.
     """
-    most = f"%{slurm.max_parallel}" if slurm.max_parallel else ""
-    asked: dict[str, Any] = {
+    limit = f"%{slurm.max_parallel}" if slurm.max_parallel else ""
+    chosen: dict[str, Any] = {
         "job-name": "actsweep",
-        "array": f"0-{jobs - 1}{most}",
+        "array": f"0-{jobs - 1}{limit}",
         "output": log,
         "open-mode": "append",
         "requeue": True,
@@ -146,30 +154,33 @@ def options(slurm: SlurmConfig, grace_s: float, jobs: int, log: str) -> dict[str
         "partition": slurm.partition,
         "account": slurm.account,
     }
-    asked |= {key.replace("_", "-"): value for key, value in slurm.extra.items()}
-    return {k: v for k, v in asked.items() if v is not None and v is not False}
+    chosen |= {key.replace("_", "-"): value for key, value in slurm.extra.items()}
+    return {key: value for key, value in chosen.items() if value is not None and value is not False}
 
 
 def write(sweep: Path, jobs: Sequence[Sequence[str]], slurm: SlurmConfig, grace_s: float) -> Batch:
-    """Write the script of a sweep's next submission, and which runs each of its jobs trains.
+    """Write the script of a sweep's next submission, and the list of which job trains which runs.
 
     Args:
         sweep: the folder of a frozen sweep.
-        jobs: run ids.
+        jobs: the run ids of each job.
         slurm, grace_s: as for `options`.
+
+    Returns:
+        The submission, not yet submitted.
     """
     sweep = sweep.absolute()
-    before = [int(path.name) for path in (sweep / "slurm").glob("*/") if path.name.isdecimal()]
-    number = max(before, default=0) + 1
+    earlier = [int(path.name) for path in (sweep / "slurm").glob("*/") if path.name.isdecimal()]
+    number = max(earlier, default=0) + 1
     batch = Batch(sweep / "slurm" / str(number), jobs)
     batch.folder.mkdir(parents=True)
     log = str(batch.folder).replace("%", "%%") + "/%a.log"
-    asked = options(slurm, grace_s, len(jobs), log)
+    chosen = options(slurm, grace_s, len(jobs), log)
     command = [sys.executable, "-u", "-m", "actsweep", "job", str(sweep), str(number)]
     text = SCRIPT.format(
         what=sweep.name,
         path=shlex.quote(str(batch.script)),
-        options="\n".join(_option(key, value) for key, value in asked.items()),
+        options="\n".join(_option(key, value) for key, value in chosen.items()),
         setup="\n".join(["", *slurm.setup, ""] if slurm.setup else [""]),
         command=shlex.join(command),
     )
@@ -188,31 +199,39 @@ def _write_jobs(batch: Batch) -> None:
 
 
 def submit(batch: Batch, cwd: str) -> Batch:
-    """Give a written submission to SLURM; the same with its number.
+    """Submit a written batch, and return it with the id of its array.
+
+    Args:
+        batch: the result of `write`.
+        cwd: the working folder of its jobs.
 
     Raises:
-        SlurmError: SLURM doesn't take it.
+        SlurmError: SLURM refuses it.
     """
-    # Submitted from within a job, another one must not inherit what that one was given.
-    own = {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(_OF_A_JOB)}
-    said = _ask("sbatch", "--parsable", f"--chdir={cwd}", str(batch.script), env=own)
-    submitted = replace(batch, array=said.strip().partition(";")[0])
+    # A job that is submitted from within another must not inherit that one's allocation.
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or not name.startswith(_JOB_VARIABLES)
+    }
+    answer = _ask("sbatch", "--parsable", f"--chdir={cwd}", str(batch.script), env=env)
+    submitted = replace(batch, array=answer.strip().partition(";")[0])
     _write_jobs(submitted)
     return submitted
 
 
 def note_array(batch: Batch, env: Mapping[str, str]) -> None:
-    """Called in a job: keep the number of an array that was submitted by hand."""
+    """Record the id of an array that was submitted by hand; called in each of its jobs."""
     array = env.get("SLURM_ARRAY_JOB_ID")
     if array and batch.array is None:
         _write_jobs(replace(batch, array=array))
 
 
 def batches(sweep: Path) -> list[Batch]:
-    """A sweep's submissions, the oldest first.
+    """Return a sweep's submissions, the oldest first.
 
     Raises:
-        UserError: one can't be read.
+        UserError: the record of a submission can't be read.
     """
     folders = [path.parent for path in (sweep / "slurm").glob(f"[0-9]*/{JOBS_FILE}")]
     return [_read(folder) for folder in sorted(folders, key=lambda folder: int(folder.name))]
@@ -226,109 +245,119 @@ def _read(folder: Path) -> Batch:
         raise UserError(f"{folder / JOBS_FILE}: can't be read ({error})") from error
 
 
-def states(of: Iterable[Batch]) -> dict[str, Job]:
-    """What SLURM knows of the job that each run was last submitted in, or of the one that is still
-    queued or runs, by run id.
+def states(submissions: Iterable[Batch]) -> dict[str, Job]:
+    """Return the job of each run, by run id.
+
+    It is the job that is still queued or running, or else the last one in which the run was
+    submitted.
 
     Raises:
-        SlurmError: squeue isn't there, or doesn't answer.
+        SlurmError: squeue is missing, fails, or doesn't answer.
     """
-    found: dict[str, Job] = {}
-    for job, run_ids in jobs(of):
-        found |= {i: job for i in run_ids if job.live or i not in found or not found[i].live}
-    return found
+    latest: dict[str, Job] = {}
+    for job, run_ids in jobs(submissions):
+        for run_id in run_ids:
+            if job.live or run_id not in latest or not latest[run_id].live:
+                latest[run_id] = job
+    return latest
 
 
-def jobs(of: Iterable[Batch]) -> list[tuple[Job, Sequence[str]]]:
-    """Every job of some submissions, with the ids of its runs, the oldest first.
+def jobs(submissions: Iterable[Batch]) -> list[tuple[Job, Sequence[str]]]:
+    """Return every job of some submissions with its run ids, the oldest first.
 
     Raises:
         SlurmError: as `states`.
     """
-    submitted = [batch for batch in of if batch.array]
+    submitted = [batch for batch in submissions if batch.array]
     if not submitted:
         return []
     live = _queue()
     names = {f"{batch.array}_{task}" for batch in submitted for task in range(len(batch.jobs))}
     past = _history(sorted({name.partition("_")[0] for name in names - live.keys()}))
-    found: list[tuple[Job, Sequence[str]]] = []
+    listed: list[tuple[Job, Sequence[str]]] = []
     for batch in submitted:
         for task, run_ids in enumerate(batch.jobs):
             name = f"{batch.array}_{task}"
-            known = live.get(name) or past.get(name) or past.get(str(batch.array))
-            state, node, reason = known or ("GONE", "", "")
+            answer = live.get(name) or past.get(name) or past.get(str(batch.array))
+            state, node, reason = answer or ("GONE", "", "")
             job = Job(name, state, name in live, node, reason, batch.log(task))
-            found.append((job, run_ids))
-    return found
+            listed.append((job, run_ids))
+    return listed
 
 
 def _queue() -> dict[str, tuple[str, str, str]]:
-    """State, node and reason of this user's jobs that are queued or run."""
-    said = _ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%N|%r")
-    rows = [line.split("|") for line in said.splitlines() if line.count("|") == 3]
+    """Return state, node and reason of this user's jobs that are queued or running, by name."""
+    answer = _ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%N|%r")
+    rows = [line.split("|") for line in answer.splitlines() if line.count("|") == 3]
     return {row[0].strip(): (row[1], row[2], row[3]) for row in rows}
 
 
 def _history(arrays: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """The same of jobs that are over, as far as the cluster keeps accounts; an array of which no
-    job has begun stands there as one."""
+    """Return the same for jobs that have ended, as far as the cluster keeps accounts.
+
+    An array of which no job has begun is listed as one job.
+    """
     if not arrays:
         return {}
     words = ("--allocations", "--noheader", "--parsable2", "--format=JobID,State,NodeList")
     try:
-        said = _ask("sacct", *words, f"--jobs={','.join(arrays)}")
+        answer = _ask("sacct", *words, f"--jobs={','.join(arrays)}")
     except SlurmError:
         return {}
-    rows = [line.split("|") for line in said.splitlines() if line.count("|") == 2]
+    rows = [line.split("|") for line in answer.splitlines() if line.count("|") == 2]
     return {
         name: (state.partition(" ")[0], "" if node == "None assigned" else node, "")
         for names, state, node in rows
-        for name in _each(names)
+        for name in _expand(names)
     }
 
 
-def _each(names: str) -> list[str]:
-    """The jobs that `12_[0-2,5%2]` stands for: sacct puts those together that never began."""
-    found = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", names)
-    if found is None:
+def _expand(names: str) -> list[str]:
+    """Return the jobs that `12_[0-2,5%2]` stands for: sacct groups jobs that never began."""
+    match = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", names)
+    if match is None:
         return [names]
-    spans = [part.partition("-") for part in found[2].split(",")]
+    spans = [part.partition("-") for part in match[2].split(",")]
     tasks = [task for low, _, high in spans for task in range(int(low), int(high or low) + 1)]
-    return [f"{found[1]}_{task}" for task in tasks]
+    return [f"{match[1]}_{task}" for task in tasks]
 
 
 def cancel(jobs: Iterable[str]) -> None:
-    """End jobs: what they train is saved.
+    """Cancel jobs; they save what they train before they end.
+
+    Args:
+        jobs: their names, such as `12_3`.
 
     Raises:
-        SlurmError: scancel isn't there, or doesn't want to.
+        SlurmError: scancel is missing, fails, or doesn't answer.
     """
     _ask("scancel", *jobs)
 
 
 def _ask(*command: str, env: Mapping[str, str] | None = None) -> str:
-    """What one of SLURM's commands prints."""
+    """Run one of SLURM's commands, and return what it prints."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             capture_output=True,
             text=True,
             check=False,
             timeout=120,
-            start_new_session=True,  # Ctrl-C is ours
+            start_new_session=True,  # so that Ctrl-C reaches this process alone
             env=env,
         )
     except FileNotFoundError as error:
         raise SlurmError(f"{command[0]}: no such command; is this a machine with SLURM?") from error
     except subprocess.TimeoutExpired as error:
         raise SlurmError(f"{command[0]}: no answer within {error.timeout:g} s") from error
-    if done.returncode:
-        raise SlurmError(f"{command[0]}: {_complaint(done.stderr or done.stdout, done.returncode)}")
-    return done.stdout
+    if process.returncode:
+        message = _error_line(process.stderr or process.stdout, process.returncode)
+        raise SlurmError(f"{command[0]}: {message}")
+    return process.stdout
 
 
-def _complaint(said: str, code: int) -> str:
-    """What a command that has failed says, in one line."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line) for line in said.strip().splitlines()]
+def _error_line(output: str, code: int) -> str:
+    """Return the error message of a command that has failed, in one line."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line) for line in output.strip().splitlines()]
     kept = dict.fromkeys(line for line in lines if line and not line.startswith("Try "))
     return "; ".join(kept) or f"exit code {code}"

@@ -1,4 +1,4 @@
-"""Uploads what W&B has of a sweep's runs on disk, each part once. No jax."""
+"""Upload of what W&B has of a sweep's runs on disk, each part once. No jax."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ from actsweep.sweeps import status
 from actsweep.utils.errors import UserError
 
 BATCH = 10
-"""Runs that one call of `wandb sync` uploads."""
-PATIENCE = 600
+"""Runs that a call of `wandb sync` uploads."""
+TIMEOUT_S = 600
 """Seconds that such a call may take: to a server that doesn't answer, it would try for ever."""
 
 
 @dataclass
 class SyncResult:
-    """What became of the runs, by id; `failed` says why."""
+    """The ids of the runs by what became of them; `failed` says why."""
 
     uploaded: list[str]
     there: list[str]
@@ -32,22 +32,21 @@ class SyncResult:
 
 
 def sync(folder: Path, project: str | None = None, entity: str | None = None) -> int:
-    """Upload a sweep's runs, and say what was done; 1 if some couldn't be.
+    """Upload a sweep's runs and print what was done; the exit code, 1 if a run failed.
 
-    What the server has is passed over: `wandb sync` marks each file that it has uploaded. Runs in
-    training are left for later.
+    Files that were uploaded before are skipped, and so are runs that are still being trained.
 
     Raises:
         UserError: no such sweep; no key, or no server.
     """
     done = SyncResult([], [], [], [], {})
     todo: dict[str, list[Path]] = {}
-    for one in status.take_snapshot(folder).runs:
-        run_id = one.run.run_id
-        if one.owner or one.state in ("running", "starting"):
+    for run_status in status.take_snapshot(folder).runs:
+        run_id = run_status.run.run_id
+        if run_status.owner or run_status.state in ("running", "starting"):
             done.training.append(run_id)
             continue
-        files, pending = _files(one.run)
+        files, pending = _files(run_status.run)
         if pending:
             todo[run_id] = pending
         else:
@@ -59,12 +58,12 @@ def sync(folder: Path, project: str | None = None, entity: str | None = None) ->
     for start in range(0, len(names), BATCH):
         _upload({name: todo[name] for name in names[start : start + BATCH]}, options, done)
         print(f"{min(start + BATCH, len(names))} of {len(names)}", flush=True)
-    _tell(folder.name, done)
+    _print_result(folder.name, done)
     return 1 if done.failed else 0
 
 
 def _files(run: RunDir) -> tuple[list[Path], list[Path]]:
-    """All that W&B has of a run, and what the server lacks, made ready to be uploaded."""
+    """Return W&B's files of a run, and those that the server lacks, prepared for the upload."""
     if not run.wandb.is_dir():
         return [], []
     wandb_log.close_interrupted(run.wandb, run.run_id)
@@ -74,11 +73,12 @@ def _files(run: RunDir) -> tuple[list[Path], list[Path]]:
 
 
 def _upload(runs: dict[str, list[Path]], options: Sequence[str], done: SyncResult) -> None:
-    """`wandb sync` marks a run as uploaded whatever came of its rows: what it says is looked at."""
+    """Upload runs. `wandb sync` marks a run as uploaded even if the server has refused its rows, so
+    its output decides."""
     folders = [str(file.parent.absolute()) for files in runs.values() for file in files]
-    said, why = _wandb_sync([*options, *folders])
+    lines, why = _wandb_sync([*options, *folders])
     for run_id, files in runs.items():
-        wrong = [line for line in said if "ERROR" in line and f"/{run_id}]" in line]
+        wrong = [line for line in lines if "ERROR" in line and f"/{run_id}]" in line]
         if wrong:
             for file in files:
                 wandb_log.unmark_synced(file)
@@ -90,7 +90,7 @@ def _upload(runs: dict[str, list[Path]], options: Sequence[str], done: SyncResul
 
 
 def _wandb_sync(words: Sequence[str]) -> tuple[list[str], str]:
-    """The lines it says, and why a run was left out that none of them names."""
+    """Return the lines that it prints, and why it left out a run that none of them names."""
     env = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
     env |= {"WANDB_SILENT": "false", "WANDB_BASE_URL": server_url()}
     with tempfile.TemporaryDirectory() as where:  # wandb leaves a log in the working folder
@@ -103,22 +103,25 @@ def _wandb_sync(words: Sequence[str]) -> tuple[list[str], str]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=PATIENCE,
+                timeout=TIMEOUT_S,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
             known = (error.stdout or b"").decode(errors="replace")
-            return known.strip().splitlines(), f"{server_url()} had not taken it after {PATIENCE} s"
-    said = ended.stdout.strip().splitlines()
-    return said, said[-1] if said else f"wandb sync ended with {ended.returncode}"
+            return (
+                known.strip().splitlines(),
+                f"{server_url()} had not taken it after {TIMEOUT_S} s",
+            )
+    lines = ended.stdout.strip().splitlines()
+    return lines, lines[-1] if lines else f"wandb sync ended with {ended.returncode}"
 
 
-def _tell(name: str, done: SyncResult) -> None:
+def _print_result(name: str, done: SyncResult) -> None:
     parts = {
         "uploaded": done.uploaded,
-        "there already": done.there,
-        "in training: later": done.training,
-        "without W&B": done.without,
+        "uploaded before": done.there,
+        "in training (sync them later)": done.training,
+        "without a W&B file": done.without,
         "failed": list(done.failed),
     }
     counts = ", ".join(f"{len(runs)} {what}" for what, runs in parts.items() if runs)

@@ -1,1 +1,1 @@
-"""What can be computed without training: Gaussian integrals."""
+"""Quantities that can be computed without training: Gaussian integrals."""

@@ -9,7 +9,7 @@ import numpy as np
 from actsweep.config.schema import TrainerConfig
 from actsweep.data import Dataset
 from actsweep.data.feed import ResidentFeed, StreamingFeed
-from actsweep.runtime.distributed import together
+from actsweep.runtime.distributed import ProcessGroup
 from actsweep.train.population import Population, Sets
 from actsweep.train.schedule import Chunk, Pace
 from actsweep.train.types import Examples, Span, State
@@ -42,11 +42,13 @@ class ActiveSet:
         trainer: TrainerConfig,
         seeds: Sequence[int],
         longest: int,
+        group: ProcessGroup,
     ) -> None:
         self.whole = self.population = population
         self.sets, self.members = sets, list(range(population.size))
         self.state = population.init()
-        self._own = (data, trainer, seeds, longest)
+        self._made_of = (data, trainer, seeds, longest)
+        self._group = group
         self._feed = self._open_feed()
         self._parked: dict[int, Any] = {}
         self._pace = Pace(trainer.grace_s / 8)
@@ -62,7 +64,10 @@ class ActiveSet:
         one call on the devices, yields the step between two of them: states can be saved there."""
         step = max(done, chunk.first)
         while step < chunk.end:
-            population, n = self.population, together.agree(self._pace.steps(chunk.end - step))
+            population, n = (
+                self.population,
+                self._group.broadcast(self._pace.steps(chunk.end - step)),
+            )
             batches = population.place_batches(_as_examples(self._feed.chunk(step, n)))
             span = Span(*map(np.int32, (step, n, chunk.first, chunk.end)))
             self.state, self._readings = population.train_chunk(
@@ -74,7 +79,7 @@ class ActiveSet:
             if step < chunk.end:
                 yield step
 
-    def look(self, chunk: Chunk) -> list[Mapping[str, Any]]:
+    def measure(self, chunk: Chunk) -> list[Mapping[str, Any]]:
         """Validate and probe, as is due after a chunk; all its readings, still on the devices, but
         where this process can read them."""
         population, parts = self.population, [self._readings]
@@ -118,7 +123,7 @@ class ActiveSet:
         places = [self.members.index(member) for member in staying]
         compact = self.population.compact(places)
         if compact.mesh != self.population.mesh:
-            data, trainer, *_ = self._own
+            data, trainer, *_ = self._made_of
             self.sets = compact.place_sets(data, trainer, stream=self.sets.train is None)
         self.population, self.members = compact, staying
         self.state = compact.place_states(jax.tree.map(lambda leaf: leaf[places], states))
@@ -149,7 +154,7 @@ class ActiveSet:
             self._parked[member] = jax.tree.map(lambda leaf: leaf[place], states)  # noqa: B023
 
     def _open_feed(self) -> Feed:
-        data, trainer, seeds, longest = self._own
+        data, trainer, seeds, longest = self._made_of
         kind = StreamingFeed if self.sets.train is None else ResidentFeed
         return kind(data, [seeds[m] for m in self.members], trainer.batch_size, longest)
 

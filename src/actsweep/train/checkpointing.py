@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,7 +36,7 @@ class Checkpointer:
         about: metadata for every checkpoint.
         spent: seconds that each member has had before.
         trainer: how often, and how long ending may take.
-        watch: what signals have asked for.
+        stop: what signals have asked for.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class Checkpointer:
         about: Mapping[str, Any],
         spent: Sequence[float],
         trainer: TrainerConfig,
-        watch: StopRequest,
+        stop: StopRequest,
     ) -> None:
         self._folders, self._metrics, self._about = folders, metrics, dict(about)
-        self._spent, self._trainer, self._watch = spent, trainer, watch
+        self._spent, self._trainer, self._stop = spent, trainer, stop
         self._began = time.monotonic()
         self._next = self._began + trainer.save_every_s
         self._ended: set[int] = set()
@@ -58,11 +58,11 @@ class Checkpointer:
     def due(self, midway: bool) -> bool:
         """Whether to save now, after a chunk or midway through one."""
         waits = midway and not self._trainer.save_every_s
-        return self._watch.asked is not None or (time.monotonic() >= self._next and not waits)
+        return self._stop.asked is not None or (time.monotonic() >= self._next and not waits)
 
     def asked(self) -> int | None:
         """The number of the signal that has asked for the training to end."""
-        return self._watch.asked
+        return self._stop.asked
 
     def save(self, step: int, epoch: float, states: State, rows: MetricLog) -> None:
         """Save every member that can go on."""
@@ -70,7 +70,7 @@ class Checkpointer:
         for index in range(len(self._folders)):
             if index in rows.failures or index in self._ended:
                 continue
-            if self._watch.asked is not None and self._late():
+            if self._stop.asked is not None and self._late():
                 log.warning("saved %d of %d runs in time", index, len(self._folders))
                 break
             own = jax.tree.map(lambda leaf: leaf[index], states)  # noqa: B023
@@ -120,7 +120,7 @@ class Checkpointer:
         return self._spent[index] + (time.monotonic() - self._began) / len(self._folders)
 
     def _late(self) -> bool:
-        return self._watch.left(MARGIN * self._trainer.grace_s) == 0.0
+        return self._stop.left(MARGIN * self._trainer.grace_s) == 0.0
 
     def _warn(self, text: str) -> None:
         if not self._warned:  # the others can't be saved either, and will say so again
@@ -249,14 +249,17 @@ def _point(step: int, members: tuple[int, ...], saved: Sequence[_Saved]) -> Resu
     return ResumeGroup(members, start, tuple(one.seconds for one in saved))
 
 
-class CheckpointerProtocol(Protocol):
-    """Is asked after every call on the devices whether the members' states are to be saved."""
+class NoCheckpoints:
+    """Saves nothing and asks for nothing: for tests, and for workers, whose coordinator saves."""
 
     def due(self, midway: bool) -> bool:
-        """Whether now is the time: after a chunk, or midway through one."""
+        """Whether to save now: never."""
+        del midway
+        return False
 
     def asked(self) -> int | None:
-        """The number of the signal that has asked for the training to end."""
+        """The number of the signal that has asked for the training to end: none."""
+        return None
 
-    def save(self, step: int, epoch: float, states: State, log: MetricLog) -> None:
-        """Save the states [M, ...], on the host."""
+    def save(self, step: int, epoch: float, states: State, rows: MetricLog) -> None:
+        """Save nothing."""

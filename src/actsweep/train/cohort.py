@@ -3,212 +3,206 @@
 import contextlib
 import logging
 import shutil
-import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import jax
 
 from actsweep.callbacks import Callback
-from actsweep.config import identity, resolve
-from actsweep.config.identity import Member, Pack
+from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
-from actsweep.data import Dataset
 from actsweep.loggers.base import Writer, Writers
 from actsweep.loggers.console import Console
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.nn.network import Task
 from actsweep.runs import run_dir
-from actsweep.runs.leases import Leases, owners
-from actsweep.runs.metrics_file import MetricsFile, read_metrics
+from actsweep.runs.leases import Leases
+from actsweep.runs.members import Member, Pack, stack_hparams
+from actsweep.runs.metrics_file import MetricsFile
 from actsweep.runs.rows import MemberInfo, MetricsError
-from actsweep.runs.run_dir import RunDir, folder_of
-from actsweep.runtime.distributed import together
-from actsweep.runtime.signals import Interrupted, stop_request
+from actsweep.runtime.distributed import ProcessGroup
+from actsweep.runtime.process import Process
+from actsweep.runtime.signals import StopRequest
 from actsweep.train import loop
-from actsweep.train.checkpointing import Checkpointer, CheckpointerProtocol
-from actsweep.train.memory import MemoryPlan
-from actsweep.train.metric_log import MetricLog
-from actsweep.train.types import Cohort, Result, Results, State, SweepContext, TrainResult
+from actsweep.train.checkpointing import Checkpointer, NoCheckpoints
+from actsweep.train.outcome import (
+    busy,
+    cause_of,
+    failed,
+    reached,
+    record,
+    report,
+    write_status,
+)
+from actsweep.train.setup import PreparedPack
+from actsweep.train.types import Cohort, Result, Results, SweepContext, TrainResult
 from actsweep.utils.errors import UserError
 
 log = logging.getLogger(__name__)
-details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
 
 
-@dataclass(frozen=True)
-class PreparedPack:
-    """What the members of a pack have in common, once data and devices are there."""
-
-    pack: Pack
-    task: Task
-    callbacks: Mapping[str, Callback]
-    data: Dataset
-    fitted: MemoryPlan
-
-
-def train(job: PreparedPack, cohort: Cohort, place: SweepContext, leases: Leases) -> Results:
-    """Train some members of a pack to their end; their summaries by run id.
+def train(
+    prepared: PreparedPack, cohort: Cohort, context: SweepContext, leases: Leases, process: Process
+) -> Results:
+    """Train some members of a pack to their end; return their summaries by run id.
 
     Raises:
         Interrupted: a signal asked for it; the members are saved.
         UserError: a writer refuses to start; nothing has been trained.
     """
-    unfit = _prepare(cohort, place)
+    unfit = _prepare_folders(cohort, context)
     if unfit:
-        fit = [at for at, one in enumerate(cohort.members) if one.run_id not in unfit]
-        return unfit | (_train(job, cohort.part(fit), place, leases) if fit else {})
-    return _train(job, cohort, place, leases)
+        fit = [i for i, member in enumerate(cohort.members) if member.run_id not in unfit]
+        if not fit:
+            return unfit
+        cohort = cohort.part(fit)
+    return unfit | _train(prepared, cohort, context, leases, process)
 
 
-def _prepare(cohort: Cohort, place: SweepContext) -> Results:
-    """Make every member's folder ready; the results of those for which that failed."""
-    by = {"sweep": place.sweep, "attempt": place.attempt}
+def _prepare_folders(cohort: Cohort, context: SweepContext) -> Results:
+    """Make every member's folder ready; return the results of those for which that failed."""
+    by = {"sweep": context.sweep, "attempt": context.attempt}
     unfit: Results = {}
     for index, member in enumerate(cohort.members):
-        folder = folder_of(member.config)
         try:
             if cohort.start is None:
-                run_dir.prepare(folder, resolve.to_dict(member.config), **by)
+                run_dir.prepare(member.dir, resolve.to_dict(member.config), **by)
             else:
                 rows = cohort.start.rows[index]
-                run_dir.reopen(folder, cohort.start.step, rows[-1].epoch if rows else 0.0, **by)
+                epoch = rows[-1].epoch if rows else 0.0
+                run_dir.reopen(member.dir, cohort.start.step, epoch, **by)
         except OSError as error:
             report(error, [member.run_id])
-            unfit[member.run_id] = failed(member.config, error)
+            unfit[member.run_id] = failed(member, error)
             with contextlib.suppress(OSError):
-                run_dir.write_status(folder, "failed", step=0, epoch=0, cause=_cause(error), **by)
+                cause = cause_of(error)
+                run_dir.write_status(member.dir, "failed", step=0, epoch=0, cause=cause, **by)
     return unfit
 
 
-def _train(job: PreparedPack, cohort: Cohort, place: SweepContext, leases: Leases) -> Results:
-    folders = [folder_of(member.config) for member in cohort.members]
+def _train(
+    prepared: PreparedPack, cohort: Cohort, context: SweepContext, leases: Leases, process: Process
+) -> Results:
+    folders = [member.dir for member in cohort.members]
+    trainer = prepared.pack.static.trainer
     metrics = MetricsFile(leases.lost)
-    others = _writers(job.pack.static, place)
-    writers = Writers([metrics, *others])
-    about = {"task": asdict(job.task)}
-    trainer = job.pack.static.trainer
-    checkpointer = Checkpointer(folders, metrics, about, cohort.seconds, trainer, stop_request)
+    loggers = _loggers(prepared.pack.static, context)
+    writers = Writers([metrics, *loggers])
+    about = {"task": asdict(prepared.task)}
+    stop = process.stop
+    checkpointer = Checkpointer(folders, metrics, about, cohort.seconds, trainer, stop)
     try:
-        with stop_request.patience():
-            writers.open([_info(m, cohort, place) for m in cohort.members])
-            finished = _loop(job, cohort, writers, checkpointer)
-            ended = _close_all(job, cohort, finished, checkpointer, writers, leases)
-            _end(writers, others, trainer.grace_s)
+        with stop.patience():
+            writers.open([_info(m, cohort, context) for m in cohort.members])
+            trained = _run_loop(prepared, cohort, writers, checkpointer, process.group)
+            ended = _close_all(prepared, cohort, trained, checkpointer, writers, leases, stop)
+            _end(writers, loggers, stop, trainer.grace_s)
             return _write_statuses(cohort, ended, leases)
     except UserError:  # refused before anything was trained
         for folder in folders:
             if cohort.start is None:
                 shutil.rmtree(folder.path, ignore_errors=True)
             else:
-                _write_status(folder, "preempted", *_reached(folder), "refused")
+                write_status(folder, "preempted", *reached(folder), "refused")
         raise
     except BaseException as error:
         lost = leases.lost()
         record([folder for folder in folders if folder.run_id not in lost], error)
         raise
     finally:
-        _end(writers, others, trainer.grace_s)
+        _end(writers, loggers, stop, trainer.grace_s)
 
 
-def _end(writers: Writers, others: Sequence[Writer], grace_s: float) -> None:
-    for writer in others:
-        if isinstance(writer, WandbWriter):  # which may wait for a server
-            writer.close_seconds = min(writer.close_seconds, stop_request.left(grace_s) / 2)
+def _end(writers: Writers, loggers: Sequence[Writer], stop: StopRequest, grace_s: float) -> None:
+    for logger in loggers:
+        if isinstance(logger, WandbWriter):  # which may wait for a server
+            logger.close_seconds = min(logger.close_seconds, stop.left(grace_s) / 2)
     try:
         writers.close()
     except MetricsError as error:  # how the training has ended stands
         log.error("%s: %s", error.run_id, error)
 
 
-def _loop(
-    job: PreparedPack, cohort: Cohort, writers: Writers, checkpointer: Checkpointer
+def _run_loop(
+    prepared: PreparedPack,
+    cohort: Cohort,
+    writers: Writers,
+    checkpointer: Checkpointer,
+    group: ProcessGroup,
 ) -> TrainResult:
-    if not together.alone:
+    if not group.alone:
         step = cohort.start.step if cohort.start else 0
-        together.say({"cohort": [m.run_id for m in cohort.members], "step": step})
+        group.send({"cohort": [m.run_id for m in cohort.members], "step": step})
     try:
-        return _call_loop(job, cohort, writers, checkpointer, job.callbacks)
+        return _call_loop(prepared, cohort, writers, checkpointer, prepared.callbacks, group)
     except Exception as error:  # the others can't know
-        if together.alone:
+        if group.alone:
             raise
-        raise together.lose(error) from error
+        raise group.declare_lost(error) from error
+
+
+def train_as_worker(prepared: PreparedPack, cohort: Cohort, group: ProcessGroup) -> None:
+    """Make the calls of a cohort that the coordinator trains; nothing is written, no hook runs."""
+    callbacks = {name: replace(each, hook=None) for name, each in prepared.callbacks.items()}
+    _call_loop(prepared, cohort, Writers([]), NoCheckpoints(), callbacks, group)
 
 
 def _call_loop(
-    job: PreparedPack,
+    prepared: PreparedPack,
     cohort: Cohort,
     writers: Writers,
-    checkpointer: CheckpointerProtocol,
+    checkpointer: Checkpointer | NoCheckpoints,
     callbacks: Mapping[str, Callback],
+    group: ProcessGroup,
 ) -> TrainResult:
-    own = Pack(job.pack.static, tuple(cohort.members))
+    pack = Pack(prepared.pack.static, tuple(cohort.members))
     return loop.train(
-        job.fitted.population.refill(identity.stack(own)),
-        job.fitted.sets,
-        job.data,
-        job.pack.static.trainer,
-        own.seeds,
+        prepared.memory.population.refill(stack_hparams(pack)),
+        prepared.memory.sets,
+        prepared.data,
+        pack.static.trainer,
+        pack.seeds,
         callbacks,
         writers,
         cohort.start,
         checkpointer,
+        group,
     )
 
 
-class _Follower:
-    """A checkpointer that leaves everything to the process that leads."""
-
-    def due(self, midway: bool) -> bool:
-        return False
-
-    def asked(self) -> int | None:
-        return None
-
-    def save(self, step: int, epoch: float, states: State, log: MetricLog) -> None:
-        return None
-
-
-def follow(job: PreparedPack, cohort: Cohort) -> None:
-    """Make the calls of a cohort that another process leads; nothing is written, no hook runs."""
-    callbacks = {name: replace(look, hook=None) for name, look in job.callbacks.items()}
-    _call_loop(job, cohort, Writers([]), _Follower(), callbacks)
-
-
-def _writers(run: RunConfig, place: SweepContext) -> list[Writer]:
-    found: list[Writer] = []
-    if run.logger.mode != "disabled":
-        found.append(
+def _loggers(config: RunConfig, context: SweepContext) -> list[Writer]:
+    loggers: list[Writer] = []
+    if config.logger.mode != "disabled":
+        loggers.append(
             WandbWriter(
-                mode=run.logger.mode,
-                project=run.logger.project,
-                entity=run.logger.entity,
-                tags=run.logger.tags,
-                require_online=run.logger.require_online,
+                mode=config.logger.mode,
+                project=config.logger.project,
+                entity=config.logger.entity,
+                tags=config.logger.tags,
+                require_online=config.logger.require_online,
             )
         )
-    if run.logger.console:
-        found.append(Console(run_offset=place.offset, total_runs=place.total))
-    return found
+    if config.logger.console:
+        loggers.append(Console(run_offset=context.offset, total_runs=context.total))
+    return loggers
 
 
-def _info(member: Member, cohort: Cohort, place: SweepContext) -> MemberInfo:
-    run = member.config
+def _info(member: Member, cohort: Cohort, context: SweepContext) -> MemberInfo:
+    config = member.config
     return MemberInfo(
         run_id=member.run_id,
-        run_dir=folder_of(run).path,
-        config=resolve.to_dict(run),
-        act=run.act["name"],
-        depth=len(run.widths),
-        init=run.init.name,
-        seed=run.seed,
-        model=run.model.name,
-        data=run.data.name,
-        lr=run.optim.lr,
-        sweep=place.sweep,
-        total_epochs=run.trainer.epochs,
+        run_dir=member.dir.path,
+        config=resolve.to_dict(config),
+        act=config.act["name"],
+        depth=len(config.widths),
+        init=config.init.name,
+        seed=config.seed,
+        model=config.model.name,
+        data=config.data.name,
+        lr=config.optim.lr,
+        sweep=context.sweep,
+        total_epochs=config.trainer.epochs,
         resumed_at=cohort.start.step if cohort.start else None,
     )
 
@@ -222,19 +216,46 @@ class _Ended(NamedTuple):
 
 
 def _close_all(
-    job: PreparedPack,
+    prepared: PreparedPack,
     cohort: Cohort,
-    finished: TrainResult,
+    trained: TrainResult,
     checkpointer: Checkpointer,
     writers: Writers,
     leases: Leases,
+    stop: StopRequest,
 ) -> dict[str, _Ended]:
     ended = {}
     for index, member in enumerate(cohort.members):
-        stop_request.check()  # those that are left go on from their checkpoints
+        stop.check()  # those that are left go on from their checkpoints
         if member.run_id not in leases.lost():
-            ended[member.run_id] = _close(index, member, job.task, finished, checkpointer, writers)
+            close = _close(index, member, prepared.task, trained, checkpointer, writers)
+            ended[member.run_id] = close
     return ended
+
+
+def _close(
+    index: int,
+    member: Member,
+    task: Task,
+    trained: TrainResult,
+    checkpointer: Checkpointer,
+    writers: Writers,
+) -> _Ended:
+    """Save one member's last state, then its summary; its status comes when all is written."""
+    failure = trained.failures.get(index)
+    state = "failed" if failure else "diverged" if trained.diverged[index] else "complete"
+    cause = failure or ("the loss is not finite" if state == "diverged" else None)
+    summary = _summary(index, member, state, trained, task, checkpointer.seconds(index))
+    step, epoch = trained.steps[index], trained.epochs[index]
+    try:
+        if not failure:  # its last good checkpoint is where it can go on
+            last_state = jax.tree.map(lambda leaf: leaf[index], trained.state)
+            checkpointer.save_last(index, trained.last_step, epoch, last_state)
+        writers.finish(index, state, summary)
+    except Exception as error:
+        state, cause = "failed", failure or cause_of(error)
+        log.error("%s: %s", member.run_id, cause)
+    return _Ended(summary, state, cause, step, epoch)
 
 
 def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases) -> Results:
@@ -244,117 +265,34 @@ def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases)
         if member.run_id not in ended or member.run_id in leases.lost():
             continue
         summary, state, cause, step, epoch = ended[member.run_id]
-        folder = folder_of(member.config)
         try:
-            run_dir.write_status(folder, state, step=step, epoch=epoch, cause=cause)
+            run_dir.write_status(member.dir, state, step=step, epoch=epoch, cause=cause)
         except OSError as error:
-            state, cause = "failed", cause or _cause(error)
+            state, cause = "failed", cause or cause_of(error)
             log.error("%s: %s", member.run_id, cause)
-            _write_status(folder, state, step, epoch, cause)
+            write_status(member.dir, state, step, epoch, cause)
         failure = {"state": state, "cause": cause} if state == "failed" else {}
         results[member.run_id] = summary | failure
     return results | busy([m for m in cohort.members if m.run_id not in results])
 
 
-def busy(taken: Sequence[Member]) -> Results:
-    """The results of runs that other processes are training."""
-    if not taken:
-        return {}
-    found = owners(Path(taken[0].config.paths.outputs), [m.run_id for m in taken])
-    results = {}
-    for member in taken:
-        by = found.get(member.run_id)
-        who = f"{by.host}, process {by.pid} (sweep {by.sweep})" if by else "another process"
-        about = {"state": "running", "busy": who, "cause": f"in training by {who}"}
-        results[member.run_id] = {**identity.describe(member.config), **about}
-    return results
-
-
-def report(error: Exception, run_ids: Sequence[str]) -> None:
-    """What broke some runs: a line for the user, the traceback for the job's log file."""
-    details.error("%s", "".join(traceback.format_exception(error)))
-    log.error("%s: %s", ", ".join(run_ids), _cause(error).partition("\n")[0])
-
-
-def failed(run: RunConfig, error: BaseException) -> Result:
-    """The result of a run whose pack broke."""
-    return {**identity.describe(run), "state": "failed", "cause": _cause(error), "reused": False}
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _close(
-    index: int,
-    member: Member,
-    task: Task,
-    finished: TrainResult,
-    checkpointer: Checkpointer,
-    writers: Writers,
-) -> _Ended:
-    """Save one member's last state, then its summary; its status comes when all is written."""
-    failure = finished.failures.get(index)
-    state = "failed" if failure else "diverged" if finished.diverged[index] else "complete"
-    cause = failure or ("the loss is not finite" if state == "diverged" else None)
-    summary = _summary(index, member, state, finished, task, checkpointer.seconds(index))
-    step, epoch = finished.steps[index], finished.epochs[index]
-    try:
-        if not failure:  # its last good checkpoint is where it can go on
-            own = jax.tree.map(lambda leaf: leaf[index], finished.state)
-            checkpointer.save_last(index, finished.last_step, epoch, own)
-        writers.finish(index, state, summary)
-    except Exception as error:
-        state, cause = "failed", failure or _cause(error)
-        log.error("%s: %s", member.run_id, cause)
-    return _Ended(summary, state, cause, step, epoch)
-
-
 def _summary(
-    index: int, member: Member, state: str, finished: TrainResult, task: Task, seconds: float
+    index: int, member: Member, state: str, trained: TrainResult, task: Task, seconds: float
 ) -> Result:
     """The final numbers; `seconds` is the member's equal share of its pack's wall-clock time."""
-    numbers = finished.final[index]
-    score = finished.best_score[index] if finished.best_epoch[index] else None
+    scalars = trained.final[index]
+    score = trained.best_score[index] if trained.best_epoch[index] else None
     classify = task.classes is not None
     return {
-        **identity.describe(member.config),
+        **member.describe(),
         "state": state,
-        "epochs": finished.epochs[index],
-        "best_epoch": finished.best_epoch[index],
+        "epochs": trained.epochs[index],
+        "best_epoch": trained.best_epoch[index],
         "best_val_accuracy": score if classify else None,
         "best_val_loss": None if classify or score is None else -score,
-        "test_accuracy": numbers.get("test/accuracy"),
-        "test_loss": numbers.get("test/loss"),
-        "train_loss": numbers.get("train/loss"),
-        "dead_frac": numbers.get("exact_dead_frac/all"),
+        "test_accuracy": scalars.get("test/accuracy"),
+        "test_loss": scalars.get("test/loss"),
+        "train_loss": scalars.get("train/loss"),
+        "dead_frac": scalars.get("exact_dead_frac/all"),
         "seconds": round(seconds, 3),
     }
-
-
-def record(folders: Sequence[RunDir], error: BaseException) -> None:
-    """Say in each unfinished run's status what ended it."""
-    interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-    cause = _cause(error)
-    if interrupted:
-        cause = str(error) if isinstance(error, Interrupted) else "interrupted"
-    for folder in folders:
-        if (run_dir.read_status(folder) or {}).get("state") == "running":
-            state = "preempted" if interrupted else "failed"
-            _write_status(folder, state, *_reached(folder), cause)
-
-
-def _reached(folder: RunDir) -> tuple[int, float]:
-    """Step and epoch of the last row that is on disk."""
-    try:
-        columns = read_metrics(folder.metrics)
-        return int(columns["step"][-1]), float(columns["epoch"][-1])
-    except (OSError, KeyError, IndexError, UserError):
-        return 0, 0.0
-
-
-def _write_status(folder: RunDir, state: str, step: int, epoch: float, cause: str | None) -> None:
-    try:
-        run_dir.write_status(folder, state, step=step, epoch=epoch, cause=cause)
-    except OSError as error:
-        log.error("%s: can't write its status: %s", folder.run_id, error)

@@ -19,7 +19,7 @@ from actsweep.callbacks.base import Callback
 from actsweep.config.schema import RunConfig
 from actsweep.data import Dataset
 from actsweep.nn.network import Task
-from actsweep.runtime.distributed import together
+from actsweep.runtime.distributed import ProcessGroup
 from actsweep.train.population import BATCHES, MEMBER, SHARED, Population, Sets
 from actsweep.train.schedule import due_at, plan
 from actsweep.train.types import COUNT_SLICE, Examples, Span
@@ -57,6 +57,7 @@ def plan_memory(
     callbacks: Mapping[str, Callback],
     data: Dataset,
     most: int,
+    group: ProcessGroup | None = None,
 ) -> MemoryPlan:
     """The largest population for these members whose memory fits, compiled.
 
@@ -64,7 +65,9 @@ def plan_memory(
         config, task, hparams, callbacks: as for `Population`.
         data: the examples, on the host.
         most: members at once that the limit on open files allows.
+        group: the processes that plan together; what the coordinator measures counts.
     """
+    group = group or ProcessGroup()
     members = len(hparams["seed"])
     cohorts, limit = math.ceil(members / most), "more files may not be open (ulimit -n)"
     while True:
@@ -75,7 +78,7 @@ def plan_memory(
         sets = population.place_sets(data, config.trainer, stream=config.data.stream)
         shared = _bytes(sets, SHARED, population)
         own = compile_all(population, sets, config, data, callbacks)
-        room, shared, own = together.agree([room, shared, own])
+        room, shared, own = group.broadcast([room, shared, own])
         if shared + own <= room or size == 1:
             return MemoryPlan(population, sets, shared + own, room, limit)
         limit = (

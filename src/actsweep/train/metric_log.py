@@ -40,13 +40,13 @@ class MetricLog:
         self._ended: dict[int, int] = {}
         self._pending: ChunkReadings | None = None
 
-    def stopping(self, step: int) -> set[int]:
-        """Whom a row before this step told to stop."""
-        return {member for member, at in self._stopping.items() if at < step}
+    def stopping(self, step: int) -> list[int]:
+        """Members that a row before this step told to stop, in order."""
+        return sorted(member for member, at in self._stopping.items() if at < step)
 
-    def ended(self, step: int) -> set[int]:
-        """Who isn't active any more, by the rows before this step."""
-        return {member for member, at in self._ended.items() if at < step}
+    def ended(self, step: int) -> list[int]:
+        """Members that aren't active any more, by the rows before this step, in order."""
+        return sorted(member for member, at in self._ended.items() if at < step)
 
     def replay(self, member: int, rows: Sequence[Row], *, active: bool) -> None:
         """Show a member's hooks the rows that are written already, as at the first time.

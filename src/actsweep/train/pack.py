@@ -1,46 +1,48 @@
-"""Runs one pack from resolved configs to finished run folders: everything around the loop."""
+"""One pack, from resolved configs to finished run folders: what is due, and its cohorts."""
 
 import contextlib
-import functools
-import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from actsweep import callbacks as observers
-from actsweep import data
-from actsweep.config import identity, resolve
-from actsweep.config.identity import Member, Pack
-from actsweep.config.schema import DataConfig, RunConfig
-from actsweep.data import Dataset
-from actsweep.loggers import wandb_support as support
-from actsweep.nn.network import Task
+from actsweep.config import resolve
 from actsweep.runs import checkpoint, run_dir
 from actsweep.runs.leases import Leases
-from actsweep.runs.run_dir import folder_of
-from actsweep.runtime.devices import set_up_devices
-from actsweep.runtime.distributed import together
-from actsweep.runtime.signals import Interrupted, stop_request
+from actsweep.runs.members import Member, Pack, make_member, make_pack
+from actsweep.runs.run_dir import RunRecord, read_record
+from actsweep.runtime.distributed import ProcessGroup
+from actsweep.runtime.process import Process
+from actsweep.runtime.signals import Interrupted
+from actsweep.train import cohort as cohorts
 from actsweep.train.checkpointing import ResumeGroup, load_resume_point, resume_groups
-from actsweep.train.cohort import PreparedPack, busy, failed, record, report, train
-from actsweep.train.cohort import follow as follow_cohort
-from actsweep.train.memory import GIB, MemoryPlan, plan_memory
+from actsweep.train.memory import GIB, MemoryPlan
+from actsweep.train.outcome import busy, failed, record, report
+from actsweep.train.setup import PreparedPack, set_up
 from actsweep.train.types import Cohort, Result, Results, SweepContext
-from actsweep.utils.errors import UserError, bad_value
+from actsweep.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
+Records = Mapping[str, RunRecord]  # by run id
 
-def run_pack(runs: Sequence[RunConfig], place: SweepContext) -> list[Result]:
+
+def run_pack(
+    members: Sequence[Member],
+    context: SweepContext,
+    process: Process | None = None,
+    records: Records | None = None,
+) -> list[Result]:
     """Train the members that aren't complete yet; record and return the summaries of all.
 
     Args:
-        runs: resolved configs of one program (`members.pack_key`).
-        place: for the progress display, W&B's group, and `rerun`.
+        members: of one program (`identity.pack_key`).
+        context: for the progress display, W&B's group, and `rerun`.
+        process: what it is asked to do, and whom it trains with.
+        records: what the members' folders say now, if the caller has read them.
 
     Returns:
         A summary for each run, in order, with `state` and `reused`; of a run that another process
@@ -50,253 +52,218 @@ def run_pack(runs: Sequence[RunConfig], place: SweepContext) -> list[Result]:
         Interrupted: a signal asked for it; what was training is saved.
         UserError: bad input that only shows once data and devices are there.
     """
-    everyone = [identity.member(run) for run in runs]
-    reused, due = _sort_out(everyone, place)
+    process = process or Process()
+    reused, due = _divide(members, context, records or _read(members))
     fresh: Results = {}
-    stop_request.check()  # it may have come while the pack before was closed
+    process.stop.check()  # it may have come while the pack before was closed
     if due:
-        with Leases(Path(runs[0].paths.outputs), place.sweep) as leases:
+        with Leases(Path(members[0].config.paths.outputs), context.sweep) as leases:
             ours = leases.take([m.run_id for m in due])
             fresh = busy([m for m in due if m.run_id not in ours])
-            late, due = _sort_out([m for m in due if m.run_id in ours], place)
-            reused |= late  # another process has completed them since
-            ahead = replace(place, offset=place.offset + len(reused))
-            fresh |= _train(due, ahead, leases) if due else {}
+            held = [m for m in due if m.run_id in ours]
+            now = _read(held)  # another process may have completed some since
+            late, due = _divide(held, context, now)
+            reused |= late
+            ahead = replace(context, offset=context.offset + len(reused))
+            fresh |= _train(due, ahead, leases, process, now) if due else {}
     jax.clear_caches()  # a long sweep would keep the programs of every pack that has ended
     return [
-        {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused}
-        for m in everyone
+        {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused} for m in members
     ]
 
 
-def preview(runs: Sequence[RunConfig]) -> tuple[str, Collection[str]]:
-    """What training a pack would take, in words, and the ids of runs that are complete already.
+def preview(members: Sequence[Member]) -> tuple[str, Collection[str]]:
+    """Return what training a pack would take, in words, and the ids of complete runs.
 
     Raises:
         UserError: as `run_pack`.
     """
-    reused, due = _sort_out([identity.member(run) for run in runs], SweepContext(""))
+    reused, due = _divide(members, SweepContext(""), _read(members))
     if not due:
         return "", reused.keys()
-    fitted = set_up(identity.expand(due)).fitted
-    cohorts = len(fitted.parts(len(due)))
-    how = f"{fitted.population.size} at once" + (f" in {cohorts} cohorts" if cohorts > 1 else "")
-    memory = f"{fitted.need / GIB:.2f} GiB of the {fitted.room / GIB:.2f} GiB that may be used"
-    return f", {how}; each of {_devices(fitted)} needs {memory}", reused.keys()
+    memory = set_up(make_pack(due)).memory
+    count = len(memory.parts(len(due)))
+    how = f"{memory.population.size} at once" + (f" in {count} cohorts" if count > 1 else "")
+    needs = f"{memory.need / GIB:.2f} GiB of the {memory.room / GIB:.2f} GiB that may be used"
+    return f", {how}; each of {_devices(memory)} needs {needs}", reused.keys()
 
 
-def _devices(fitted: MemoryPlan) -> str:
-    mesh = fitted.population.mesh
+def _devices(memory: MemoryPlan) -> str:
+    mesh = memory.population.mesh
     kind = "GPU" if mesh.devices.flat[0].platform == "gpu" else "CPU device"
     return f"{mesh.size} {kind}{'s' if mesh.size > 1 else ''}"
 
 
-def _sort_out(
-    everyone: Sequence[Member], place: SweepContext
+def _read(members: Sequence[Member]) -> dict[str, RunRecord]:
+    return {member.run_id: read_record(member.dir) for member in members}
+
+
+def _divide(
+    members: Sequence[Member], context: SweepContext, records: Records
 ) -> tuple[dict[str, Result], tuple[Member, ...]]:
-    """Summaries of the runs that are on disk, and the members that are to be trained, each once."""
-    reused = {
-        m.run_id: done for m in everyone if (done := reusable_summary(m.config, place)) is not None
-    }
-    due = {m.run_id: m for m in everyone if m.run_id not in reused}
+    """Return summaries of the runs that are on disk, and the members to train, each once."""
+    reused: dict[str, Result] = {}
+    due: dict[str, Member] = {}
+    for member in members:
+        which = (member.config.rerun, context.sweep, context.attempt)
+        summary = records[member.run_id].reusable(*which)
+        if summary is None:
+            due[member.run_id] = member
+        else:
+            reused[member.run_id] = summary
     return reused, tuple(due.values())
 
 
-def reusable_summary(one: RunConfig, place: SweepContext) -> Result | None:
-    """The summary of a run that is on disk and needn't be trained again (`ledger.reusable`)."""
-    return run_dir.reusable(folder_of(one), one.rerun, place.sweep, place.attempt)
-
-
-def set_up(pack: Pack, most: int | None = None) -> PreparedPack:
-    """Load the data; compile the pack for as many members as the memory takes, and `most` allows.
-
-    Raises:
-        UserError: bad input that only shows once data and devices are there.
-    """
-    set_up_devices()
-    shared = pack.static
-    examples = _load(json.dumps(asdict(shared.data)))
-    _check_batch(shared, len(examples.train_x))
-    callbacks = observers.build(shared.callbacks)
-    task = task_of(shared, examples)
-    logged = shared.logger.mode != "disabled"
-    files = support.runs_that_fit(len(pack.members), 1 + support.FILES_A_RUN * logged)
-    most = max(1, min(files, most or files))
-    fitted = plan_memory(shared, task, identity.stack(pack), callbacks, examples, most)
-    return PreparedPack(pack, task, callbacks, examples, fitted)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(config: str) -> Dataset:
-    """The data of a `DataConfig` in JSON: the packs of a sweep mostly share them."""
-    return data.load(DataConfig(**json.loads(config)), log.info)
-
-
-def _train(due: Sequence[Member], place: SweepContext, leases: Leases) -> Results:
-    """Train members of one program, in cohorts; a cohort that breaks doesn't end the others."""
-    if not together.alone:
-        together.say({"runs": [resolve.to_dict(m.config) for m in due]})
-    job = _set_up_recorded(identity.expand(due), place)
+def _train(
+    due: Sequence[Member],
+    context: SweepContext,
+    leases: Leases,
+    process: Process,
+    records: Records,
+) -> Results:
+    """Train members of one program, in cohorts; one that breaks doesn't end the others."""
+    if not process.group.alone:
+        process.group.send({"runs": [resolve.to_dict(m.config) for m in due]})
+    prepared = _set_up_recorded(make_pack(due), context, process)
     results: Results = {}
-    waiting = [*_cohorts(job, due, place)]
+    waiting = [*_cohorts(prepared, due, context, records)]
     if len(waiting) > 1:
-        log.info("%s", explain_cohorts(job))
+        log.info("%s", explain_cohorts(prepared))
     while waiting:
-        stop_request.check()
+        process.stop.check()
         cohort, exhausted = waiting.pop(0), False
+        ahead = replace(context, offset=context.offset + len(results))
         try:
-            results |= train(
-                job, cohort, replace(place, offset=place.offset + len(results)), leases
-            )
+            results |= cohorts.train(prepared, cohort, ahead, leases, process)
         except Exception as error:
-            exhausted = _out_of_memory(error) and len(cohort.members) > 1 and together.alone
+            several = len(cohort.members) > 1 and process.group.alone
+            exhausted = _out_of_memory(error) and several
             if isinstance(error, UserError) and not results:
                 raise
             if not exhausted:
                 report(error, [m.run_id for m in cohort.members])
-                results |= {m.run_id: failed(m.config, error) for m in cohort.members}
+                results |= {m.run_id: failed(m, error) for m in cohort.members}
         if exhausted:  # the error is gone, and with it what its frames held on the device
-            job, waiting = _in_halves(job, cohort, waiting, place)
+            prepared, waiting = _halve(prepared, cohort, waiting, context)
     return results
 
 
-def follow() -> None:
-    """Train what the process that leads says, as it says, until it is done.
+def run_worker(group: ProcessGroup) -> None:
+    """Train what the coordinator says, as it says, until it is done.
 
     Raises:
-        Lost: the process that leads is gone, or this one can't go on.
+        ProcessLost: the coordinator is gone, or this process can't go on.
     """
     due: dict[str, Member] = {}
-    job: PreparedPack | None = None
+    prepared: PreparedPack | None = None
     trouble: Exception | None = None
-    while (said := together.hear()) is not None:
-        if "runs" in said:
-            runs = [resolve.from_dict(dict(plain)) for plain in said["runs"]]
-            due = {m.run_id: m for m in map(identity.member, runs)}
-            job, trouble = None, None
+    while (message := group.receive()) is not None:
+        if "runs" in message:
+            configs = [resolve.from_dict(dict(plain)) for plain in message["runs"]]
+            due = {m.run_id: m for m in map(make_member, configs)}
+            prepared, trouble = None, None
             try:
-                job = set_up(identity.expand([*due.values()]))
-            except Exception as error:  # the process that leads mostly meets it, too, and tells
+                prepared = set_up(make_pack([*due.values()]), group=group)
+            except Exception as error:  # the coordinator mostly meets it, too, and tells
                 trouble = error
-        elif job is None:
-            raise together.lose(trouble or RuntimeError("out of step")) from trouble
+        elif prepared is None:
+            raise group.declare_lost(trouble or RuntimeError("out of step")) from trouble
         else:
-            _follow_cohort(job, [due[run_id] for run_id in said["cohort"]], said["step"])
+            chosen = [due[run_id] for run_id in message["cohort"]]
+            _work(prepared, chosen, message["step"], group)
 
 
-def _follow_cohort(job: PreparedPack, chosen: Sequence[Member], step: int) -> None:
+def _work(prepared: PreparedPack, chosen: Sequence[Member], step: int, group: ProcessGroup) -> None:
     try:
-        like = job.fitted.population.one_state()
-        start = load_resume_point([folder_of(m.config) for m in chosen], step, like)
-        follow_cohort(job, Cohort(chosen, start, [0.0] * len(chosen)))
+        like = prepared.memory.population.one_state()
+        start = load_resume_point([m.dir for m in chosen], step, like)
+        cohorts.train_as_worker(prepared, Cohort(chosen, start, [0.0] * len(chosen)), group)
     except Interrupted:
-        pass  # as the process that leads has said
+        pass  # as the coordinator has said
     except Exception as error:
-        raise together.lose(error) from error
+        raise group.declare_lost(error) from error
 
 
-def _set_up_recorded(pack: Pack, place: SweepContext) -> PreparedPack:
+def _set_up_recorded(pack: Pack, context: SweepContext, process: Process) -> PreparedPack:
     """`set_up`, whose failure is also told in the status of every run. What a run has on disk
     stays: its checkpoints, to go on from, and results that were to be made anew."""
     try:
-        return set_up(pack)
+        return set_up(pack, group=process.group)
     except UserError:
         raise
     except Exception as error:
-        stop_request.check()  # what a signal came in the way of may raise on its own account
+        process.stop.check()  # what a signal came in the way of may raise on its own account
+        by = {"sweep": context.sweep, "attempt": context.attempt}
         for member in pack.members:
             with contextlib.suppress(OSError):
-                _record_unstarted(member, error, {"sweep": place.sweep, "attempt": place.attempt})
+                _record_unstarted(member, error, by)
         raise
 
 
 def _record_unstarted(member: Member, error: Exception, by: Mapping[str, Any]) -> None:
-    folder = folder_of(member.config)
-    status = run_dir.read_status(folder)
+    status = run_dir.read_status(member.dir)
     if status is None:
-        run_dir.prepare(folder, resolve.to_dict(member.config), **by)
-        record([folder], error)
+        run_dir.prepare(member.dir, resolve.to_dict(member.config), **by)
+        record([member.dir], error)
     elif status["state"] not in ("complete", "diverged"):
-        cause = failed(member.config, error)["cause"]
+        cause = failed(member, error)["cause"]
         step, epoch = status["step"], status["epoch"]
-        run_dir.write_status(folder, "failed", step=step, epoch=epoch, cause=cause, **by)
+        run_dir.write_status(member.dir, "failed", step=step, epoch=epoch, cause=cause, **by)
 
 
-def _cohorts(job: PreparedPack, due: Sequence[Member], place: SweepContext) -> Iterator[Cohort]:
-    """Who trains with whom, and from where: those that go on from one step, as many as fit."""
-    folders = [folder_of(m.config) for m in due]
-    fresh = [
-        not run_dir.goes_on(folder, m.config.rerun, place.sweep, place.attempt)
-        for folder, m in zip(folders, due, strict=True)
-    ]
-    for folder in folders:
-        status, saved = run_dir.read_status(folder), checkpoint.steps(folder.checkpoints)
-        if status is None and saved:
-            log.warning("%s: its status.json can't be read; begins anew", folder.run_id)
-        if status and status["step"] and not saved:
-            log.warning("%s: has no checkpoint; begins anew", folder.run_id)
-    for point in resume_groups(folders, job.fitted.population.one_state(), fresh):
-        if point.start:
-            log.info("%s", explain_start(job, point))
-        whole = Cohort([due[place] for place in point.members], point.start, point.seconds)
-        for part in job.fitted.parts(len(point.members)):
-            yield whole.part(range(len(point.members))[part])
+def _cohorts(
+    prepared: PreparedPack, due: Sequence[Member], context: SweepContext, records: Records
+) -> Iterator[Cohort]:
+    """Yield who trains with whom, and from where: those that share a step, as many as fit."""
+    fresh = []
+    for member in due:
+        found = records[member.run_id]
+        fresh.append(not found.resumes(member.config.rerun, context.sweep, context.attempt))
+        saved = checkpoint.steps(member.dir.checkpoints)
+        if found.status is None and saved:
+            log.warning("%s: its status.json can't be read; begins anew", member.run_id)
+        if found.status and found.status["step"] and not saved:
+            log.warning("%s: has no checkpoint; begins anew", member.run_id)
+    like = prepared.memory.population.one_state()
+    for group in resume_groups([member.dir for member in due], like, fresh):
+        if group.start:
+            log.info("%s", explain_start(prepared, group))
+        whole = Cohort([due[place] for place in group.members], group.start, group.seconds)
+        for part in prepared.memory.parts(len(group.members)):
+            yield whole.part(range(len(group.members))[part])
 
 
 def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _in_halves(
-    job: PreparedPack, cohort: Cohort, waiting: Sequence[Cohort], place: SweepContext
+def _halve(
+    prepared: PreparedPack, cohort: Cohort, waiting: Sequence[Cohort], context: SweepContext
 ) -> tuple[PreparedPack, list[Cohort]]:
-    """A smaller program for the rest of a pack, since a device ran out of memory."""
+    """Compile a smaller program for the rest of a pack, since a device ran out of memory."""
     size = -(-len(cohort.members) // 2)
     log.warning("a device ran out of memory: going on with at most %d runs at once", size)
     left = [*cohort.members, *(m for other in waiting for m in other.members)]
-    smaller = set_up(job.pack, size)
-    return smaller, [*_cohorts(smaller, left, place)]
+    smaller = set_up(prepared.pack, size)
+    return smaller, [*_cohorts(smaller, left, context, _read(left))]
 
 
-def explain_start(job: PreparedPack, point: ResumeGroup) -> str:
-    """From where some runs go on, in one line."""
-    assert point.start is not None
-    count, step = len(point.members), point.start.step
-    steps = job.task.total_steps
+def explain_start(prepared: PreparedPack, group: ResumeGroup) -> str:
+    """Return from where some runs go on, in one line."""
+    assert group.start is not None
+    count, step = len(group.members), group.start.step
+    steps = prepared.task.total_steps
     runs = "1 run goes" if count == 1 else f"{count} runs go"
-    epoch = round(step * job.pack.static.trainer.epochs / steps, 2)
-    return f"{job.pack.static.act['name']}: {runs} on from step {step} of {steps} (epoch {epoch:g})"
+    epoch = round(step * prepared.pack.static.trainer.epochs / steps, 2)
+    name = prepared.pack.static.act["name"]
+    return f"{name}: {runs} on from step {step} of {steps} (epoch {epoch:g})"
 
 
-def explain_cohorts(job: PreparedPack) -> str:
-    """Why a pack is trained in cohorts, in one line."""
-    fitted, members = job.fitted, len(job.pack.members)
-    most = fitted.population.size
+def explain_cohorts(prepared: PreparedPack) -> str:
+    """Return why a pack is trained in several cohorts, in one line."""
+    memory, members = prepared.memory, len(prepared.pack.members)
     return (
-        f"{job.pack.static.act['name']}: {members} runs are trained in "
-        f"{len(fitted.parts(members))} cohorts of at most {most}, since {fitted.limit}"
+        f"{prepared.pack.static.act['name']}: {members} runs are trained in "
+        f"{len(memory.parts(members))} cohorts of at most {memory.population.size}, since "
+        f"{memory.limit}"
     )
-
-
-def task_of(run: RunConfig, examples: Dataset) -> Task:
-    """What the network has to do on this data for so many steps."""
-    outputs = examples.train_y.shape[-1] if examples.classes is None else examples.classes
-    steps = len(examples.train_x) // run.trainer.batch_size
-    return Task(
-        input_shape=examples.train_x.shape[1:],
-        classes=examples.classes,
-        outputs=outputs,
-        scale=examples.scale,
-        offset=examples.offset,
-        total_steps=steps * run.trainer.epochs,
-    )
-
-
-def _check_batch(run: RunConfig, examples: int) -> None:
-    if run.trainer.batch_size > examples:
-        raise bad_value(
-            "trainer.batch_size",
-            run.trainer.batch_size,
-            f"at most {examples}, the number of training examples of data={run.data.name}",
-            f"trainer.batch_size={min(256, max(1, examples // 10))}",
-        )

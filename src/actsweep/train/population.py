@@ -15,7 +15,6 @@ from actsweep.callbacks.base import Callback
 from actsweep.config.schema import RunConfig, TrainerConfig
 from actsweep.data import Dataset
 from actsweep.nn.network import Task
-from actsweep.runtime.distributed import together
 from actsweep.train import step, types
 from actsweep.train.types import Examples, State
 from actsweep.utils.errors import bad_value
@@ -42,7 +41,8 @@ def make_mesh(members: int, data: int, how: str, devices: Sequence[jax.Device]) 
     Raises:
         UserError: there are fewer than `data` devices, or some would be left over.
     """
-    if not together.alone and len(devices) % data:
+    several = len({device.process_index for device in devices}) > 1
+    if several and len(devices) % data:
         raise bad_value(
             "trainer.mesh.data",
             data,
@@ -57,7 +57,7 @@ def make_mesh(members: int, data: int, how: str, devices: Sequence[jax.Device]) 
             "trainer.mesh.data=1",
         )
     rows = min(max(members, 2) if how == "map" else members, len(devices) // data)
-    if not together.alone:
+    if several:
         rows = len(devices) // data
     return Mesh(np.asarray(devices[: rows * data]).reshape(rows, data), ("member", "data"))
 
@@ -96,6 +96,7 @@ class Population:
         self.how = choose_batching(config.pack.batching)
         size, grid = len(hparams["seed"]), devices or jax.devices()
         self.mesh = make_mesh(size, config.trainer.mesh.data, self.how, grid)
+        self._several = len({device.process_index for device in self.mesh.devices.flat}) > 1
         self.padded = -(-size // self.devices) * self.devices
         one: dict[str, Any] = {
             key: jax.ShapeDtypeStruct((), value.dtype) for key, value in hparams.items()
@@ -173,7 +174,7 @@ class Population:
     def shared(self, tree: Any) -> Any:
         """The same values where this process can read all of them; may be called by several only
         together."""
-        return tree if together.alone else self._everywhere(tree)
+        return self._everywhere(tree) if self._several else tree
 
     def score(self, params: Any, act_hparams: Any, examples: Examples) -> Any:
         """Mean loss and accuracy over a whole set, a row each."""
@@ -225,7 +226,7 @@ class Population:
     def place(self, tree: Any, spec: P = MEMBER) -> Any:
         """Put host arrays where `spec` says: along members, or shared by all devices."""
         where = NamedSharding(self.mesh, spec)
-        if together.alone:
+        if not self._several:
             return jax.device_put(tree, where)
 
         def feed(leaf: Any) -> jax.Array:

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from actsweep.config.identity import Member
 from actsweep.nn.network import Params
+from actsweep.runs.members import Member
 from actsweep.runs.rows import Row
 
 COUNT_SLICE = 2_000

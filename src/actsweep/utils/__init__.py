@@ -1,1 +1,1 @@
-"""Errors, files, imports and provenance: what every wing may use."""
+"""Errors, files, imports and provenance, for every other package to use."""

@@ -9,29 +9,29 @@ class UserError(Exception):
 
 
 def bad_value(path: str, value: object, allowed: str, fix: str) -> UserError:
-    """A config value that is out of bounds.
+    """Return the error for a config value that isn't allowed.
 
     Args:
-        path: where it stands, as one types it (`optim.lr`).
-        value: what was given.
-        allowed: what would be accepted, in words.
-        fix: an override that works, as one types it (`optim.lr=0.01`).
+        path: the config path, as it is typed (`optim.lr`).
+        value: the value that was given.
+        allowed: what is allowed, in words that follow "must be".
+        fix: an override that works, as it is typed (`optim.lr=0.01`).
     """
     return UserError(f"{path}={value}: must be {allowed}; type for example {fix}")
 
 
 def unknown_name(path: str, name: object, known: Iterable[str], fix: str = "") -> UserError:
-    """A name that isn't in its dictionary; suggests the nearest one that is.
+    """Return the error for a name that isn't in its dictionary; it suggests the nearest one.
 
     Args:
-        path: where it stands, as one types it (`act`).
-        name: what was given.
+        path: the config path, as it is typed (`act`).
+        name: the name that was given.
         known: every accepted name.
-        fix: what to type when no known name is near; by default the first known one.
+        fix: what to type when no known name is similar; by default the first known one.
     """
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    near = near or [k for k in known if name and k.startswith(str(name))]
+    near = near or [entry for entry in known if name and entry.startswith(str(name))]
     fix = (
         f"{path}={near[0]}" if near else fix or (f"{path}={known[0]}" if known else "another name")
     )

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees either the old file or the new one."""
+"""Atomic writes: a reader gets either the old file or the new one. JSON files, removal."""
 
 import json
 import math
@@ -11,10 +11,14 @@ from typing import Any
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step: temporary file beside it, fsync, rename.
+    """Replace a file in one step: write a temporary file beside it, fsync, rename.
+
+    Args:
+        path: the file; its folder must exist.
+        content: all of it; text is written as UTF-8.
 
     Raises:
-        OSError: the disk is full or the folder can't be written; the old file is untouched.
+        OSError: the disk is full or the folder can't be written; the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
@@ -29,7 +33,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; whichever is there, if anything is.
+    """Remove a file, or a folder with its contents. A path that doesn't exist is no error.
 
     Raises:
         OSError: it can't be removed.
@@ -46,7 +50,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same value in plain Python types, NaN and infinity as None, for JSON."""
+    """Convert a value for JSON: to plain Python types, with NaN and infinity as None."""
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -59,6 +63,7 @@ def finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file; None if it can't be read, or holds no object."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A user's own code, by its dotted path."""
+"""User code, imported by its dotted path."""
 
 import importlib
 from typing import Any
@@ -6,11 +6,15 @@ from typing import Any
 from actsweep.utils.errors import UserError
 
 
-def find(group: str, target: str) -> Any:
-    """What `<group>._target_` names: `module.name` or `package.module.name`.
+def import_target(group: str, target: str) -> Any:
+    """Import and return what `<group>._target_` names.
+
+    Args:
+        group: the config path of the group, for the message.
+        target: `module.name` or `package.module.name`.
 
     Raises:
-        UserError: it can't be imported, with the reason.
+        UserError: it can't be imported; the message gives the reason.
     """
     module, _, name = target.rpartition(".")
     try:
@@ -18,5 +22,5 @@ def find(group: str, target: str) -> Any:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"{group}._target_={target}: can't be imported ({error}); type a dotted path whose "
-            f"folder is on PYTHONPATH, for example {group}._target_=my_module.my_own"
+            f"folder is on PYTHONPATH, for example {group}._target_=my_module.my_name"
         ) from error

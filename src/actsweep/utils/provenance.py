@@ -1,4 +1,4 @@
-"""Which code made a run: the commit of the repository around the working folder, and versions."""
+"""The code behind a run: the commit of the repository around the working folder, and versions."""
 
 import functools
 import hashlib
@@ -9,27 +9,28 @@ from typing import Any
 
 
 def provenance() -> dict[str, Any]:
-    """Which code this process runs: `git` (sha, dirty, diff) and `versions` of packages."""
+    """Return which code this process runs: `git` (sha, dirty, diff) and `versions` of packages."""
     return {"git": _git(), "versions": _versions()}
 
 
 def other_code(status: Mapping[str, Any]) -> str | None:
-    """How the code that made a run differs from today's, such as `git 1a2b3c4 (now 5d6e7f8)`.
+    """Describe how the code that made a run differs from today's: `git 1a2b3c4 (now 5d6e7f8)`.
 
     Args:
-        status: the run's `status.json`. What it doesn't know is not compared.
+        status: the contents of the run's `status.json`. What it doesn't record isn't compared, and
+            files that git doesn't track aren't either.
 
     Returns:
-        None for the same code. Files that git doesn't track aren't seen.
+        One line, or None if the code is the same.
     """
     then, now = status.get("versions") or {}, _versions()
-    found = [_other_commit(status.get("git") or {}, _git())]
-    found += [
+    differences = [_other_commit(status.get("git") or {}, _git())]
+    differences += [
         f"{package} {then[package]} (now {version})"
         for package, version in now.items()
         if then.get(package) and version and then[package] != version
     ]
-    return ", ".join(filter(None, found)) or None
+    return ", ".join(filter(None, differences)) or None
 
 
 def _other_commit(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
@@ -40,7 +41,7 @@ def _other_commit(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None
     if then["sha"] != now["sha"]:
         return f"{old} (now {now['sha'][:7]}{' with changes' if now['diff'] else ''})"
     if "diff" not in then and changed and now["dirty"]:
-        return old  # written before diffs were: these may be the same changes or others
+        return old  # from before digests were recorded: the changes may be the same or others
     if then.get("diff") == now["diff"] and changed == bool(now["diff"]):
         return None
     if changed:
@@ -50,23 +51,25 @@ def _other_commit(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None
 
 @functools.cache
 def _git() -> dict[str, Any]:
-    """Commit, dirty flag and digest of the changes of the repository around the working folder.
+    """Return commit, dirty flag and digest of changes of the repository around the working folder.
 
-    Nulls without one; the digest is null as well if no tracked file has changed.
+    All are None outside a repository; the digest is also None if no tracked file has changed.
     """
 
-    def ask(*words: str) -> bytes | None:
+    def git_output(*arguments: str) -> bytes | None:
         try:
-            done = subprocess.run(["git", *words], capture_output=True, timeout=5, check=True)
+            process = subprocess.run(
+                ["git", *arguments], capture_output=True, timeout=5, check=True
+            )
         except (OSError, subprocess.SubprocessError):
             return None
-        return done.stdout.strip()
+        return process.stdout.strip()
 
-    sha = ask("rev-parse", "HEAD")
-    changes = ask("status", "--porcelain") if sha else None
-    # `git diff HEAD` without a user's own settings, so that equal changes have equal digests.
+    sha = git_output("rev-parse", "HEAD")
+    changes = git_output("status", "--porcelain") if sha else None
+    # `git diff HEAD` without the user's settings, so that equal changes have equal digests.
     plain = ("--binary", "--full-index", "--no-ext-diff", "--no-textconv")
-    diff = ask("diff-index", "-p", *plain, "HEAD") if changes else None
+    diff = git_output("diff-index", "-p", *plain, "HEAD") if changes else None
     return {
         "sha": sha.decode() if sha else None,
         "dirty": None if changes is None else bool(changes),

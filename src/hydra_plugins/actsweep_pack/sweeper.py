@@ -16,9 +16,11 @@ from actsweep.config import identity
 from actsweep.config.compose import Composer
 from actsweep.config.overrides import expand
 from actsweep.config.schema import RunConfig
+from actsweep.launch.entry import this_process
 from actsweep.launch.hydra import train
 from actsweep.launch.job import is_coordinator, run_worker, show_plan
 from actsweep.runs import run_dir
+from actsweep.runs.members import Member, make_member
 from actsweep.sweeps.exit_codes import OK
 from actsweep.sweeps.plan import PLAN_FILE, discard, freeze, new_plan
 from actsweep.utils.errors import UserError
@@ -52,12 +54,14 @@ class PackSweeper(BasicSweeper):
         """
         assert self.config is not None
         assert self.launcher is not None
+        process = this_process()
         overrides = self._product(arguments)
         assert self.hydra_context is not None
         compose = Composer(self.hydra_context.config_loader, self.config)
-        runs = [compose.run(given) for given in overrides]
-        given_by_id = {identity.run_id(r): o for r, o in zip(runs, overrides, strict=True)}
-        packs = list(merge(runs))
+        members = [make_member(compose.run(given)) for given in overrides]
+        given_by_id = {m.run_id: given for m, given in zip(members, overrides, strict=True)}
+        packs = list(merge(members))
+        runs = [member.config for member in members]
         if runs[0].pack.plan:
             show_plan(packs)
             raise SystemExit(OK)
@@ -69,15 +73,14 @@ class PackSweeper(BasicSweeper):
                 f"slurm, not {launcher}; leave the launcher out"
             )
         if launcher != "slurm" and not is_coordinator(runs[0]):
-            raise SystemExit(run_worker(runs[0]))
+            raise SystemExit(run_worker(runs[0], process))
         folder = Path(self.config.hydra.sweep.dir)
         known = (folder / PLAN_FILE).exists()  # named by hand, and planned before
-        texts = [[given_by_id[identity.run_id(one)] for one in pack] for pack in packs]
         run_dir.check_writable(runs[0].paths.outputs)
-        plan = new_plan(folder, packs, texts)
+        plan = new_plan(folder, packs, given_by_id)
         freeze(plan, self.config)
         try:
-            code = train(plan, self.launcher)
+            code = train(plan, self.launcher, process)
         except UserError:  # nothing has started
             if not known:
                 discard(folder)
@@ -108,17 +111,19 @@ def check_alike(runs: Sequence[RunConfig]) -> None:
             )
 
 
-def merge(runs: Sequence[RunConfig]) -> Iterator[list[RunConfig]]:
+def merge(members: Sequence[Member]) -> Iterator[list[Member]]:
     """Packs of runs that one program can train, each run once, in the order they came.
 
     With `pack.size=auto` each holds all there are: only the job, on the machine that trains, can
     tell how many fit at once.
     """
-    groups: dict[str, dict[str, RunConfig]] = {}
-    for run in runs:
-        groups.setdefault(identity.pack_key(run), {}).setdefault(identity.run_id(run), run)
+    groups: dict[str, dict[str, Member]] = {}
+    for member in members:
+        group = groups.setdefault(identity.pack_key(member.config), {})
+        group.setdefault(member.run_id, member)
     for group in groups.values():
         alike = list(group.values())
-        size = len(alike) if alike[0].pack.size == "auto" else alike[0].pack.size
-        for start in range(0, len(alike), size):
-            yield alike[start : start + size]
+        size = alike[0].config.pack.size
+        step = len(alike) if size == "auto" else size
+        for start in range(0, len(alike), step):
+            yield alike[start : start + step]

@@ -3,19 +3,21 @@
 from flax import nnx
 from jaxtyping import Array, Float
 
-from actsweep.nn.models.layers import Capture, Make, apply
+from actsweep.nn.models.layers import Capture, LayerFactory, apply
 from actsweep.utils.errors import UserError
 
 
 class CNN(nnx.Module):
-    """conv_1 … conv_n (3x3, `model.channels`), each followed by the activation and a 2x2 average
-    pool, then the dense layers of `depth` and the linear `head`.
+    """A network of n convolutions, then dense layers.
+
+    conv_1 … conv_n (3x3, `model.channels`) are each followed by the activation and a 2x2 average
+    pool; then come the dense layers of `depth` and the linear `head`.
 
     Raises:
-        UserError: the examples aren't images, or too small to be pooled n times.
+        UserError: the examples aren't images, or are too small to be pooled n times.
     """
 
-    def __init__(self, make: Make, input_shape: tuple[int, ...], outputs: int) -> None:
+    def __init__(self, make: LayerFactory, input_shape: tuple[int, ...], outputs: int) -> None:
         channels = make.config.model.channels or [32, 64]
         height, width, depth = _image(input_shape, len(channels))
         self.layers: nnx.Dict = nnx.Dict()

@@ -1,4 +1,4 @@
-"""The pieces of a network: dense, convolution, activation; each drawn by its name."""
+"""The parts of a network (dense, convolution, activation), each drawn from a stream by name."""
 
 import math
 import zlib
@@ -19,11 +19,11 @@ from actsweep.utils.errors import UserError
 
 
 class HParam(nnx.Variable):
-    """A member's number that isn't trained, such as the slope of a leaky ReLU."""
+    """A hyperparameter of an activation that isn't trained, such as the slope of a leaky ReLU."""
 
 
 class Dense(nnx.Module):
-    """z = x W + b, with W: Float["inputs outputs"] and b: Float["outputs"]."""
+    """A dense layer: z = x W + b, with W: Float["inputs outputs"] and b: Float["outputs"]."""
 
     def __init__(self, kernel: Array, bias: Array) -> None:
         self.kernel = nnx.Param(kernel)
@@ -38,8 +38,11 @@ class Dense(nnx.Module):
 def product(
     x: Float[Array, "batch inputs"], kernel: Float[Array, "inputs outputs"]
 ) -> Float[Array, "batch outputs"]:
-    """x W. On CPUs the gradient of W reads a transposed copy of x: XLA's fast kernels take no
-    product over both leading axes, and a training step becomes 5 % faster."""
+    """Return x W.
+
+    On CPUs the gradient of W reads a transposed copy of x: XLA's fast kernels don't support a
+    product over both leading axes, and a training step becomes 5 % faster.
+    """
     return x @ kernel
 
 
@@ -47,19 +50,19 @@ def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return x @ kernel, (x, kernel)
 
 
-def _backward(kept: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    x, kernel = kept
-    turned = x.T
+def _backward(residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
+    transposed = x.T
     if jax.default_backend() == "cpu":
-        turned = jax.lax.optimization_barrier(turned)
-    return grad @ kernel.T, turned @ grad
+        transposed = jax.lax.optimization_barrier(transposed)
+    return grad @ kernel.T, transposed @ grad
 
 
 product.defvjp(_forward, _backward)
 
 
 class Conv(nnx.Module):
-    """Two-dimensional convolution, stride 1, zero padding to the same size (NHWC, HWIO)."""
+    """A two-dimensional convolution, stride 1, zero padding to the same size (NHWC, HWIO)."""
 
     def __init__(self, kernel: Array, bias: Array) -> None:
         self.kernel = nnx.Param(kernel)
@@ -75,7 +78,10 @@ class Conv(nnx.Module):
 
 
 class Act(nnx.Module):
-    """An activation with its numbers: trained ones are `nnx.Param`, the others `Hyper`."""
+    """An activation with its parameters: trained ones are `nnx.Param`, the others `HParam`.
+
+    `numbers` holds the numeric ones. Its name is part of the paths of arrays in checkpoints.
+    """
 
     def __init__(
         self, spec: Activation, static: Mapping[str, object], numbers: Mapping[str, nnx.Variable]
@@ -86,18 +92,18 @@ class Act(nnx.Module):
 
     @property
     def params(self) -> dict[str, Any]:
-        """All parameters of the activation, as its function takes them."""
-        return dict(self.static) | {k: v[...] for k, v in self.numbers.items()}
+        """Return all parameters of the activation, as its function takes them."""
+        return dict(self.static) | {key: value[...] for key, value in self.numbers.items()}
 
     def __call__(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
         return self.spec.fn(z, **self.params)
 
     def abs_derivative(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
-        """|f'(z)| of each unit; see `activations.abs_derivative`."""
+        """Return |f'(z)| of each unit; see `activations.abs_derivative`."""
         return activations.abs_derivative(self.spec, z, **self.params)
 
     def gate_input(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
-        """What decides whether a unit fires; see `activations.gate_input`."""
+        """Return what decides whether a unit is active; see `activations.gate_input`."""
         return activations.gate_input(self.spec, z, **self.params)
 
 
@@ -105,14 +111,14 @@ Capture = Callable[[str, Array, Act], Array]
 
 
 def apply(name: str, z: Array, act: Act) -> Array:
-    """The capture that only applies the activation: what training uses."""
+    """Apply the activation and record nothing: the capture that training uses."""
     del name
     return act(z)
 
 
 @dataclass
 class Intermediates:
-    """The capture that keeps what passes: per layer z, f(z), |f'(z)| and what drives each unit.
+    """A capture that records z, f(z), |f'(z)| and the gate input of each layer by name.
 
     `perturbation[layer]`, where given, is added to z: the gradient of the loss with respect to it
     is the gradient with respect to z.
@@ -135,55 +141,68 @@ class Intermediates:
 
 
 @dataclass(frozen=True)
-class Make:
-    """Draws one member's layers.
+class LayerFactory:
+    """The source of one member's layers.
 
-    A layer's numbers depend on the member's seed and the layer's name alone: two networks with the
-    same seed start from the same draws wherever their layers have the same name and shape.
+    The draws of a layer depend on the member's seed and the layer's name alone: two networks with
+    the same seed have the same initial values wherever layers have the same name and shape.
+
+    Attributes:
+        config: the static config.
+        hparams: config path -> the member's value.
     """
 
     config: RunConfig
     hparams: Mapping[str, Array]
 
     @property
-    def numbers(self) -> dict[str, Array]:
-        """The activation's parameters that belong to the member, by name."""
-        return {k[4:]: v for k, v in self.hparams.items() if k.startswith("act.")}
+    def act_hparams(self) -> dict[str, Array]:
+        """Return the activation's parameters that may differ between members, by name."""
+        prefix = "act."
+        return {
+            path.removeprefix(prefix): value
+            for path, value in self.hparams.items()
+            if path.startswith(prefix)
+        }
 
     @property
     def spec(self) -> Activation:
-        """The activation that the config names."""
+        """Return the activation that the config names."""
         return self._bound[0]
 
     @property
     def static(self) -> dict[str, Any]:
-        """The activation's parameters that are part of the program."""
-        return {k: v for k, v in self._bound[1].items() if k not in self.numbers}
+        """Return the activation's parameters that are part of the compiled program, by name."""
+        return {k: v for k, v in self._bound[1].items() if k not in self.act_hparams}
 
     @property
     def _bound(self) -> tuple[Activation, dict[str, Any]]:
-        return activations.bind(self.config.act | dict.fromkeys(self.numbers, 1.0))
+        return activations.bind(self.config.act | dict.fromkeys(self.act_hparams, 1.0))
 
     def inputs(self, units: int) -> int:
-        """Pre-activations that so many units need: 2 a unit for gated ones, k for maxout."""
+        """Return how many pre-activations `units` units need: 2 each if gated, k for maxout."""
         return units * activations.inputs_per_unit(self.spec, self.static)
 
     def dense(self, name: str, inputs: int, outputs: int, *, raw: bool = False) -> Dense:
-        """A dense layer. `raw`: it reads the data, not activations, so `init.gain` isn't for it."""
+        """Draw a dense layer; `init.gain` doesn't apply to a `raw` one, whose input is the data."""
         return Dense(*self._draw(name, (inputs, outputs), raw))
 
     def conv(self, name: str, inputs: int, outputs: int, *, raw: bool = False) -> Conv:
-        """A 3x3 convolution from `inputs` to `outputs` channels."""
+        """Draw a 3x3 convolution from `inputs` to `outputs` channels; `raw` as in `dense`."""
         return Conv(*self._draw(name, (3, 3, inputs, outputs), raw))
 
     def act(self, units: int) -> Act:
-        """The activation of one layer, with its own numbers where they are trained."""
+        """Return the activation of a layer of so many units, with its parameters.
+
+        Raises:
+            UserError: a trained parameter has no initial value.
+        """
         static = self.static
         learnable = self.spec.learnable(static)
-        for key in set(learnable) - self.numbers.keys():
-            raise UserError(f"act.{key}: is trained, so it needs a start; type act.{key}=0.25")
+        for key in set(learnable) - self.act_hparams.keys():
+            raise UserError(f"act.{key}: is trained, so it must have a value; type act.{key}=0.25")
         numbers: dict[str, nnx.Variable] = {}
-        for key, value in self.numbers.items():
+        for key, value in self.act_hparams.items():
             if key not in learnable:
                 numbers[key] = HParam(value)
             else:
@@ -192,10 +211,14 @@ class Make:
         return Act(self.spec, static, numbers)
 
     def hidden(self, inputs: int, *, raw: bool = False) -> tuple[nnx.Dict, nnx.Dict, int]:
-        """hidden_1 … hidden_L of the widths in `depth`.
+        """Draw hidden_1 … hidden_L of the widths in `depth`.
+
+        Args:
+            inputs: width of what the first layer reads.
+            raw: whether the first layer reads the data; see `dense`.
 
         Returns:
-            The layers and the activations by layer name, and the width of the last.
+            The layers and the activations by layer name, and the width of the last layer.
         """
         layers: nnx.Dict = nnx.Dict()
         acts: nnx.Dict = nnx.Dict()
@@ -207,8 +230,8 @@ class Make:
         return layers, acts, inputs
 
     def _draw(self, name: str, shape: tuple[int, ...], raw: bool) -> tuple[Array, Array]:
-        init, h = self.config.init, self.hparams
-        key = named_key(h["seed"], f"init/{name}")
+        init, hparams = self.config.init, self.hparams
+        key = named_key(hparams["seed"], f"init/{name}")
         fan_in, field_size = math.prod(shape[:-1]), math.prod(shape[:-2])
         kernel = initializers.weight(
             init.name,
@@ -216,27 +239,27 @@ class Make:
             shape,
             fan_in=fan_in,
             fan_out=field_size * shape[-1],
-            scale=h["init.scale"],
-            sigma_w=h["init.sigma_w"],
+            scale=hparams["init.scale"],
+            sigma_w=hparams["init.sigma_w"],
         )
         bias = initializers.bias(
             init.name,
             named_key(key, "bias"),
             shape[-1:],
             fan_in=fan_in,
-            scale=h["init.scale"],
-            sigma_b=h["init.sigma_b"],
+            scale=hparams["init.scale"],
+            sigma_b=hparams["init.sigma_b"],
         )
-        bias = bias + h["init.bias"]
+        bias = bias + hparams["init.bias"]
         return kernel if raw else kernel * self._gain(), bias
 
     def _gain(self) -> Array:
         if self.config.init.gain != "auto":
             return jnp.float32(self.config.init.gain)
-        return initializers.gain(self.spec, self.static | self.numbers)
+        return initializers.gain(self.spec, self.static | self.act_hparams)
 
 
 def named_key(key: PRNGKeyArray | UInt[Array, ""], name: str) -> PRNGKeyArray:
-    """A random stream by name. `key` is a key, or a seed to start from."""
+    """Return the key of the random stream of that name, derived from a key or a seed."""
     key = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.key(key)
     return jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -1,17 +1,17 @@
-"""The multilayer perceptron: dense layers of any widths, one activation."""
+"""The multilayer perceptron: dense layers of any widths, with one kind of activation."""
 
 import math
 
 from flax import nnx
 from jaxtyping import Array, Float
 
-from actsweep.nn.models.layers import Capture, Make, apply
+from actsweep.nn.models.layers import Capture, LayerFactory, apply
 
 
 class MLP(nnx.Module):
-    """hidden_1 … hidden_L of the widths in `depth`, then the linear `head`."""
+    """Dense layers hidden_1 … hidden_L of the widths in `depth`, then the linear `head`."""
 
-    def __init__(self, make: Make, input_shape: tuple[int, ...], outputs: int) -> None:
+    def __init__(self, make: LayerFactory, input_shape: tuple[int, ...], outputs: int) -> None:
         inputs = math.prod(input_shape)
         self.layers, self.acts, inputs = make.hidden(inputs, raw=True)
         self.layers["head"] = make.dense("head", inputs, outputs)

@@ -1,0 +1,108 @@
+"""What is measured before training starts and after it has ended."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from actsweep.callbacks.base import Callback
+from actsweep.data import Dataset
+from actsweep.train.metric_log import MetricLog, row_of
+from actsweep.train.population import SHARED, Population, Sets
+from actsweep.train.schedule import due_at
+from actsweep.train.types import COUNT_SLICE, DIVERGED, State, TrainResult
+
+
+def untrained(
+    population: Population,
+    state: State,
+    sets: Sets,
+    data: Dataset,
+    callbacks: Mapping[str, Callback],
+    between: Callable[[], None] | None = None,
+) -> list[Mapping[str, Any]]:
+    """Measure the untrained members, for the row of step 0: validation, probes, exact counts.
+
+    `between` is called between slices of the training set, and may raise.
+    """
+    readings: list[Mapping[str, Any]] = [
+        _named("val", population.score(state.params, state.act_hparams, sets.val), data)
+    ]
+    due = due_at(callbacks, 0, 1)
+    if due:
+        readings.append(population.probe(state, sets.probed, np.int32(0), due))
+    readings.append(
+        train_set_statistics(population, state.params, state.act_hparams, data, callbacks, between)
+    )
+    return [population.shared(part) for part in readings]
+
+
+def finish(
+    population: Population,
+    state: State,
+    sets: Sets,
+    data: Dataset,
+    callbacks: Mapping[str, Callback],
+    log: MetricLog,
+    last_step: int,
+    between: Callable[[], None],
+) -> TrainResult:
+    """Test the best parameters once, count over the whole training set, write the last rows."""
+    parts = [
+        _named("test", population.score(state.best, state.act_hparams, sets.test), data),
+        train_set_statistics(population, state.best, state.act_hparams, data, callbacks, between),
+    ]
+    parts = jax.device_get([population.shared(part) for part in parts])
+    ended = population.fetch(state)
+    best_epoch = ended.best_epoch
+    final: list[dict[str, float]] = []
+    for member in range(population.size):
+        row = row_of(population.rows[member], 0, 0.0, parts)
+        scalars = {} if row is None or not best_epoch[member] else row.scalars
+        log.finish(member, scalars)
+        final.append(log.last[member].scalars | scalars)
+    return TrainResult(
+        state=ended,
+        diverged=[bool(ended.outcome[m] == DIVERGED) for m in range(population.size)],
+        failures=log.failures,
+        epochs=[row.epoch for row in log.last],
+        steps=[row.step for row in log.last],
+        last_step=last_step,
+        best_epoch=[int(best_epoch[m]) for m in range(population.size)],
+        best_score=[float(ended.best_score[m]) for m in range(population.size)],
+        final=final,
+    )
+
+
+def train_set_statistics(
+    population: Population,
+    params: Any,
+    act_hparams: Any,
+    data: Dataset,
+    callbacks: Mapping[str, Callback],
+    between: Callable[[], None] | None = None,
+) -> Mapping[str, Any]:
+    """Return what the callbacks count over the whole training set, slice by slice.
+
+    It ends as soon as no further slice can change the result. `between` is called between two
+    slices, and may raise.
+    """
+    if not any(callback.count for callback in callbacks.values()):
+        return {}
+    sums: Any = None
+    for low in range(0, len(data.train_x), COUNT_SLICE):
+        x = population.place(data.train_x[low : low + COUNT_SLICE], SHARED)
+        if sums is None:
+            sums = population.no_counts(params, act_hparams, x)
+        sums, settled = population.count(params, act_hparams, sums, x)
+        if np.asarray(population.shared(settled)).all():
+            break
+        if between is not None:
+            between()
+    return population.conclude(sums, len(data.train_x))
+
+
+def _named(prefix: str, score: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
+    keys = ("loss",) if data.classes is None else ("loss", "accuracy")
+    return {f"{prefix}/{key}": score[key] for key in keys}

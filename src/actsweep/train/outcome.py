@@ -1,0 +1,79 @@
+"""What becomes of runs: their results in a sweep, and the states that their folders tell."""
+
+import logging
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from actsweep.runs import run_dir
+from actsweep.runs.leases import owners
+from actsweep.runs.members import Member
+from actsweep.runs.metrics_file import read_metrics
+from actsweep.runs.run_dir import RunDir
+from actsweep.runtime.signals import Interrupted
+from actsweep.train.types import Result, Results
+from actsweep.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+details = logging.getLogger("actsweep.traceback")  # to the job's log file alone
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what kind of error it is, and what it says."""
+    return f"{type(error).__name__}: {error}"
+
+
+def report(error: Exception, run_ids: Sequence[str]) -> None:
+    """Log what broke some runs: a line for the user, the traceback for the job's log file."""
+    details.error("%s", "".join(traceback.format_exception(error)))
+    log.error("%s: %s", ", ".join(run_ids), cause_of(error).partition("\n")[0])
+
+
+def failed(member: Member, error: BaseException) -> Result:
+    """Return the result of a run whose pack broke."""
+    return {**member.describe(), "state": "failed", "cause": cause_of(error), "reused": False}
+
+
+def busy(members: Sequence[Member]) -> Results:
+    """Return the results of runs that other processes are training."""
+    if not members:
+        return {}
+    owner_of = owners(Path(members[0].config.paths.outputs), [m.run_id for m in members])
+    results = {}
+    for member in members:
+        owner = owner_of.get(member.run_id)
+        who = "another process"
+        if owner:
+            who = f"{owner.host}, process {owner.pid} (sweep {owner.sweep})"
+        state = {"state": "running", "busy": who, "cause": f"in training by {who}"}
+        results[member.run_id] = {**member.describe(), **state}
+    return results
+
+
+def record(folders: Sequence[RunDir], error: BaseException) -> None:
+    """Write into each unfinished run's status what ended it."""
+    interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+    cause = cause_of(error)
+    if interrupted:
+        cause = str(error) if isinstance(error, Interrupted) else "interrupted"
+    for folder in folders:
+        if (run_dir.read_status(folder) or {}).get("state") == "running":
+            state = "preempted" if interrupted else "failed"
+            write_status(folder, state, *reached(folder), cause)
+
+
+def reached(folder: RunDir) -> tuple[int, float]:
+    """Return step and epoch of the last row that is on disk."""
+    try:
+        columns = read_metrics(folder.metrics)
+        return int(columns["step"][-1]), float(columns["epoch"][-1])
+    except (OSError, KeyError, IndexError, UserError):
+        return 0, 0.0
+
+
+def write_status(folder: RunDir, state: str, step: int, epoch: float, cause: str | None) -> None:
+    """Write a run's status; where that fails, log it."""
+    try:
+        run_dir.write_status(folder, state, step=step, epoch=epoch, cause=cause)
+    except OSError as error:
+        log.error("%s: can't write its status: %s", folder.run_id, error)

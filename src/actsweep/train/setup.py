@@ -1,0 +1,86 @@
+"""What a pack needs before it can train: data, callbacks, a compiled program that fits."""
+
+import functools
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from actsweep import callbacks, data
+from actsweep.callbacks import Callback
+from actsweep.config.schema import DataConfig, RunConfig
+from actsweep.data import Dataset
+from actsweep.loggers import wandb_support
+from actsweep.nn.network import Task
+from actsweep.runs.members import Pack, stack_hparams
+from actsweep.runtime.devices import set_up_devices
+from actsweep.runtime.distributed import ProcessGroup
+from actsweep.train.memory import MemoryPlan, plan_memory
+from actsweep.utils.errors import bad_value
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedPack:
+    """What the members of a pack have in common, once data and devices are there."""
+
+    pack: Pack
+    task: Task
+    callbacks: Mapping[str, Callback]
+    data: Dataset
+    memory: MemoryPlan
+
+
+def set_up(pack: Pack, most: int | None = None, group: ProcessGroup | None = None) -> PreparedPack:
+    """Load the data; compile the pack for as many members as the memory takes, and `most` allows.
+
+    Args:
+        pack: the members.
+        most: how many may train at once; None for as many as fit.
+        group: the processes that train them together; None for this one alone.
+
+    Raises:
+        UserError: bad input that only shows once data and devices are there.
+    """
+    set_up_devices()
+    config = pack.static
+    examples = _load(json.dumps(asdict(config.data)))
+    _check_batch(config, len(examples.train_x))
+    observers = callbacks.build(config.callbacks)
+    task = task_of(config, examples)
+    logged = config.logger.mode != "disabled"
+    files = wandb_support.runs_that_fit(len(pack.members), 1 + wandb_support.FILES_A_RUN * logged)
+    most = max(1, min(files, most or files))
+    memory = plan_memory(config, task, stack_hparams(pack), observers, examples, most, group)
+    return PreparedPack(pack, task, observers, examples, memory)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(config: str) -> Dataset:
+    """Load the data of a `DataConfig` in JSON: the packs of a sweep mostly share them."""
+    return data.load(DataConfig(**json.loads(config)), log.info)
+
+
+def task_of(config: RunConfig, examples: Dataset) -> Task:
+    """Return what the network has to do on this data, and for how many steps."""
+    outputs = examples.train_y.shape[-1] if examples.classes is None else examples.classes
+    steps = len(examples.train_x) // config.trainer.batch_size
+    return Task(
+        input_shape=examples.train_x.shape[1:],
+        classes=examples.classes,
+        outputs=outputs,
+        scale=examples.scale,
+        offset=examples.offset,
+        total_steps=steps * config.trainer.epochs,
+    )
+
+
+def _check_batch(config: RunConfig, examples: int) -> None:
+    if config.trainer.batch_size > examples:
+        raise bad_value(
+            "trainer.batch_size",
+            config.trainer.batch_size,
+            f"at most {examples}, the number of training examples of data={config.data.name}",
+            f"trainer.batch_size={min(256, max(1, examples // 10))}",
+        )
