@@ -57,9 +57,11 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
         info = {name.rpartition("/")[2] for name in archive.namelist() if ".dist-info/" in name}
     conf = {f"actsweep/{file.relative_to(ROOT)}" for file in (ROOT / "conf").rglob("*.yaml")}
     conf = {name for name in conf if not name.startswith("actsweep/conf/local/")}
-    code = {str(file.relative_to(ROOT / "src")) for file in (ROOT / "src").rglob("*.py")}
-    looks = {"actsweep/report/page.css", "actsweep/report/page.js"}
-    assert names == conf | code | looks
+    kinds = ("*.py", "*.css", "*.js", "*.html")
+    files = [file for kind in kinds for file in (ROOT / "src").rglob(kind)]
+    code = {str(file.relative_to(ROOT / "src")) for file in files}
+    assert {"actsweep/report/page.css", "actsweep/report/page.js"} <= code
+    assert names == conf | code
     assert {name.partition("/")[0] for name in code} == {
         "actsweep",
         "actsweep_tutorials",
