@@ -10,9 +10,8 @@ from typing import Any
 import jax
 from hydra import compose, initialize_config_dir
 
-from actsweep import data
 from actsweep.config import resolve, schema
-from actsweep.data import Dataset
+from actsweep.loggers import wandb_support
 from actsweep.loggers.base import Writers
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs import run_dir
@@ -37,11 +36,6 @@ def composed(*overrides: str) -> schema.RunConfig:
     resolve.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return resolve.resolve(compose("config", overrides=list(overrides)))
-
-
-def examples(*overrides: str) -> Dataset:
-    """The data of a command line, in memory."""
-    return data.load(composed(*overrides).data, lambda *said: None)
 
 
 def prepare(size: int, *overrides: str) -> PreparedPack:
@@ -99,6 +93,8 @@ class Pack:
         self.folders = [member.dir for member in members]
         for folder, member in zip(self.folders, members, strict=True):
             run_dir.prepare(folder, resolve.to_dict(member.config))
+        # Several packs are open here: their threads must not be the first to import it, at once.
+        wandb_support.import_wandb()
         writers = Writers([MetricsFile(), self.wandb])
         writers.open(infos)
         return writers
@@ -190,7 +186,13 @@ class Pack:
             raise RuntimeError(f"{count} of {self.size} have ended, which are too few to repack")
 
     def close(self) -> None:
-        """End W&B, remove the files."""
+        """End W&B, remove the files.
+
+        Raises:
+            RuntimeError: W&B didn't take every row, so the times are those of something else.
+        """
         self.active_set.close()
         self.log.writers.close()
         self._folder.cleanup()
+        if self.wandb is not None and self.wandb.lost_rows:
+            raise RuntimeError(f"W&B lacks {self.wandb.lost_rows} rows of this pack")

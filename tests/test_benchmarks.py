@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from actsweep.callbacks.histograms import VALUE_EDGES
-from actsweep.config import identity
+from actsweep.loggers.wandb_run import WandbRun
 from actsweep.runs import load
+from actsweep.runs.members import make_member
 from actsweep.runs.metrics_file import read_metrics
 from actsweep.train.pack import run_pack
 from actsweep.train.types import SweepContext
@@ -114,9 +115,9 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> list[load.Run]:
     """Two runs of two epochs, as the product trains them."""
     outputs = tmp_path_factory.mktemp("outputs")
     words = (*rig.TOY, "trainer.epochs=2", "logger=disabled", f"paths.outputs={outputs}")
-    runs = [rig.composed(*words, f"seed={seed}") for seed in (0, 1)]
-    assert [one["state"] for one in run_pack(runs, SweepContext("test"))] == ["complete"] * 2
-    return [load.load_run(outputs / "runs" / identity.run_id(run)) for run in runs]
+    members = [make_member(rig.composed(*words, f"seed={seed}")) for seed in (0, 1)]
+    assert [one["state"] for one in run_pack(members, SweepContext("test"))] == ["complete"] * 2
+    return [load.load_run(member.dir.path) for member in members]
 
 
 def test_the_rig_trains_and_measures_as_the_product_does(product: list[load.Run]) -> None:
@@ -175,6 +176,17 @@ def test_ended_members_stand_still_and_make_room() -> None:
     with pytest.raises(RuntimeError, match="1 of 4 have ended, which are too few to repack"):
         third.end_members(1, repack=True)
     third.close()
+
+
+def test_times_without_wandb_are_no_times_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(WandbRun, "put", full)
+    pack = rig.Pack(rig.prepare(2, "callbacks=none", *rig.TOY), logged=True)
+    pack.train_and_probe()
+    with pytest.raises(RuntimeError, match="W&B lacks 2 rows of this pack"):
+        pack.close()
 
 
 # Kernels
