@@ -11,7 +11,7 @@ import pytest
 from test_compare import NOISE, entry, grid, printed
 
 from actsweep.cli.main import main
-from actsweep.launch.finish import _at_end
+from actsweep.launch.finish import _report
 from actsweep.report.charts import _ridges
 from actsweep.report.compare import compare
 from actsweep.report.design import Entry
@@ -144,7 +144,7 @@ def test_a_sweep_without_an_answer_isn_t_told_to_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actsweep.report.write.gather", lambda _: [entry(None, "diverged")])
-    message = _at_end(tmp_path)
+    message = _report(tmp_path)
     assert message == "report: none (nothing to compare: no run is complete (they are: diverged))"
 
 

@@ -334,7 +334,7 @@ def test_a_job_without_progress_isnt_queued_again(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("act=relu",), "hydra/launcher=slurm: submits sweeps; type python train.py -m …"),
+        (("act=relu",), "hydra/launcher=slurm: only submits sweeps; type python train.py -m …"),
         (
             ("-m", "slurm.hours=0.01"),
             "slurm.hours=0.01: must be at least 0.067, with trainer.grace_s=30",

@@ -231,7 +231,7 @@ def test_the_end_takes_too_long(
     assert trained.closed < 7
     (line,) = said(caplog)
     assert "did not finish within 1 s" in line
-    upload(server, line.replace("take: ", "with: "), infos)
+    upload(server, line.replace("type: ", "with: "), infos)
     outcome("W&B's good-bye takes longer than close_seconds", f"ends in time; {ONE_LINE}")
 
 
