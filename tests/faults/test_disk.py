@@ -46,8 +46,8 @@ def unlinked_and_made_anew(path: Path) -> None:
 
 
 IN_THE_MIDDLE: dict[str, tuple[Callable[[RunDir], Any], str]] = {
-    "metrics.jsonl deleted": (lambda r: r.metrics.unlink(), "deleted during the training"),
-    "the folder deleted": (lambda r: shutil.rmtree(r.path), "deleted during the training"),
+    "metrics.jsonl deleted": (lambda r: r.metrics.unlink(), "deleted during training"),
+    "the folder deleted": (lambda r: shutil.rmtree(r.path), "deleted during training"),
     "checkpoints replaced by a file": (lambda r: in_the_place_of(r.checkpoints), "File exists"),
     "status.json replaced by a folder": (lambda r: unlinked_and_made_anew(r.status), "directory"),
     "summary.json a folder": (lambda r: r.summary.mkdir(), "directory"),
