@@ -492,3 +492,60 @@ def test_custom_activation_from_a_dotted_path():
 def test_custom_activation_errors_name_the_target(target, params, message):
     with pytest.raises(UserError, match=message):
         activations.custom(target, params)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nan_in_is_nan_out(variant):
+    """Comparisons with NaN are false: written without care, relu(NaN) is 0 and trains on."""
+    name, given = VARIANTS[variant]
+    act, params = ACTIVATIONS[name], {**ACTIVATIONS[name].params, **given}
+    k = activations.inputs_per_unit(act, params)
+    z = jnp.full((3, 4 * k), jnp.nan)
+    assert np.isnan(act.fn(z, **params)).all()
+    assert np.isnan(activations.abs_derivative(act, z, **params)).all()
+    if act.units == "elementwise" and act.name != "identity":
+        assert np.isnan(jax.grad(lambda x: act.fn(x, **params).sum())(z)).all()
+        mixed = jnp.array([1.0, jnp.nan, -1.0])
+        assert np.isnan(act.fn(mixed, **params)).tolist() == [False, True, False]
+        slopes = jax.grad(lambda x: act.fn(x, **params).sum())(mixed)
+        assert np.isnan(slopes).tolist() == [False, True, False]
+
+
+LIMITS = {  # at -inf and inf: of the value, of the derivative
+    "identity": (-np.inf, np.inf, 1, 1),
+    "sigmoid": (0, 1, 0, 0),
+    "log_sigmoid": (-np.inf, 0, 1, 0),
+    "tanh": (-1, 1, 0, 0),
+    "softsign": (-1, 1, 0, 0),
+    "hard_sigmoid": (0, 1, 0, 0),
+    "hard_tanh": (-1, 1, 0, 0),
+    "relu": (0, np.inf, 0, 1),
+    "relu6": (0, 6, 0, 0),
+    "squared_relu": (0, np.inf, 0, np.inf),
+    "leaky_relu": (-np.inf, np.inf, 0.01, 1),
+    "prelu": (-np.inf, np.inf, 0.25, 1),
+    "elu": (-1, np.inf, 0, 1),
+    "celu": (-1, np.inf, 0, 1),
+    "selu": (-1.7580993408473766, np.inf, 0, 1.0507009873554805),
+    "softplus": (0, np.inf, 0, 1),
+    "silu": (0, np.inf, 0, 1),
+    "swish": (0, np.inf, 0, 1),
+    "hard_swish": (0, np.inf, 0, 1),
+    "mish": (0, np.inf, 0, 1),
+    "gelu": (0, np.inf, 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LIMITS))
+def test_limits_at_infinity(name):
+    act = ACTIVATIONS[name]
+    z = jnp.array([-jnp.inf, jnp.inf])
+    low, high, left, right = LIMITS[name]
+    np.testing.assert_allclose(act.fn(z, **act.params), [low, high], rtol=1e-6)
+    slopes = jax.grad(lambda x: act.fn(x, **act.params).sum())(z)
+    np.testing.assert_allclose(slopes, [left, right], rtol=1e-6)
+
+
+def test_every_elementwise_activation_has_its_limits():
+    elementwise = {a.name for a in ACTIVATIONS.values() if a.units == "elementwise"}
+    assert set(LIMITS) == elementwise

@@ -87,6 +87,16 @@ def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
     return cast
 
 
+def keep_nan(z: Array, a: Array) -> Array:
+    """Return a, with NaN for value and derivative where z is NaN.
+
+    For functions with flat parts, chosen by comparisons: all comparisons with NaN are false, so
+    NaN would come out as one of the parts.
+    """
+    nan = jnp.where(jnp.isnan(z), z, 0)
+    return jnp.where(jnp.isnan(z), nan * nan, a)
+
+
 def is_number(value: object) -> bool:
     """Return whether a parameter may differ within a pack: a float or an array, not an int."""
     return isinstance(value, float) or hasattr(value, "dtype")

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from actsweep.activations import smooth
-from actsweep.activations.base import in_float32
+from actsweep.activations.base import in_float32, keep_nan
 
 
 def identity(z: Array) -> Array:
     """Return z."""
-    return z
+    return keep_nan(z, z)
 
 
 sigmoid = in_float32(smooth.sigmoid)
@@ -32,34 +32,35 @@ def log_sigmoid(z: Array) -> Array:
 
 def relu(z: Array) -> Array:
     """Return max(z, 0)."""
-    return jnp.where(z > 0, z, 0)
+    return keep_nan(z, jnp.where(z > 0, z, 0))
 
 
 def relu6(z: Array) -> Array:
     """Return min(max(z, 0), 6)."""
-    return jnp.where(z < 6, relu(z), 6)
+    return keep_nan(z, jnp.where(z < 6, jnp.where(z > 0, z, 0), 6))
 
 
 def squared_relu(z: Array) -> Array:
     """Return max(z, 0)^2."""
-    return jnp.square(relu(z))
+    return keep_nan(z, jnp.square(jnp.where(z > 0, z, 0)))
 
 
 def hard_tanh(z: Array) -> Array:
     """Return min(max(z, -1), 1)."""
-    return jnp.where(jnp.abs(z) < 1, z, jnp.where(z > 0, 1, -1).astype(z.dtype))
+    ends = jnp.where(z > 0, 1, -1).astype(z.dtype)
+    return keep_nan(z, jnp.where(jnp.abs(z) < 1, z, ends))
 
 
 @in_float32
 def hard_sigmoid(z: Array) -> Array:
     """Return min(max(z + 3, 0), 6) / 6."""
-    return jnp.where(jnp.abs(z) < 3, (z + 3) / 6, jnp.where(z > 0, 1.0, 0.0))
+    return keep_nan(z, jnp.where(jnp.abs(z) < 3, (z + 3) / 6, jnp.where(z > 0, 1.0, 0.0)))
 
 
 @in_float32
 def leaky_relu(z: Array, slope: float | Array = 0.01) -> Array:
     """Return z where z > 0, and slope * z elsewhere."""
-    return jnp.where(z > 0, z, slope * z)
+    return keep_nan(z, jnp.where(z > 0, z, slope * z))
 
 
 def prelu(z: Array, slope: float | Array = 0.25, per_channel: bool = False) -> Array:

@@ -102,10 +102,11 @@ def _tanh_derivative(z: Array) -> Array:
 
 tanh = _with_derivative(_tanh, _tanh_derivative)
 softsign = _with_derivative(
-    lambda z: z / (1 + jnp.abs(z)), lambda z: (1 / (1 + jnp.abs(z))) * (1 / (1 + jnp.abs(z)))
+    lambda z: jnp.where(jnp.isinf(z), jnp.sign(z), z / (1 + jnp.abs(z))),
+    lambda z: (1 / (1 + jnp.abs(z))) * (1 / (1 + jnp.abs(z))),
 )
 hard_swish = _with_derivative(
-    lambda z: z * (jnp.clip(z + 3, 0, 6) / 6),
+    lambda z: jnp.where(z <= -3, 0.0, z * (jnp.clip(z + 3, 0, 6) / 6)),
     lambda z: jnp.where(z > 3, 1.0, jnp.where(z <= -3, 0.0, (2 * z + 3) / 6)),
 )
 
@@ -113,7 +114,8 @@ hard_swish = _with_derivative(
 def _gate(u: Array, lo: Array | float, z: Array) -> Array:
     """Return z * sigmoid(u + lo), correct even where sigmoid(u) alone is below float32's range."""
     m, c = _exp(-jnp.abs(u), jnp.where(u > 0, -lo, lo))
-    return jnp.where(u >= 0, z, (z * c) * m) / (1 + m * c)
+    closed = (u <= -200) & jnp.isinf(z)
+    return jnp.where(closed, 0.0, jnp.where(u >= 0, z, (z * c) * m) / (1 + m * c))
 
 
 def _gate_derivative(u: Array, lo: Array | float, w: Array, near: Array, numerator: Array) -> Array:
@@ -160,7 +162,7 @@ def _mish(z: Array) -> Array:
     e = m * c
     left = (z * c * (2 + e) / (2 + 2 * e + e * e)) * m
     right = z * ((1 + 2 * e) / (1 + 2 * e + 2 * e * e))
-    return jnp.where(z >= 0, right, left)
+    return jnp.where(jnp.isneginf(z), 0.0, jnp.where(z >= 0, right, left))
 
 
 def _mish_derivative(z: Array) -> Array:
@@ -200,7 +202,7 @@ def _normal_tail(z: Array) -> tuple[Array, Array, Array, Array]:
 
 def _gelu(z: Array) -> Array:
     a, ratio, m, c = _normal_tail(z)
-    return jnp.where(z > 0, z - z * (ratio * (m * c)), (-a * ratio * c) * m)
+    return jnp.where(z > 0, z - jnp.minimum(z, 15) * (ratio * (m * c)), (-a * ratio * c) * m)
 
 
 def _gelu_derivative(z: Array) -> Array:
