@@ -260,6 +260,7 @@ class Rule:
     b2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
+    decay_bias: bool = False
     clip_norm: float | None = None
 
     def start(self, params: Arrays) -> dict[str, Arrays]:
@@ -275,9 +276,13 @@ class Rule:
             if norm > self.clip_norm:
                 grads = {k: g * self.clip_norm / norm for k, g in grads.items()}
         if self.name != "adamw":
-            grads = {k: g + self.weight_decay * params[k] for k, g in grads.items()}
+            grads = {k: g + self.decay(k) * params[k] for k, g in grads.items()}
         rule = self._sgd if self.name == "sgd" else self._adam
         return rule(params, grads, memory, step, self.lr * factor)
+
+    def decay(self, key: str) -> float:
+        """The rate at which a parameter is decayed: kernels are, biases on demand."""
+        return self.weight_decay if self.decay_bias or not key.endswith("bias") else 0.0
 
     def _sgd(self, params: Arrays, grads: Arrays, memory: dict, step: int, lr: float) -> tuple:
         v = {k: self.momentum * memory["v"][k] + g for k, g in grads.items()}
@@ -292,7 +297,7 @@ class Rule:
             m_hat, v_hat = m[k] / (1 - self.b1 ** (step + 1)), v[k] / (1 - self.b2 ** (step + 1))
             direction = m_hat / (np.sqrt(v_hat) + self.eps)
             if self.name == "adamw":
-                direction = direction + self.weight_decay * params[k]
+                direction = direction + self.decay(k) * params[k]
             updates[k] = -lr * direction
         return updates, {"m": m, "v": v}
 

@@ -182,6 +182,10 @@ RULES = {
             "clip_norm": 0.5,
         },
     ),
+    "biases decayed, too": (
+        "optim=adamw optim.lr=0.01 optim.weight_decay=0.1 optim.decay_bias=true",
+        {"name": "adamw", "lr": 0.01, "weight_decay": 0.1, "decay_bias": True},
+    ),
 }
 STEPS = 20
 

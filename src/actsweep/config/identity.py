@@ -44,7 +44,15 @@ class Added:
 
 
 # Runs keep their ids when a key is added: `neutral` is the value that earlier runs had in effect.
-ADDED: tuple[Added, ...] = (Added("init.bias", 0.0),)
+NO_DECAY = {"optim.weight_decay": 0.0}
+ADDED: tuple[Added, ...] = (
+    Added("init.bias", 0.0),
+    # Everything was decayed. Without weight decay neither key has an effect.
+    Added("optim.decay_bias", True),
+    Added("optim.decay_act", True),
+    Added("optim.decay_bias", False, NO_DECAY),
+    Added("optim.decay_act", False, NO_DECAY),
+)
 
 
 def run_id(run: RunConfig) -> str:

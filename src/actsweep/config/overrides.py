@@ -22,6 +22,8 @@ GROUPS = {
 }
 RENAMED = {"pack.lift": "pack.batching"}
 """Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
+BEFORE = {"optim": ("clip_norm", {"decay_bias": True, "decay_act": True})}
+"""By group: a key that complete groups have always had, and newer keys as they were in effect."""
 OPEN_GROUP = r"slurm\.extra\b"  # keys may be added to it
 _MULTIRUN = ("-m", "--multirun")
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
@@ -80,7 +82,10 @@ def as_typed(overrides: Iterable[str]) -> list[str]:
 
 
 def current_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config (nested plain values), perhaps of an older version, with today's keys."""
+    """Return a config (nested plain values), perhaps of an older version, with today's keys.
+
+    Keys that a whole group of an older version lacks get the values that it had in effect.
+    """
     groups = {
         name: dict(group) if isinstance(group, Mapping) else group for name, group in plain.items()
     }
@@ -88,6 +93,9 @@ def current_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
         group, _, key = old.partition(".")
         if isinstance(groups.get(group), dict) and key in groups[group]:
             groups[group][new.partition(".")[2]] = groups[group].pop(key)
+    for group, (known, in_effect) in BEFORE.items():
+        if known in (groups.get(group) or ()):
+            groups[group] = in_effect | groups[group]
     return groups
 
 

@@ -74,7 +74,11 @@ class DataConfig:
 
 @dataclass
 class OptimConfig:
-    """The optimiser, its schedule and its clipping."""
+    """The optimiser, its schedule and its clipping.
+
+    `weight_decay` is for kernels; `decay_bias` and `decay_act` extend it to biases and to learned
+    parameters of activations.
+    """
 
     name: str = "sgd"
     lr: float = 0.01
@@ -84,6 +88,8 @@ class OptimConfig:
     b2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
+    decay_bias: bool = False
+    decay_act: bool = False
     schedule: str = "constant"
     warmup: float = 0.1
     clip_norm: float | None = None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,10 @@ def transform(
         For sgd, v <- momentum * v + g, or Nesterov's form (Sutskever et al. 2013); for adam, Kingma
         and Ba 2015; for adamw, Loshchilov and Hutter 2019. Weight decay is added to the gradient
         (L2) for sgd and adam, and to the update for adamw. Clipping by global norm comes first.
+        Learned parameters of activations aren't decayed by default (He et al. 2015, section 2.1),
+        nor are biases.
     """
-    decay = optax.add_decayed_weights(hparams["optim.weight_decay"])
+    decay = _weight_decay(optim, hparams["optim.weight_decay"])
     adam = optax.scale_by_adam(b1=optim.b1, b2=optim.b2, eps=optim.eps)
     rules = {
         "sgd": (decay, optax.trace(decay=hparams["optim.momentum"], nesterov=optim.nesterov)),
@@ -36,6 +39,18 @@ def transform(
     }
     clip = () if optim.clip_norm is None else (optax.clip_by_global_norm(optim.clip_norm),)
     return optax.chain(*clip, *rules[optim.name], optax.scale(-hparams["optim.lr"] * schedule))
+
+
+def _weight_decay(optim: OptimConfig, rate: Array) -> optax.GradientTransformation:
+    """Return the rule that adds `rate` times the parameter to each update that is decayed."""
+
+    def decayed(path: tuple[Any, ...], update: Array, param: Array) -> Array:
+        names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
+        of_bias = optim.decay_bias or "bias" not in names
+        wanted = optim.decay_act if "numbers" in names else of_bias
+        return update + rate * param if wanted else update
+
+    return optax.stateless(lambda u, p: jax.tree_util.tree_map_with_path(decayed, u, p))
 
 
 def schedule_factor(optim: OptimConfig, step: Int[Array, ""], total_steps: int) -> Float[Array, ""]:
