@@ -121,22 +121,55 @@ def test_one_seed_gives_no_verdict() -> None:
     assert "one seed says nothing about spread" in printed(comparison)
 
 
-def test_diverged_runs_count_and_are_shown() -> None:
+def test_a_diverged_run_has_no_value_and_is_counted() -> None:
     entries = grid(usual_score, act=ACTS, seed=range(4))
     gone = entries[1]  # relu, seed 1
     entries[1] = Entry(gone.run, gone.config, "diverged", {}, "the loss is not finite")
-    comparison = compare(entries)
-    assert comparison.cells["relu",][1,] == 0.0
-    assert comparison.groups["relu",].n == 4
-    assert comparison.groups["relu",].mean < 0.7
-    assert f"{gone.run.run_id} diverged: counted as 0.00 %" in comparison.notes
-    loss = compare(entries, metric="test/loss")
-    known = [e.summary["test_loss"] for e in entries if e.state == "complete"]
-    assert loss.cells["relu",][1,] == pytest.approx(2 * max(known) - min(known))
-    assert any("behind all others" in note for note in loss.notes)
+    for metric in ("test/accuracy", "test/loss"):
+        comparison = compare(entries, metric=metric)
+        assert (1,) not in comparison.cells["relu",]
+        assert comparison.groups["relu",].n == 3
+        assert comparison.lost == {("relu",): {1}}
+        assert list(comparison.groups)[-1] == ("relu",)  # whatever its mean
+        pair = comparison.pairs[("tanh",), ("relu",)]
+        assert (pair.n, pair.lost, pair.p_ended) == (3, (0, 1), 1.0)
+        note = f"{gone.run.run_id} diverged: without a value, see seeds"
+        assert note in comparison.notes
+        text = printed(comparison)
+        assert "3 of 4" in text
+        assert "p, ended" in text
     dead = compare(entries, metric="exact_dead_frac/all")
     assert (1,) not in dead.cells["relu",]
+    assert not dead.lost
     assert f"not counted: {gone.run.run_id} diverged" in dead.notes
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(0, "worse"), (3, "cannot tell"), (9, "better")])
+def test_who_ends_well_less_often_is_never_better(lost: int, verdict: str) -> None:
+    """ELU is five points ahead of ReLU in every seed with which both end well."""
+    values = grid(
+        lambda act, seed: 0.8 + 0.05 * (act == "elu") + 0.001 * (seed % 3),
+        act=("relu", "elu"),
+        seed=range(10),
+    )
+    entries = [
+        Entry(e.run, e.config, "diverged", {}, "x")
+        if e.config["act"]["name"] == "elu" and e.config["seed"] < lost
+        else e
+        for e in values
+    ]
+    (((a, _), pair),) = compare(entries).pairs.items()
+    found = pair.verdict
+    if a == ("elu",):
+        found = {"better": "worse", "worse": "better"}.get(found, found)
+    assert found == verdict
+
+
+def test_chance_is_said() -> None:
+    entries = grid(usual_score, act=ACTS, seed=range(3))
+    low = entries[0]
+    entries[0] = Entry(low.run, low.config, low.state, {**low.summary, "at_chance": True}, None)
+    assert f"{low.run.run_id}: not better than chance" in compare(entries).notes
 
 
 def test_diverged_groups_are_equivalent_to_none() -> None:
@@ -149,7 +182,8 @@ def test_diverged_groups_are_equivalent_to_none() -> None:
     for options in ({"metric": "test/loss", "margin": 100.0}, {"margin": 50.0}):
         comparison = compare(entries, **options)
         assert {pair.verdict for pair in comparison.pairs.values()} <= {"cannot tell", "better"}
-    assert compare(entries, metric="test/loss").pairs[("elu",), ("relu",)].improvement == 1.0
+    pair = compare(entries, metric="test/loss").pairs[("elu",), ("relu",)]
+    assert (pair.n, pair.lost, pair.p_ended) == (0, (0, 4), 0.125)
 
 
 def test_what_is_missing_is_noted() -> None:

@@ -316,7 +316,7 @@ def test_failures_are_shown(copied: Path) -> None:
     assert first.name in failures
     assert "&lt;b&gt;so it was" in failures
     assert "<b>" not in failures
-    assert f"{second.name} diverged: counted as 0.00 %" in text
+    assert f"{second.name} diverged: without a value, see seeds" in text
     assert "9 runs: 7 complete" in text
 
 

@@ -70,8 +70,9 @@ def test_summary() -> None:
     assert paired.summarise([3.0]) == paired.Summary(1, 3.0, 3.0, 3.0, None, None, None, None)
     same = paired.summarise([2.0, 2.0, 2.0])
     assert (same.bca_low, same.bca_high, same.low, same.high) == (2, 2, 2, 2)
-    with pytest.raises(ValueError, match="no values"):
-        paired.summarise([])
+    nothing = paired.summarise([])
+    assert (nothing.n, nothing.low) == (0, None)
+    assert np.isnan([nothing.mean, nothing.median, nothing.iqm]).all()
 
 
 def by_seed(values: Iterable[float]) -> dict[tuple[int], float]:

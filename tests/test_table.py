@@ -88,6 +88,24 @@ def test_diverged_and_failed_are_shown_and_never_averaged() -> None:
     assert shown[4] == f"{pairs[2][0]['run_id']} diverged"
 
 
+def test_groups_that_end_well_come_first() -> None:
+    """As in `actsweep compare`: one lucky run of two doesn't lead the table."""
+    pairs = [
+        make_run(acc=0.7),
+        make_run(acc=0.7, seed=1),
+        make_run(act={"name": "elu"}),
+        make_run("diverged", act={"name": "elu"}, seed=1),
+    ]
+    shown = lines(pairs)
+    assert [line.split()[0] for line in shown[1:3]] == ["relu", "elu"]
+
+
+def test_chance_is_said() -> None:
+    pairs = [make_run(), make_run(seed=1)]
+    pairs[0][0]["at_chance"] = True
+    assert f"{pairs[0][0]['run_id']}: not better than chance" in lines(pairs)
+
+
 def test_regression_is_ranked_by_loss() -> None:
     toy = {"data": {"name": "quadratic"}}
     pairs = [make_run(acc=None, act={"name": name}, **toy) for name in ("relu", "elu")]

@@ -1,6 +1,6 @@
 """depth: which activation trains at which depth, and with which initialisation? (S0, S1)"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,9 @@ def measure(params: Params) -> Quantities:
 
 
 def test_accuracies(result: Quantities, init: str, depth: int, act: str) -> dict[int, float]:
-    """Return the test accuracy of each seed; chance, 0.1, for one that diverged."""
+    """Return the test accuracy of each seed whose run ended well: it has a value of its own."""
     runs = result["inits"][init][str(depth)][act]
-    return {run["seed"]: run["test_accuracy"] or 0.1 for run in runs}
+    return {run["seed"]: run["test_accuracy"] for run in runs if run["state"] == "complete"}
 
 
 def draw(result: Quantities) -> Mapping[str, Figure]:
@@ -59,36 +59,34 @@ def draw(result: Quantities) -> Mapping[str, Figure]:
     for axes, (init, depths) in zip(flat, inits.items(), strict=True):
         acts = list(next(iter(depths.values())))
         values = [
-            [
-                100 * float(np.mean(list(test_accuracies(result, init, int(depth), act).values())))
-                for depth in depths
-            ]
+            [_mean(test_accuracies(result, init, int(depth), act).values()) for depth in depths]
             for act in acts
         ]
         plotting.heatmap(axes, values, acts, list(depths), vmin=10, vmax=90)
         axes.set_title(f"init={init}")
-        axes.set_xlabel("hidden layers")
+        axes.set_xlabel("hidden layers (blank: all diverged)")
     return {"accuracy": maps}
 
 
+def _mean(accuracies: Iterable[float]) -> float:
+    """Return the mean, %; NaN of none."""
+    values = [*accuracies]
+    return 100 * float(np.mean(values)) if values else float("nan")
+
+
 def tables(result: Quantities) -> Sequence[Table]:
-    """Return the means, and how many seeds learn something."""
+    """Return the means of the seeds that ended well, and how many of all learn something."""
     made = []
     for init, depths in result["inits"].items():
         rows = []
         for act in next(iter(depths.values())):
-            accuracies = [
-                list(test_accuracies(result, init, int(depth), act).values()) for depth in depths
-            ]
-            rows.append(
-                [
-                    act,
-                    *(
-                        f"{100 * np.mean(v):.1f} ({sum(x > TRAINS for x in v)} of {len(v)})"
-                        for v in accuracies
-                    ),
-                ]
-            )
+            cells = []
+            for depth, runs in depths.items():
+                values = test_accuracies(result, init, int(depth), act).values()
+                learned = sum(value > TRAINS for value in values)
+                mean = f"{_mean(values):.1f}" if values else "–"
+                cells.append(f"{mean} ({learned} of {len(runs[act])})")
+            rows.append([act, *cells])
         heading = ("activation", *(f"{depth} layers" for depth in depths))
         title = f"init={init}: test accuracy, % (seeds above {100 * TRAINS:.0f} %)"
         made.append(Table(title, heading, rows))

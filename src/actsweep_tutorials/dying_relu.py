@@ -108,11 +108,8 @@ def tables(result: Quantities) -> Sequence[Table]:
             for rate, cells in rates.items():
                 after = dead_shares(result, act, float(bias), float(rate))
                 before = [100 * seed["before"] for seed in cells if seed["before"] is not None]
-                good = [
-                    100 * seed["test_accuracy"]
-                    for seed in cells
-                    if seed["test_accuracy"] is not None
-                ]
+                ended = [seed for seed in cells if seed["state"] == "complete"]
+                good = [100 * seed["test_accuracy"] for seed in ended]
                 done = f"{len(after)} of {len(cells)}"
                 cell = [_mean(before), _mean(after.values()), _mean(good)]
                 rows.append([act, bias, rate, done, *cell])

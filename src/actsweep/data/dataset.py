@@ -38,6 +38,18 @@ class Dataset:
     labels: tuple[str, ...] = ()
 
 
+def chance(data: Dataset) -> float:
+    """Return the test score of a network that ignores its input.
+
+    Returns:
+        The accuracy of the test set's majority class; of a regression, the mean squared error of
+        the test targets' mean, averaged over outputs.
+    """
+    if data.classes is None:
+        return float(np.mean(np.var(np.asarray(data.test_y, float), axis=0)))
+    return float(np.bincount(data.test_y, minlength=data.classes).max() / len(data.test_y))
+
+
 def validate(data: Dataset, path: str = "data") -> Dataset:
     """Check shapes, dtypes and values of a dataset.
 

@@ -1,7 +1,8 @@
 """Comparison of groups of runs: which is better, and how sure that is. No jax."""
 
+import math
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +12,14 @@ from actsweep.report.values import (
     SUMMARY_KEYS,
     Measure,
     default_metric,
+    diverged_runs,
     make_measure,
     values_of,
-    with_diverged,
 )
 from actsweep.stats import factorial, paired
 from actsweep.stats.factorial import Optimum
-from actsweep.stats.paired import EQUIVALENT, UNDECIDED, Cell, Pair, Summary
+from actsweep.stats.paired import Cell, Pair, Summary
+from actsweep.sweeps import table
 from actsweep.sweeps.table import KNOWN
 from actsweep.utils.errors import UserError
 
@@ -30,7 +32,9 @@ class Comparison:
         measure: what is compared.
         by: titles of the factors that tell groups apart.
         cells: by group, best first, each run's value by cell: its seed, then the other factors.
-        groups: summary of each group's values, one a seed.
+        groups: summary of each group's values, one a seed. The best are those that end well most
+            often, and of these the one with the best mean.
+        lost: by group, the seeds with which a run diverged; groups without any are left out.
         pairs: by (a, b) in the order of `groups`; with two factors, those that share the second.
         interaction: with two factors, p of their interaction.
         optima: where each group is best along a swept number: by the number's title, then by the
@@ -45,6 +49,7 @@ class Comparison:
     by: tuple[str, ...]
     cells: Mapping[Label, Mapping[Cell, float]]
     groups: Mapping[Label, Summary]
+    lost: Mapping[Label, Collection[Hashable]]
     pairs: Mapping[tuple[Label, Label], Pair]
     interaction: float | None
     optima: Mapping[str, Mapping[Label, Optimum]]
@@ -86,26 +91,31 @@ def compare(
     known = {run_id: v for run_id, v in values.items() if v is not None}
     kept_values = [v for run_id, v in known.items() if run_id in kept]
     measure = make_measure(metric, kept_values or [*known.values()], margin)
-    values, diverged, diverged_notes = with_diverged(entries, values, measure, kept)
+    diverged, diverged_notes = diverged_runs(entries, measure, kept)
+    lost: dict[Label, set[Hashable]] = {}
+    for run_id in diverged:
+        lost.setdefault(design.labels[run_id], set()).add(design.cell(run_id)[0])
     all_cells = _cells(design, {k: v for k, v in values.items() if k in kept and v is not None})
     cells, missing_notes = _comparable(design, all_cells)
+    cells |= {label: {} for label in lost if label not in cells}
     groups = {
         label: paired.summarise([*paired.seed_means(c).values()]) for label, c in cells.items()
     }
-    order = _order(design, groups, measure)
+    order = _order(design, groups, lost, measure)
     cells = {label: cells[label] for label in order}
     oriented = {
         k: {c: (measure.sign or 1) * v for c, v in cells_of_group.items()}
         for k, cells_of_group in cells.items()
     }
-    interaction, optima = _interaction(oriented, design), _optima(design, oriented, measure)
+    interaction, optima = _interaction(oriented, design), _optima(design, oriented, lost, measure)
     open_notes = _open_questions(design, interaction, optima, measure)
     return Comparison(
         measure=measure,
         by=tuple(design.factors),
         cells=cells,
         groups={label: groups[label] for label in order},
-        pairs=_pairs(oriented, measure, {design.labels[k] for k in diverged}),
+        lost=lost,
+        pairs=_pairs(oriented, measure, lost),
         interaction=interaction,
         optima={
             title: {k: optimum for k, optimum in by_label.items() if optimum}
@@ -177,16 +187,11 @@ def _comparable(
 
 
 def _pairs(
-    oriented: Mapping[Label, Mapping[Cell, float]], measure: Measure, diverged: Collection[Label]
+    oriented: Mapping[Label, Mapping[Cell, float]],
+    measure: Measure,
+    lost: Mapping[Label, Collection[Hashable]],
 ) -> dict[tuple[Label, Label], Pair]:
-    """Return the pairs; a group with a diverged run is equivalent to none.
-
-    The value that such a run counts as is arbitrary.
-    """
-    pairs = paired.compare(oriented, measure.margin, lambda a, b: a[1:] == b[1:])
-    for (a, b), pair in pairs.items():
-        if pair.verdict == EQUIVALENT and (a in diverged or b in diverged):
-            pairs[a, b] = replace(pair, verdict=UNDECIDED, more=None)
+    pairs = paired.compare(oriented, measure.margin, lambda a, b: a[1:] == b[1:], lost)
     return (
         pairs if measure.sign >= 0 else {key: _flip_direction(pair) for key, pair in pairs.items()}
     )
@@ -222,23 +227,41 @@ def _notes(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, floa
         title = KNOWN.get(path, path)
         notes.append(f"groups differ in {title}, too ({values}): this may explain the difference")
     empty = [label for label in dict.fromkeys(design.labels.values()) if label not in cells]
-    return [*notes, *(f"{' '.join(label)}: no run counts" for label in empty), *_gaps(cells)]
+    notes += [f"{' '.join(label)}: no run counts" for label in empty]
+    chance = [e.run.run_id for e in design.entries if e.summary.get("at_chance")]
+    notes += [f"{table.name_runs(chance)}: {table.AT_CHANCE}"] * bool(chance)
+    return [*notes, *_gaps(cells)]
 
 
-def _order(design: Design, groups: Mapping[Label, Summary], measure: Measure) -> list[Label]:
+def _order(
+    design: Design,
+    groups: Mapping[Label, Summary],
+    lost: Mapping[Label, Collection[Hashable]],
+    measure: Measure,
+) -> list[Label]:
     """Return the groups, best first; numbers, and the second of two factors, in their own order."""
-    ranks: list[dict[str, float]] = []
+    ranks: list[dict[str, Any]] = []
     for place, title in enumerate(design.factors):
-        means: dict[str, list[float]] = {}
-        for label, summary in groups.items():
-            means.setdefault(label[place], []).append(summary.mean)
+        of_value: dict[str, list[Label]] = {}
+        for label in groups:
+            of_value.setdefault(label[place], []).append(label)
         sign = measure.sign or 1
-        by_mean = {
-            text: -sign * statistics.fmean(group_means) for text, group_means in means.items()
-        }
-        ranks.append(design.numbers(title) or by_mean)
+        by_rank = {}
+        for text, labels in of_value.items():
+            means = [groups[label].mean for label in labels if groups[label].n]
+            mean = -sign * statistics.fmean(means) if means else math.inf
+            by_rank[text] = (statistics.fmean(lost_share(groups, lost, k) for k in labels), mean)
+        ranks.append(design.numbers(title) or by_rank)
     key = lambda label: [r[text] for r, text in zip(ranks, label, strict=True)][::-1]  # noqa: E731
     return sorted(groups, key=key)
+
+
+def lost_share(
+    groups: Mapping[Label, Summary], lost: Mapping[Label, Collection[Hashable]], label: Label
+) -> float:
+    """Return the share of a group's seeds with which a run diverged."""
+    gone = len(lost.get(label, ()))
+    return gone / (gone + groups[label].n) if gone else 0.0
 
 
 def _gaps(cells: Mapping[Label, Mapping[Cell, float]]) -> list[str]:
@@ -266,9 +289,15 @@ def _flip_direction(pair: Pair) -> Pair:
 
 
 def _optima(
-    design: Design, oriented: Mapping[Label, Mapping[Cell, float]], measure: Measure
+    design: Design,
+    oriented: Mapping[Label, Mapping[Cell, float]],
+    lost: Collection[Label],
+    measure: Measure,
 ) -> dict[str, dict[Label, Optimum | None]]:
-    """Return where each group is best along each factor that is a swept number."""
+    """Return where each group is best along each factor that is a swept number.
+
+    Values at which runs diverged aren't candidates.
+    """
     optima: dict[str, dict[Label, Optimum | None]] = {}
     for place, title in enumerate(design.factors):
         numbers, path = design.numbers(title), design.factors[title][0]
@@ -277,9 +306,11 @@ def _optima(
             continue
         curves: dict[Label, dict[float, Mapping[Cell, float]]] = {}
         for label, group_cells in oriented.items():
-            rest = label[:place] + label[place + 1 :]
-            curves.setdefault(rest, {})[numbers[label[place]]] = group_cells
-        optima[title] = {rest: factorial.optimum(curve) for rest, curve in curves.items()}
+            curve = curves.setdefault(label[:place] + label[place + 1 :], {})
+            if label not in lost:
+                curve[numbers[label[place]]] = group_cells
+        grid = [*numbers.values()]
+        optima[title] = {rest: factorial.optimum(curve, grid) for rest, curve in curves.items()}
     return optima
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from actsweep.report.compare import Comparison
+from actsweep.report.compare import Comparison, lost_share
 from actsweep.report.design import Label
 from actsweep.report.values import Measure
 from actsweep.stats import paired
@@ -29,7 +29,7 @@ def words(comparison: Comparison) -> list[str]:
         lines.append(
             f"{extreme} mean {measure.metric}{where_}: {name}, "
             f"{interval_text(measure, summary.mean, summary.low, summary.high)} "
-            f"({_count(summary.n, 'seed')})"
+            f"({seeds_text(comparison, best)} seed{'s' * (summary.n != 1)})"
         )
         lines += [f"  {line}" for line in _against_others(comparison, best, labels)]
     if comparison.interaction is not None:
@@ -49,7 +49,12 @@ def words(comparison: Comparison) -> list[str]:
 
 
 def _best(comparison: Comparison, labels: Sequence[Label]) -> Label:
-    """Return the group with the best mean over the seeds that all have, if there are any."""
+    """Return the group with the best mean over the seeds that all have, if there are any.
+
+    Of the groups whose runs end well most often.
+    """
+    shares = {label: lost_share(comparison.groups, comparison.lost, label) for label in labels}
+    labels = [label for label in labels if shares[label] == min(shares.values())]
     means = {label: paired.seed_means(comparison.cells[label]) for label in labels}
     common = [
         seed for seed in means[labels[0]] if all(seed in by_seed for by_seed in means.values())
@@ -78,6 +83,8 @@ def _against_others(comparison: Comparison, best: Label, labels: Sequence[Label]
         text = f"{other[0]} ({comparison.measure.text(sign * pair.difference, signed=True)}"
         if pair.verdict == UNDECIDED and pair.more:
             text += f"; {_further_text(pair.more)} would decide"
+        if other in comparison.lost or best in comparison.lost:
+            text += f"; {seeds_text(comparison, other)} seeds ended well"
         by_verdict[verdict if flipped else pair.verdict].append(f"{text})")
     margin = (
         f"{comparison.measure.text(comparison.measure.margin)} {comparison.measure.unit}".strip()
@@ -91,6 +98,12 @@ def _against_others(comparison: Comparison, best: Label, labels: Sequence[Label]
     return [
         f"{starts[verdict]} {', '.join(others)}" for verdict, others in by_verdict.items() if others
     ]
+
+
+def seeds_text(comparison: Comparison, label: Label) -> str:
+    """Return a group's number of seeds, and of how many if runs diverged: `4 of 5`."""
+    n, lost = comparison.groups[label].n, len(comparison.lost.get(label, ()))
+    return f"{n} of {n + lost}" if lost else str(n)
 
 
 def _further_text(seeds: int) -> str:
@@ -147,7 +160,7 @@ def show(
         group_table.add_row(
             *label,
             *(f"{comparison.chosen.get(label, {}).get(key, '–')}" for key in tuned),
-            str(summary.n),
+            seeds_text(comparison, label),
             interval_text(measure, summary.mean, summary.low, summary.high),
             bca,
             measure.text(summary.median),
@@ -183,8 +196,9 @@ def _pairs_table(comparison: Comparison, pairs: Mapping[tuple[Label, Label], Pai
     counts = {group.n for group in comparison.groups.values()} | {pair.n for pair in pairs.values()}
     if unequal := len(counts) > 1:
         pairs_table.add_column("\nseeds", justify="right")
+    lost = any(any(pair.lost) for pair in pairs.values())
     columns = ("difference\na − b [95 %]", "share of\nseeds a ahead", "effect\nsize", "p\n(Holm)")
-    for name in columns:
+    for name in (*columns, *["p, ended\nas often"] * lost):
         pairs_table.add_column(name, justify="right", no_wrap=True)
     pairs_table.add_column("\na is")
     measure = comparison.measure
@@ -198,6 +212,7 @@ def _pairs_table(comparison: Comparison, pairs: Mapping[tuple[Label, Label], Pai
             "–" if math.isnan(pair.improvement) else f"{pair.improvement:.2f}",
             "–" if pair.effect is None else f"{pair.effect:+.1f}",
             "–" if pair.p_holm is None else f"{pair.p_holm:.2g}",
+            *(["–" if pair.p_ended_holm is None else f"{pair.p_ended_holm:.2g}"] if lost else []),
             measure.word(pair.verdict),
         )
     return pairs_table

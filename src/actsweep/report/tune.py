@@ -1,13 +1,12 @@
 """Tuned values of the optimiser: each group's best in validation. No jax."""
 
 import statistics
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from actsweep.report.design import Design, Entry, Label, hashable
 from actsweep.stats.paired import Cell
 
-DIVERGED = -1e9
 Choice = tuple[Hashable, ...]
 """Tuned values, in the order of `Design.tuned`."""
 
@@ -30,7 +29,7 @@ def tune(design: Design) -> tuple[set[str], dict[Label, dict[str, Any]], list[st
     for label, cells_by_choice in scores.items():
         most = max(map(len, cells_by_choice.values()))
         complete = [choice for choice, cells in cells_by_choice.items() if len(cells) == most]
-        best[label] = max(complete, key=lambda at: statistics.fmean(scores[label][at].values()))
+        best[label] = max(complete, key=lambda at: _rank([*scores[label][at].values()]))
         for choice, cells in cells_by_choice.items():
             if choice not in complete:
                 reason = f"{_assignments(titles, choice)} has {len(cells)} of {most} runs"
@@ -48,11 +47,18 @@ def tune(design: Design) -> tuple[set[str], dict[Label, dict[str, Any]], list[st
     return kept, chosen, [*notes, *_edges(design, best)]
 
 
-def _scores(design: Design) -> dict[Label, dict[Choice, dict[Cell, float]]]:
-    scores: dict[Label, dict[Choice, dict[Cell, float]]] = {}
+def _rank(scores: Sequence[float | None]) -> tuple[float, float]:
+    """Return how good a choice is: the share of runs that ended well, then their mean score."""
+    ended = [score for score in scores if score is not None]
+    return len(ended) / len(scores), statistics.fmean(ended) if ended else 0.0
+
+
+def _scores(design: Design) -> dict[Label, dict[Choice, dict[Cell, float | None]]]:
+    scores: dict[Label, dict[Choice, dict[Cell, float | None]]] = {}
     for entry in design.entries:
         flat, label = design.flat[entry.run.run_id], design.labels[entry.run.run_id]
-        if (score := _validation(entry)) is not None:
+        score = _validation(entry)
+        if score is not None or entry.state == "diverged":
             choices = scores.setdefault(label, {})
             choices.setdefault(_choice(design, flat), {})[design.cell(entry.run.run_id)] = score
     return scores
@@ -84,9 +90,7 @@ def _edges(design: Design, best: Mapping[Label, Choice]) -> list[str]:
 
 
 def _validation(entry: Entry) -> float | None:
-    """Return how good a run is in validation, larger is better; DIVERGED for one that diverged."""
-    if entry.state == "diverged":
-        return DIVERGED
+    """Return how good a run is in validation, larger is better; None if it has no score."""
     if entry.state != "complete":
         return None
     accuracy, loss = entry.summary.get("best_val_accuracy"), entry.summary.get("best_val_loss")

@@ -3,7 +3,7 @@
 import difflib
 import math
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,40 +137,26 @@ def make_measure(metric: str, values: Sequence[float], margin: float | None) -> 
     return Measure(metric, sign, scale, unit, default)
 
 
-def with_diverged(
-    entries: Sequence[Entry],
-    values: Mapping[str, float | None],
-    measure: Measure,
-    kept: Collection[str],
-) -> tuple[dict[str, float | None], set[str], list[str]]:
-    """Give diverged runs a value: accuracy 0, or a loss behind all others.
+def diverged_runs(
+    entries: Sequence[Entry], measure: Measure, kept: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Return the ids of the diverged runs that count against their groups, and notes on all.
 
-    Such a loss is as far behind the worst as that is behind the best.
+    They have no value: how often a group's runs end well is compared by itself. Where the metric is
+    no score (accuracy, loss), they don't count.
 
     Args:
         entries: the runs.
-        values: their values.
-        measure: the measure.
+        measure: what is compared.
         kept: ids of the runs with the values that validation has chosen for their group.
-
-    Returns:
-        All values; ids of the diverged runs that count; notes on all diverged runs.
     """
     diverged = [entry.run.run_id for entry in entries if entry.state == "diverged"]
     counted = [run_id for run_id in diverged if run_id in kept]
     notes = []
     if unchosen := [run_id for run_id in diverged if run_id not in kept]:
         notes.append(f"{table.name_runs(unchosen)} diverged: not chosen in validation")
-    if not counted:
-        return dict(values), set(), notes
-    who = f"{table.name_runs(counted)} diverged"
-    if measure.metric.rpartition("/")[2] not in ("accuracy", "loss"):
-        return dict(values), set(), [*notes, f"not counted: {who}"]
-    kept_values = [v for run_id, v in values.items() if v is not None and run_id in kept]
-    known = kept_values or [v for v in values.values() if v is not None]
-    floor = 0.0 if measure.scale == 100 else 2 * max(known) - min(known)
-    if measure.scale != 100 and floor == max(known):
-        floor += abs(floor)
-    shown = f"{measure.text(floor)}{' %' if measure.scale == 100 else ', behind all others'}"
-    notes.append(f"{who}: counted as {shown}")
-    return {**values, **dict.fromkeys(counted, floor)}, set(counted), notes
+    if counted and measure.metric.rpartition("/")[2] not in ("accuracy", "loss"):
+        return [], [*notes, f"not counted: {table.name_runs(counted)} diverged"]
+    if counted:
+        notes.append(f"{table.name_runs(counted)} diverged: without a value, see seeds")
+    return counted, notes

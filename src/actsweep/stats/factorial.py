@@ -1,6 +1,6 @@
 """The best value of a swept number, and the interaction of two factors. No jax."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,11 +29,14 @@ class Optimum:
     edge: bool
 
 
-def optimum(curve: Mapping[float, Mapping[Cell, float]]) -> Optimum | None:
+def optimum(
+    curve: Mapping[float, Mapping[Cell, float]], grid: Collection[float] | None = None
+) -> Optimum | None:
     """Return the best of some values of a number, larger is better, with a bootstrap over seeds.
 
     Args:
         curve: for each value the results by cell.
+        grid: all values that were tried, also those at which runs diverged; by default the curve's.
 
     Returns:
         None unless all of two or more values share the cells of three seeds.
@@ -50,7 +53,8 @@ def optimum(curve: Mapping[float, Mapping[Cell, float]]) -> Optimum | None:
     places = np.argmax(table[:, resampled].mean(2), 0)
     low, high = np.percentile(places, [2.5, 97.5], method="closest_observation").astype(int)
     best = int(np.argmax(table.mean(1)))
-    edge = bool({low, high, best} & {0, len(levels) - 1})
+    ends = {min(grid or levels), max(grid or levels)}
+    edge = bool({levels[place] for place in (low, high, best)} & ends)
     return Optimum(levels[best], levels[low], levels[high], edge)
 
 

@@ -3,7 +3,7 @@
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -50,11 +50,14 @@ class Pair:
         p: two-sided, of the paired t test.
         p_flips: two-sided, of the paired permutation test (sign flips), which assumes no
             normal distribution; never below 2 / 2^n.
-        p_holm, p_flips_holm: these corrected for all pairs of the comparison (Holm 1979).
+        p_holm, p_flips_holm: these corrected for all tests of the comparison (Holm 1979).
         verdict: about a: better, worse, equivalent (the 90 % interval lies within the margin), or
             cannot tell.
         more: further seeds that would decide it with 80 % power, if the difference is what it
             seems; 1,000 also stands for more; None if there is nothing to say.
+        lost: of the seeds that both were trained with, in how many a, and b, didn't end well.
+        p_ended: two-sided, of the exact McNemar test: whether a and b end well equally often.
+        p_ended_holm: this corrected for all tests of the comparison.
     """
 
     n: int
@@ -69,6 +72,9 @@ class Pair:
     p_flips_holm: float | None
     verdict: str
     more: int | None
+    lost: tuple[int, int] = (0, 0)
+    p_ended: float | None = None
+    p_ended_holm: float | None = None
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float | None]:
@@ -110,11 +116,9 @@ def interquartile_mean(values: Sequence[float]) -> float:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Return the summary of one group's values.
-
-    Raises:
-        ValueError: there are no values.
-    """
+    """Return the summary of one group's values; of no values, NaN."""
+    if not values:
+        return Summary(0, math.nan, math.nan, math.nan, None, None, None, None)
     mean, half = mean_interval(values)
     bca = _bca(values)
     return Summary(
@@ -162,13 +166,18 @@ def compare(
     groups: Mapping[Group, Mapping[Cell, float]],
     margin: float,
     among: Callable[[Group, Group], bool] = lambda a, b: True,
+    lost: Mapping[Group, Collection[Hashable]] | None = None,
 ) -> dict[tuple[Group, Group], Pair]:
     """Compare pairs of groups seed by seed in the cells that both have, corrected for their number.
+
+    Two questions are asked of each pair: whether the values differ where both ended well, and, if
+    some run didn't, whether both end well equally often. No value is made up for a run that didn't.
 
     Args:
         groups: each group's values by cell; larger is better.
         margin: differences below it don't matter.
         among: which pairs to compare; all by default.
+        lost: by group, the seeds with which it was trained and didn't end well.
 
     Returns:
         The pairs by (a, b), in the order of `groups`.
@@ -180,11 +189,45 @@ def compare(
     differences = {(a, b): _differences(groups[a], groups[b]) for a, b in pairs}
     ps = [t_test(values, spacing) for values in differences.values()]
     flip_ps = [flip_test(values) for values in differences.values()]
-    corrected = zip(ps, flip_ps, holm(ps), holm(flip_ps), strict=True)
+    endings = [_endings(groups, lost or {}, a, b) for a, b in pairs]
+    ended_ps = [ended_test(*alone) for alone, _ in endings]
+    holm_ps = holm([*ps, *ended_ps])
+    corrected = zip(ps, flip_ps, holm_ps[: len(ps)], holm(flip_ps), strict=True)
+    of_endings = zip((both for _, both in endings), ended_ps, holm_ps[len(ps) :], strict=True)
     return {
-        pair: _pair(values, p, margin, ALPHA / len(pairs), spacing)
-        for (pair, values), p in zip(differences.items(), corrected, strict=True)
+        pair: _pair(values, p, margin, ALPHA / len(pairs), spacing, *ended)
+        for (pair, values), p, ended in zip(differences.items(), corrected, of_endings, strict=True)
     }
+
+
+def _endings(
+    groups: Mapping[Group, Mapping[Cell, float]],
+    lost: Mapping[Group, Collection[Hashable]],
+    a: Group,
+    b: Group,
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return in how many seeds a, and b, alone ended well; and in how many each did not.
+
+    Only seeds with which both were trained count.
+    """
+    lost_a, lost_b = set(lost.get(a, ())), set(lost.get(b, ()))
+    ended_a = {seed for seed, *_ in groups[a]} - lost_a
+    ended_b = {seed for seed, *_ in groups[b]} - lost_b
+    both = (ended_a | lost_a) & (ended_b | lost_b)
+    return (len(ended_a & lost_b), len(ended_b & lost_a)), (len(lost_a & both), len(lost_b & both))
+
+
+def ended_test(a_alone: int, b_alone: int) -> float | None:
+    """Return the two-sided p of the exact McNemar test; None where no seed tells a from b.
+
+    Args:
+        a_alone: seeds with which a ended well and b didn't.
+        b_alone: seeds with which b ended well and a didn't.
+    """
+    from scipy.stats import binomtest
+
+    n = a_alone + b_alone
+    return float(binomtest(a_alone, n).pvalue) if n else None
 
 
 def resolution(values: Sequence[float]) -> float:
@@ -219,6 +262,9 @@ def _pair(
     margin: float,
     alpha: float,
     resolution: float,
+    lost: tuple[int, int],
+    p_ended: float | None,
+    p_ended_holm: float | None,
 ) -> Pair:
     n = len(values)
     p, p_flips, p_holm, p_flips_holm = ps
@@ -229,11 +275,8 @@ def _pair(
             _half_width(values, resolution, confidence) for confidence in (0.95, 0.9)
         )
     ahead = sum(v > 0 for v in values) + sum(v == 0 for v in values) / 2
-    verdict = UNDECIDED
-    if half_90 is not None and abs(mean) + half_90 <= margin:
-        verdict = EQUIVALENT
-    elif p_holm is not None and p_holm < ALPHA:
-        verdict = BETTER if mean > 0 else WORSE
+    verdict = _verdict(mean, half_90, margin, p_holm, lost, p_ended_holm)
+    decidable = verdict == UNDECIDED and not any(lost)
     return Pair(
         n=n,
         difference=mean,
@@ -246,8 +289,36 @@ def _pair(
         p_holm=p_holm,
         p_flips_holm=p_flips_holm,
         verdict=verdict,
-        more=_further_seeds(values, margin, alpha, resolution) if verdict == UNDECIDED else None,
+        more=_further_seeds(values, margin, alpha, resolution) if decidable else None,
+        lost=lost,
+        p_ended=p_ended,
+        p_ended_holm=p_ended_holm,
     )
+
+
+def _verdict(
+    mean: float,
+    half_90: float | None,
+    margin: float,
+    p_holm: float | None,
+    lost: tuple[int, int],
+    p_ended_holm: float | None,
+) -> str:
+    """Return what can be said of a.
+
+    Who ends well more often is better, unless the values say the opposite. Who ends well less often
+    is never better, whatever its values, and only groups that always end well are equivalent.
+    """
+    ahead = np.sign(lost[1] - lost[0])
+    by_endings = ahead if p_ended_holm is not None and p_ended_holm < ALPHA else 0
+    by_values = np.sign(mean) if p_holm is not None and p_holm < ALPHA else 0
+    if by_endings and by_values != -by_endings:
+        return BETTER if by_endings > 0 else WORSE
+    if half_90 is not None and abs(mean) + half_90 <= margin and not any(lost):
+        return EQUIVALENT
+    if by_values and ahead != -by_values:
+        return BETTER if by_values > 0 else WORSE
+    return UNDECIDED
 
 
 def _half_width(differences: Sequence[float], resolution: float, confidence: float) -> float:

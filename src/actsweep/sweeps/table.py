@@ -23,6 +23,8 @@ KNOWN = {
     "optim.lr": "lr",
 }
 UNLIMITED = 10_000
+AT_CHANCE = "not better than chance"
+"""Of runs whose test score is no better than the majority class's, or than the targets' mean's."""
 
 
 def show(
@@ -144,10 +146,17 @@ def _scores(results: Sequence[Result]) -> dict[str, str]:
 
 
 def _rank(members: Sequence[Result], scores: Mapping[str, str]) -> tuple[float, ...]:
-    """Return a key that sorts groups, best first, those without a score last."""
+    """Return a key that sorts groups, best first.
+
+    First those of which fewest runs diverged, as in `actsweep compare`; of these the one with the
+    best mean. Those without a score come last.
+    """
+    states = [member["state"] for member in members]
+    ended, diverged = states.count("complete"), states.count("diverged")
     means = {key: _mean(members, key) for key in scores}
     signs = {"test_accuracy": -1.0, "test_loss": 1.0}
-    return tuple(math.inf if m is None else signs[key] * m for key, m in means.items())
+    ranks = (math.inf if m is None else signs[key] * m for key, m in means.items())
+    return (diverged / (ended + diverged) if diverged else 0.0, *ranks)
 
 
 def _cells(members: Sequence[Result], scores: Mapping[str, str], mixed: bool) -> list[str]:
@@ -185,6 +194,8 @@ def _notes(results: Sequence[Result]) -> list[str]:
     for difference in dict.fromkeys(r["other_code"] for r in results if r.get("other_code")):
         run_ids = [r["run_id"] for r in results if r.get("other_code") == difference]
         lines.append(f"{name_runs(run_ids)} made by other code: {difference}")
+    if chance := [r["run_id"] for r in results if r.get("at_chance")]:
+        lines.append(f"{name_runs(chance)}: {AT_CHANCE}")
     return lines + causes(results)
 
 
