@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -289,7 +290,7 @@ def test_prepare_removes_the_status_first(run: RunDir, monkeypatch: pytest.Monke
     def crash(path: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_dir.shutil, "rmtree", crash)
+    monkeypatch.setattr(shutil, "rmtree", crash)
     with pytest.raises(KeyboardInterrupt):
         run_dir.prepare(run, {})
     assert run_dir.read_status(run) is None

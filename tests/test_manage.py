@@ -303,9 +303,10 @@ def test_rm(outputs: Path, mixed: list[RunDir], capsys: pytest.CaptureFixture[st
     assert main(["rm", killed.run_id, str(complete.path)]) == 2  # no run: it has no config
     (complete.path / "config.yaml").write_text("")
     capsys.readouterr()
-    assert main(["rm", killed.run_id, str(complete.path)]) == 0
+    assert main(["rm", "--yes", killed.run_id, str(complete.path)]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == f"removed {killed.path}   3.0 MB"
+    assert out[:2] == [f"to remove {killed.path}", f"to remove {complete.path.absolute()}"]
+    assert out[2:] == ["2 runs, 0 sweeps, 3.0 MB", "removed"]
     assert not killed.path.exists()
     assert not complete.path.exists()
     assert running.path.exists()

@@ -77,6 +77,7 @@ def offline(**options: Any) -> WandbWriter:
 def test_every_value_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     members = make_members(tmp_path, 3)
     writer = offline()
+    writer.check(members)
     writer.open(members)
     rows = [make_rows(seed) for seed in range(3)]
     rows[0].append(Row(50, 2.0, {"train/loss": float("nan"), "train/x": float("inf")}))
@@ -136,6 +137,7 @@ def test_axes_are_epochs_and_globs_never_overlap(tmp_path: Path) -> None:
     """W&B picks among overlapping globs by chance: a histogram's pieces became summaries."""
     (info,) = make_members(tmp_path, 1)
     writer = offline()
+    writer.check([info])
     writer.open([info])
     writer.row(0, Row(0, 0.0, {"train/loss": 1.0, "lr": 0.1}, {"hist/a": make_histogram(0)}))
     writer.finish(0, "complete", {})
@@ -154,6 +156,7 @@ def test_underflow_and_overflow_are_end_bins() -> None:
 def test_interrupted_run_is_not_shown_as_finished(tmp_path: Path) -> None:
     (info,) = make_members(tmp_path, 1)
     writer = offline()
+    writer.check([info])
     writer.open([info])
     writer.row(0, make_rows()[0])
     writer.close()
@@ -179,6 +182,7 @@ def test_killed_core_loses_no_metrics(tmp_path: Path, caplog: pytest.LogCaptureF
     members = make_members(tmp_path / "a", 2)
     wandb = offline()
     writers = Writers([MetricsFile(), wandb])
+    writers.check(members)
     writers.open(members)
     wait_open(wandb, 2)
     for step in range(60):
@@ -200,6 +204,7 @@ def test_killed_core_loses_no_metrics(tmp_path: Path, caplog: pytest.LogCaptureF
     assert last == f"W&B lacks {wandb.lost_rows} rows; metrics.jsonl has them"
     after = make_members(tmp_path / "b", 1)  # the next pack gets a new wandb-core
     writer = offline()
+    writer.check(after)
     writer.open(after)
     writer.row(0, make_rows()[0])
     writer.finish(0, "complete", {})
@@ -215,6 +220,7 @@ def test_the_core_of_another_process_is_left_alone(
     monkeypatch.setenv("WANDB_SERVICE", f"3-{os.getpid()}-unix-{tmp_path}/gone")
     (info,) = members = make_members(tmp_path, 1)
     writer = offline()
+    writer.check(members)
     writer.open(members)
     writer.row(0, make_rows()[0])
     writer.finish(0, "complete", {})
@@ -231,6 +237,7 @@ from test_writers import MetricsFile, Row, Writers, make_members
 from test_wandb import core_pid, offline, wait_open
 writer = offline(queue_rows=100, close_seconds=1.0)
 writers = Writers([MetricsFile(), writer])
+writers.check(make_members(Path(sys.argv[2]), 2))
 writers.open(make_members(Path(sys.argv[2]), 2))
 wait_open(writer, 2)
 os.kill(core_pid(), signal.SIGSTOP)
@@ -288,6 +295,7 @@ def test_slow_wandb_never_blocks_and_the_end_still_arrives(
     run = SlowRun()
     monkeypatch.setattr(support.import_wandb(), "init", lambda **_: run)
     writer = offline(queue_rows=10)
+    writer.check(make_members(tmp_path, 1))
     writer.open(make_members(tmp_path, 1))
     start = time.perf_counter()
     for step in range(200):
@@ -316,6 +324,7 @@ def test_one_failed_init_leaves_the_others(
     monkeypatch.setattr(wandb, "init", init)
     members = make_members(tmp_path, 3)
     writer = offline()
+    writer.check(members)
     writer.open(members)
     for member in range(3):
         writer.row(member, make_rows()[0])
@@ -363,6 +372,7 @@ def test_runs_beyond_the_limit_are_named(
     monkeypatch.setattr(support, "runs_that_fit", lambda wanted: 1)
     members = make_members(tmp_path, 2)
     writer = offline()
+    writer.check(members)
     writer.open(members)
     for member in range(2):
         writer.row(member, make_rows()[0])
@@ -401,6 +411,7 @@ def test_closed_port_falls_back_to_offline(
     members = make_members(tmp_path, 2)
     writer = WandbWriter("online", "actsweep-tests")
     start = time.monotonic()
+    writer.check(members)
     writer.open(members)
     assert time.monotonic() - start < 2
     for member in range(2):
@@ -420,7 +431,7 @@ def test_require_online_stops(
     use_server(monkeypatch, closed_port)
     writers = Writers([WandbWriter("online", "p", require_online=True)])
     with pytest.raises(UserError, match=r"logger\.require_online=true.*can't be reached"):
-        writers.open(make_members(tmp_path, 1))
+        writers.check(make_members(tmp_path, 1))
 
 
 def test_preflight_without_a_key(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
@@ -479,6 +490,7 @@ def test_online_runs_open_and_finish_side_by_side(
     members = make_members(tmp_path, 8)
     writer = WandbWriter("online", "actsweep-tests")
     start = time.monotonic()
+    writer.check(members)
     writer.open(members)
     for member in range(8):
         writer.row(member, Row(member, 0.0, {"a": 1.0}))
@@ -502,7 +514,7 @@ def test_config_group_is_the_schema(mode: str, monkeypatch: pytest.MonkeyPatch) 
 def test_sweep_agent_takes_one_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
     with pytest.raises(UserError, match=r"pack\.size=1"):
-        offline().open(make_members(tmp_path, 2))
+        offline().check(make_members(tmp_path, 2))
 
 
 def test_hints(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def attempt(
 ) -> WandbWriter:
     """One process's share of a training, as W&B gets to see it."""
     writer = WandbWriter(mode, "actsweep-tests", tags=["a"])
+    writer.check([info])
     writer.open([info])
     for step in steps:
         writer.row(0, make_row(step))
@@ -75,6 +76,7 @@ def resume(info: MemberInfo, at: int) -> MemberInfo:
     for name in ("metrics.jsonl", "histograms.npz"):
         (info.run_dir / name).unlink(missing_ok=True)
     writer = MetricsFile()
+    writer.check([info])
     writer.open([info])
     for step in STEPS:
         if step <= at:
@@ -206,6 +208,7 @@ def test_what_is_said_again_stands_once_in_the_summary(tmp_path: Path) -> None:
     (info,) = make_members(tmp_path, 1)
     (info.run_dir / "messages.log").write_text("hidden_1 is dead\nhidden_3 is dead\n")
     writer = WandbWriter("offline", "p")
+    writer.check([resume(info, 50)])
     writer.open([resume(info, 50)])
     for text in ("hidden_1 is dead", "hidden_3 is dead", "the loss rises"):
         writer.message(0, text)
@@ -226,6 +229,7 @@ from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs.metrics_file import MetricsFile
 (info,) = make_members(Path(sys.argv[2]), 1)
 writers = Writers([MetricsFile(), WandbWriter("offline", "actsweep-tests", tags=["a"])])
+writers.check([info])
 writers.open([info])
 for step in STEPS[:9]:
     writers.row(0, make_row(step))
@@ -276,6 +280,7 @@ def test_the_reader_finds_what_wandb_itself_finds(tmp_path: Path) -> None:
     """Records that fill blocks, span them, and end at every place in them."""
     (info,) = make_members(tmp_path, 1)
     writer = WandbWriter("offline", "p")
+    writer.check([info])
     writer.open([info])
     for step in range(40):
         count = 1500 if step % 10 == 9 else 20 + step
@@ -387,6 +392,7 @@ def test_online_the_server_says_what_it_has(tmp_path: Path, server: WandbServer)
     """The first attempt's connection broke: its own file has more than the server."""
     (info,) = make_members(tmp_path, 1)
     writer = WandbWriter("online", "actsweep-tests", tags=["a"])
+    writer.check([info])
     writer.open([info])
     for step in STEPS[:4]:
         writer.row(0, make_row(step))
@@ -412,6 +418,7 @@ def test_what_the_server_lacks_is_uploaded_later(
     """Each row once, though `wandb sync` sends whole files: the rest has a file of its own."""
     (info,) = make_members(tmp_path, 1)
     writer = WandbWriter("online", "actsweep-tests", tags=["a"])
+    writer.check([info])
     writer.open([info])
     for step in STEPS[:4]:
         writer.row(0, make_row(step))

@@ -74,6 +74,7 @@ def train(
     writer = WandbWriter(mode, "actsweep-tests", close_seconds=close_seconds)
     writers = Writers([MetricsFile(), writer])
     start = time.monotonic()
+    writers.check(infos)
     writers.open(infos)
     opened, slowest = time.monotonic() - start, 0.0
     for step in STEPS:

@@ -265,16 +265,27 @@ def show(run: str, /, *, outputs: Outputs = OUTPUTS) -> None:
             print(f"{name:18} {value}")
 
 
-def rm(run: str, /, *more: str, outputs: Outputs = OUTPUTS) -> None:
-    """Remove runs.
+def rm(
+    name: str,
+    /,
+    *more: str,
+    yes: bool = False,
+    dry_run: bool = False,
+    keep_runs: bool = False,
+    outputs: Outputs = OUTPUTS,
+) -> int:
+    """Remove runs, or sweeps with the runs that no other sweep has; asks before it does.
 
     Args:
-        run: An id, a path, or 'relu-*' in quotes.
+        name: A run's id or folder, 'relu-*' in quotes, or a sweep's name or folder.
         more: Others.
+        yes: Don't ask.
+        dry_run: Only say what would go.
+        keep_runs: Of a sweep, remove the plan, table and report alone.
     """
     from actsweep.cli.cleanup import rm
 
-    rm(outputs, [run, *more])
+    return rm(outputs, [name, *more], yes=yes, dry_run=dry_run, keep_runs=keep_runs)
 
 
 def gc(*, dry_run: bool = False, outputs: Outputs = OUTPUTS) -> None:

@@ -33,7 +33,7 @@ from actsweep.runtime import supervisor
 from actsweep.runtime.distributed import ProcessLost
 from actsweep.runtime.process import Process
 from actsweep.sweeps.exit_codes import BAD_INPUT, INTERRUPTED, OK, PREEMPTED, SOME_FAILED
-from actsweep.sweeps.plan import discard, freeze, new_plan
+from actsweep.sweeps.plan import FreshFiles, check_folder, freeze, new_plan
 from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import train_command
 
@@ -171,6 +171,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
     from actsweep.config.compose import act_params, checked
 
     folder = Path(hydra.run.dir)
+    fresh = FreshFiles(folder)
     overrides = list(hydra.overrides.task)
     try:
         if hydra.runtime.choices["hydra/launcher"] == "slurm":
@@ -181,17 +182,18 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
         params_of = functools.partial(act_params, loader)
         config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, params_of)
         run_dir.check_writable(config.paths.outputs)
+        member = make_member(config)
+        if config.pack.plan:
+            fresh.discard()
+            show_plan([[member]])
+            return OK
+        plan = new_plan(folder, [[member]], {member.run_id: overrides})
+        plan = check_folder(plan, "hydra.run.dir")
     except UserError:
-        discard(folder)
+        fresh.discard()
         raise
-    member = make_member(config)
-    if config.pack.plan:
-        discard(folder)
-        show_plan([[member]])
-        return OK
     if not is_coordinator(config):
         return run_worker(config, process)
-    plan = new_plan(folder, [[member]], {member.run_id: overrides})
     whole = OmegaConf.create({**cfg, "hydra": OmegaConf.to_container(hydra)})
     # `actsweep resume` goes on with these: it trains one run in this process, for any launcher.
     whole.hydra.mode = RunMode.MULTIRUN
@@ -205,5 +207,5 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
             process,
         )
     except UserError:
-        discard(folder)
+        fresh.discard()
         raise

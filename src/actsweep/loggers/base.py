@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 class Writer(Protocol):
     """A place for measurements. `member` is a position in the list that `open` received."""
 
+    def check(self, members: Sequence[MemberInfo]) -> None:
+        """Raise UserError if it will refuse to start; nothing is touched, on disk or elsewhere."""
+
     def open(self, members: Sequence[MemberInfo]) -> None:
         """Start, before the first row."""
 
@@ -35,14 +38,22 @@ class Writers:
 
     A writer that raises is reported once and dropped; the others go on. Two errors pass through,
     after all the others had their turn: `MetricsError`, since the metrics file is the truth, and
-    `UserError`, by which a writer refuses to start.
+    `UserError`, by which `check` refuses to start.
     """
 
     def __init__(self, writers: Sequence[Writer]) -> None:
         self._writers = list(writers)
 
+    def check(self, members: Sequence[MemberInfo]) -> None:
+        """Ask all, before anything on disk is touched, whether they will start.
+
+        Raises:
+            UserError: one refuses.
+        """
+        self._each("check", members)
+
     def open(self, members: Sequence[MemberInfo]) -> None:
-        """Open all. Where one refuses to start, those already open are closed again."""
+        """Open all. Where one fails, those already open are closed again."""
         try:
             self._each("open", members)
         except (UserError, MetricsError):

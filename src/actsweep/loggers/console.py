@@ -46,6 +46,9 @@ class Console:
         self._printed_epoch = -1
         self._display: _Live | None = None
 
+    def check(self, members: Sequence[MemberInfo]) -> None:
+        """Refuse nothing."""
+
     def open(self, members: Sequence[MemberInfo]) -> None:
         """Start the clock and, in a terminal, the display."""
         self._members = list(members)

@@ -71,13 +71,14 @@ class WandbWriter:
         self._warnings: dict[int, list[str]] = {}
         self._ended: set[int] = set()
         self._finishing: list[Future[None]] = []
+        self._unreachable: str | None = None
         self._warned = False
         self._broken = False
         self._counting = threading.Lock()
         self.lost_rows = 0
 
-    def open(self, members: Sequence[MemberInfo]) -> None:
-        """Check what can be checked, then start the side thread; it opens the runs.
+    def check(self, members: Sequence[MemberInfo]) -> None:
+        """Check what can be checked before anything is touched.
 
         Raises:
             UserError: several members under a W&B sweep agent, or no server where one is required.
@@ -87,8 +88,19 @@ class WandbWriter:
                 f"WANDB_SWEEP_ID is set and the pack has {len(members)} members: an agent's job is "
                 "one W&B run, so they would overwrite each other; type pack.size=1"
             )
-        if self.mode == "online":
-            self._check_online(members)
+        if self.mode != "online":
+            return
+        self._unreachable = support.preflight()
+        if self._unreachable and self._require_online:
+            raise UserError(
+                f"logger.require_online=true, but W&B is out of reach: {self._unreachable}; "
+                "type logger.mode=offline, or logger.require_online=false to fall back by itself"
+            )
+
+    def open(self, members: Sequence[MemberInfo]) -> None:
+        """Start the side thread; it opens the runs."""
+        if self._unreachable:
+            self._go_offline(self._unreachable, members)
         fit = support.runs_that_fit(len(members))
         if fit < len(members):
             log.warning(
@@ -140,17 +152,6 @@ class WandbWriter:
             self._thread.join(5.0)  # its call has failed by now
         self._thread = None
         self._check_files()
-
-    def _check_online(self, members: Sequence[MemberInfo]) -> None:
-        reason = support.preflight()
-        if reason is None:
-            return
-        if self._require_online:
-            raise UserError(
-                f"logger.require_online=true, but W&B is out of reach: {reason}; "
-                "type logger.mode=offline, or logger.require_online=false to fall back by itself"
-            )
-        self._go_offline(reason, members)
 
     def _go_offline(self, reason: str, members: Sequence[MemberInfo]) -> None:
         self.mode = "offline"

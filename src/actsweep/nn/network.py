@@ -67,6 +67,22 @@ class Network:
         """Return each layer's kernel, input to output, from params or a tree shaped like them."""
         return {name: tree["layers"][name]["kernel"][...] for name in self.layers}
 
+    def act_params(self, params: Params) -> dict[str, Float[Array, ""]]:
+        """Return the trained parameters of activations as `act_param/<layer>/<name>`.
+
+        Of one value for each unit that is the mean, and `<name>_min` and `<name>_max` stand beside.
+        """
+        readings: dict[str, Array] = {}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
+            if "numbers" in names:
+                place = names.index("numbers")
+                name = f"act_param/{names[place - 1]}/{names[place + 1]}"
+                readings[name] = jnp.mean(leaf)
+                if leaf.ndim:
+                    readings |= {f"{name}_min": jnp.min(leaf), f"{name}_max": jnp.max(leaf)}
+        return readings
+
     def forward(
         self, params: Params, act_hparams: Params, x: Array, capture: Capture = apply
     ) -> Float[Array, "batch outputs"]:

@@ -70,6 +70,9 @@ class MetricsFile:
         self._records: list[_Record] = []
         self._next_save = 0.0
 
+    def check(self, members: Sequence[MemberInfo]) -> None:
+        """Refuse nothing."""
+
     def open(self, members: Sequence[MemberInfo]) -> None:
         """Open each member's file; the folders exist (`run_dir.prepare`).
 

@@ -4,10 +4,10 @@ Everything is written to a temporary file, flushed to the disk and renamed, so a
 the old file or the new one. JSON has no NaN and no infinity: both are written as null.
 """
 
+import contextlib
 import csv
 import io
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -132,9 +132,9 @@ def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     for file in (run.status, run.config, run.metrics, run.histograms, run.messages, run.summary):
         remove(file)
-    _remove_leftovers(run)
     for folder in (run.checkpoints, run.wandb):
         remove(folder)
+    _remove_leftovers(run)
     write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     write_status(run, "running", step=0, epoch=0, since=_since(0), **extra)
 
@@ -165,10 +165,14 @@ def _since(epoch: float) -> dict[str, Any]:
 
 def _remove_leftovers(run: RunDir) -> None:
     """Remove unfinished files that a killed writer left."""
-    for leftover in run.path.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
-    for leftover in run.checkpoints.glob(".*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in unfinished(run):
+        with contextlib.suppress(OSError):
+            remove(leftover)
+
+
+def unfinished(run: RunDir) -> list[Path]:
+    """Return the temporary files and folders of this program in a run's folder."""
+    return [*run.path.glob(".*.tmp"), *run.checkpoints.glob(".step-*")]
 
 
 @dataclass(frozen=True)

@@ -39,16 +39,23 @@ def find_sweep(outputs: Path, name: str) -> Path:
     Raises:
         UserError: there is no such sweep.
     """
+    if folder := sweep_named(outputs, name):
+        return folder
     known = newest(outputs)
-    if name == LAST and known:
-        return known[0]
-    for folder in (outputs / "sweeps" / name, Path(name)):
-        if (folder / PLAN_FILE).is_file():
-            return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
     if not known:
         raise UserError(f"{outputs}/sweeps: no sweep yet; type {train_command()} -m act=relu,elu")
     hint = _nearest(name, [folder.name for folder in known])
     raise UserError(f"{name}: no such sweep in {outputs}/sweeps; {hint}")
+
+
+def sweep_named(outputs: Path, name: str) -> Path | None:
+    """Return the folder of a sweep, or None if there is none of that name; as `find_sweep`."""
+    if name == LAST:
+        return next(iter(newest(outputs)), None)
+    for folder in (outputs / "sweeps" / name, Path(name)):
+        if (folder / PLAN_FILE).is_file():
+            return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
+    return None
 
 
 def find_runs(outputs: Path, names: Iterable[str]) -> list[RunDir]:

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -196,16 +195,59 @@ def reopen(folder: Path) -> Plan:
     return read_plan(folder)
 
 
-def discard(folder: Path) -> None:
-    """Remove what a sweep that never started has left: its plan, job logs, empty folders."""
-    for name in (PLAN_FILE, LAUNCH_FILE, SUBMITTING):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / ".submitit", ignore_errors=True)
-    for file in folder.glob("[0-9]*/*.log"):
-        file.unlink()
-    for path in [*folder.glob("*/"), folder]:
+def check_folder(plan: Plan, key: str) -> Plan:
+    """Return the plan as it may be written: its folder holds no sweep, or one that it goes on with.
+
+    Args:
+        plan: the sweep, not written yet.
+        key: the override that names the folder.
+
+    Raises:
+        UserError: the folder holds another sweep, whose plan would be lost.
+    """
+    folder = plan.folder
+    if not (folder / PLAN_FILE).exists():
+        return plan
+    before = read_frozen(folder)
+    missing = [run_id for run_id in before["members"] if run_id not in plan.runs]
+    moved = outputs_dir(folder, before).resolve() != plan.outputs.resolve()
+    if missing or moved:
+        other = f"with {missing[0]}" if missing else f"in {outputs_dir(folder, before)}"
+        raise UserError(
+            f"{key}={folder}: holds another sweep, {other} ({shlex.join(before['command'])}); type "
+            f"another folder, all runs of both, or: actsweep rm --keep-runs {name_of(folder)}"
+        )
+    if added := len(plan.runs) - len(before["members"]):
+        print(f"{folder.name}: extended by {added} run{'s' * (added > 1)}", file=sys.stderr)
+    return replace(plan, attempt=before["attempt"])
+
+
+class FreshFiles:
+    """What a command makes in a sweep's folder: all that wasn't there when this object was made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._before = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+        kept = self._before & {PLAN_FILE, LAUNCH_FILE}
+        self._contents = {name: (folder / name).read_bytes() for name in kept}
+
+    def discard(self) -> None:
+        """Remove what a command that is refused has made: a plan, job logs, empty folders.
+
+        The plan of a sweep that it would have extended is put back.
+        """
+        for name, content in self._contents.items():
+            files.write_atomic(self.folder / name, content)
+        names = {PLAN_FILE, LAUNCH_FILE, SUBMITTING, ".submitit"} - self._before
+        for name in names:
+            files.remove(self.folder / name)
+        for made in set(self.folder.glob("[0-9]*")) - {self.folder / n for n in self._before}:
+            for log in made.glob("*.log"):
+                log.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                made.rmdir()
         with contextlib.suppress(OSError):
-            path.rmdir()
+            self.folder.rmdir()
 
 
 def name_of(folder: Path) -> str:

@@ -85,18 +85,20 @@ class ActiveSet:
     def measure(self, chunk: Chunk) -> list[Mapping[str, Any]]:
         """Validate and probe as is due after a chunk; return all its readings.
 
-        They are still on the devices, placed so that this process can read them.
+        They are still on the devices, placed so that this process can read them. Probes come before
+        validation, so that a member that stops there is probed once more.
         """
-        population, parts = self.population, [self._readings]
+        population, probed = self.population, list[Mapping[str, Any]]()
+        if chunk.due:
+            now = np.int32(chunk.end)
+            probed = [population.probe(self.state, self.sets.probed, now, chunk.due)]
+        parts = [self._readings]
         if chunk.ends_epoch:
             self.state, readings = population.evaluate(
                 self.state, self.sets.val, np.int32(chunk.epoch)
             )
             parts.append(readings)
-        if chunk.due:
-            now = np.int32(chunk.end)
-            parts.append(population.probe(self.state, self.sets.probed, now, chunk.due))
-        return [population.shared(part) for part in parts]
+        return [population.shared(part) for part in (*parts, *probed)]
 
     def stop(self, members: Collection[int]) -> None:
         """End the training of some members from the host."""

@@ -2,21 +2,23 @@
 
 import contextlib
 import logging
-import shutil
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from actsweep.callbacks import Callback
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
+from actsweep.data import Dataset
+from actsweep.data.dataset import chance as chance_of
 from actsweep.loggers.base import Writer, Writers
 from actsweep.loggers.console import Console
 from actsweep.loggers.wandb_writer import WandbWriter
-from actsweep.nn.network import Task
-from actsweep.runs import run_dir
+from actsweep.runs import checkpoint, run_dir
 from actsweep.runs.leases import Leases
 from actsweep.runs.members import Member, Pack, stack_hparams
 from actsweep.runs.metrics_file import MetricsFile
@@ -26,30 +28,47 @@ from actsweep.runtime.process import Process
 from actsweep.runtime.signals import StopRequest
 from actsweep.train import loop
 from actsweep.train.checkpointing import Checkpointer, NoCheckpoints
+from actsweep.train.evaluation import ACT_PARAM
 from actsweep.train.outcome import (
     busy,
     cause_of,
     failed,
-    reached,
     record,
     report,
     write_status,
 )
 from actsweep.train.setup import PreparedPack
 from actsweep.train.types import Cohort, Result, Results, SweepContext, TrainResult
-from actsweep.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
+def loggers_of(prepared: PreparedPack, cohort: Cohort, context: SweepContext) -> list[Writer]:
+    """Return the loggers of a cohort that will start. Nothing is touched.
+
+    Raises:
+        UserError: a logger refuses to start.
+    """
+    loggers = _loggers(prepared.pack.static, context)
+    Writers(loggers).check([_info(member, cohort, context) for member in cohort.members])
+    return loggers
+
+
 def train(
-    prepared: PreparedPack, cohort: Cohort, context: SweepContext, leases: Leases, process: Process
+    prepared: PreparedPack,
+    cohort: Cohort,
+    loggers: Sequence[Writer],
+    context: SweepContext,
+    leases: Leases,
+    process: Process,
 ) -> Results:
     """Train some members of a pack to their end; return their summaries by run id.
 
+    From here on an error is a failure of the runs: their folders stay, with the state `failed`.
+
     Raises:
         Interrupted: a signal asked for it; the members are saved.
-        UserError: a writer refuses to start; nothing has been trained.
+        Exception: what ended the training.
     """
     broken = _prepare_folders(cohort, context)
     if broken:
@@ -57,7 +76,7 @@ def train(
         if not usable:
             return broken
         cohort = cohort.part(usable)
-    return broken | _train(prepared, cohort, context, leases, process)
+    return broken | _train(prepared, cohort, loggers, context, leases, process)
 
 
 def _prepare_folders(cohort: Cohort, context: SweepContext) -> Results:
@@ -82,12 +101,16 @@ def _prepare_folders(cohort: Cohort, context: SweepContext) -> Results:
 
 
 def _train(
-    prepared: PreparedPack, cohort: Cohort, context: SweepContext, leases: Leases, process: Process
+    prepared: PreparedPack,
+    cohort: Cohort,
+    loggers: Sequence[Writer],
+    context: SweepContext,
+    leases: Leases,
+    process: Process,
 ) -> Results:
     folders = [member.dir for member in cohort.members]
     trainer = prepared.pack.static.trainer
     metrics = MetricsFile(leases.lost)
-    loggers = _loggers(prepared.pack.static, context)
     writers = Writers([metrics, *loggers])
     about = {"task": asdict(prepared.task)}
     stop = process.stop
@@ -99,13 +122,6 @@ def _train(
             ended = _close_all(prepared, cohort, trained, checkpointer, writers, leases, stop)
             _end(writers, loggers, stop, trainer.grace_s)
             return _write_statuses(cohort, ended, leases)
-    except UserError:  # refused before anything was trained
-        for folder in folders:
-            if cohort.start is None:
-                shutil.rmtree(folder.path, ignore_errors=True)
-            else:
-                write_status(folder, "preempted", *reached(folder), "refused")
-        raise
     except BaseException as error:
         lost = leases.lost()
         record([folder for folder in folders if folder.run_id not in lost], error)
@@ -228,7 +244,7 @@ def _close_all(
     for index, member in enumerate(cohort.members):
         stop.check()  # the remaining members go on from their checkpoints
         if member.run_id not in leases.lost():
-            close = _close(index, member, prepared.task, trained, checkpointer, writers)
+            close = _close(index, member, prepared, trained, checkpointer, writers)
             ended[member.run_id] = close
     return ended
 
@@ -236,7 +252,7 @@ def _close_all(
 def _close(
     index: int,
     member: Member,
-    task: Task,
+    prepared: PreparedPack,
     trained: TrainResult,
     checkpointer: Checkpointer,
     writers: Writers,
@@ -244,8 +260,8 @@ def _close(
     """Save one member's last state and summary; its status follows when all is written."""
     failure = trained.failures.get(index)
     state = "failed" if failure else "diverged" if trained.diverged[index] else "complete"
-    cause = failure or ("the loss is not finite" if state == "diverged" else None)
-    summary = _summary(index, member, state, trained, task, checkpointer.seconds(index))
+    cause = failure or (_why_diverged(index, trained) if state == "diverged" else None)
+    summary = _summary(index, member, state, trained, prepared.data, checkpointer.seconds(index))
     step, epoch = trained.steps[index], trained.epochs[index]
     try:
         if not failure:  # a failed member goes on from its last good checkpoint
@@ -256,6 +272,18 @@ def _close(
         state, cause = "failed", failure or cause_of(error)
         log.error("%s: %s", member.run_id, cause)
     return _Ended(summary, state, cause, step, epoch)
+
+
+def _why_diverged(index: int, trained: TrainResult) -> str:
+    """Return what stopped being finite: the loss, or else the weights of some layers."""
+    scalars = trained.final[index]
+    if all(math.isfinite(scalars.get(f"{part}/loss", 0.0)) for part in ("train", "val")):
+        params = checkpoint.flatten(jax.tree.map(lambda leaf: leaf[index], trained.state.params))
+        broken = [name for name, leaf in params.items() if not np.isfinite(leaf).all()]
+        if broken:
+            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+            return f"the weights are not finite: {broken[0]}{more}"
+    return "the loss is not finite"
 
 
 def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases) -> Results:
@@ -277,12 +305,14 @@ def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases)
 
 
 def _summary(
-    index: int, member: Member, state: str, trained: TrainResult, task: Task, seconds: float
+    index: int, member: Member, state: str, trained: TrainResult, data: Dataset, seconds: float
 ) -> Result:
     """Return the final numbers; `seconds` is an equal share of the pack's wall-clock time."""
     scalars = trained.final[index]
     score = trained.best_score[index] if trained.best_epoch[index] else None
-    classify = task.classes is not None
+    classify = data.classes is not None
+    chance, accuracy, loss = chance_of(data), scalars.get("test/accuracy"), scalars.get("test/loss")
+    at_chance = (accuracy or 0) <= chance if classify else (loss or math.inf) >= chance
     return {
         **member.describe(),
         "state": state,
@@ -290,9 +320,12 @@ def _summary(
         "best_epoch": trained.best_epoch[index],
         "best_val_accuracy": score if classify else None,
         "best_val_loss": None if classify or score is None else -score,
-        "test_accuracy": scalars.get("test/accuracy"),
-        "test_loss": scalars.get("test/loss"),
+        "test_accuracy": accuracy,
+        "test_loss": loss,
+        "chance": chance,
+        "at_chance": state == "complete" and at_chance,
         "train_loss": scalars.get("train/loss"),
         "dead_frac": scalars.get("exact_dead_frac/all"),
         "seconds": round(seconds, 3),
+        **{name: value for name, value in scalars.items() if name.startswith(ACT_PARAM)},
     }

@@ -13,6 +13,8 @@ from actsweep.train.population import SHARED, Population, Sets
 from actsweep.train.schedule import due_at
 from actsweep.train.types import COUNT_SLICE, DIVERGED, State, TrainResult
 
+ACT_PARAM = "act_param/"
+
 
 def untrained(
     population: Population,
@@ -52,7 +54,8 @@ def finish(
 ) -> TrainResult:
     """Test the best parameters, write the last rows and return the result.
 
-    The test set is used once, here; callbacks count over the whole training set.
+    The test set is used once, here; callbacks count over the whole training set. What activations
+    have learned is that of the best parameters in the result, and that of the end in the rows.
     """
     parts = [
         _named("test", population.score(state.best, state.act_hparams, sets.test), data),
@@ -65,7 +68,7 @@ def finish(
     for member in range(population.size):
         row = row_of(population.rows[member], 0, 0.0, parts)
         scalars = {} if row is None or not best_epoch[member] else row.scalars
-        log.finish(member, scalars)
+        log.finish(member, {k: v for k, v in scalars.items() if not k.startswith(ACT_PARAM)})
         final.append(log.last[member].scalars | scalars)
     return TrainResult(
         state=ended,
@@ -110,4 +113,6 @@ def train_set_statistics(
 
 def _named(prefix: str, score: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
     keys = ("loss",) if data.classes is None else ("loss", "accuracy")
-    return {f"{prefix}/{key}": score[key] for key in keys}
+    return {f"{prefix}/{key}": score[key] for key in keys} | {
+        name: value for name, value in score.items() if name.startswith(ACT_PARAM)
+    }

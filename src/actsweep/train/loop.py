@@ -45,8 +45,8 @@ def train(
         group: the processes that train distributed; None for this one alone.
 
     Returns:
-        The final state and every member's outcome. A member whose loss stops being finite has
-        diverged; one whose hook or metrics file raises has failed. The others go on.
+        The final state and every member's outcome. A member whose loss or weights stop being finite
+        has diverged; one whose hook or metrics file raises has failed. The others go on.
 
     Raises:
         Interrupted: a signal has asked for the end; the members are saved.

@@ -84,7 +84,7 @@ class MetricLog:
             if row is None or member in self.failures:
                 self._ended.setdefault(member, readings.step)
                 continue
-            if outcomes and outcomes[-1] != ACTIVE:
+            if any(outcome != ACTIVE for outcome in outcomes):
                 self._ended.setdefault(member, readings.step)
             self.last[member] = row
             self._write(member, row)

@@ -137,12 +137,18 @@ def _train(
         cohort, exhausted = waiting.pop(0), False
         ahead = replace(context, offset=context.offset + len(results))
         try:
-            results |= cohorts.train(prepared, cohort, ahead, leases, process)
+            loggers = cohorts.loggers_of(prepared, cohort, ahead)
+        except UserError as error:
+            if not results:
+                raise
+            report(error, [m.run_id for m in cohort.members])
+            results |= {m.run_id: failed(m, error) for m in cohort.members}
+            continue
+        try:
+            results |= cohorts.train(prepared, cohort, loggers, ahead, leases, process)
         except Exception as error:
             several = len(cohort.members) > 1 and process.group.alone
             exhausted = _out_of_memory(error) and several
-            if isinstance(error, UserError) and not results:
-                raise
             if not exhausted:
                 report(error, [m.run_id for m in cohort.members])
                 results |= {m.run_id: failed(m, error) for m in cohort.members}

@@ -97,6 +97,12 @@ def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]
     return init
 
 
+def _all_finite(params: Params) -> Bool[Array, ""]:
+    """Return whether every parameter is finite; a gradient that isn't spoils them at once."""
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]
+    return jnp.all(jnp.stack(finite))
+
+
 def _empty(names: Iterable[str]) -> Tally:
     return Tally(
         {key: jnp.float32(0.0) for key in names}, {key: jnp.float32(-jnp.inf) for key in names}
@@ -140,8 +146,9 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
     ) -> tuple[State, Readings]:
         """Take the steps of a span and return the new state and readings.
 
-        A member that isn't active any more stays as it is. How the steps of a row are divided into
-        spans makes no difference.
+        A member whose loss or parameters aren't finite at the end of a row has diverged. One that
+        isn't active any more stays as it is. How the steps of a row are divided into spans makes no
+        difference.
 
         Args:
             batches: int32[K, B] ids into `train`, or `Examples` with x [K, B, ...], y [K, B]; the
@@ -168,13 +175,15 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
             state, tally = lax.fori_loop(0, span.n, advance, (state, tally))
             steps = span.first + span.n - span.begin
             means = jax.tree.map(lambda leaf: leaf / steps.astype(jnp.float32), tally.total)
-            broken = (span.begin + steps == span.end) & ~jnp.isfinite(tally.total["train/loss"])
+            sound = jnp.isfinite(tally.total["train/loss"]) & _all_finite(state.params)
+            broken = (span.begin + steps == span.end) & ~sound
             outcome = jnp.where(broken, DIVERGED, state.outcome)
             readings = means | {
                 key.replace("/", "_max/", 1): value
                 for key, value in tally.most.items()
                 if not key.startswith("train/")
             }
+            readings |= net.act_params(state.params)
             return state._replace(outcome=outcome, tally=tally), readings
 
         return when_active(run, state)
@@ -184,7 +193,7 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
 
 def _score(net: Network) -> Callable[..., Readings]:
     def score(params: Params, act_hparams: Params, examples: Examples) -> Readings:
-        """Return mean loss and accuracy over a whole set."""
+        """Return mean loss and accuracy over a whole set, and what the activations have learned."""
 
         def sums(x: Array, y: Array) -> tuple[Array, Array]:
             loss, right = net.losses(net.forward(params, act_hparams, x), y)
@@ -199,7 +208,8 @@ def _score(net: Network) -> Callable[..., Readings]:
         if whole < n:
             rest = sums(examples.x[whole:], examples.y[whole:])
             loss, right = loss + rest[0], right + rest[1]
-        return {"loss": loss / n, "accuracy": right.astype(jnp.float32) / n}
+        scores = {"loss": loss / n, "accuracy": right.astype(jnp.float32) / n}
+        return scores | net.act_params(params)
 
     return score
 
@@ -208,7 +218,7 @@ def _when_real(score: Callable[..., Readings]) -> Callable[..., Readings]:
     def real_score(
         params: Params, act_hparams: Params, real: Array, examples: Examples
     ) -> Readings:
-        """Return mean loss and accuracy over a whole set; NaN for a row that holds no member."""
+        """Return what `score` does; NaN for a row that holds no member."""
         shapes = jax.eval_shape(score, params, act_hparams, examples)
         nothing = {key: jnp.full(leaf.shape, jnp.nan, leaf.dtype) for key, leaf in shapes.items()}
         run = lambda: score(params, act_hparams, examples)  # noqa: E731

@@ -1,5 +1,6 @@
 """Atomic writes: a reader gets either the old file or the new one. JSON files, removal."""
 
+import contextlib
 import json
 import math
 import os
@@ -33,15 +34,22 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with its contents. A path that doesn't exist is no error.
+    """Remove a file, a symbolic link, or a folder with its contents; links are never followed.
+
+    What doesn't exist, or what another process removes meanwhile, is no error.
 
     Raises:
         OSError: it can't be removed.
     """
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    while path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):  # another process removes it, too
+            shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def is_inside(root: Path, path: Path) -> bool:
+    """Return whether a path, and what it links to, lies in a folder once all links are followed."""
+    return path.resolve().is_relative_to(root.resolve())
 
 
 def write_json(path: Path, value: Any) -> None:

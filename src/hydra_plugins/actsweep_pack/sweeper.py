@@ -22,7 +22,7 @@ from actsweep.launch.job import is_coordinator, run_worker, show_plan
 from actsweep.runs import run_dir
 from actsweep.runs.members import Member, make_member
 from actsweep.sweeps.exit_codes import OK
-from actsweep.sweeps.plan import PLAN_FILE, discard, freeze, new_plan
+from actsweep.sweeps.plan import FreshFiles, check_folder, freeze, new_plan
 from actsweep.utils.errors import UserError
 
 
@@ -75,15 +75,14 @@ class PackSweeper(BasicSweeper):
         if launcher != "slurm" and not is_coordinator(runs[0]):
             raise SystemExit(run_worker(runs[0], process))
         folder = Path(self.config.hydra.sweep.dir)
-        known = (folder / PLAN_FILE).exists()  # a folder that was named and planned before
+        plan = check_folder(new_plan(folder, packs, given_by_id), "hydra.sweep.dir")
         run_dir.check_writable(runs[0].paths.outputs)
-        plan = new_plan(folder, packs, given_by_id)
+        fresh = FreshFiles(folder)
         freeze(plan, self.config)
         try:
             code = train(plan, self.launcher, process)
         except UserError:  # nothing has started
-            if not known:
-                discard(folder)
+            fresh.discard()
             raise
         raise SystemExit(code)
 
