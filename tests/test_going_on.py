@@ -309,7 +309,7 @@ def test_code_of_ones_own(project: Path, tmp_path: Path) -> None:
     )
     assert (code, out) == (exit_codes.BAD_INPUT, "")
     name = sweep_in(project / "outputs").name
-    assert err.splitlines()[1].startswith(f"error: {name}: your own code (a _target_) has changed")
+    assert err.splitlines()[1].startswith(f"error: {name}: your own code (a _target_) or data (")
     (mine / "my_act.py").write_text(OWN)
     code, _, err = ask(tmp_path, "-m", "actsweep", "resume", "last", "--outputs", "project/outputs")
     assert code == exit_codes.OK, err

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
@@ -38,6 +38,8 @@ class Activation:
             the largest of `pieces` inputs; `vector`, where each unit depends on all inputs.
         learnable: takes the parameters, returns the names of those that the layer trains.
         abs_derivative: a closed form of `abs_derivative` below; None derives it from `fn`.
+        only_backward: whether `fn` has a backward rule alone (`jax.custom_vjp`), such as a
+            straight-through estimator's; found out for a user's own.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Activation:
     units: Units = "elementwise"
     learnable: Callable[[Params], tuple[str, ...]] = lambda params: ()
     abs_derivative: Callable[..., Array] | None = None
+    only_backward: bool = False
 
 
 def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
@@ -76,7 +79,10 @@ def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
             for name, value in (defaults | params).items()
             if name in floats or is_number(value)
         }
-        return fn(z.astype(dtype), **{**params, **numeric}).astype(z.dtype)
+        a = fn(z.astype(dtype), **{**params, **numeric})
+        if not hasattr(a, "astype"):
+            raise TypeError(f"must return an array, not {type(a).__name__}")
+        return a.astype(z.dtype)
 
     defaults = {
         name: p.default
@@ -133,6 +139,8 @@ def abs_derivative(
 ) -> Float[Array, "*batch units"]:
     """Return how sensitive each unit is to its inputs: the L2 norm of its row of da/dz.
 
+    Where f has only a backward rule (`jax.custom_vjp`), its derivative is what that rule says.
+
     Elementwise: |f'(z)| exactly. Gated: sqrt((da/dv)^2 + (da/dg)^2). Maxout: 1, and 1/sqrt(n) where
     n pieces tie, since JAX shares the derivative among them. Softmax and log-softmax have closed
     forms. Any other `vector` activation computes its dense Jacobian, [units, units] per example.
@@ -151,6 +159,9 @@ def abs_derivative(
     k = inputs_per_unit(activation, params)
     block = jnp.arange(z.shape[-1]) // (z.shape[-1] // k)
     tangents = [jnp.broadcast_to((block == i).astype(z.dtype), z.shape) for i in range(k)]
+    if activation.only_backward:
+        a, backward = jax.vjp(fn, z)
+        return _norm(jnp.stack(jnp.split(backward(jnp.ones_like(a))[0], k, axis=-1)))
     return _norm(jnp.stack([jax.jvp(fn, (z,), (t,))[1] for t in tangents]))
 
 
@@ -200,7 +211,7 @@ def custom(target: str, params: Params) -> Activation:
     fn = getattr(fn, "activation", fn)
     if isinstance(fn, Activation):
         check_params(fn.name, params, fn.params)
-        return fn
+        return replace(fn, only_backward=_only_backward(fn, params))
     if not callable(fn):
         raise bad_value("act._target_", target, "a function", "act._target_=my_module.my_function")
     try:
@@ -213,7 +224,7 @@ def custom(target: str, params: Params) -> Activation:
         ) from error
     accepted = list(signature.parameters.values())[1:]
     defaults = {p.name: p.default for p in accepted if p.default is not inspect.Parameter.empty}
-    return Activation(
+    activation = Activation(
         name=target.rpartition(".")[2],
         fn=in_float32(fn),
         formula=f"{target}(z)",
@@ -223,6 +234,19 @@ def custom(target: str, params: Params) -> Activation:
         monotone=False,
         params={**defaults, **params},
     )
+    return replace(activation, only_backward=_only_backward(activation, params))
+
+
+def _only_backward(activation: Activation, params: Params) -> bool:
+    """Return whether a user's function has a backward rule of its own; False if it can't be traced,
+    which is told later."""
+    z = jax.ShapeDtypeStruct((1, inputs_per_unit(activation, params)), jnp.float32)
+    given = {**activation.params, **params}
+    try:
+        traced = jax.make_jaxpr(lambda z: activation.fn(z, **given))(z)
+    except Exception:
+        return False
+    return "custom_vjp" in str(traced)
 
 
 def check_params(name: str, params: Params, known: Params) -> None:

@@ -65,7 +65,7 @@ def similarity(every: int = 1, every_steps: int | None = None) -> Callback:
 
     1 means that the layer's output no longer depends on its input. With u_i = a_i / |a_i|, the mean
     over i != j is (|sum u_i|^2 - n) / (n (n - 1)). Examples whose activations are all 0 are left
-    out; the result is NaN if fewer than two remain.
+    out; the result is NaN if fewer than two remain, or if an activation is NaN or infinite.
 
     Args:
         every: epochs between probes.
@@ -83,7 +83,7 @@ def mean_cosine(a: Float[Array, "n ..."]) -> Float[Array, ""]:
     rows = a.reshape(a.shape[0], -1)
     rows = rows / jnp.maximum(jnp.max(jnp.abs(rows), axis=1, keepdims=True), 1e-30)
     length = jnp.sqrt(jnp.sum(jnp.square(rows), axis=1, keepdims=True))
-    nonzero = length > 0
+    nonzero = length != 0  # NaN counts, so that it shows
     unit = jnp.where(nonzero, rows / jnp.where(nonzero, length, 1.0), 0.0)
     n = jnp.sum(nonzero, dtype=jnp.float32)
     total = jnp.sum(jnp.square(jnp.sum(unit, axis=0)))

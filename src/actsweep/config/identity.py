@@ -66,11 +66,16 @@ def run_id(run: RunConfig) -> str:
 
 
 def identity(run: RunConfig) -> dict[str, Any]:
-    """Return everything that can change the result, as nested plain values."""
+    """Return everything that can change the result, as nested plain values.
+
+    Code of the user's own counts by the file that a `_target_` points into, and files that
+    `data.options` names by their content.
+    """
     counted = without_neutral(what_counts(resolve.to_dict(run)))
     settings = {**counted, "id_version": ID_VERSION}
     code = {target: _source_digest(target) for target in _targets(resolve.to_dict(run))}
-    return settings | ({"code": code} if code else {})
+    files = {path: _content_digest(path) for path in _paths(run.data.options)}
+    return settings | ({"code": code} if code else {}) | ({"files": files} if files else {})
 
 
 def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +106,20 @@ def _at(plain: Mapping[str, Any], path: str) -> Any:
     for key in path.split("."):
         node = node.get(key) if isinstance(node, Mapping) else None
     return node
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted path -> leaf.
+
+    An empty group is a leaf, so that `callbacks.units: {}` differs from no such callback.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def static_part(run: RunConfig) -> RunConfig:
@@ -146,6 +165,32 @@ def _targets(plain: Any) -> list[str]:
     target = plain.get("_target_")
     nested = [name for value in plain.values() for name in _targets(value)]
     return [str(target)] * bool(target) + nested
+
+
+def _paths(options: Any) -> list[str]:
+    """Return the files and folders that a data set's options name."""
+    if isinstance(options, Mapping):
+        return [path for value in options.values() for path in _paths(value)]
+    if isinstance(options, list | tuple):
+        return [path for value in options for path in _paths(value)]
+    return [options] if isinstance(options, str) and options and Path(options).exists() else []
+
+
+def _content_digest(path: str) -> str:
+    """Return the hash of a file's content; of a folder, that of its files' names and sizes."""
+    if Path(path).is_dir():
+        files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        listing = [(str(file.relative_to(path)), file.stat().st_size) for file in files]
+        return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+    status = Path(path).stat()
+    return _file_digest(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _file_digest(path: str, size: int, time: int) -> str:
+    del size, time  # they are keys of the cache only: a file that changes is read again
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache

@@ -20,7 +20,7 @@ BATCHINGS = ("auto", "map", "vmap")
 LOGGER_MODES = ("offline", "online", "disabled")
 RERUNS = ("none", "failed", "diverged", "all")
 MODELS = ("mlp", "cnn")
-DATASETS = ("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "quadratic")
+DATASETS = ("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "xor_table", "quadratic")
 MAX_SEED = 2**32 - 1
 SLURM_REQUEUE_S = 30.0
 """Seconds reserved to queue a SLURM job again, between `trainer.grace_s` and its time limit."""

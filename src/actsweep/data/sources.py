@@ -75,6 +75,7 @@ GENERATED: dict[str, Callable[[DataConfig], Dataset]] = {
     "digits": digits,
     "circle": toys.circle,
     "xor": toys.xor,
+    "xor_table": toys.truth_table,
     "quadratic": toys.quadratic,
 }
 

@@ -27,6 +27,19 @@ def xor(cfg: DataConfig) -> Dataset:
     return _plane(cfg, 1.0, lambda x, y: x * y < 0, ("same sign", "opposite signs"))
 
 
+def truth_table(cfg: DataConfig) -> Dataset:
+    """Return the four points of the exclusive or, (0, 0), (0, 1), (1, 0) and (1, 1).
+
+    All three splits are these: who has learned the table knows all that there is. They are repeated
+    in turn until there are `examples` of them to train on, so that batches may be larger than four.
+    """
+    x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    y = np.array([0, 1, 1, 0], np.int32)
+    times = max(1, -(-cfg.examples // 4))
+    train = (np.tile(x, (times, 1)), np.tile(y, times))
+    return Dataset(cfg.name, *train, x, y, x, y, classes=2, labels=("equal", "different"))
+
+
 def quadratic(cfg: DataConfig) -> Dataset:
     """Draw a regression: y = x^2 + noise * randn for x on [-2, 2].
 

@@ -20,7 +20,6 @@ from actsweep.config import resolve
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
 from actsweep.launch.job import (
-    first_line,
     is_coordinator,
     run_worker,
     show_plan,
@@ -34,7 +33,7 @@ from actsweep.runtime.distributed import ProcessLost
 from actsweep.runtime.process import Process
 from actsweep.sweeps.exit_codes import BAD_INPUT, INTERRUPTED, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import FreshFiles, check_folder, freeze, new_plan
-from actsweep.utils.errors import UserError
+from actsweep.utils.errors import UserError, first_line
 from actsweep.utils.invocation import train_command
 
 details = logging.getLogger("actsweep.traceback")  # goes only to the job's log file

@@ -18,11 +18,11 @@ from yaml import YAMLError
 
 from actsweep.launch import slurm_submit
 from actsweep.launch.entry import run
-from actsweep.launch.job import Ends, Jobs, first_line, is_coordinator, run_worker, train_all
+from actsweep.launch.job import Ends, Jobs, is_coordinator, run_worker, train_all
 from actsweep.runtime.process import Process
 from actsweep.sweeps import results
 from actsweep.sweeps.plan import LAUNCH_FILE, Plan
-from actsweep.utils.errors import UserError
+from actsweep.utils.errors import UserError, first_line
 
 SLURM = "hydra_plugins.actsweep_pack.slurm_launcher.SlurmLauncher"
 

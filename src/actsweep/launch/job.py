@@ -11,7 +11,7 @@ from actsweep.config.schema import RunConfig
 from actsweep.launch.finish import finish
 from actsweep.runs import run_dir
 from actsweep.runs.leases import Leases, owners
-from actsweep.runs.members import Member
+from actsweep.runs.members import Member, check_stored
 from actsweep.runs.run_dir import read_record
 from actsweep.runtime.distributed import process_index
 from actsweep.runtime.process import Process
@@ -26,7 +26,7 @@ from actsweep.sweeps.results import (
     result_on_disk,
     show_part,
 )
-from actsweep.utils.errors import UserError
+from actsweep.utils.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,8 @@ def _train_jobs(
         wanted = [run_id for job in jobs for run_id in job]
         records = {run_id: read_record(plan.runs[run_id].dir) for run_id in wanted}
         results = ended_results(plan, records)
+        for run_id in results:
+            check_stored(plan.runs[run_id])
         jobs = without_runs(results, jobs)
         try:
             # While jobs are queued, the owner file shows `actsweep status` that a process waits.
@@ -224,8 +226,3 @@ def train_members(
     except Exception as error:
         report(error, run_ids)
         return [*done.values(), *(failed(member, error) for member in left)]
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's type and the first line of its message; submitit adds a log."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -67,6 +67,8 @@ def schedule_factor(optim: OptimConfig, step: Int[Array, ""], total_steps: int) 
     """
     if optim.schedule == "constant":
         return jnp.float32(1.0)
+    if optim.schedule not in ("cosine", "warmup_cosine"):
+        raise ValueError(f"optim.schedule={optim.schedule}: has no formula here")
     warmup_steps = math.ceil(optim.warmup * total_steps) if optim.schedule == "warmup_cosine" else 0
     done = jnp.asarray(step, jnp.float32)
     share = jnp.clip((done - warmup_steps) / max(1, total_steps - warmup_steps), 0.0, 1.0)

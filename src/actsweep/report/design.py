@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actsweep.config.identity import what_counts
+from actsweep.config.identity import flatten, what_counts
 from actsweep.runs import run_dir
 from actsweep.runs.run_dir import RunDir
 from actsweep.stats.paired import Cell
@@ -18,6 +18,8 @@ Flat = Mapping[str, Any]
 """A run's config, dotted path -> value."""
 Label = tuple[str, ...]
 """A group's values of the factors that are compared, as text."""
+FOREIGN = "with another run's folder"
+"""State of a run whose folder holds another run's summary."""
 MAX_SECOND_VALUES = 8
 """Values of a second factor up to which it is compared by default."""
 
@@ -55,12 +57,11 @@ def gather(folders: Sequence[Path]) -> list[Entry]:
             summary = (
                 run_dir.read_summary(run_status.run) if run_status.state in run_dir.ENDED else None
             )
+            state, run_id = run_status.state, run_status.run.run_id
+            if (summary or {}).get("run_id", run_id) != run_id:  # copied or renamed
+                state, summary = FOREIGN, None
             entry = Entry(
-                run_status.run,
-                plans[run_status.run.run_id]["config"],
-                run_status.state,
-                summary or {},
-                status.get("cause"),
+                run_status.run, plans[run_id]["config"], state, summary or {}, status.get("cause")
             )
             known = entries.get(run_status.run.run_id)
             if known is None or entry.state == "complete":
@@ -74,7 +75,7 @@ def where(entries: Sequence[Entry], conditions: Sequence[str]) -> list[Entry]:
     Raises:
         UserError: a factor is unknown, or no run meets a condition.
     """
-    flat = {entry.run.run_id: table.flatten(entry.config) for entry in entries}
+    flat = {entry.run.run_id: flatten(entry.config) for entry in entries}
     swept = table.columns([entry.config for entry in entries]) if entries else {}
     kept = list(entries)
     for text in conditions:
@@ -142,7 +143,7 @@ def lay_out(entries: Sequence[Entry], by: Sequence[str]) -> Design:
     Raises:
         UserError: a factor is unknown, or several data sets would be averaged over.
     """
-    flat = {entry.run.run_id: table.flatten(entry.config) for entry in entries}
+    flat = {entry.run.run_id: flatten(entry.config) for entry in entries}
     titles = table.columns([entry.config for entry in entries])
     factors = _factors(by, titles, [*flat.values()])
     used = {path for paths in factors.values() for path in paths}
@@ -186,7 +187,7 @@ def _confounded(entries: Sequence[Entry], titles: Sequence[str]) -> list[str]:
 
     The first of each part of the config, but not the parameters of what has a title.
     """
-    flat = [table.flatten(what_counts(entry.config)) for entry in entries]
+    flat = [flatten(what_counts(entry.config)) for entry in entries]
     parts = {path.partition(".")[0] for path in (*titles, "seed")}
     paths: dict[str, str] = {}
     for path in dict.fromkeys((*table.KNOWN, *(path for config in flat for path in config))):

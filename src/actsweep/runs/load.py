@@ -10,8 +10,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 from omegaconf import DictConfig, OmegaConf
 
+from actsweep import data
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
+from actsweep.data import Dataset
 from actsweep.nn.network import Network, Task
 from actsweep.runs import checkpoint, run_dir
 from actsweep.runs.members import make_member, make_pack, stack_hparams
@@ -67,9 +69,27 @@ class Run:
         """
         return self._network(which)[1:]
 
+    def dataset(self) -> Dataset:
+        """Return the data set that the run was trained on, with its splits.
+
+        Raises:
+            UserError: it can't be loaded.
+        """
+        return data.load(self.config.data)
+
     def logits(self, x: np.ndarray, which: str = "best") -> Float[Array, "batch outputs"]:
-        """Return the network's outputs for examples as the data set stores them (uint8 images)."""
+        """Return the network's outputs for examples as the data set stores them.
+
+        Args:
+            x: [n, ...] such as `run.dataset().test_x`; images are uint8 from 0 to 255.
+            which: `best`, by validation, or `last`.
+
+        Raises:
+            UserError: the checkpoint is missing or damaged, or these aren't such examples.
+        """
         network, params, act_hparams = self._network(which)
+        x = np.asarray(x)
+        _check_examples(x, network.task)
         return network.forward(params, act_hparams, jnp.asarray(x))
 
     def _network(self, which: str) -> tuple[Network, Any, Any]:
@@ -92,6 +112,32 @@ class Run:
         return network, arrays[params], arrays["act_hparams"]
 
 
+def _check_examples(x: np.ndarray, task: Task) -> None:
+    """Check that these are examples as the data set stores them.
+
+    Raises:
+        UserError: they have another shape, or are images that are scaled already.
+    """
+    if x.shape == task.input_shape:
+        raise UserError(
+            f"x of shape {list(x.shape)} is one example without a batch axis; type logits(x[None])"
+        )
+    if x.shape[1:] != task.input_shape:
+        raise UserError(
+            f"x has shape {list(x.shape)}: must be [n, {', '.join(map(str, task.input_shape))}], "
+            "as run.dataset().test_x"
+        )
+    if (task.scale, task.offset) == (1.0, 0.0):
+        return
+    whole = np.issubdtype(x.dtype, np.integer) or bool((x == np.round(x)).all())
+    if x.size and not (whole and x.min() >= 0 and x.max() <= 255):
+        raise UserError(
+            f"x of {x.dtype} lies in [{x.min():g}, {x.max():g}]: this network takes images as they "
+            "are stored, whole numbers from 0 to 255, and scales them itself; type logits(255 * x) "
+            "if x lies in [0, 1]"
+        )
+
+
 def load_run(path: str | Path) -> Run:
     """Open a run's folder, `outputs/runs/<run_id>`, and return the run.
 
@@ -99,7 +145,7 @@ def load_run(path: str | Path) -> Run:
     >>> run.metrics()["val/accuracy"]  # doctest: +SKIP
 
     Raises:
-        UserError: there is no run, or its config can't be read.
+        UserError: there is no run, its config can't be read, or it is another run's.
     """
     path = Path(path)
     file = path / "config.yaml"
@@ -107,4 +153,6 @@ def load_run(path: str | Path) -> Run:
         raise UserError(f"{path}: no run here; a run's folder holds config.yaml")
     plain = OmegaConf.load(file)
     assert isinstance(plain, DictConfig)
-    return Run(RunDir(path.parent.parent, path.name), resolve.resolve(plain))
+    run = Run(RunDir(path.parent.parent, path.name), resolve.resolve(plain))
+    run_dir.check_owner(run.folder, run.summary)
+    return run

@@ -5,12 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actsweep.config.identity import config_value, pack_key, run_id, static_part, varying_paths
+import yaml
+
+from actsweep.config import resolve
+from actsweep.config.identity import (
+    config_value,
+    flatten,
+    pack_key,
+    run_id,
+    static_part,
+    varying_paths,
+    what_counts,
+    without_neutral,
+)
 from actsweep.config.schema import RunConfig
 from actsweep.runs.run_dir import RunDir
+from actsweep.utils.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
+
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,35 @@ def make_member(config: RunConfig) -> Member:
     """Return the member that a resolved config describes; this hashes the config."""
     name = run_id(config)
     return Member(config, name, RunDir(Path(config.paths.outputs), name))
+
+
+def check_stored(member: Member) -> None:
+    """Check that a run's folder holds the config that its id stands for.
+
+    Raises:
+        UserError: it holds another, or one that can't be read.
+    """
+    try:
+        stored = yaml.load(member.dir.config.read_bytes(), Loader=_YAML)
+        differ = _differences(resolve.from_dict(stored), member.config)
+    except (OSError, TypeError, AttributeError, KeyError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{member.dir.config}: can't be read ({first_line(error)}); move {member.dir.path} away"
+        ) from error
+    if differ:
+        raise UserError(
+            f"{member.dir.config}: is another run's: {differ[0]}; move {member.dir.path} away"
+        )
+
+
+def _differences(stored: RunConfig, expected: RunConfig) -> list[str]:
+    """Return the settings that can change the result and differ, as `optim.lr=0.1, not 0.01`."""
+    ours, theirs = (
+        flatten(without_neutral(what_counts(resolve.to_dict(config))))
+        for config in (expected, stored)
+    )
+    differ = [path for path in sorted({*ours, *theirs}) if theirs.get(path) != ours.get(path)]
+    return [f"{path}={theirs.get(path)}, not {ours.get(path)}" for path in differ]
 
 
 def make_pack(members: Sequence[Member]) -> Pack:

@@ -196,9 +196,12 @@ class RunRecord:
             sweep: name of the sweep that asks; it doesn't train again what it has trained itself.
             attempt: number of the sweep's attempt, from 1 on; each retry adds one.
         """
-        if self.status is None or self.summary is None:
+        if self.status is None or not keeps(self.status, rerun, sweep, attempt):
             return None
-        return dict(self.summary) if keeps(self.status, rerun, sweep, attempt) else None
+        if self.state == "failed":  # an error may have left no summary
+            ended = {"state": "failed", "cause": self.status.get("cause")}
+            return {**(self.summary or {}), **ended}
+        return dict(self.summary) if self.summary else None
 
     def resumes(self, rerun: str, sweep: str, attempt: int) -> bool:
         """Return whether a run that isn't `reusable` goes on from its checkpoint."""
@@ -207,8 +210,28 @@ class RunRecord:
 
 
 def read_record(run: RunDir) -> RunRecord:
-    """Read the status and summary of a run as they are now."""
-    return RunRecord(read_status(run), read_summary(run))
+    """Read the status and summary of a run as they are now.
+
+    Raises:
+        UserError: the folder holds another run, copied or renamed.
+    """
+    summary = read_summary(run)
+    check_owner(run, summary)
+    return RunRecord(read_status(run), summary)
+
+
+def check_owner(run: RunDir, summary: Mapping[str, Any] | None) -> None:
+    """Check that a folder's summary is that of its run.
+
+    Raises:
+        UserError: it is another run's.
+    """
+    other = (summary or {}).get("run_id", run.run_id)
+    if other != run.run_id:
+        raise UserError(
+            f"{run.path}: holds the run {other}, copied or renamed; move it to {run.root}/runs/"
+            f"{other}, or away"
+        )
 
 
 def is_of(status: Mapping[str, Any], sweep: str, attempt: int) -> bool:

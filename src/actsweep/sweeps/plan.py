@@ -147,8 +147,9 @@ def _read_plan(folder: Path, cwd: str, stamp: int) -> Plan:
         member = make_member(config)
         if member.run_id != name:
             raise UserError(
-                f"{folder.name}: your own code (a _target_) has changed since the sweep was "
-                "submitted, or can't be found; restore it, or type the command again: "
+                f"{folder.name}: your own code (a _target_) or data (data.options) has changed "
+                "since the sweep was submitted, or can't be found; restore it, or type the command "
+                "again: "
                 f"{typed_again(plain['command'])}"
             )
         packs.setdefault(frozen["pack"], []).append(member)

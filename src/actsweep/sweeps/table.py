@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from actsweep.config.identity import what_counts
+from actsweep.config.identity import flatten, what_counts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,20 +103,6 @@ def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         if path != "act.name" and count_groups(without) == count_groups(kept):
             kept = without
     return {p: KNOWN.get(p, p) for p in dict.fromkeys(["act.name", *kept])}
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return dotted path -> leaf.
-
-    An empty group is a leaf, so that `callbacks.units: {}` differs from no such callback.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _key(value: Any) -> Any:

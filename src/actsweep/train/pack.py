@@ -110,7 +110,7 @@ def _divide(
         if summary is None:
             due[member.run_id] = member
         else:
-            reused[member.run_id] = summary
+            reused[member.run_id] = {**member.describe(), **summary}
     return reused, tuple(due.values())
 
 

@@ -15,6 +15,7 @@ from actsweep.nn.network import Task
 from actsweep.runs.members import Pack, stack_hparams
 from actsweep.runtime.devices import set_up_devices
 from actsweep.runtime.distributed import ProcessGroup
+from actsweep.train import own_code
 from actsweep.train.memory import MemoryPlan, plan_memory
 from actsweep.utils.errors import bad_value
 
@@ -51,10 +52,12 @@ def set_up(pack: Pack, most: int | None = None, group: ProcessGroup | None = Non
     _check_batch(config, len(examples.train_x))
     observers = callbacks.build(config.callbacks)
     task = task_of(config, examples)
+    hparams = stack_hparams(pack)
+    own_code.check(config, task, hparams)
     logged = config.logger.mode != "disabled"
     files = wandb_support.runs_that_fit(len(pack.members), 1 + wandb_support.FILES_A_RUN * logged)
     most = max(1, min(files, most or files))
-    memory = plan_memory(config, task, stack_hparams(pack), observers, examples, most, group)
+    memory = plan_memory(config, task, hparams, observers, examples, most, group)
     return PreparedPack(pack, task, observers, examples, memory)
 
 

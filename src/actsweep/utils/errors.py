@@ -37,3 +37,8 @@ def unknown_name(path: str, name: object, known: Iterable[str], fix: str = "") -
     )
     hint = f"did you mean {fix}?" if near else f"type for example {fix}."
     return UserError(f"{path}={name}: no such name; {hint} Known: {', '.join(known)}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message; some libraries add a whole log."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -99,8 +99,13 @@ class Act(nnx.Module):
         return self.spec.fn(z, **self.params)
 
     def abs_derivative(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
-        """Return |f'(z)| of each unit; see `activations.abs_derivative`."""
-        return activations.abs_derivative(self.spec, z, **self.params)
+        """Return |f'(z)| of each unit; see `activations.abs_derivative`.
+
+        It isn't differentiated, which not every rule of a user's own would allow.
+        """
+        numbers = {key: jax.lax.stop_gradient(value[...]) for key, value in self.numbers.items()}
+        params = dict(self.static) | numbers
+        return activations.abs_derivative(self.spec, jax.lax.stop_gradient(z), **params)
 
     def gate_input(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
         """Return what decides whether a unit is active; see `activations.gate_input`."""
