@@ -346,3 +346,45 @@ def test_pure_activations_pass() -> None:
     for name, known in activations.ACTIVATIONS.items():
         if known.units != "vector":
             own_code.check_activation(known, dict(known.params), name)
+
+
+# Failures that stay where they are
+
+
+def test_a_folder_that_cant_be_read_fails_alone(tmp_path: Path) -> None:
+    bad, good = seeds(tmp_path, 0, 1)
+    folder = make_member(bad).dir
+    folder.path.mkdir(parents=True)
+    folder.checkpoints.write_text("not a folder")
+    first, second = run_pack([bad, good], _sweep())
+    assert (first["state"], second["state"]) == ("failed", "complete")
+    assert "NotADirectoryError" in first["cause"]
+
+
+def test_what_ended_before_a_later_error_is_kept(
+    train: Train,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second of two cohorts breaks in a way that ends the whole pack."""
+    from actsweep.train import pack
+
+    real = pack.cohorts.loggers_of
+    calls = []
+
+    def loggers_of(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of the blue")
+        return real(*arguments)
+
+    monkeypatch.setattr(pack.cohorts, "loggers_of", loggers_of)
+    monkeypatch.setattr("actsweep.loggers.wandb_support.runs_that_fit", lambda *_: 1)
+    answer = train("-m", "seed=0,1")
+    assert answer.code == 1
+    states = sorted(
+        (run_dir.read_status(RunDir(tmp_path / "outputs", p.name)) or {}).get("state", "none")
+        for p in (tmp_path / "outputs" / "runs").iterdir()
+    )
+    assert states == ["complete"]
+    assert "1 of 2" in answer.out

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import ONE_PACK, Gate, Outcome, complete, last_steps, left, runs, sweep
+from sweeping import ONE_PACK, Gate, Outcome, complete, last_steps, left, runs, sweep, wait_for
 
 from actsweep.runs import checkpoint, run_dir
 
@@ -36,8 +36,9 @@ def test_second_ctrl_c(tmp_path: Path, undisturbed: list[dict[str, Any]], outcom
     with sweep(folder, SAVE, before=[gate], **how) as process:
         gate.wait()
         before = [checkpoint.steps(run.checkpoints) for run in runs(folder)]
-        os.kill(process.pid or 0, signal.SIGINT)
-        time.sleep(0.5)
+        assert process.pid
+        os.kill(process.pid, signal.SIGINT)
+        wait_for(lambda: "Ctrl-C again" in log.read_text())  # else two signals may become one
         assert process.is_alive()  # it waits for the chunk to end
         began = time.monotonic()
         assert end(process, signal.SIGINT, 20) == 130, log.read_text()

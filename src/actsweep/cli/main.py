@@ -7,6 +7,7 @@ from importlib.metadata import entry_points, version
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from actsweep.cli import commands
+from actsweep.runtime import streams
 from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import TRAIN
 
@@ -18,6 +19,8 @@ PLUGINS = "actsweep.commands"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; bad input is one line and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # as a process of its own
+        streams.make_lasting()
     try:
         return _run(words)
     except (UserError, CycloptsError) as error:

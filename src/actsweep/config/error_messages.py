@@ -48,6 +48,8 @@ def explain_value(error: OmegaConfBaseException) -> str:
         return str(bad_value(path, match[1], allowed, f"{path}={example}"))
     if match := re.match(r"Value '(.*)' is not a valid bool", text):
         return str(bad_value(path, match[1], "true or false", f"{path}=true"))
+    if match := re.match(r"Interpolation key '(.*)' not found", text):
+        return f"{path}=${{{match[1]}}}: '{match[1]}' is no key of the config; type a value"
     if "is not Optional" in text or "Incompatible value 'None'" in text:
         return f"{path}=null: must have a value; type {path}=<value>, or leave it out"
     if "is not a ListConfig" in text:

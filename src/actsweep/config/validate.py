@@ -23,6 +23,9 @@ from actsweep.config.schema import (
 )
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
+# Beyond these nothing has been tried, and planning alone would take minutes or all memory.
+MAX_LAYERS, MAX_WIDTH, MAX_EPOCHS, MAX_STEPS = 256, 65_536, 100_000, 10**9
+SMALLEST, LARGEST = 1.1754943508222875e-38, 3.4028234663852886e38  # normal numbers of float32
 # What has to be known of the data before it is there.
 EXAMPLES = {"fashion_mnist": 60_000, "mnist": 60_000, "kmnist": 60_000, "digits": 1_500}
 IMAGE_SIDE = {"fashion_mnist": 28, "mnist": 28, "kmnist": 28, "digits": 8}
@@ -65,16 +68,17 @@ def widths(depth: DepthConfig) -> list[int]:
                 f"depth={len(depth.widths)} depth.width={depth.width}",
             )
         sizes = list(depth.widths)
-        if not sizes:
-            raise bad_value("depth.widths", "[]", "at least one width", "depth=4")
+        if not 1 <= len(sizes) <= MAX_LAYERS:
+            shown = f"of {len(sizes)} layers" if sizes else "[]"
+            raise bad_value("depth.widths", shown, f"from 1 to {MAX_LAYERS} widths", "depth=4")
     else:
         layers = 4 if depth.layers is None else depth.layers
-        if layers < 1:
-            raise bad_value("depth", layers, "at least 1 hidden layer", "depth=4")
+        if not 1 <= layers <= MAX_LAYERS:
+            raise bad_value("depth", layers, f"from 1 to {MAX_LAYERS} hidden layers", "depth=4")
         sizes = [256 if depth.width is None else depth.width] * layers
     for width in sizes:
-        if width < 1:
-            raise bad_value("depth.width", width, "at least 1 unit", "depth.width=256")
+        if not 1 <= width <= MAX_WIDTH:
+            raise bad_value("depth.width", width, f"from 1 to {MAX_WIDTH} units", "depth.width=256")
     return sizes
 
 
@@ -113,12 +117,14 @@ def _check_act(run: RunConfig) -> None:
     if not isinstance(name, str):
         raise bad_value("act", name, "one activation's name", "act=relu")
     _check_name("act.name", name)
+    if "_target_" in run.act and not run.act["_target_"]:
+        raise bad_value("act._target_", "''", "a dotted path", "act._target_=my_module.my_function")
     for key, value in run.act_params.items():
         path = f"act.{key}"
         if _is_int(value) and key != "pieces" and "_target_" not in run.act:
             run.act[key] = value = float(value)  # alpha=1 and alpha=1.0 are the same run
-        if isinstance(value, float) and not math.isfinite(value):
-            raise bad_value(path, value, "a finite number", f"{path}=1.0")
+        if isinstance(value, float):
+            _check_float32(path, value, f"{path}=1.0")
         if key == "pieces" and (not _is_int(value) or value < 2):
             raise bad_value(path, value, "an integer of at least 2", f"{path}=2")
         if key == "alpha" and _is_number(value) and value <= 0:
@@ -137,8 +143,7 @@ def _check_init(run: RunConfig) -> None:
     _at_least("init.scale", init.scale, 0, "init.scale=1.0")
     _at_least("init.sigma_w", init.sigma_w, 0, "init.sigma_w=1.0")
     _at_least("init.sigma_b", init.sigma_b, 0, "init.sigma_b=0.0")
-    if not _is_number(init.bias) or not math.isfinite(init.bias):
-        raise bad_value("init.bias", init.bias, "a finite number", "init.bias=0.0")
+    _check_float32("init.bias", init.bias, "init.bias=0.0")
 
 
 def _check_optim(run: RunConfig) -> None:
@@ -162,6 +167,9 @@ def _check_trainer(run: RunConfig) -> None:
     trainer = run.trainer
     for key, example in (("epochs", 10), ("batch_size", 256), ("chunk_steps", 100)):
         _at_least(f"trainer.{key}", getattr(trainer, key), 1, f"trainer.{key}={example}")
+    if trainer.epochs > MAX_EPOCHS:
+        allowed = f"at most {MAX_EPOCHS}"
+        raise bad_value("trainer.epochs", trainer.epochs, allowed, "trainer.epochs=10")
     _at_least("trainer.probe_examples", trainer.probe_examples, 2, "trainer.probe_examples=512")
     _at_least("trainer.save_every_s", trainer.save_every_s, 0, "trainer.save_every_s=60")
     _at_least("trainer.grace_s", trainer.grace_s, 0, "trainer.grace_s=30", strict=True)
@@ -253,7 +261,23 @@ def _check_model(run: RunConfig) -> None:
         )
 
 
+def _check_callbacks(run: RunConfig) -> None:
+    for name, options in run.callbacks.items():
+        path = f"callbacks.{name}"
+        if not isinstance(options, Mapping):
+            allowed = "a group of options, perhaps an empty one"
+            raise bad_value(path, options, allowed, f"'{path}={{}}', or ~{path} to leave it out")
+        for key in ("every", "every_steps"):
+            value = options.get(key)
+            if value is not None and not (_is_int(value) and 1 <= value < MAX_STEPS):
+                allowed = f"a whole number from 1 to {MAX_STEPS}"
+                raise bad_value(f"{path}.{key}", value, allowed, f"{path}.{key}=1")
+
+
 def _check_rest(run: RunConfig) -> None:
+    if not run.paths.outputs.strip():
+        raise bad_value("paths.outputs", "''", "a folder", "paths.outputs=outputs")
+    _check_callbacks(run)
     if not 0 <= run.seed <= MAX_SEED:
         raise bad_value("seed", run.seed, f"an integer from 0 to {MAX_SEED}", "seed=0")
     if run.logger.mode not in LOGGER_MODES:
@@ -290,8 +314,20 @@ def _check_slurm(run: RunConfig) -> None:
 
 
 def _at_least(path: str, value: float, low: float, fix: str, strict: bool = False) -> None:
+    if path.partition(".")[0] in ("optim", "init") and math.isfinite(value):
+        _check_float32(path, value, fix)
     if not math.isfinite(value) or value < low or (strict and value == low):
         raise bad_value(path, value, f"a number {'above' if strict else 'of at least'} {low}", fix)
+
+
+def _check_float32(path: str, value: object, fix: str) -> None:
+    """Refuse what isn't a number, or becomes 0 or infinite in float32, where training computes."""
+    if not _is_number(value):
+        raise bad_value(path, value, "a finite number", fix)
+    size = abs(float(value))  # type: ignore[arg-type]
+    if size and not SMALLEST <= size <= LARGEST:
+        allowed = f"0, or from {SMALLEST:.2g} to {LARGEST:.2g} in size, as float32 holds"
+        raise bad_value(path, value, allowed, fix)
 
 
 def _is_int(value: object) -> bool:

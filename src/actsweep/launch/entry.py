@@ -28,7 +28,7 @@ from actsweep.launch.job import (
 )
 from actsweep.runs import run_dir
 from actsweep.runs.members import make_member
-from actsweep.runtime import supervisor
+from actsweep.runtime import streams, supervisor
 from actsweep.runtime.distributed import ProcessLost
 from actsweep.runtime.process import Process
 from actsweep.sweeps.exit_codes import BAD_INPUT, INTERRUPTED, OK, PREEMPTED, SOME_FAILED
@@ -127,6 +127,7 @@ def set_up_process(process: Process) -> None:
     """Handle signals; keep tracebacks of other libraries off the terminal."""
     process.stop.install()
     logging.raiseExceptions = False  # else a traceback per log line on a full disk
+    streams.make_lasting()
 
 
 def _is_input(error: BaseException) -> bool:
@@ -142,6 +143,7 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
+    os.chdir(hydra.runtime.cwd)  # hydra.job.chdir has left it; our paths are relative to it
     try:
         if hydra.mode != RunMode.MULTIRUN:
             raise SystemExit(_single(cfg, hydra, this_process()))
@@ -153,7 +155,7 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
         if alone:
             set_up_process(process)
         return train_members(Path(hydra.sweep.dir), list(cfg.pack.members), process, alone=alone)
-    except UserError as error:
+    except (UserError, OmegaConfBaseException) as error:
         if hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] != "basic":
             raise  # another process: only an Exception comes back from it
         raise Refused from error
@@ -171,7 +173,8 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
 
     folder = Path(hydra.run.dir)
     fresh = FreshFiles(folder)
-    overrides = list(hydra.overrides.task)
+    # As typed: `${…}` in them belongs to the config, not to this list.
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     try:
         if hydra.runtime.choices["hydra/launcher"] == "slurm":
             raise UserError(

@@ -225,4 +225,6 @@ def train_members(
         return [*done.values(), *(interrupted_result(plan, member) for member in left)]
     except Exception as error:
         report(error, run_ids)
-        return [*done.values(), *(failed(member, error) for member in left)]
+        # Those that ended before the error are what they are on disk.
+        ended = [result_on_disk(plan, member, failed(member, error)) for member in left]
+        return [*done.values(), *ended]

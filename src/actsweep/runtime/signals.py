@@ -5,6 +5,7 @@ SIGINT is Ctrl-C. Clusters send SIGTERM before they kill. Submitit asks SLURM fo
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+NOTED = b"\nsaving, then ending; Ctrl-C again ends at once\n"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -95,3 +97,6 @@ class StopRequest:
         self._at_once = self._at_once or (number == signal.SIGINT and not first)
         if not self._patience or self._at_once:
             raise Interrupted(number)
+        if first and number == signal.SIGINT:
+            with contextlib.suppress(OSError):  # a handler may run within a print: no stream here
+                os.write(2, NOTED)

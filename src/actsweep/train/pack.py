@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -128,8 +129,9 @@ def _train(
     if not process.group.alone:
         process.group.send({"runs": [resolve.to_dict(m.config) for m in due]})
     prepared = _set_up_recorded(make_pack(due), context, process)
-    results: Results = {}
-    waiting = [*_cohorts(prepared, due, context, records)]
+    results = _unreadable(due)
+    due = [member for member in due if member.run_id not in results]
+    waiting = [*_cohorts(prepared, due, context, records)] if due else []
     if len(waiting) > 1:
         log.info("%s", explain_cohorts(prepared))
     while waiting:
@@ -154,6 +156,20 @@ def _train(
                 results |= {m.run_id: failed(m, error) for m in cohort.members}
         if exhausted:  # here the error is gone, and with it the device arrays of its frames
             prepared, waiting = _halve(prepared, cohort, waiting, context)
+    return results
+
+
+def _unreadable(members: Sequence[Member]) -> Results:
+    """Return the results of the members whose folders can't be read: they alone fail."""
+    results: Results = {}
+    for member in members:
+        try:
+            for folder in (member.dir.path, member.dir.checkpoints):
+                if os.path.lexists(folder):
+                    os.listdir(folder)
+        except OSError as error:
+            report(error, [member.run_id])
+            results[member.run_id] = failed(member, error)
     return results
 
 

@@ -3,6 +3,7 @@
 Hydra imports this at every start: nothing here may import jax.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 
 from actsweep.config import identity
 from actsweep.config.compose import Composer
@@ -24,6 +26,9 @@ from actsweep.runs.members import Member, make_member
 from actsweep.sweeps.exit_codes import OK
 from actsweep.sweeps.plan import FreshFiles, check_folder, freeze, new_plan
 from actsweep.utils.errors import UserError
+
+MAX_RUNS = 20_000
+"""Runs that a sweep may have: a plan of so many takes minutes to make and to read."""
 
 
 @dataclass
@@ -90,8 +95,31 @@ class PackSweeper(BasicSweeper):
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
+        check_count(parsed)
         (jobs,) = self.split_arguments(parsed, None)
         return [[word for given in job for word in expand(given)] for job in jobs]
+
+
+def check_count(overrides: Sequence[Override]) -> None:
+    """Check how many runs the overrides ask for, without listing them.
+
+    Raises:
+        UserError: none, or more than `MAX_RUNS`.
+    """
+    runs = 1
+    for override in overrides:
+        if not override.is_sweep_override():
+            continue
+        some = itertools.islice(override.sweep_iterator(), MAX_RUNS + 1)
+        number = sum(1 for _ in some)
+        if number == 0:
+            raise UserError(f"{override.input_line}: has no value; type for example seed=0,1,2")
+        runs *= number
+        if runs > MAX_RUNS:
+            raise UserError(
+                f"{override.input_line}: with it the sweep has more than {MAX_RUNS:,} runs; type "
+                "fewer values, and the others in sweeps of their own"
+            )
 
 
 def check_alike(runs: Sequence[RunConfig]) -> None:
