@@ -78,7 +78,7 @@ class Pack:
         self.active_set = ActiveSet(
             memory.population, memory.sets, examples, undivided, seeds, longest, ProcessGroup()
         )
-        self.wandb = WandbWriter("offline", "benchmark") if logged else None
+        self.wandb = WandbWriter("offline", {"project": "benchmark"}) if logged else None
         self.log = MetricLog(self.size, self.callbacks, self._open_writers())
         self._epochs = 0
 

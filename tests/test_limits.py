@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 from test_app import QUICK, ROOT, Train, files, logging_as_before, train  # noqa: F401 (fixtures)
 
+from actsweep.cli.main import main
+from actsweep.config import identity
+from actsweep.runs import run_dir
 from actsweep.runtime.streams import LastingStream
+from actsweep.sweeps import find
 
 REFUSED = [
     ("trainer.epochs=99999999999", "trainer.epochs=99999999999: must be at most 100000"),
@@ -101,3 +106,110 @@ def test_outputs_are_where_the_command_was_typed(train: Train, tmp_path: Path) -
         answer = train("hydra.job.chdir=true", "paths.outputs=mine", *words)
         assert answer.code == 0, answer
     assert len([*tmp_path.glob("mine/runs/*/summary.json")]) == 2
+
+
+MISTAKES = [
+    ("act=ReLU", "did you mean act=relu?"),
+    ("--act=relu", "--act=relu: is an override, not an option; type act=relu"),
+    ("-m logger.project=a,b", "logger.project=a,b: can't change a result, so all its values are"),
+    ("-m rerun=all,none", "rerun=all,none: can't change a result"),
+    ("-m slurm.cpus=1,2", "slurm.cpus=1,2: must be one value, for all jobs of the sweep"),
+    ("logger.project=a/b", "logger.project=a/b: must be 1 to 128 characters without /"),
+    ("logger.tags=['']", "logger.tags='': must be of 1 to 64 characters"),
+    ("--experimental-rerun=x", "--experimental-rerun: not here; type actsweep rerun <run>"),
+]
+
+
+@pytest.mark.parametrize(("words", "line"), MISTAKES)
+def test_what_to_type_instead(words: str, line: str, train: Train, tmp_path: Path) -> None:  # noqa: F811
+    answer = train(*words.split())
+    assert (answer.code, answer.out) == (2, ""), answer
+    assert line in answer.err
+    assert answer.err.count("\n") == 1, answer.err
+    assert not files(tmp_path)
+
+
+def test_a_saved_config_is_not_the_defaults(train: Train, tmp_path: Path) -> None:  # noqa: F811
+    assert train("optim.lr=0.05").code == 0
+    (run,) = (tmp_path / "outputs" / "runs").iterdir()
+    answer = train("--config-dir", str(run), "--config-name", "config")
+    assert answer.code == 2
+    assert f"type actsweep rerun {run}" in answer.err
+
+
+def test_rerun_trains_the_same_run(
+    train: Train,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert train("optim.lr=0.05").code == 0
+    (run,) = (tmp_path / "outputs" / "runs").iterdir()
+    before = (run / "metrics.jsonl").read_bytes()
+    status = (run / "status.json").read_text()
+    asked: list[list[str]] = []
+    monkeypatch.setattr("actsweep.cli.train.train", lambda words: asked.append(words) or 0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["rerun", run.name]) == 0
+    assert main(["rerun", str(run), "optim.lr=0.1"]) == 0
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    (same, other) = asked
+    assert same[-1] == "rerun=all"
+    assert other[-1] == "optim.lr=0.1"
+    assert train(*same).code == 0
+    assert [path.name for path in (tmp_path / "outputs" / "runs").iterdir()] == [run.name]
+    assert (run / "metrics.jsonl").read_bytes() == before
+    assert (run / "status.json").read_text() != status
+    shutil.rmtree(tmp_path / "outputs" / "sweeps")
+    capsys.readouterr()
+    assert main(["rerun", run.name]) == 2
+    assert "knows what was typed for it" in capsys.readouterr().err
+
+
+def test_job_logging_of_hydra_s_own(train: Train) -> None:  # noqa: F811
+    for option in ("none", "disabled", "stdout"):
+        assert train(f"hydra/job_logging={option}", "rerun=all").code == 0
+
+
+def test_the_newest_sweep_by_an_absolute_time(tmp_path: Path) -> None:
+    for name, submitted in (
+        ("2026-03-01_23-00-00-000000", 1.0),
+        ("2026-03-01_09-00-00-000000", 2.0),
+    ):
+        folder = tmp_path / "sweeps" / name
+        folder.mkdir(parents=True)
+        (folder / "plan.json").write_text(f'{{\n  "submitted": {submitted},\n  "command": []}}')
+    assert [path.name[11:13] for path in find.newest(tmp_path)] == ["09", "23"]
+
+
+def test_cells_that_are_no_formulas(tmp_path: Path) -> None:
+    rows = [{"run_id": "=1+1", "overrides": ["+act._target_=x"], "state": "complete", "seed": -1}]
+    path = run_dir.write_members_csv(tmp_path, rows)
+    assert "'=1+1" in path.read_text()
+    (row,) = run_dir.read_members_csv(tmp_path)
+    assert (row["run_id"], row["overrides"], row["seed"]) == ("=1+1", "+act._target_=x", -1)
+
+
+def test_a_platform_that_is_not_there() -> None:
+    code = "from actsweep.runtime.devices import set_up_devices; set_up_devices()"
+    env = {**os.environ, "JAX_PLATFORMS": "tpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert "UserError: JAX_PLATFORMS=tpu: JAX finds no such device" in done.stderr
+
+
+def test_debugging_of_nan_fails_no_healthy_run(tmp_path: Path) -> None:
+    run(outputs=tmp_path, env={**os.environ, "JAX_DEBUG_NANS": "1"}, stdout=subprocess.PIPE)
+
+
+def test_own_code_is_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strangers").mkdir()
+    (tmp_path / "strangers" / "__init__.py").write_text("raise SystemExit('it was run')")
+    (tmp_path / "strangers" / "acts.py").write_text("def f(z): return z")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert identity._source_digest("strangers.acts.f")
+    assert identity._source_digest("strangers.nothing.f") is None

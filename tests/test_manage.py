@@ -8,13 +8,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 from test_run import make
 
-from actsweep.cli import cleanup
+from actsweep.cli import cleanup, doctor
 from actsweep.cli import status as status_module
 from actsweep.cli.main import main
 from actsweep.cli.status import ago, last_values, show
+from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
 from actsweep.runs import leases, run_dir
 from actsweep.runs.leases import Leases
@@ -310,3 +313,37 @@ def test_rm(outputs: Path, mixed: list[RunDir], capsys: pytest.CaptureFixture[st
     assert not killed.path.exists()
     assert not complete.path.exists()
     assert running.path.exists()
+
+
+def test_doctor_names_what_may_be_wrong(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy, decayed, stopped, foreign, unfinished = runs = submit(
+        outputs, [make(outputs, seed=seed) for seed in range(5)]
+    )
+    plain = resolve.to_dict(make(outputs))
+    old = {**plain, "optim": {**plain["optim"], "weight_decay": 0.1}}
+    del old["optim"]["decay_bias"]
+    for run in runs:
+        leave(run, "complete")
+        run.config.write_text(yaml.safe_dump(old if run == decayed else plain))
+        files.write_json(run.summary, {"run_id": run.run_id, "epochs": 2})
+    files.write_json(stopped.summary, {"run_id": stopped.run_id, "epochs": 1})
+    rows = [{**ROW, "step": 0, "dead_frac/all": 0.5}, {**ROW, "step": 18}]
+    stopped.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files.write_json(foreign.summary, {"run_id": healthy.run_id})
+    weights = {"params/w": np.array([np.inf]), "best/w": np.ones(1)}
+    monkeypatch.setattr(
+        doctor.checkpoint, "steps", lambda f: [1] if f == unfinished.checkpoints else []
+    )
+    monkeypatch.setattr(doctor.checkpoint, "load", lambda folder, step: (weights, {}))
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    told = {line.partition(":")[0]: line for line in lines[:-1]}
+    assert lines[-1] == "4 of 5 runs may hold wrong numbers"
+    assert healthy.run_id not in told
+    assert "weight decay of 0.1 also pulled biases to 0" in told[decayed.run_id]
+    assert "its last epoch wasn't probed" in told[stopped.run_id]
+    assert f"holds the run {healthy.run_id}" in told[foreign.run_id]
+    assert "its last weights aren't finite: it diverged" in told[unfinished.run_id]
+    assert main(["doctor", healthy.run_id]) == 0

@@ -71,7 +71,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def offline(**options: Any) -> WandbWriter:
-    return WandbWriter("offline", "actsweep-tests", tags=["a"], **options)
+    return WandbWriter("offline", {"project": "actsweep-tests", "tags": ["a"]}, **options)
 
 
 def test_every_value_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -409,7 +409,7 @@ def test_closed_port_falls_back_to_offline(
 ) -> None:
     use_server(monkeypatch, closed_port)
     members = make_members(tmp_path, 2)
-    writer = WandbWriter("online", "actsweep-tests")
+    writer = WandbWriter("online", {"project": "actsweep-tests"})
     start = time.monotonic()
     writer.check(members)
     writer.open(members)
@@ -429,7 +429,7 @@ def test_require_online_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_port: int
 ) -> None:
     use_server(monkeypatch, closed_port)
-    writers = Writers([WandbWriter("online", "p", require_online=True)])
+    writers = Writers([WandbWriter("online", {"project": "p"}, require_online=True)])
     with pytest.raises(UserError, match=r"logger\.require_online=true.*can't be reached"):
         writers.check(make_members(tmp_path, 1))
 
@@ -488,7 +488,7 @@ def test_online_runs_open_and_finish_side_by_side(
     monkeypatch.setattr(support, "preflight", lambda: None)
     monkeypatch.setattr(support.import_wandb(), "init", init)
     members = make_members(tmp_path, 8)
-    writer = WandbWriter("online", "actsweep-tests")
+    writer = WandbWriter("online", {"project": "actsweep-tests"})
     start = time.monotonic()
     writer.check(members)
     writer.open(members)

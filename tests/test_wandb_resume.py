@@ -46,7 +46,7 @@ def attempt(
     final: dict[str, float] | None = None,
 ) -> WandbWriter:
     """One process's share of a training, as W&B gets to see it."""
-    writer = WandbWriter(mode, "actsweep-tests", tags=["a"])
+    writer = WandbWriter(mode, {"project": "actsweep-tests", "tags": ["a"]})
     writer.check([info])
     writer.open([info])
     for step in steps:
@@ -207,7 +207,7 @@ def test_what_is_said_again_stands_once_in_the_summary(tmp_path: Path) -> None:
     """The hooks of a run that goes on say all again, from its rows."""
     (info,) = make_members(tmp_path, 1)
     (info.run_dir / "messages.log").write_text("hidden_1 is dead\nhidden_3 is dead\n")
-    writer = WandbWriter("offline", "p")
+    writer = WandbWriter("offline", {"project": "p"})
     writer.check([resume(info, 50)])
     writer.open([resume(info, 50)])
     for text in ("hidden_1 is dead", "hidden_3 is dead", "the loss rises"):
@@ -228,7 +228,8 @@ from actsweep.loggers.base import Writers
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs.metrics_file import MetricsFile
 (info,) = make_members(Path(sys.argv[2]), 1)
-writers = Writers([MetricsFile(), WandbWriter("offline", "actsweep-tests", tags=["a"])])
+options = {"project": "actsweep-tests", "tags": ["a"]}
+writers = Writers([MetricsFile(), WandbWriter("offline", options)])
 writers.check([info])
 writers.open([info])
 for step in STEPS[:9]:
@@ -279,7 +280,7 @@ def test_past_rows_are_those_of_the_files(tmp_path: Path) -> None:
 def test_the_reader_finds_what_wandb_itself_finds(tmp_path: Path) -> None:
     """Records that fill blocks, span them, and end at every place in them."""
     (info,) = make_members(tmp_path, 1)
-    writer = WandbWriter("offline", "p")
+    writer = WandbWriter("offline", {"project": "p"})
     writer.check([info])
     writer.open([info])
     for step in range(40):
@@ -391,7 +392,7 @@ def test_a_file_that_was_cut_short_would_end_the_sync(tmp_path: Path, server: Wa
 def test_online_the_server_says_what_it_has(tmp_path: Path, server: WandbServer) -> None:
     """The first attempt's connection broke: its own file has more than the server."""
     (info,) = make_members(tmp_path, 1)
-    writer = WandbWriter("online", "actsweep-tests", tags=["a"])
+    writer = WandbWriter("online", {"project": "actsweep-tests", "tags": ["a"]})
     writer.check([info])
     writer.open([info])
     for step in STEPS[:4]:
@@ -417,7 +418,7 @@ def test_what_the_server_lacks_is_uploaded_later(
 ) -> None:
     """Each row once, though `wandb sync` sends whole files: the rest has a file of its own."""
     (info,) = make_members(tmp_path, 1)
-    writer = WandbWriter("online", "actsweep-tests", tags=["a"])
+    writer = WandbWriter("online", {"project": "actsweep-tests", "tags": ["a"]})
     writer.check([info])
     writer.open([info])
     for step in STEPS[:4]:

@@ -71,7 +71,7 @@ def train(
     close_seconds: float = CLOSE_SECONDS,
 ) -> Trained:
     """Write rows as a training does; `middle` happens in the middle."""
-    writer = WandbWriter(mode, "actsweep-tests", close_seconds=close_seconds)
+    writer = WandbWriter(mode, {"project": "actsweep-tests"}, close_seconds=close_seconds)
     writers = Writers([MetricsFile(), writer])
     start = time.monotonic()
     writers.check(infos)

@@ -303,6 +303,32 @@ def gc(*, dry_run: bool = False, outputs: Outputs = OUTPUTS) -> None:
     gc(outputs, dry_run=dry_run)
 
 
+def doctor(*run: str, outputs: Outputs = OUTPUTS) -> int:
+    """Name runs whose numbers may be wrong, and why.
+
+    Weights that aren't finite, folders of other runs, data that changed since, and what earlier
+    versions did otherwise.
+
+    Args:
+        run: Ids, folders, or 'relu-*' in quotes; by default all.
+    """
+    from actsweep.cli.doctor import doctor
+
+    return doctor(outputs, [*run])
+
+
+def rerun(run: str, /, *words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
+    """Train a run again, as it was typed, with further overrides.
+
+    Args:
+        run: Its id or its folder.
+        words: Overrides, as in optim.lr=0.1; paths.outputs=DIR says where the run is.
+    """
+    from actsweep.cli.rerun import rerun
+
+    return rerun(run, words)
+
+
 def prepare(name: str, /, *, dir: Path | None = None, force: bool = False) -> None:
     """Fetch, verify and prepare a data set ahead of time.
 
@@ -322,5 +348,5 @@ def prepare(name: str, /, *, dir: Path | None = None, force: bool = False) -> No
 COMMANDS = (
     *(train, status, resume, retry, table, cancel, job),
     *(compare, report, watch, dashboard, sync),
-    *(show, rm, gc),
+    *(show, rerun, doctor, rm, gc),
 )

@@ -3,7 +3,7 @@
 import copy
 import functools
 import hashlib
-import importlib.util
+import importlib.machinery
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,7 +74,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
     counted = without_neutral(what_counts(resolve.to_dict(run)))
     settings = {**counted, "id_version": ID_VERSION}
     code = {target: _source_digest(target) for target in _targets(resolve.to_dict(run))}
-    files = {path: _content_digest(path) for path in _paths(run.data.options)}
+    files = {path: _content_digest(path) for path in paths_in(run.data.options)}
     return settings | ({"code": code} if code else {}) | ({"files": files} if files else {})
 
 
@@ -167,12 +167,12 @@ def _targets(plain: Any) -> list[str]:
     return [str(target)] * bool(target) + nested
 
 
-def _paths(options: Any) -> list[str]:
+def paths_in(options: Any) -> list[str]:
     """Return the files and folders that a data set's options name."""
     if isinstance(options, Mapping):
-        return [path for value in options.values() for path in _paths(value)]
+        return [path for value in options.values() for path in paths_in(value)]
     if isinstance(options, list | tuple):
-        return [path for value in options for path in _paths(value)]
+        return [path for value in options for path in paths_in(value)]
     return [options] if isinstance(options, str) and options and Path(options).exists() else []
 
 
@@ -195,13 +195,27 @@ def _file_digest(path: str, size: int, time: int) -> str:
 
 @functools.cache
 def _source_digest(target: str) -> str | None:
-    """Return the hash of the file that a dotted path points into; None if it can't be found."""
+    """Return the hash of the file that a dotted path points into; None if it can't be found.
+
+    Nothing is imported: whoever looks at somebody else's sweep mustn't run its code.
+    """
+    path, spec = None, None
     try:
-        spec = importlib.util.find_spec(target.rpartition(".")[0])
+        for part in _prefixes(target.rpartition(".")[0]):
+            spec = importlib.machinery.PathFinder.find_spec(part, path)
+            path = spec.submodule_search_locations if spec else None
+            if spec is None:
+                return None
         source = Path(str(spec and spec.origin)).read_bytes()
     except (ImportError, ValueError, OSError):
         return None
     return hashlib.sha256(source).hexdigest()
+
+
+def _prefixes(module: str) -> list[str]:
+    """Return `a`, `a.b`, `a.b.c` for `a.b.c`."""
+    parts = module.split(".")
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def _digest(plain: dict[str, Any]) -> str:

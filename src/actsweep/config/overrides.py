@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from actsweep.utils.errors import UserError, bad_value
@@ -20,6 +21,7 @@ GROUPS = {
     "experiment": "tutorial3",
     "debug": "default",
 }
+PARTS = {*GROUPS, "seed", "trainer", "paths", "pack", "slurm", "rerun"}
 RENAMED = {"pack.lift": "pack.batching"}
 """Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
 BEFORE = {"optim": ("clip_norm", {"decay_bias": True, "decay_act": True})}
@@ -36,11 +38,34 @@ def for_hydra(words: Iterable[str]) -> list[str]:
         words: the command line; `-m` may stand anywhere.
 
     Raises:
-        UserError: a list, a number or null was given for a group, which needs an option's name.
+        UserError: a list, a number or null was given for a group, which needs an option's name; or
+            an option of Hydra's that would train something else than it says.
     """
     words = list(words)
+    _check_options(words)
     flags = [word for word in words if word in _MULTIRUN]
     return flags + [part for word in words if word not in _MULTIRUN for part in expand(word)]
+
+
+def _check_options(words: Sequence[str]) -> None:
+    """Refuse to take a run's folder for a folder of configs: Hydra would train the defaults."""
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        key = option.removeprefix("--")
+        if option.startswith("--") and (key in GROUPS or key.partition(".")[0] in PARTS):
+            raise UserError(
+                f"{word}: is an override, not an option; type {word.removeprefix('--')}, and in a "
+                "W&B sweep's command ${args_no_hyphens}"
+            )
+        if option == "--experimental-rerun":
+            raise UserError(f"{option}: not here; type actsweep rerun <run>")
+        if option in ("--config-dir", "-cd", "--config-path", "-cp"):
+            value = value if equals else "".join(words[place + 1 : place + 2])
+            if (Path(value) / "config.yaml").is_file() and (Path(value) / "status.json").is_file():
+                raise UserError(
+                    f"{option} {value}: is a run's folder, whose config Hydra would not take; to "
+                    f"train it again, type actsweep rerun {value}"
+                )
 
 
 def expand(override: str) -> list[str]:

@@ -129,11 +129,18 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Weights & Biases, offline by default; `report` writes a report at the end of a sweep."""
+    """Weights & Biases, offline by default; `report` writes a report at the end of a sweep.
+
+    What is null or empty is taken from W&B's environment variables, such as WANDB_PROJECT.
+    """
 
     mode: str = "offline"
-    project: str = "actsweep"
+    project: str | None = None
     entity: str | None = None
+    group: str | None = None
+    name: str | None = None
+    notes: str | None = None
+    job_type: str | None = None
     tags: list[str] = field(default_factory=list)
     require_online: bool = False
     console: bool = True

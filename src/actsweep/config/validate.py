@@ -18,6 +18,7 @@ from actsweep.config.schema import (
     SCHEDULES,
     SLURM_REQUEUE_S,
     DepthConfig,
+    LoggerConfig,
     RunConfig,
     TrainerConfig,
 )
@@ -282,6 +283,7 @@ def _check_rest(run: RunConfig) -> None:
         raise bad_value("seed", run.seed, f"an integer from 0 to {MAX_SEED}", "seed=0")
     if run.logger.mode not in LOGGER_MODES:
         raise unknown_name("logger.mode", run.logger.mode, LOGGER_MODES)
+    _check_wandb(run.logger)
     if run.rerun not in RERUNS:
         raise unknown_name("rerun", run.rerun, RERUNS)
     if run.pack.batching not in BATCHINGS:
@@ -291,6 +293,18 @@ def _check_rest(run: RunConfig) -> None:
             "pack.size", run.pack.size, "auto or an integer of at least 1", "pack.size=auto"
         )
     _check_slurm(run)
+
+
+def _check_wandb(logger: LoggerConfig) -> None:
+    """Refuse what W&B would only refuse after training."""
+    project = logger.project
+    if project is not None and not re.fullmatch(r"[^/\\#?%:]{1,128}", project):
+        allowed = "1 to 128 characters without / \\ # ? % :"
+        raise bad_value("logger.project", project or "''", allowed, "logger.project=actsweep")
+    for tag in logger.tags:
+        if not 1 <= len(tag) <= 64:
+            shown = f"{tag[:20]}…" if tag else "''"
+            raise bad_value("logger.tags", shown, "of 1 to 64 characters", "logger.tags=[mine]")
 
 
 def _check_slurm(run: RunConfig) -> None:

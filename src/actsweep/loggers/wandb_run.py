@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from actsweep.loggers import wandb_log
 from actsweep.loggers import wandb_support as support
@@ -34,10 +35,8 @@ class WandbRun:
         self._known = wandb_log.close_interrupted(folder, info.run_id) if resumed else -1
         self._earlier = wandb_log.fragments(folder, info.run_id)
         self._wandb = support.import_wandb().init(
-            **options,
+            **{"group": info.sweep, **options, "name": _name(options.get("name"), info.run_id)},
             id=info.run_id,
-            name=info.run_id,
-            group=info.sweep,
             dir=str(info.run_dir),
             config=support.run_config(info),
             reinit="create_new",
@@ -51,6 +50,13 @@ class WandbRun:
         self._latest: dict[str, float] = {}
         self._defined = {"epoch"}
         self._wandb.define_metric("epoch", summary="none")
+
+    def address(self, runs: int) -> str:
+        """Return where the run is to be seen; of several runs, their group."""
+        page, group = self._wandb.url or "", self._wandb.group
+        if runs == 1 or not group:
+            return page
+        return f"{page.rpartition('/runs/')[0]}/groups/{quote(group, safe='')}"
 
     def go_on(self, past: Sequence[Row]) -> None:
         """Repeat what W&B keeps in no earlier file; the rows themselves then come by `put`.
@@ -123,6 +129,13 @@ class WandbRun:
         if pattern not in self._defined:
             self._defined.add(pattern)
             self._wandb.define_metric(pattern, step_metric="epoch", **options)
+
+
+def _name(given: str | None, run_id: str) -> str:
+    """Return a run's name: its id, what was given, or, for one of several runs, both."""
+    if not given:
+        return run_id
+    return f"{given}{run_id}" if given.endswith(" ") else given
 
 
 def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import logging
 import math
 import os
 import resource
@@ -14,10 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from actsweep.config.schema import LoggerConfig
 from actsweep.runs.metrics_file import read_histograms
 from actsweep.runs.rows import MemberInfo, Row
 from actsweep.stats.histogram import Histogram
 
+log = logging.getLogger(__name__)
+
+PROJECT = "actsweep"
 PREFLIGHT_SECONDS = 3.0
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 30.0
@@ -56,6 +61,43 @@ def fast_settings(mode: str) -> Any:
         init_timeout=INIT_SECONDS,
         finish_timeout=FINISH_SECONDS,
     )
+
+
+def init_options(logger: LoggerConfig, sweep: str, runs: int) -> dict[str, Any]:
+    """Return the arguments of `wandb.init` that are the same for all runs of a sweep.
+
+    What the config leaves open is what W&B's environment variables say.
+
+    Args:
+        logger: the config.
+        sweep: the sweep's name, the runs' group by default.
+        runs: how many runs the sweep has: a name alone would be that of all.
+    """
+    env = os.environ.get
+    name = logger.name or env("WANDB_NAME")
+    return {
+        "project": logger.project or env("WANDB_PROJECT") or PROJECT,
+        "entity": logger.entity or env("WANDB_ENTITY"),
+        "group": logger.group or env("WANDB_RUN_GROUP") or sweep,
+        "name": f"{name} " if name and runs > 1 else name,
+        "notes": logger.notes or env("WANDB_NOTES"),
+        "job_type": logger.job_type or env("WANDB_JOB_TYPE"),
+        "tags": list(logger.tags) or [tag for tag in env("WANDB_TAGS", "").split(",") if tag],
+    }
+
+
+def mode_of(logger: LoggerConfig) -> str:
+    """Return the mode: the config's, or a more careful one that WANDB_MODE asks for."""
+    asked = os.environ.get("WANDB_MODE", "").lower()
+    modes = ("disabled", "offline", "online")
+    if asked not in modes or modes.index(asked) == modes.index(logger.mode):
+        return logger.mode
+    if modes.index(asked) < modes.index(logger.mode):
+        return asked
+    log.warning(
+        "WANDB_MODE=%s: logger.mode=%s counts; type logger=%s for it", asked, logger.mode, asked
+    )
+    return logger.mode
 
 
 def run_config(info: MemberInfo) -> dict[str, Any]:

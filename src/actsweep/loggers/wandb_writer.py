@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,8 @@ class WandbWriter:
 
     Args:
         mode: `offline` (files in the run's folder) or `online`.
-        project: the W&B project.
-        entity: the W&B user or team; None for the account's default.
-        tags: for every run.
+        options: arguments of `wandb.init`, the same for every run; see
+            `wandb_support.init_options`.
         require_online: raise rather than go offline when the server can't be reached.
         queue_rows: rows that may wait for W&B; further ones are left out and counted.
         close_seconds: how long `close` waits for W&B before it gives up; may be set until then.
@@ -48,18 +47,17 @@ class WandbWriter:
     def __init__(
         self,
         mode: str,
-        project: str,
-        entity: str | None = None,
-        tags: Sequence[str] = (),
+        options: Mapping[str, Any],
         require_online: bool = False,
         queue_rows: int = 10_000,
         close_seconds: float = 60.0,
     ) -> None:
         self.mode = mode
-        self._init = {"project": project, "entity": entity, "tags": list(tags)}
+        self._init = dict(options)
         self._require_online = require_online
         self._queue_rows = queue_rows
         self.close_seconds = close_seconds
+        self.cut_short = "running"  # the state of runs that haven't ended when it is closed
         self._queue: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None]
         self._queue = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -140,7 +138,7 @@ class WandbWriter:
             return
         for member in range(len(self._members)):
             if member not in self._ended:  # interrupted: W&B must not show it as finished
-                self._put(self._finish, member, "running", {})
+                self._put(self._finish, member, self.cut_short, {})
         self._put(self._end)
         self._queue.put(None)
         self._thread.join(self.close_seconds)
@@ -179,6 +177,8 @@ class WandbWriter:
 
     def _open_runs(self) -> None:
         started = self._start_online() if self.mode == "online" else {}
+        if started:
+            log.info("W&B: %s", next(iter(started.values())).address(len(started)))
         if self.mode == "offline":
             started = self._start_offline()
         for member, run in started.items():

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from actsweep.report.write import PAGE, ReportRequest, write
 from actsweep.sweeps import plan, status
 from actsweep.utils.errors import UserError
+from actsweep.utils.files import is_inside
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
@@ -118,6 +119,8 @@ class _Handler(SimpleHTTPRequestHandler):
         page = self._live_report.page
         if not self._is_for_this_machine():
             self.send_error(403)
+        elif not self._is_served():
+            self.send_error(404)
         elif self.path.partition("?")[0] == "/":
             self.send_response(302)
             self.send_header(
@@ -130,14 +133,23 @@ class _Handler(SimpleHTTPRequestHandler):
             super().do_GET()
 
     def do_HEAD(self) -> None:
-        if self._is_for_this_machine():
-            super().do_HEAD()
-        else:
+        if not self._is_for_this_machine():
             self.send_error(403)
+        elif not self._is_served():
+            self.send_error(404)
+        else:
+            super().do_HEAD()
 
     def _is_for_this_machine(self) -> bool:
         """Return whether this machine was asked for, not a site whose name resolves to it."""
-        return self.headers.get("Host", "").rpartition(":")[0] in NAMES
+        host, _, port = self.headers.get("Host", "").partition(":")
+        return host in NAMES and (not port or port.isdecimal())
+
+    def _is_served(self) -> bool:
+        """Return whether the path names something in the outputs folder, links followed."""
+        if "%00" in self.path:
+            return False
+        return is_inside(self._live_report.outputs, Path(self.translate_path(self.path)))
 
     def _send_page(self, content: bytes) -> None:
         refresh = f'<head>\n<meta http-equiv="refresh" content="{self._seconds:g}">'.encode()

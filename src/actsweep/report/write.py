@@ -192,5 +192,5 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     names = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: files.csv_cell(value) for key, value in row.items()} for row in rows)
     files.write_atomic(path, stream.getvalue())

@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from actsweep.utils.errors import UserError
-from actsweep.utils.files import read_json, remove, write_atomic, write_json
+from actsweep.utils.files import csv_cell, read_json, remove, write_atomic, write_json
 from actsweep.utils.provenance import provenance
 
 STATES = ("running", "complete", "diverged", "failed", "preempted")
@@ -325,7 +325,8 @@ def write_members_csv(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         overrides = row.get("overrides", "")
         if isinstance(overrides, list | tuple):
             overrides = " ".join(map(str, overrides))
-        table.writerow({**row, "overrides": overrides})
+        cells = {**row, "overrides": overrides}
+        table.writerow({key: csv_cell(value) for key, value in cells.items()})
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "members.csv"
     write_atomic(path, text.getvalue())
@@ -336,7 +337,10 @@ def read_members_csv(folder: Path) -> list[dict[str, Any]]:
     """Return a sweep's members, with numbers as numbers and empty cells as None."""
     with open(folder / "members.csv", newline="") as file:
         return [
-            {key: cell if key in _TEXT_COLUMNS else _number(cell) for key, cell in row.items()}
+            {
+                key: cell.removeprefix("'") if key in _TEXT_COLUMNS else _number(cell)
+                for key, cell in row.items()
+            }
             for row in csv.DictReader(file)
         ]
 

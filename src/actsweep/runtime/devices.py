@@ -1,11 +1,16 @@
 """Setup of JAX's devices and of its compilation cache."""
 
 import contextlib
+import logging
 import os
 import warnings
 from pathlib import Path
 
 import jax
+
+from actsweep.utils.errors import UserError, first_line
+
+log = logging.getLogger(__name__)
 
 CACHE_BYTES = 2**30
 
@@ -15,6 +20,9 @@ def set_up_devices() -> None:
 
     Call this before anything else uses jax: a backend that has started keeps its devices. The
     environment variables `XLA_FLAGS` and `JAX_COMPILATION_CACHE_DIR` take precedence.
+
+    Raises:
+        UserError: JAX has no device of the platform that is asked for.
     """
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -26,3 +34,18 @@ def set_up_devices() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "actsweep" / "xla"))
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    if getattr(jax.config, "jax_debug_nans", False):
+        log.warning("JAX_DEBUG_NANS: is left out, since NaN marks what a run has not measured")
+        jax.config.update("jax_debug_nans", False)
+    _check_platform()
+
+
+def _check_platform() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = getattr(jax.config, "jax_platforms", None)
+        raise UserError(
+            f"JAX_PLATFORMS={asked}: JAX finds no such device ({first_line(error)}); type "
+            "JAX_PLATFORMS=cpu, or install jax for that device"
+        ) from error

@@ -1,6 +1,7 @@
 """Signals that end this process: at once, or, while a pack trains, after it is saved.
 
-SIGINT is Ctrl-C. Clusters send SIGTERM before they kill. Submitit asks SLURM for SIGUSR2.
+SIGINT is Ctrl-C. Clusters send SIGTERM before they kill. Submitit asks SLURM for SIGUSR2. SIGHUP
+comes when a terminal is closed or an ssh connection drops.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 NOTED = b"\nsaving, then ending; Ctrl-C again ends at once\n"
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -3,6 +3,7 @@
 import difflib
 import fnmatch
 import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -24,7 +25,11 @@ def newest(outputs: Path) -> list[Path]:
 
 
 def _submitted(folder: Path) -> float:
-    with suppress(ValueError):
+    """Return when a sweep was submitted, in seconds since 1970."""
+    with suppress(OSError), open(folder / PLAN_FILE, "rb") as file:
+        if match := re.search(rb'"submitted": ([\d.]+)', file.read(200)):
+            return float(match[1])
+    with suppress(ValueError):  # older versions left only the name, in local time
         return datetime.strptime(folder.name, NAMED_BY_TIME).timestamp()
     return (folder / PLAN_FILE).stat().st_mtime  # the user gave it a name
 

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +49,7 @@ class Plan:
         attempt: number of the attempt, from 1 on; each retry adds one.
         cwd: the working folder in which the sweep was submitted.
         path: where the user's own code was imported from.
+        submitted: when the sweep was submitted first, in seconds since 1970.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Plan:
     attempt: int = 1
     cwd: str = field(default_factory=os.getcwd)
     path: list[str] = field(default_factory=list)
+    submitted: float = field(default_factory=lambda: round(time.time(), 6))
 
     @functools.cached_property
     def runs(self) -> dict[str, Member]:
@@ -93,7 +96,8 @@ class Plan:
         # Relative to the folder: valid from any working folder, and after both were moved.
         outputs = os.path.relpath(self.config.paths.outputs, self.folder)
         about = {key: getattr(self, key) for key in ("command", "attempt", "cwd", "path")}
-        whole = {**about, "outputs": outputs, "members": members}
+        first = {"submitted": self.submitted}  # read alone, to order sweeps
+        whole = {**first, **about, "outputs": outputs, "members": members}
         files.write_json(self.folder / PLAN_FILE, whole)
 
     def again(self, rerun: str) -> "Plan":
@@ -154,7 +158,7 @@ def _read_plan(folder: Path, cwd: str, stamp: int) -> Plan:
             )
         packs.setdefault(frozen["pack"], []).append(member)
     overrides = {name: frozen["overrides"] for name, frozen in plain["members"].items()}
-    about = {key: plain[key] for key in ("attempt", "cwd", "path")}
+    about = {key: plain[key] for key in ("attempt", "cwd", "path", "submitted") if key in plain}
     return Plan(folder, plain["command"], [*packs.values()], overrides, **about)
 
 
@@ -220,7 +224,8 @@ def check_folder(plan: Plan, key: str) -> Plan:
         )
     if added := len(plan.runs) - len(before["members"]):
         print(f"{folder.name}: extended by {added} run{'s' * (added > 1)}", file=sys.stderr)
-    return replace(plan, attempt=before["attempt"])
+    submitted = before.get("submitted", plan.submitted)
+    return replace(plan, attempt=before["attempt"], submitted=submitted)
 
 
 class FreshFiles:

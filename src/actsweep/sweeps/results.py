@@ -166,6 +166,13 @@ def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
     if states & {"preempted", "running"}:
         return [f"go on:  actsweep resume {name}   (or the same command again)"]
     lines = [f"retry:  actsweep retry {name}"] * ("failed" in states)
+    if "failed" in states and (logs := sorted(plan.folder.rglob("train.log"))):
+        more = f"   (and {len(logs) - 1} more)" if len(logs) > 1 else ""
+        lines.append(f"why:    {logs[0]}{more}")
     mode = plan.config.logger.mode
+    if mode == "online" and (before := [r for r in results if r.get("reused")]):
+        offline = any([*plan.runs[r["run_id"]].dir.wandb.glob("offline-run-*")] for r in before)
+        what = f"actsweep sync {name}" if offline else "the same command with rerun=all"
+        lines.append(f"{len(before)} runs were trained before; if W&B lacks them:  {what}")
     folders = [plan.runs[r["run_id"]].dir.path for r in results]
     return lines if mode == "disabled" else lines + hint_lines(folders, mode)

@@ -17,6 +17,7 @@ from actsweep.data import Dataset
 from actsweep.data.dataset import chance as chance_of
 from actsweep.loggers.base import Writer, Writers
 from actsweep.loggers.console import Console
+from actsweep.loggers.wandb_support import init_options, mode_of
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs import checkpoint, run_dir
 from actsweep.runs.leases import Leases
@@ -123,6 +124,10 @@ def _train(
             _end(writers, loggers, stop, trainer.grace_s)
             return _write_statuses(cohort, ended, leases)
     except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        for logger in loggers:
+            if isinstance(logger, WandbWriter):
+                logger.cut_short = "preempted" if interrupted else "failed"
         lost = leases.lost()
         record([folder for folder in folders if folder.run_id not in lost], error)
         raise
@@ -189,16 +194,10 @@ def _call_loop(
 
 def _loggers(config: RunConfig, context: SweepContext) -> list[Writer]:
     loggers: list[Writer] = []
-    if config.logger.mode != "disabled":
-        loggers.append(
-            WandbWriter(
-                mode=config.logger.mode,
-                project=config.logger.project,
-                entity=config.logger.entity,
-                tags=config.logger.tags,
-                require_online=config.logger.require_online,
-            )
-        )
+    mode = mode_of(config.logger)
+    if mode != "disabled":
+        options = init_options(config.logger, context.sweep, context.total or 1)
+        loggers.append(WandbWriter(mode, options, config.logger.require_online))
     if config.logger.console:
         loggers.append(Console(run_offset=context.offset, total_runs=context.total))
     return loggers

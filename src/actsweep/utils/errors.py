@@ -30,7 +30,9 @@ def unknown_name(path: str, name: object, known: Iterable[str], fix: str = "") -
         fix: what to type when no known name is similar; by default the first known one.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    folded = str(name).lower().replace("-", "_")
+    near = [entry for entry in known if entry.lower() == folded]
+    near = near or difflib.get_close_matches(folded, known, n=1, cutoff=0.5)
     near = near or [entry for entry in known if name and entry.startswith(str(name))]
     fix = (
         f"{path}={near[0]}" if near else fix or (f"{path}={known[0]}" if known else "another name")

@@ -57,6 +57,13 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
+def csv_cell(value: Any) -> Any:
+    """Return a value for a CSV cell that a spreadsheet takes as text, not as a formula."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
+
+
 def finite(value: Any) -> Any:
     """Convert a value for JSON: to plain Python types, with NaN and infinity as None."""
     if isinstance(value, Mapping):

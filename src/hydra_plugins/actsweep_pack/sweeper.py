@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from actsweep.config import identity
+from actsweep.config import identity, resolve
 from actsweep.config.compose import Composer
 from actsweep.config.overrides import expand
 from actsweep.config.schema import RunConfig
@@ -65,12 +65,13 @@ class PackSweeper(BasicSweeper):
         compose = Composer(self.hydra_context.config_loader, self.config)
         members = [make_member(compose.run(given)) for given in overrides]
         given_by_id = {m.run_id: given for m, given in zip(members, overrides, strict=True)}
-        packs = list(merge(members))
         runs = [member.config for member in members]
+        check_alike(runs)
+        check_distinct(members)
+        packs = list(merge(members))
         if runs[0].pack.plan:
             show_plan(packs)
             raise SystemExit(OK)
-        check_alike(runs)
         launcher = self.config.hydra.runtime.choices["hydra/launcher"]
         if runs[0].trainer.distributed and launcher not in ("basic", "slurm"):
             raise UserError(
@@ -119,6 +120,24 @@ def check_count(overrides: Sequence[Override]) -> None:
             raise UserError(
                 f"{override.input_line}: with it the sweep has more than {MAX_RUNS:,} runs; type "
                 "fewer values, and the others in sweeps of their own"
+            )
+
+
+def check_distinct(members: Sequence[Member]) -> None:
+    """Check that no two runs differ only in what can't change a result: they would be one run.
+
+    Raises:
+        UserError: two do.
+    """
+    first: dict[str, dict[str, Any]] = {}
+    for member in members:
+        flat = identity.flatten(resolve.to_dict(member.config))
+        known = first.setdefault(member.run_id, flat)
+        if differ := [key for key, value in flat.items() if known.get(key) != value]:
+            key = differ[0]
+            raise UserError(
+                f"{key}={known.get(key)},{flat[key]}: can't change a result, so all its values are "
+                f"one run; type one value, or one command for each"
             )
 
 
