@@ -175,7 +175,7 @@ def test_both_checkpoints_damaged(
     assert said[-1].endswith("; begins again")
     outcome(
         "both checkpoints of a run damaged or missing",
-        "a line says so; the run begins anew and ends with the bytes of an undisturbed one, as "
+        "a line says so; the run begins again and ends with the bytes of an undisturbed one, as "
         "do the others",
     )
 
@@ -191,7 +191,7 @@ def test_measurements_damaged(
     outcome(
         f"a run's measurements damaged: {', '.join(MEASURED)}",
         "a line says so; the run goes on from the last checkpoint whose rows are all there, or "
-        "begins anew, and ends with the bytes of an undisturbed one",
+        "begins again, and ends with the bytes of an undisturbed one",
     )
 
 
@@ -212,7 +212,7 @@ def test_status_damaged(
     assert line.endswith("; begins again")
     outcome(
         f"a run's status.json {', '.join(STATUS)}",
-        "a line says so; the run begins anew and ends with the bytes of an undisturbed one",
+        "a line says so; the run begins again and ends with the bytes of an undisturbed one",
     )
 
 
