@@ -549,3 +549,14 @@ def test_limits_at_infinity(name):
 def test_every_elementwise_activation_has_its_limits():
     elementwise = {a.name for a in ACTIVATIONS.values() if a.units == "elementwise"}
     assert set(LIMITS) == elementwise
+
+
+@pytest.mark.parametrize("name", ["glu", "swiglu", "geglu", "reglu"])
+@pytest.mark.parametrize("v", [1e38, -1e38, 1e-30])
+def test_abs_derivative_of_gated_units_at_the_ends_of_float32(name, v):
+    """Against the two partial derivatives, whose squares float32 can't hold."""
+    act = ACTIVATIONS[name]
+    z = jnp.array([[v, 1.0]], jnp.float32)
+    parts = np.asarray(jax.jacrev(act.fn)(z)[0, 0, 0], np.float64)
+    expected = np.hypot(*parts)
+    np.testing.assert_allclose(activations.abs_derivative(act, z)[0, 0], expected, rtol=1e-6)

@@ -8,10 +8,13 @@ which fails until all four agree.
 Numerics. On every finite float32 and bfloat16 input, value and derivative are finite wherever the
 exact ones are representable. In float32 on CPU, at default parameters, values are within 4 units in
 the last place of the exact ones and derivatives within 5, zeros of the derivative included (gelu's
-tanh form: 7, in its left tail). bfloat16 is computed in float32 and rounded.
+tanh form: 7, in its left tail). Softmax is JAX's own: within 70 units, since z - max is rounded
+before it is exponentiated, and the derivative of a unit whose share rounds to 1 is 0. NaN in is NaN
+out, and at ±infinity values and derivatives of elementwise functions are their limits. bfloat16 is
+computed in float32 and rounded.
 Parameters other than the defaults lose accuracy in exponential tails: the rounding error of
-`beta * z` or `z / alpha` is multiplied by its size. XLA flushes subnormal numbers to 0 on CPU, so a
-result below 1.2e-38 may be 0; for gated units this applies to the value of the gate.
+`beta * z` or `z / alpha` is multiplied by its size. XLA flushes subnormal numbers to 0 on CPU, so an
+input below 1.2e-38 counts as 0 and a result below it may be 0; for gated units this applies to the value of the gate.
 """
 
 from collections.abc import Mapping

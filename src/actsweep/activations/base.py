@@ -166,12 +166,15 @@ def abs_derivative(
 
 
 def _norm(rows: Array) -> Array:
-    """Return the L2 norm over the first axis, scaled so that squares don't overflow."""
+    """Return the L2 norm over the first axis, scaled by powers of 2 so that squares stay in range."""
     largest = jnp.max(jnp.abs(rows), axis=0)
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     if len(rows) == 1:
         return largest
-    return scale * jnp.sqrt(jnp.sum(jnp.square(rows / scale[None]), axis=0))
+    up, down = 2.0**70, 2.0**-70  # a quotient by `largest` would use 1 / largest, which may be 0
+    huge, tiny = largest > 2.0**60, largest < 2.0**-60
+    scaled = rows * jnp.where(huge, down, jnp.where(tiny, up, 1.0))[None].astype(rows.dtype)
+    back = jnp.where(huge, up, jnp.where(tiny, down, 1.0)).astype(rows.dtype)
+    return back * jnp.sqrt(jnp.sum(jnp.square(scaled), axis=0))
 
 
 def gate_input(
