@@ -1,6 +1,7 @@
 """Strict JAX for the whole suite: several CPU devices, no silent promotion, warnings are errors."""
 
 import os
+import signal
 from pathlib import Path
 
 # Many tests compile the same program: keep it, also for the processes that tests start.
@@ -11,6 +12,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["WANDB_ERROR_REPORTING"] = "false"
 os.environ["WANDB_SILENT"] = "true"
 os.environ["ACTSWEEP_REPORT"] = "false"  # hundreds of sweeps; tests of the report ask for it
+
+# A shell starts what runs in the background with Ctrl-C ignored, and nohup SIGHUP; tests send both.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -12,9 +12,9 @@ from test_compare import NOISE, entry, grid, printed
 
 from actsweep.cli.main import main
 from actsweep.launch.finish import _report
-from actsweep.report.charts import _ridges
 from actsweep.report.compare import compare
 from actsweep.report.design import Entry
+from actsweep.report.layer_charts import ridges
 from actsweep.report.page import Reproduction, page
 from actsweep.report.series import Log, Ridges, _curve
 from actsweep.report.write import ReportRequest, _make
@@ -27,7 +27,7 @@ def beyond(*epochs: float) -> Ridges:
 def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
     """Weights a million times too large: no bin holds anything."""
     styles = {("relu",): {"color": "black", "label": "relu"}}
-    made = _ridges("hidden_1", {("relu",): beyond(0, 1)}, styles)
+    made = ridges("hidden_1", {("relu",): beyond(0, 1)}, styles)
     assert made is not None
     assert "100.0 % lie beyond the edges" in made.caption
 
@@ -35,7 +35,7 @@ def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
 def test_each_panel_of_a_layer_shows_its_own_epochs() -> None:
     ends = {("relu",): 12.0, ("tanh",): 30.0, ("elu",): 2.0}
     styles = {label: {"color": "black", "label": label[0]} for label in ends}
-    made = _ridges("hidden_1", {k: beyond(0, last / 2, last) for k, last in ends.items()}, styles)
+    made = ridges("hidden_1", {k: beyond(0, last / 2, last) for k, last in ends.items()}, styles)
     assert made is not None
     shown = [[tick.get_text() for tick in axes.get_yticklabels()] for axes in made.figure.axes]
     assert shown == [["epoch 0", f"epoch {last:g}"] for last in ends.values()]

@@ -32,7 +32,7 @@ WORDS = (
 ONE_PACK = ("act=relu", *WORDS[1:], "logger=disabled")
 """The first half of the same runs."""
 RUNS = 6
-ENDINGS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+ENDINGS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 FORKS = multiprocessing.get_context("forkserver")
 # A process that has imported what a sweep needs, but hasn't touched a device, is forked for each.
 FORKS.set_forkserver_preload(

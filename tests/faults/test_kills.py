@@ -70,7 +70,7 @@ def test_killed_at_random_moments(
             assert w_and_b(run) == read_metrics(run.metrics)["step"].tolist(), run.path
     assert training > kills / 3
     outcome(
-        f"SIGKILL, SIGTERM, SIGINT or SIGUSR2 at a random moment, {how} times",
+        f"SIGKILL, SIGTERM, SIGINT, SIGUSR2 or SIGHUP at a random moment, {how} times",
         "started again, every run ends with the bytes of an undisturbed one: parameters, metrics, "
         "histograms; no run is lost, no step stands twice, in W&B neither",
     )

@@ -13,8 +13,9 @@ before it is exponentiated, and the derivative of a unit whose share rounds to 1
 out, and at ±infinity values and derivatives of elementwise functions are their limits. bfloat16 is
 computed in float32 and rounded.
 Parameters other than the defaults lose accuracy in exponential tails: the rounding error of
-`beta * z` or `z / alpha` is multiplied by its size. XLA flushes subnormal numbers to 0 on CPU, so an
-input below 1.2e-38 counts as 0 and a result below it may be 0; for gated units this applies to the value of the gate.
+`beta * z` or `z / alpha` is multiplied by its size. XLA flushes subnormal numbers to 0 on CPU, so
+an input below 1.2e-38 counts as 0, and a result below it may be 0; for gated units this applies to
+the value of the gate.
 """
 
 from collections.abc import Mapping

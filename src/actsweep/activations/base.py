@@ -166,7 +166,7 @@ def abs_derivative(
 
 
 def _norm(rows: Array) -> Array:
-    """Return the L2 norm over the first axis, scaled by powers of 2 so that squares stay in range."""
+    """Return the L2 norm over the first axis, scaled by powers of 2 so that no square overflows."""
     largest = jnp.max(jnp.abs(rows), axis=0)
     if len(rows) == 1:
         return largest

@@ -16,6 +16,15 @@ KINDS = {
 }
 
 
+CALLED_HERE = {
+    "slurm.timeout_min": "slurm.hours",
+    "slurm.time": "slurm.hours",
+    "slurm.cpus_per_task": "slurm.cpus",
+    "slurm.gpus_per_node": "slurm.gpus",
+}
+"""Keys as other launchers call them."""
+
+
 def explain(error: BaseException) -> str:
     """Return one line for any exception: what is wrong, where, what is allowed, what to type."""
     from hydra.errors import HydraException
@@ -66,6 +75,7 @@ def _explain_key(path: str, key: str, error: OmegaConfBaseException) -> str:
     prefix = path.rpartition(".")[0]
     full = {k: f"{prefix}.{k}" if prefix else k for k in known}
     near = [full[k] for k in difflib.get_close_matches(key, known, n=1, cutoff=0.5)]
+    near = [CALLED_HERE[path]] if path in CALLED_HERE else near
     if not prefix and isinstance(parent, DictConfig):  # lr is optim.lr
         near = [f"{group}.{key}" for group in known if _has(parent, group, key)] or near
     hint = f"did you mean {' or '.join(near)}? " if near else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from actsweep.report import plotting
-from actsweep.report.charts import INK, Chart
+from actsweep.report.chart import INK, Chart
 from actsweep.report.compare import Comparison
 from actsweep.report.design import Design, Entry
 from actsweep.report.text import interval_text, words

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from actsweep.report import plotting
-from actsweep.report.charts import Chart, charts, sensitivity
+from actsweep.report.chart import Chart
+from actsweep.report.charts import charts, sensitivity
 from actsweep.report.compare import Comparison, compare
 from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
 from actsweep.report.page import Reproduction, page
