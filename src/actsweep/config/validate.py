@@ -27,16 +27,6 @@ from actsweep.utils.errors import UserError, bad_value, unknown_name
 # Beyond these nothing has been tried, and planning alone would take minutes or all memory.
 MAX_LAYERS, MAX_WIDTH, MAX_EPOCHS, MAX_STEPS = 256, 65_536, 100_000, 10**9
 SMALLEST, LARGEST = 1.1754943508222875e-38, 3.4028234663852886e38  # normal numbers of float32
-OWN_SLURM_OPTIONS = {
-    "array": "pack.size and slurm.max_parallel",
-    "time": "slurm.hours",
-    "nodes": "slurm.nodes",
-    "cpus-per-task": "slurm.cpus",
-    "partition": "slurm.partition",
-    "account": "slurm.account",
-    "mem": "slurm.mem_gb",
-}
-"""Options of sbatch that the script sets itself."""
 # What has to be known of the data before it is there.
 EXAMPLES = {"fashion_mnist": 60_000, "mnist": 60_000, "kmnist": 60_000, "digits": 1_500}
 IMAGE_SIDE = {"fashion_mnist": 28, "mnist": 28, "kmnist": 28, "digits": 8}
@@ -331,10 +321,9 @@ def _check_slurm(run: RunConfig) -> None:
             _at_least(f"slurm.{key}", value, 1, f"slurm.{key}={example}")
     if slurm.mem_gb is not None:
         _at_least("slurm.mem_gb", slurm.mem_gb, 0, "slurm.mem_gb=16", strict=True)
-    for key in slurm.extra:
-        if key.replace("_", "-") in OWN_SLURM_OPTIONS:
-            ours = OWN_SLURM_OPTIONS[key.replace("_", "-")]
-            raise bad_value(f"slurm.extra.{key}", slurm.extra[key], f"left to {ours}", ours)
+    if "array" in slurm.extra:  # any other option may be set, or removed by null
+        fix = "pack.size=4 slurm.max_parallel=8"
+        raise bad_value("slurm.extra.array", slurm.extra["array"], "left out: jobs are packs", fix)
     if slurm.nodes > 1 and run.trainer.distributed != "slurm":
         allowed = "1 unless trainer.distributed=slurm, which trains a pack on several nodes"
         fix = f"slurm.nodes={slurm.nodes} trainer.distributed=slurm"
