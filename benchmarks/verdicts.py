@@ -28,11 +28,11 @@ NOISE: dict[str, Draw] = {
         math.exp(0.5) - rng.lognormal(0, 1, shape),
         rng.normal(0, 1, shape),
     ),
-    "one run in ten at accuracy 0": lambda rng, shape: np.where(
-        rng.random(shape) < 0.1, -80.0, rng.normal(0, 1, shape)
+    "one run in ten diverges": lambda rng, shape: np.where(
+        rng.random(shape) < 0.1, np.nan, rng.normal(0, 1, shape)
     ),
 }
-"""Each with mean 0, or the same for all groups."""
+"""Each with mean 0, or the same for all groups; NaN where a run has no score."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,21 @@ def sweep(noise: str, groups: int, seeds: int, trial: int) -> Scores:
     return {f"g{g}": {(s,): float(table[g, s]) for s in range(seeds)} for g in range(groups)}
 
 
+def _ended(scores: dict[tuple[Hashable, ...], float]) -> dict[tuple[Hashable, ...], float]:
+    return {cell: score for cell, score in scores.items() if not math.isnan(score)}
+
+
 def null(noise: str, groups: int, seeds: int, trials: int = TRIALS) -> Null:
     """Count sweeps with any false verdict."""
     wrong = 0
     for trial in range(trials):
-        pairs = compare(sweep(noise, groups, seeds, trial), margin=0.0)
+        drawn = sweep(noise, groups, seeds, trial)
+        ended = {group: _ended(scores) for group, scores in drawn.items()}
+        lost = {
+            group: {seed for (seed, *_) in scores if (seed,) not in ended[group]}
+            for group, scores in drawn.items()
+        }
+        pairs = compare(ended, margin=0.0, lost=lost)
         wrong += any(one.verdict in (BETTER, WORSE) for one in pairs.values())
     return Null(noise, groups, seeds, wrong / trials)
 

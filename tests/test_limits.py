@@ -215,3 +215,13 @@ def test_own_code_is_found_without_importing_it(
     monkeypatch.syspath_prepend(tmp_path)
     assert identity._source_digest("strangers.acts.f")
     assert identity._source_digest("strangers.nothing.f") is None
+
+
+def test_a_parameter_that_only_some_activations_have(train: Train, tmp_path: Path) -> None:  # noqa: F811
+    answer = train("-m", "act=relu,leaky_relu", "act.slope=0.1,0.2", "pack.plan=true")
+    assert answer.code == 0, answer
+    assert answer.err == "act.slope: only for leaky_relu\n"
+    assert answer.out.splitlines()[-1] == "3 runs in 2 packs"
+    answer = train("-m", "act=relu,elu", "act.slope=0.1,0.2")
+    assert answer.code == 2
+    assert "act.slope" in answer.err

@@ -4,7 +4,8 @@ Hydra imports this at every start: nothing here may import jax.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from actsweep.config import identity, resolve
-from actsweep.config.compose import Composer
+from actsweep.config.compose import Composer, act_params
 from actsweep.config.overrides import expand
 from actsweep.config.schema import RunConfig
 from actsweep.launch.entry import this_process
@@ -98,7 +99,56 @@ class PackSweeper(BasicSweeper):
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         check_count(parsed)
         (jobs,) = self.split_arguments(parsed, None)
-        return [[word for given in job for word in expand(given)] for job in jobs]
+        words = [[word for given in job for word in expand(given)] for job in jobs]
+        assert self.config is not None
+        default = str(self.config.hydra.runtime.choices.get("act"))
+        return where_known(words, default, self._act_params)
+
+    def _act_params(self, act: str) -> Collection[str] | None:
+        """Return the parameters of an option of `act`; None if there is no such option."""
+        assert self.hydra_context is not None
+        try:
+            return act_params(self.hydra_context.config_loader, act)
+        except Exception:  # it is told when the run is composed
+            return None
+
+
+def where_known(
+    jobs: Sequence[Sequence[str]], default: str, params_of: Callable[[str], Collection[str] | None]
+) -> list[list[str]]:
+    """Return the jobs' overrides without parameters that their activation doesn't have.
+
+    Only where another activation of the sweep has it: `act=relu,leaky_relu act.slope=0.1,0.2` are
+    three runs, one of ReLU. What no activation has is refused later, as it stands.
+
+    Args:
+        jobs: each one's overrides.
+        default: the activation of a job that names none.
+        params_of: from an activation to its parameters; None if it isn't known.
+    """
+    acts = [_last_value(job, "act") or default for job in jobs]
+    known = {act: params_of(act) for act in dict.fromkeys(acts)}
+    left: list[list[str]] = []
+    told: dict[str, None] = {}
+    for job, act in zip(jobs, acts, strict=True):
+        kept = []
+        for word in job:
+            param = word.partition("=")[0].removeprefix("act.")
+            mine = known[act]
+            has = [name for name, params in known.items() if params and param in params]
+            if word.startswith("act.") and mine is not None and param not in mine and has:
+                told[f"act.{param}: only for {', '.join(has)}"] = None
+            else:
+                kept.append(word)
+        left.append(kept)
+    for line in told:
+        print(line, file=sys.stderr)
+    return left
+
+
+def _last_value(words: Sequence[str], key: str) -> str | None:
+    values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    return values[-1] if values else None
 
 
 def check_count(overrides: Sequence[Override]) -> None:
