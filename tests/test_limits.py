@@ -194,7 +194,7 @@ def test_cells_that_are_no_formulas(tmp_path: Path) -> None:
 
 
 def test_a_platform_that_is_not_there() -> None:
-    code = "from actsweep.runtime.devices import set_up_devices; set_up_devices()"
+    code = "from actsweep.runtime.devices import check_platform; check_platform()"
     env = {**os.environ, "JAX_PLATFORMS": "tpu"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False

@@ -86,7 +86,9 @@ def train_job(plan: Plan, run_ids: Sequence[str], process: Process) -> int:
     began, before = time.monotonic(), _progress(plan, run_ids)
 
     def launch(jobs: Jobs) -> Ends:
-        return [train_members(plan.folder, job, process, alone=True) for job in jobs]
+        ends = [train_members(plan.folder, job, process, alone=True) for job in jobs]
+        _record_refused(plan, [result for end in ends for result in end])
+        return ends
 
     results = _train_jobs(plan, [run_ids], launch, process)
     code = show_part(plan, [results[run_id] for run_id in run_ids], process.stop.asked)
@@ -99,6 +101,18 @@ def train_job(plan: Plan, run_ids: Sequence[str], process: Process) -> int:
         log.error("no training step in %.0f s: this job isn't queued again", took)
         return SOME_FAILED
     return code
+
+
+def _record_refused(plan: Plan, results: Sequence[Result]) -> None:
+    """Write on disk what was refused: whoever follows the job has nothing else to go by."""
+    by = {"sweep": plan.folder.name, "attempt": plan.attempt}
+    for result in results:
+        if "refused" in result:
+            from actsweep.train.outcome import record_unstarted
+
+            with contextlib.suppress(OSError):
+                member = plan.runs[result["run_id"]]
+                record_unstarted(member, UserError(result["refused"]), by)
 
 
 def is_coordinator(config: RunConfig) -> bool:

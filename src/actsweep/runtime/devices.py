@@ -19,10 +19,8 @@ def set_up_devices() -> None:
     """Give JAX one device per CPU core, and keep compiled programs in the user's cache folder.
 
     Call this before anything else uses jax: a backend that has started keeps its devices. The
-    environment variables `XLA_FLAGS` and `JAX_COMPILATION_CACHE_DIR` take precedence.
-
-    Raises:
-        UserError: JAX has no device of the platform that is asked for.
+    environment variables `XLA_FLAGS` and `JAX_COMPILATION_CACHE_DIR` take precedence. No backend is
+    started: processes that train together must be joined before.
     """
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -37,10 +35,14 @@ def set_up_devices() -> None:
     if getattr(jax.config, "jax_debug_nans", False):
         log.warning("JAX_DEBUG_NANS: is left out, since NaN marks what a run has not measured")
         jax.config.update("jax_debug_nans", False)
-    _check_platform()
 
 
-def _check_platform() -> None:
+def check_platform() -> None:
+    """Start JAX's backend.
+
+    Raises:
+        UserError: JAX has no device of the platform that is asked for.
+    """
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:

@@ -2,9 +2,11 @@
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from actsweep.config import resolve
 from actsweep.runs import run_dir
 from actsweep.runs.leases import owners
 from actsweep.runs.members import Member
@@ -77,3 +79,21 @@ def write_status(folder: RunDir, state: str, step: int, epoch: float, cause: str
         run_dir.write_status(folder, state, step=step, epoch=epoch, cause=cause)
     except OSError as error:
         log.error("%s: can't write its status: %s", folder.run_id, error)
+
+
+def record_unstarted(member: Member, error: Exception, by: Mapping[str, Any]) -> None:
+    """Write into the status of a run that it couldn't start; results of an earlier training stay.
+
+    Args:
+        member: the run.
+        error: why.
+        by: the sweep and its attempt.
+    """
+    status = run_dir.read_status(member.dir)
+    if status is None:
+        run_dir.prepare(member.dir, resolve.to_dict(member.config), **by)
+        record([member.dir], error)
+    elif status["state"] not in ("complete", "diverged"):
+        cause = failed(member, error)["cause"]
+        step, epoch = status["step"], status["epoch"]
+        run_dir.write_status(member.dir, "failed", step=step, epoch=epoch, cause=cause, **by)

@@ -6,12 +6,11 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from actsweep.config import resolve
-from actsweep.runs import checkpoint, run_dir
+from actsweep.runs import checkpoint
 from actsweep.runs.leases import Leases
 from actsweep.runs.members import Member, Pack, make_member, make_pack
 from actsweep.runs.run_dir import RunRecord, read_record
@@ -21,7 +20,7 @@ from actsweep.runtime.signals import Interrupted
 from actsweep.train import cohort as cohorts
 from actsweep.train.checkpointing import ResumeGroup, load_resume_point, resume_groups
 from actsweep.train.memory import GIB, MemoryPlan
-from actsweep.train.outcome import busy, failed, record, report
+from actsweep.train.outcome import busy, failed, record_unstarted, report
 from actsweep.train.setup import PreparedPack, set_up
 from actsweep.train.types import Cohort, Result, Results, SweepContext
 from actsweep.utils.errors import UserError
@@ -223,19 +222,8 @@ def _set_up_recorded(pack: Pack, context: SweepContext, process: Process) -> Pre
         by = {"sweep": context.sweep, "attempt": context.attempt}
         for member in pack.members:
             with contextlib.suppress(OSError):
-                _record_unstarted(member, error, by)
+                record_unstarted(member, error, by)
         raise
-
-
-def _record_unstarted(member: Member, error: Exception, by: Mapping[str, Any]) -> None:
-    status = run_dir.read_status(member.dir)
-    if status is None:
-        run_dir.prepare(member.dir, resolve.to_dict(member.config), **by)
-        record([member.dir], error)
-    elif status["state"] not in ("complete", "diverged"):
-        cause = failed(member, error)["cause"]
-        step, epoch = status["step"], status["epoch"]
-        run_dir.write_status(member.dir, "failed", step=step, epoch=epoch, cause=cause, **by)
 
 
 def _cohorts(

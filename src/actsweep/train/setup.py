@@ -13,7 +13,7 @@ from actsweep.data import Dataset
 from actsweep.loggers import wandb_support
 from actsweep.nn.network import Task
 from actsweep.runs.members import Pack, stack_hparams
-from actsweep.runtime.devices import set_up_devices
+from actsweep.runtime.devices import check_platform, set_up_devices
 from actsweep.runtime.distributed import ProcessGroup
 from actsweep.train import own_code
 from actsweep.train.memory import MemoryPlan, plan_memory
@@ -47,6 +47,7 @@ def set_up(pack: Pack, most: int | None = None, group: ProcessGroup | None = Non
         UserError: bad input that only shows once data and devices are there.
     """
     set_up_devices()
+    check_platform()
     config = pack.static
     examples = _load(json.dumps(asdict(config.data)))
     _check_batch(config, len(examples.train_x))
