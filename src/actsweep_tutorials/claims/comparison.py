@@ -280,7 +280,8 @@ CLAIMS = (
             f"S2.accuracy-{act}",
             f"{act} reaches {CLAIMED_ACCURACIES[act]} % on the test images.",
             "tutorial3",
-            "mean ± 1 point, 95 % either side; refuted if no run of ours would come so near",
+            "mean ± 1 point (three standard errors of one run), 95 % either side; refuted if no "
+            "run of ours would come so near",
             _accuracy(act),
             "accuracy",
             needs_training=True,

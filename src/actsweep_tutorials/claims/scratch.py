@@ -177,8 +177,11 @@ def _finite(result: Any) -> Verdict:
     return holds_if(good == len(result["finite"]), f"{good} of {len(result['finite'])}")
 
 
-def _scan(act: str, share: float) -> Callable[[Any], Verdict]:
-    return lambda result: within(result["share"][act], share, 0.0)
+def _scan_leaky(result: Any) -> Verdict:
+    share, slopes = result["share"]["leaky_relu"], result["slopes"]["leaky_relu"]
+    least = min(map(abs, slopes))
+    note = ", the limit itself" if least == result["threshold"] else ""
+    return within(share, 0.0, 0.0, f"{share:g}; the least |f'| is {least:g}{note}")
 
 
 CLAIMS = (
@@ -293,7 +296,7 @@ CLAIMS = (
         "Leaky ReLU has no points of the scan with next to no gradient.",
         "gradient-scan",
         "share with |f'| < 0.01; 0",
-        _scan("leaky_relu", 0.0),
+        _scan_leaky,
         "scan",
     ),
     Claim(
