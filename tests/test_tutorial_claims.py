@@ -13,7 +13,7 @@ import pytest
 
 from actsweep.cli.main import main
 from actsweep_tutorials import base as base_of_experiments
-from actsweep_tutorials import catalogue, claims, dead_units, dying_relu
+from actsweep_tutorials import catalogue, claims, commands, dead_units, dying_relu
 from actsweep_tutorials.claims import CLAIMS, base
 from actsweep_tutorials.scalar import scalar_activations
 from actsweep_tutorials.training import learned
@@ -204,64 +204,83 @@ def test_relu_is_compared_with_all_of_the_six() -> None:
     assert decide("S4.mlp-default", result) == base.REFUTED
 
 
-def at_chance(result: Any, act: str, bias: str, rate: str) -> None:
-    for seed in result["acts"][act][bias][rate]:
-        seed["state"], seed["test_accuracy"], seed["after"] = "complete", 0.09999999403953552, 0.3
+def cell(*after: float | None, before: float = 0.01, accuracy: float = 0.85) -> list[Any]:
+    """Return one network a seed; one without dead units after training has diverged."""
+    return [
+        {
+            "seed": seed,
+            "state": "diverged" if share is None else "complete",
+            "before": before + 0.001 * seed,
+            "after": share,
+            "test_accuracy": None if share is None else accuracy,
+        }
+        for seed, share in enumerate(after)
+    ]
+
+
+def dying() -> Any:
+    """Return a result: at bias 0 ReLU and GELU learn, with a lower one GELU alone."""
+    few, none, chance = (0.008, 0.010, 0.009), (0.0, 0.0, 0.0), 0.09999999403953552
+    silent = cell(0.35, 0.351, 0.352, before=0.35, accuracy=chance)
+    relu = {"0.0": {"0.01": cell(*few), "0.1": cell(*few[::-1])}}
+    relu["-0.1"] = {"0.01": silent, "0.1": copy.deepcopy(silent)}
+    gelu = {bias: {rate: cell(*none) for rate in ("0.01", "0.1")} for bias in ("0.0", "-0.1")}
+    return {"acts": {"relu": relu, "gelu": gelu}, "epochs": 5, "seeds": 3}
 
 
 def test_networks_at_chance_are_no_evidence() -> None:
-    """Neither their dead units nor what their units do counts."""
+    """What is dead in them doesn't count, neither for a claim nor against it."""
     assert learned({"state": "complete", "test_accuracy": 0.85})
     assert not learned({"state": "complete", "test_accuracy": 0.09999999403953552})
     assert not learned({"state": "diverged", "test_accuracy": 0.38})
     assert not learned({"state": "diverged", "test_accuracy": None})
-    result = recorded("dying-relu")
-    assert set(dying_relu.dead_shares(result, "relu", 0.0, 0.2)) == {0, 1, 3}
-    assert not dying_relu.dead_shares(result, "relu", -0.5, 0.01)
-    assert decide("S4.some-die", result) == base.REFUTED
-    for rate in ("0.01", "0.1", "0.2"):
-        at_chance(result, "relu", "0.0", rate)
+    result = dying()
+    assert set(dying_relu.dead_shares(result, "relu", 0.0, 0.1)) == {0, 1, 2}
+    assert not dying_relu.dead_shares(result, "relu", -0.1, 0.01)
+    assert decide("S4.some-die", result) == base.REFUTED  # though 35 % in half of the cells
+    for rate in ("0.01", "0.1"):
+        result["acts"]["relu"]["0.0"][rate] = result["acts"]["relu"]["-0.1"][rate]
     assert decide("S4.some-die", result) == base.NOISE
     assert decide("S0.high-rates-kill", result) == base.NOISE
 
 
 def test_some_relus_die() -> None:
-    result = recorded("dying-relu")
-    for number, seed in enumerate(result["acts"]["relu"]["0.0"]["0.1"]):
-        seed["after"] = 0.25 + 0.001 * number
+    result = dying()
+    result["acts"]["relu"]["0.0"]["0.1"] = cell(0.25, 0.251, 0.252)
     assert decide("S4.some-die", result) == base.ONLY_IF
-    for number, seed in enumerate(result["acts"]["relu"]["0.0"]["0.1"]):
-        seed["after"] = 0.25 + 0.06 * number  # 10 to 40 % not beyond chance in one of 16 cells
+    result["acts"]["relu"]["0.0"]["0.1"] = cell(0.2, 0.25, 0.3)  # ± 8 %, corrected ± 18 %
     assert decide("S4.some-die", result) == base.NOISE
 
 
 def test_high_rates_kill_in_networks_that_learn() -> None:
-    result = recorded("dying-relu")
+    result = dying()
     assert decide("S0.high-rates-kill", result) == base.NOISE
-    for number, seed in enumerate(result["acts"]["relu"]["0.0"]["0.1"]):
-        seed["after"] = 0.2 + 0.001 * number
-    assert decide("S0.high-rates-kill", result) == base.ONLY_IF
+    result["acts"]["relu"]["0.0"]["0.1"] = cell(0.2, 0.201, 0.202, accuracy=0.1)
+    assert decide("S0.high-rates-kill", result) == base.NOISE
+    result["acts"]["relu"]["0.0"]["0.1"] = cell(0.2, 0.201, None)
+    assert decide("S0.high-rates-kill", result) == base.HOLDS
 
 
 def test_bad_initialisation_kills_before_training() -> None:
-    result = recorded("dying-relu")
+    result = dying()
     assert decide("S0.bad-inits-kill", result) == base.ONLY_IF
     learning = copy.deepcopy(result)
-    for seed in learning["acts"]["relu"]["-0.5"]["0.01"]:
+    for seed in learning["acts"]["relu"]["-0.1"]["0.01"]:
         seed["test_accuracy"] = 0.8  # so that what is dead after training counts
     assert decide("S0.bad-inits-kill", learning) == base.HOLDS
     for seed in result["acts"]["relu"]["-0.1"]["0.01"]:
         seed["before"] = 0.0
-    assert decide("S0.bad-inits-kill", result) != base.HOLDS
+    assert decide("S0.bad-inits-kill", result) == base.REFUTED
 
 
 def test_gelu_solves_in_networks_that_learn() -> None:
-    result = recorded("dying-relu")
-    assert decide("S4.gelu-solves", result) == base.ONLY_IF
-    for seed in result["acts"]["gelu"]["0.0"]["0.01"]:
-        seed["after"] = 0.02
+    result = dying()
+    assert decide("S4.gelu-solves", result) == base.HOLDS
+    result["acts"]["gelu"]["-0.1"]["0.1"] = cell(0.3, 0.3, 0.3, accuracy=0.1)
+    assert decide("S4.gelu-solves", result) == base.ONLY_IF  # only if the network learns
+    result["acts"]["gelu"]["-0.1"]["0.01"] = cell(0.02, 0.021, 0.022)
     (claim,) = (claim for claim in CLAIMS if claim.key == "S4.gelu-solves")
-    assert claim.decide(result).condition == "it isn't lr=0.01 bias=0"
+    assert claim.decide(result).condition == "it isn't lr=0.01 bias=-0.1"
 
 
 def test_recovery_is_seen_in_networks_that_learn() -> None:
@@ -357,11 +376,9 @@ def test_one_of_three_inits() -> None:
 
 
 def test_the_monitor_watches_training() -> None:
-    result = recorded("dying-relu")
+    result = dying()
     seeds = result["acts"]["relu"]["0.0"]["0.01"]
-    for seed in seeds:
-        seed.pop("mean_gradient", None)
-    assert decide("S4.monitor", result) == base.NOISE
+    assert decide("S4.monitor", result) == base.NOISE  # nothing measured after training
     for size, verdict in ((1e-4, base.REFUTED), (1e-2, base.HOLDS)):
         for number, seed in enumerate(seeds):
             seed["mean_gradient"] = {"hidden_1": size * (1 + 0.01 * number), "head": 1.0}
@@ -393,6 +410,13 @@ def test_leaky_relu_s_slope_is_the_scan_s_limit() -> None:
     assert "the limit itself" in claim.decide(result).text
     result["share"]["leaky_relu"] = 0.51
     assert decide("S4.scan-leaky", result) == base.REFUTED
+
+
+def test_the_gallery_names_the_command_that_made_a_recorded_figure(tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    asked = {"dying-relu": {"bias": [0.0, -0.1], "lr": [0.01, 0.1], "overrides": []}}
+    page = commands._gallery({"dying-relu": dying()}, asked, tmp_path)
+    assert "actsweep experiment dying-relu lr=0.01,0.1 bias=0.0,-0.1\n" in page
 
 
 def test_what_changed_is_on_the_page() -> None:

@@ -47,9 +47,9 @@ by `actsweep claims`, which computes what needs no training and reads the rest f
 
 - **holds**: within the stated tolerance; where it is a matter of seeds, an interval over networks
   lies inside it, with 95 % confidence on either side. That nothing speaks against it isn't enough.
-- **holds only if**: under that condition; under others that we looked at it doesn't. Where the
-  condition was found by looking at several cases, the interval is corrected for their number, and
-  so is the tolerance where one of several numbers would lie near anything.
+- **holds only if**: under that condition; under others that we looked at it doesn't, or it can't be
+  told. Where the condition was found by looking at several cases, the interval is corrected for
+  their number, and so is the tolerance where one of several numbers would lie near anything.
 - **refuted**: the opposite was found, or another number than was claimed.
 - **not decidable (noise)**: the interval over these seeds allows both, or nothing was measured that
   could decide.

@@ -28,8 +28,8 @@ CHANGES: Mapping[str, Change] = {
     ),
     "S0.bad-inits-kill": Change(
         "holds",
-        "With every lower bias that was tried the last hidden layer is silent from the start and "
-        "nothing trains, so that only the dead before training are evidence.",
+        "The networks with a lower bias had a last hidden layer that is silent from the start: "
+        "nothing trained, so that only the dead before training were evidence.",
     ),
     "S1.elu-faster": Change(
         "holds only if he_normal with 20 layers, lecun_normal with 20 layers, lecun_normal with 50 "
@@ -133,7 +133,7 @@ CHANGES: Mapping[str, Change] = {
     ),
     "S4.some-die": Change(
         "holds only if it isn't one of six of the sixteen rates and biases",
-        "Twelve of the sixteen are networks that can't train, and at high rates collapsed ones "
+        "Twelve of the sixteen were networks that can't train, and at high rates collapsed ones "
         "counted.",
     ),
     "S4.gelu-solves": Change(
@@ -158,8 +158,8 @@ CHANGES: Mapping[str, Change] = {
     ),
     "S4.monitor": Change(
         "refuted",
-        "It was measured before training, and the monitor watches training. The experiment now "
-        "measures it there; its networks have yet to be trained again.",
+        "It was measured before training, and the monitor watches training: networks that have "
+        "trained for some epochs decide now.",
     ),
     "S4.elu-lives": Change(
         "holds only if the bias shift is above -10",

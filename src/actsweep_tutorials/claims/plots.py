@@ -88,7 +88,7 @@ def _bad_bias(result: Any) -> Verdict:
 
     def before(bias: float) -> dict[int, float]:
         seeds = seeds_of(result, "relu", bias, rates[0])
-        return {seed["seed"]: 100 * seed["before"] for seed in seeds}
+        return {s["seed"]: 100 * s["before"] for s in seeds if s["before"] is not None}
 
     lower = [bias for bias in biases if bias < 0]
     start = {bias: exceeds(before(bias), before(0.0), " points") for bias in lower}
