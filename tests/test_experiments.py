@@ -241,6 +241,7 @@ def test_networks_are_those_of_train_py(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_gradient_flow_by_init() -> None:
     words = ("act=sigmoid,relu", "init=torch_uniform,he_normal", "seeds=2", "data=digits")
+    words = (*words, "batches=1")
     result = base.measure(
         gradient_flow.EXPERIMENT, base.resolve_parameters(gradient_flow.EXPERIMENT, words)
     )
@@ -250,6 +251,7 @@ def test_gradient_flow_by_init() -> None:
     for layer, histogram in result["inits"]["he_normal"]["relu"].items():
         assert histogram["norm"][1] == pytest.approx(np.linalg.norm(grads[layer]), rel=1e-5)
         assert sum(histogram["counts"]) == grads[layer].size
+        assert histogram["largest_by_batch"][1] == [pytest.approx(np.abs(grads[layer]).max())]
     assert result["deep"]["he_normal"]["relu"]["ratio"][0][-1] == 1
     assert result["one_sign"]["example"] == 1
     assert set(gradient_flow.draw(result)) == {"histograms", "ten-layers"}

@@ -130,8 +130,12 @@ def test_dying_relu_and_depth(tmp_path: Path) -> None:
     cells = result["acts"]["relu"]
     assert cells["-3.0"]["0.01"][0]["before"] > 0.5 > cells["0.0"]["0.01"][0]["before"]
     assert {seed["state"] for seed in cells["0.0"]["1e+30"]} == {"diverged"}
-    assert result["fates"]["hidden_1"]["silent"] > 0
-    assert result["fates"]["hidden_1"]["recovered"] == 0  # no gradient, ever
+    fates = cells["-3.0"]["0.01"][0]["fates"]
+    assert fates["hidden_1"]["silent"] > 0
+    assert fates["hidden_1"]["recovered"] == 0  # no gradient, ever
+    gradients = cells["0.0"]["0.01"][0]["mean_gradient"]
+    assert list(gradients) == ["hidden_1", "hidden_2", "head"]
+    assert min(gradients.values()) > 0
     depth_words = ("act=relu", "depth=2,3", "init=he_normal", "width=16")
     code, _ = run_experiment(tmp_path, "depth", *depth_words, *words[1:])
     assert code == 0
@@ -200,6 +204,7 @@ def test_linear_collapse(tmp_path: Path) -> None:
         claim.key: verdicts[claim.key] for claim in claims
     }
     assert len(result["runs"]) == 8
+    assert {len(run["error"]) for run in result["runs"].values()} == {params["seeds"]}
     x, y = np.array(result["x"]), np.array(result["y"])
     rng = np.random.RandomState(0)
     np.testing.assert_allclose(y, np.linspace(-2, 2, 200) ** 2 + 0.25 * rng.randn(200), rtol=1e-6)
@@ -208,8 +213,10 @@ def test_linear_collapse(tmp_path: Path) -> None:
     assert result["ols"]["w"] == pytest.approx(slope)
     assert result["ols"]["b"] == pytest.approx(offset)
     for name, network in result["runs"].items():
-        assert network["error"] == pytest.approx(np.mean((np.array(network["guess"]) - y) ** 2))
+        guesses = np.array(network["guess"])
+        assert network["error"] == pytest.approx(np.mean((guesses - y) ** 2, axis=1))
         if not name.startswith("identity"):
             continue
-        assert network["gap"] < 1e-5
-        np.testing.assert_allclose(network["w"] * x + network["b"], network["guess"], atol=1e-5)
+        assert max(network["gap"]) < 1e-5
+        w, b = (np.array(network[key])[:, None] for key in ("w", "b"))
+        np.testing.assert_allclose(w * x + b, guesses, atol=1e-5)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -86,7 +87,8 @@ def check_claims(outputs: Path, docs: Path, *, everything: bool) -> int:
         if everything
         else [name for name, experiment in catalogue.EXPERIMENTS.items() if experiment.trains]
     )
-    recorded = {name: _recorded(catalogue.get(name), docs) for name in trained}
+    records = {name: _recorded(catalogue.get(name), docs) for name in trained}
+    recorded = {name: record["found"] for name, record in records.items()}
     try:
         fresh = _measured(outputs, everything)
     except TrainingStopped as stopped:
@@ -101,7 +103,8 @@ def check_claims(outputs: Path, docs: Path, *, everything: bool) -> int:
                 write_atomic(_record_of(experiment, docs), json.dumps(finite(record)) + "\n")
     verdicts = decide(fresh, results)
     write_atomic(docs / "claims.md", claims.page(verdicts))
-    write_atomic(docs / "gallery.md", _gallery(results, docs))
+    asked = {name: record["params"] for name, record in records.items()}
+    write_atomic(docs / "gallery.md", _gallery(results, asked, docs))
     for kind, count in claims.tally(verdicts).items():
         print(f"{count:3} {kind}")
     print(f"pages: {docs / 'claims.md'}, {docs / 'gallery.md'}")
@@ -157,8 +160,8 @@ def _record_of(experiment: Experiment, docs: Path) -> Path:
     return docs / FOLDER / f"{experiment.name}.json"
 
 
-def _recorded(experiment: Experiment, docs: Path) -> Quantities:
-    """Return the recorded result of an experiment that trains.
+def _recorded(experiment: Experiment, docs: Path) -> dict[str, Any]:
+    """Return the record of an experiment that trains: see `base.record`.
 
     Raises:
         UserError: there is no record.
@@ -168,11 +171,20 @@ def _recorded(experiment: Experiment, docs: Path) -> Quantities:
         raise UserError(
             f"{file}: no such record; type actsweep claims --all, which trains the networks"
         )
-    return json.loads(file.read_text())["found"]
+    record: dict[str, Any] = json.loads(file.read_text())
+    return record
 
 
-def _gallery(results: Mapping[str, Quantities], docs: Path) -> str:
-    """Draw every figure into docs/experiments; return the page that shows them."""
+def _gallery(
+    results: Mapping[str, Quantities], asked: Mapping[str, Mapping[str, Any]], docs: Path
+) -> str:
+    """Draw every figure into docs/experiments; return the page that shows them.
+
+    Args:
+        results: every experiment's result.
+        asked: the parameters of the recorded ones, where they may differ from the defaults.
+        docs: the folder of the page.
+    """
     lines = [_HEAD]
     for name, result in results.items():
         experiment = catalogue.get(name)
@@ -182,6 +194,8 @@ def _gallery(results: Mapping[str, Quantities], docs: Path) -> str:
         params = base.resolve_parameters(experiment, ()) | (
             {} if experiment.trains else dict(experiment.quick or {})
         )
+        for key, value in asked.get(name, {}).items():
+            params[key] = tuple(value) if isinstance(value, list) else value
         lines += [f"```bash\n{base.command(experiment, params)}\n```\n"]
         for key, figure in figures.items():
             path = docs / FOLDER / f"{name}-{key}"

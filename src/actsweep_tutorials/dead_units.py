@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from actsweep.report import plotting
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.scalar import scalar_activations
+from actsweep_tutorials.scalar import ScalarActivation, scalar_activations
 
 UNITS, INPUTS, WEAK, DEAD_DERIVATIVE = 20, 5, 0.05, 1e-3
+SHIFT_STEP = 0.01
 COLOURS = {"dead": plotting.RED, "weak": plotting.ORANGE, "ok": plotting.BLUE}
 
 
@@ -40,24 +41,46 @@ def classify_unit(rate: float) -> str:
     return "dead" if rate == 0 else "weak" if rate < WEAK else "ok"
 
 
+def flat_units(act: ScalarActivation, z: np.ndarray) -> int:
+    """Return how many units have |f'(z)| < 0.001 on all samples; z: [units, samples]."""
+    slopes = np.abs(np.vectorize(act.derivative)(z))
+    return int(np.all(slopes < DEAD_DERIVATIVE, axis=1).sum())
+
+
+def _first_dead(act: ScalarActivation, z: np.ndarray, shifts: Sequence[float]) -> float | None:
+    """Return the largest bias shift that leaves a unit dead by |f'|; None: none of these does.
+
+    Found by bisection to 0.01 between the last of the descending shifts that doesn't and the next.
+    """
+    alive = shifts[0]
+    dead = next((shift for shift in shifts if flat_units(act, z + shift)), None)
+    if dead is None or dead == alive:
+        return dead
+    alive = min(shift for shift in shifts if shift > dead)
+    while alive - dead > SHIFT_STEP:
+        middle = (alive + dead) / 2
+        alive, dead = (alive, middle) if flat_units(act, z + middle) else (middle, dead)
+    return dead
+
+
 def measure(params: Params) -> Quantities:
-    """Return the units' firing rates; by bias shift, how many are dead, and how many by |f'|."""
+    """Return the units' firing rates; by bias shift, how many are dead, and how many by |f'|; and
+    how far down the shift may go, by activation, before the first is dead by |f'|.
+    """
     z = np.array(preactivations(params["seed"], params["samples"]))
     rates = (z > 0).mean(axis=1)
+    acts = scalar_activations(params["act"])
     shifted = {}
     for shift in params["shift"]:
         rate = ((z + shift) > 0).mean(axis=1)
         counts = {name: int(sum(classify_unit(r) == name for r in rate)) for name in COLOURS}
-        flat = {
-            name: int(
-                np.all(
-                    np.abs(np.vectorize(act.derivative)(z + shift)) < DEAD_DERIVATIVE, axis=1
-                ).sum()
-            )
-            for name, act in scalar_activations(params["act"]).items()
-        }
+        flat = {name: flat_units(act, z + shift) for name, act in acts.items()}
         shifted[str(shift)] = {"firing": counts, "flat": flat}
     return {
+        "first_dead": {
+            name: _first_dead(act, z, sorted(params["shift"], reverse=True))
+            for name, act in acts.items()
+        },
         "rates": rates,
         "kinds": [classify_unit(rate) for rate in rates],
         "shifted": shifted,
@@ -102,7 +125,9 @@ def tables(result: Quantities) -> Sequence[Table]:
         *COLOURS,
         *(f"{name}: |f'| < {DEAD_DERIVATIVE:g} throughout" for name in acts),
     )
-    return [Table(f"Of {UNITS} units", heading, rows)]
+    first = [[name, shift] for name, shift in result["first_dead"].items()]
+    titles = ("activation", f"first unit with |f'| < {DEAD_DERIVATIVE:g} throughout, bias shift")
+    return [Table(f"Of {UNITS} units", heading, rows), Table("The first to die", titles, first)]
 
 
 EXPERIMENT = Experiment(

@@ -1,9 +1,10 @@
 """gradient-flow: the weight gradients of every layer before training, by activation and init. (S2)
 
-One batch of 256 training images of FashionMNIST; the tutorial's network, and its ten-layer one.
+Several batches of 256 training images of FashionMNIST, the same for every network: what is said
+of a network is a mean over them. The tutorial's network, and its ten-layer one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,17 @@ from matplotlib.figure import Figure
 
 from actsweep.report import plotting
 from actsweep_tutorials.base import MAIN_ACTIVATIONS, Experiment, Params, Quantities, Table
-from actsweep_tutorials.networks import BATCH, Network, NetworkInspector, compose_seeds
+from actsweep_tutorials.networks import BATCH, Network, NetworkInspector, View, compose_seeds
 
 BINS = 30
+FEW_BATCHES = 3  # of other inits, and of ten-layer networks
+SIZES: Mapping[str, Callable[[np.ndarray], Any]] = {
+    "largest": lambda g: np.abs(g).max(),
+    "norm": np.linalg.norm,
+    "rms": lambda g: np.sqrt(np.mean(np.square(g))),
+    "mean_size": lambda g: np.abs(g).mean(),
+    "zeros": lambda g: (g == 0).mean(),
+}
 MIDDLE = 1e-5  # bins about zero count as a spike where |dL/dw| is below this share of the largest
 
 
@@ -23,12 +32,16 @@ def measure(params: Params) -> Quantities:
     result: dict[str, Any] = {"seeds": params["seeds"], "inits": {}, "deep": {}}
     result["one_sign"] = _one_sign(inspector, params)
     for init in params["init"]:
+        few = min(params["batches"], FEW_BATCHES)
+        batches = params["batches"] if init == params["init"][0] else few
         result["inits"][init] = {
-            act: _layers(inspector, ("depth=tutorial", f"act={act}", f"init={init}"), params)
+            act: _layers(
+                inspector, ("depth=tutorial", f"act={act}", f"init={init}"), params, batches
+            )
             for act in params["act"]
         }
         result["deep"][init] = {
-            act: _relative(inspector, ("depth=deep10", f"act={act}", f"init={init}"), params)
+            act: _relative(inspector, ("depth=deep10", f"act={act}", f"init={init}"), params, few)
             for act in params["act"]
         }
     return result
@@ -39,26 +52,37 @@ def _networks(inspector: NetworkInspector, words: Sequence[str], params: Params)
     return [inspector.initialised(run) for run in runs]
 
 
-def _layers(inspector: NetworkInspector, words: Sequence[str], params: Params) -> Mapping[str, Any]:
-    """Return seed 0's histograms; and each seed's largest |gradient|, sizes and share of zeros."""
+def _layers(
+    inspector: NetworkInspector, words: Sequence[str], params: Params, batches: int
+) -> Mapping[str, Any]:
+    """Return a histogram of seed 0's first batch; and of each seed the means over batches of the
+    largest |gradient|, sizes and share of zeros, and the largest of each batch.
+    """
     views = [
-        inspector.probe_first_batch(network, BATCH)["grads"]
+        [view["grads"] for view in _views(inspector, network, batches)]
         for network in _networks(inspector, words, params)
     ]
     layers: dict[str, Any] = {}
-    for layer, grad in views[0].items():
+    for layer, grad in views[0][0].items():
         counts, edges = np.histogram(grad, BINS)
-        grads = [view[layer] for view in views]
-        layers[layer] = {
-            "counts": counts,
-            "edges": edges,
-            "largest": [np.abs(g).max() for g in grads],
-            "norm": [np.linalg.norm(g) for g in grads],
-            "rms": [np.sqrt(np.mean(np.square(g))) for g in grads],
-            "mean_size": [np.abs(g).mean() for g in grads],
-            "zeros": [(g == 0).mean() for g in grads],
-        }
+        layers[layer] = {"counts": counts, "edges": edges}
+        for key, size in SIZES.items():
+            by_batch = [[float(size(view[layer])) for view in network] for network in views]
+            layers[layer][key] = [np.mean(values) for values in by_batch]
+            if key == "largest":
+                layers[layer]["largest_by_batch"] = by_batch
     return layers
+
+
+def _views(inspector: NetworkInspector, network: Network, batches: int) -> list[View]:
+    """Return what a network's probe sees on each of the first full batches of training images."""
+    examples = inspector.dataset(network.run)
+    full = max(1, len(examples.train_x) // BATCH)
+    starts = range(0, BATCH * min(batches, full), BATCH)
+    return [
+        inspector.probe(network, examples.train_x[i : i + BATCH], examples.train_y[i : i + BATCH])
+        for i in starts
+    ]
 
 
 def _one_sign(inspector: NetworkInspector, params: Params) -> Mapping[str, float]:
@@ -77,14 +101,22 @@ def _one_sign(inspector: NetworkInspector, params: Params) -> Mapping[str, float
 
 
 def _relative(
-    inspector: NetworkInspector, words: Sequence[str], params: Params
+    inspector: NetworkInspector, words: Sequence[str], params: Params, batches: int
 ) -> Mapping[str, Any]:
-    """Return by hidden layer the rms of dL/dz over that of the last: [seeds][layers]."""
+    """Return by hidden layer the rms of dL/dz over that of the last: [seeds][layers].
+
+    Of several batches the geometric mean.
+    """
     rows = []
     for network in _networks(inspector, words, params):
-        view = inspector.probe_first_batch(network, BATCH)["preact_grads"]
-        sizes = [float(np.sqrt(np.mean(np.square(g, dtype=np.float64)))) for g in view.values()]
-        rows.append([size / sizes[-1] for size in sizes])
+        sizes = np.array(
+            [
+                [np.sqrt(np.mean(np.square(g, dtype=np.float64))) for g in view.values()]
+                for view in (v["preact_grads"] for v in _views(inspector, network, batches))
+            ]
+        )
+        logs = np.log(np.maximum(sizes / sizes[:, -1:], 1e-30))
+        rows.append(np.exp(logs.mean(axis=0)))
     return {"ratio": rows}
 
 
@@ -185,6 +217,7 @@ EXPERIMENT = Experiment(
         "act": MAIN_ACTIVATIONS,
         "init": ("torch_uniform", "he_normal", "lecun_normal"),
         "seeds": 5,
+        "batches": 12,
         "data": "fashion_mnist",
     },
 )

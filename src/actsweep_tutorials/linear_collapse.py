@@ -1,8 +1,8 @@
 """linear-collapse: layers without an activation are one layer. (S3)
 
 200 points of y = x^2 + noise. Networks of one hidden layer and of nine, with and without
-activations, trained by Adam for 1000 steps on all points at once; beside them ordinary least
-squares, and the single matrix that the linear layers multiply to.
+activations, of several seeds, trained by Adam for 1000 steps on all points at once; beside them
+ordinary least squares, and the single matrix that the linear layers multiply to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from actsweep.report import plotting
 from actsweep.runs.load import Run
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
 from actsweep_tutorials.networks import NetworkInspector, layer_sort_key
-from actsweep_tutorials.training import run_sweep
+from actsweep_tutorials.training import run_sweep, seed_override
 
 SHALLOW, DEEP = "[32]", "[4,16,32,64,128,64,32,16,4]"
 WORDS = (
@@ -44,8 +44,15 @@ def collapse(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(params: Params) -> Quantities:
-    """Return predictions on the training points, their mean squared error, and collapsed layers."""
-    words = (*WORDS, f"act={','.join(params['act'])}", f"trainer.epochs={params['steps']}")
+    """Return each seed's predictions on the training points, their mean squared error, and the
+    collapsed layers.
+    """
+    words = (
+        *WORDS,
+        f"act={','.join(params['act'])}",
+        f"trainer.epochs={params['steps']}",
+        seed_override(params["seeds"]),
+    )
     inspector = NetworkInspector()
     result: dict[str, Any] = {"runs": {}}
     for run in run_sweep(words, params):
@@ -54,14 +61,16 @@ def measure(params: Params) -> Quantities:
         depth = "nine layers" if len(run.config.widths) > 1 else "one layer"
         act = run.config.act["name"]
         prediction = np.asarray(run.logits(examples.train_x, "last"), np.float64)
-        network: dict[str, Any] = {
+        numbers: dict[str, Any] = {
             "guess": prediction[:, 0],
             "error": np.mean((prediction - y) ** 2),
         }
         if act == "identity":
             w, b = collapse(run)
-            network |= {"w": w[0, 0], "b": b[0], "gap": np.abs(x @ w + b - prediction).max()}
-        result["runs"][f"{act}, {depth}"] = network
+            numbers |= {"w": w[0, 0], "b": b[0], "gap": np.abs(x @ w + b - prediction).max()}
+        network = result["runs"].setdefault(f"{act}, {depth}", {})
+        for key, value in numbers.items():
+            network.setdefault(key, []).append(value)
     slope, offset = np.polyfit(x[:, 0], y[:, 0], 1)
     line = slope * x[:, 0] + offset
     parabola = np.polyval(np.polyfit(x[:, 0], y[:, 0], 2), x[:, 0])
@@ -83,23 +92,28 @@ def draw(result: Quantities) -> Mapping[str, Figure]:
         act = name.partition(",")[0]
         axes.plot(x, result["y"], ".", color="0.75", markersize=3)
         axes.plot(x, result["ols"]["w"] * x + result["ols"]["b"], "k--", linewidth=1)
-        axes.plot(x, network["guess"], color=plotting.colour(act), linewidth=2.4)
-        axes.set_title(f"{name}: error {network['error']:.3g}")
+        for guess in network["guess"]:
+            axes.plot(x, guess, color=plotting.colour(act), linewidth=1.8, alpha=0.7)
+        low, high = min(network["error"]), max(network["error"])
+        same = f"{low:.3g}" == f"{high:.3g}"
+        axes.set_title(f"{name}: error {low:.3g}" + ("" if same else f" … {high:.3g}"), fontsize=9)
         axes.set_xlabel("x")
     flat[0].set_ylabel("y; dashed: least squares")
     return {"fits": figure}
 
 
 def tables(result: Quantities) -> Sequence[Table]:
-    """Return the errors, and the lines that the linear networks compute."""
-    rows = [
-        [name, network["error"], network.get("w"), network.get("b"), network.get("gap")]
+    """Return each seed's error, and the line that a linear network computes."""
+    rows: list[list[Any]] = [
+        [name, seed, error, *(network.get(key, missing)[seed] for key in ("w", "b", "gap"))]
         for name, network in result["runs"].items()
+        for seed, error in enumerate(network["error"])
+        for missing in [[None] * len(network["error"])]
     ]
     ols = result["ols"]
-    rows += [["least squares, a line", ols["error"], ols["w"], ols["b"], None]]
-    rows += [["least squares, a parabola", result["quadratic_error"], None, None, None]]
-    heading = ("network", "mean squared error", "collapsed W", "collapsed b")
+    rows += [["least squares, a line", None, ols["error"], ols["w"], ols["b"], None]]
+    rows += [["least squares, a parabola", None, result["quadratic_error"], None, None, None]]
+    heading = ("network", "seed", "mean squared error", "collapsed W", "collapsed b")
     return [Table("Fits", (*heading, "largest |network - (W x + b)|"), rows)]
 
 
@@ -110,7 +124,7 @@ EXPERIMENT = Experiment(
     measure,
     draw,
     tables,
-    {"act": ("identity", "sigmoid", "tanh", "relu"), "steps": 1000},
+    {"act": ("identity", "sigmoid", "tanh", "relu"), "steps": 1000, "seeds": 5},
     quick=None,
     trains=True,
 )

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from actsweep.runs import run_dir
 from actsweep.runs.load import Run, load_run
@@ -15,6 +16,8 @@ from actsweep.sweeps.plan import read_plan
 from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import TRAIN
 from actsweep_tutorials.base import Params
+
+CHANCE = 0.1  # the accuracy of FashionMNIST's majority class: of each class there are as many
 
 
 class TrainingStopped(Exception):
@@ -61,6 +64,17 @@ def run_sweep(words: Sequence[str], params: Params) -> list[Run]:
             f"status shows them finished, then type the same command again"
         )
     return sorted((load_run(run.path) for run in runs), key=lambda run: run.config.seed)
+
+
+def learned(seed: Mapping[str, Any]) -> bool:
+    """Return whether a recorded run ended well and is better than chance.
+
+    One that isn't has learned nothing: it is no evidence about what training does to a network.
+
+    Args:
+        seed: its `state` and `test_accuracy`, as experiments on FashionMNIST record them.
+    """
+    return seed["state"] == "complete" and (seed["test_accuracy"] or 0) > CHANCE
 
 
 def seed_override(count: int) -> str:

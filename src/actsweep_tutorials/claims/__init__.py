@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from actsweep_tutorials.base import Quantities
 from actsweep_tutorials.claims import comparison, nonlinear, plots, scratch, silent
 from actsweep_tutorials.claims.base import HOLDS, NOISE, ONLY_IF, REFUTED, VERDICTS, Claim, Verdict
+from actsweep_tutorials.claims.changes import CHANGES
 
 CLAIMS = tuple(
     sorted(
@@ -44,15 +45,33 @@ decided by an experiment that you can do yourself, `actsweep experiment <name>`;
 by `actsweep claims`, which computes what needs no training and reads the rest from
 `docs/experiments/`, or by `actsweep claims --all`, which trains it. Of them {tally}.
 
-- **holds**: within the tolerance, and, where it is a matter of seeds, by a 95 % interval.
-- **holds only if**: under that condition; under others that we looked at it doesn't.
+- **holds**: within the stated tolerance; where it is a matter of seeds, an interval over networks
+  lies inside it, with 95 % confidence on either side. That nothing speaks against it isn't enough.
+- **holds only if**: under that condition; under others that we looked at it doesn't, or it can't be
+  told. Where the condition was found by looking at several cases, the interval is corrected for
+  their number, and so is the tolerance where one of several numbers would lie near anything.
 - **refuted**: the opposite was found, or another number than was claimed.
-- **not decidable (noise)**: the interval over these seeds allows both."""
+- **not decidable (noise)**: the interval over these seeds allows both, or nothing was measured that
+  could decide.
+
+A network that diverged has no value, and one that is at chance after training has learned nothing:
+neither is evidence about what training does. How often networks learn is compared by itself.
+Statements are ours, and say no more than is measured."""
+
+_CHANGED = """## What changed
+
+An outside examination found verdicts of the first page wrong or misleading. All {count} were then
+gone through again, each by trying to refute it. {changed} came out differently:
+"""
+_OTHER_GROUNDS = """
+{kept} are the same, but say less or rest on something else:
+"""
 
 _UNCHECKED = """## What isn't checked
 
 Advice on networks that aren't here: GELU in transformers, tanh in recurrent networks, ReLU or
-swish in convolutional ones, the choice of the output by the task. Slopes and conventions at 0 that
+swish in convolutional ones, the choice of the output by the task and its labels. How well ELU
+generalises: training accuracies aren't recorded. Slopes and conventions at 0 that
 differ from source to source: ours are in the [gallery](gallery.md)'s facts."""
 
 
@@ -83,7 +102,7 @@ def page(verdicts: Mapping[Claim, Verdict]) -> str:
         for claim, verdict in verdicts.items()
         if verdict.verdict == NOISE
     ]
-    lines += ["", _UNCHECKED]
+    lines += ["", *_what_changed(verdicts), "", _UNCHECKED]
     for source, title in SOURCES.items():
         of_source = {
             claim: verdict for claim, verdict in verdicts.items() if claim.source == source
@@ -91,6 +110,23 @@ def page(verdicts: Mapping[Claim, Verdict]) -> str:
         lines += ["", f"## {source}: {title}" if source != "traps" else f"## {title}", ""]
         lines += table(of_source)
     return "\n".join(lines) + "\n"
+
+
+def _what_changed(verdicts: Mapping[Claim, Verdict]) -> list[str]:
+    """Return the section on the verdicts that were published before, with the reasons."""
+    known = {c: v for c, v in verdicts.items() if c.key in CHANGES}
+    changed = {c: v for c, v in known.items() if str(v) != CHANGES[c.key].before}
+    kept = [claim for claim in known if claim not in changed]
+    lines = [_CHANGED.format(count=len(verdicts), changed=len(changed))]
+    for claim, verdict in changed.items():
+        change = CHANGES[claim.key]
+        lines += [f"- **{claim.key}**: *{change.before}*, now *{verdict}*. {change.why}"]
+    lines += [_OTHER_GROUNDS.format(kept=len(kept))]
+    lines += [
+        f"- **{claim.key}** ({CHANGES[claim.key].before}): {CHANGES[claim.key].why}"
+        for claim in kept
+    ]
+    return [*lines, "", f"The other {len(verdicts) - len(known)} stood as they were."]
 
 
 def table(verdicts: Mapping[Claim, Verdict]) -> list[str]:
@@ -132,6 +168,7 @@ def _claim_line(claim: Claim, verdict: Verdict) -> str:
 
 
 __all__ = [
+    "CHANGES",
     "CLAIMS",
     "HOLDS",
     "Claim",

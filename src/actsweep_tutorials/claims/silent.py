@@ -1,6 +1,6 @@
 """Claims of S2 about silent units: before training, after it, and why."""
 
-import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +10,14 @@ from actsweep_tutorials.claims.base import (
     Verdict,
     exceeds,
     holds_if,
+    inside,
     mean,
-    plausible_single_run,
+    of_all,
+    one_run,
 )
 
 INIT = "torch_uniform"
+EPSILON = 1e-9  # what is more than 0
 TEN = (0, 1, 1, 19, 75, 53, 71, 57, 64, 69)
 
 
@@ -27,26 +30,32 @@ def _counts(rows: Sequence[Sequence[float]]) -> str:
     return "[" + ", ".join(f"{mean(row):.1f}" for row in rows) + "]"
 
 
+def _more(rows: Sequence[Sequence[float]], lower: int) -> Verdict:
+    """Return whether the layer after `lower` has more, paired by seed; one side, 95 %."""
+    return inside((b - a for a, b in zip(*rows[lower : lower + 2], strict=True)), EPSILON, math.inf)
+
+
 def _untrained(result: Any) -> Verdict:
     rows = _silent(result, "tutorial")
-    means = [mean(row) for row in rows]
     text = f"claimed [0, 0, 3, 7]; means of {len(rows[0])} seeds {_counts(rows)}"
-    return holds_if(max(means[:2]) < 1 and means[1] <= means[2] < means[3], text)
+    cases = {f"layer {i + 1}": inside(row, -math.inf, 1) for i, row in enumerate(rows[:2])}
+    cases |= {f"after {lower + 1}": _more(rows, lower) for lower in (1, 2)}
+    return Verdict(of_all(cases), text)
 
 
 def _untrained_last(result: Any) -> Verdict:
-    return plausible_single_run(7, _silent(result, "tutorial")[-1])
+    return one_run(7, _silent(result, "tutorial")[-1], 2)
 
 
 def _ten(result: Any) -> Verdict:
     layers = result["untrained"]["deep10"][INIT]
     rows, widths = list(layers["silent"].values()), list(layers["width"].values())
-    share = [mean(row) / width for row, width in zip(rows, widths, strict=True)]
+    shares = [[count / width for count in row] for row, width in zip(rows, widths, strict=True)]
     text = f"claimed {list(TEN)}; means of {len(rows[0])} seeds {_counts(rows)}"
-    rises = all(a <= b for a, b in itertools.pairwise(share[:6]))
-    return holds_if(
-        max(share[:3]) < 0.05 and rises and all(0.35 < s < 0.65 for s in share[5:]), text
-    )
+    cases = {f"layer {i + 1}": inside(row, -math.inf, 0.05) for i, row in enumerate(shares[:3])}
+    cases |= {f"after {lower + 1}": _more(shares, lower) for lower in (2, 3, 4)}
+    cases |= {f"layer {i}": inside(row, 0.35, 0.65) for i, row in enumerate(shares[5:], 6)}
+    return Verdict(of_all(cases), text)
 
 
 def _trained(result: Any) -> Verdict:
@@ -56,32 +65,51 @@ def _trained(result: Any) -> Verdict:
     return Verdict(drop.verdict, f"{text}; last layer, before - after: {drop.text}")
 
 
+def _fates(result: Any, *layers: str) -> tuple[int, int, str]:
+    """Return how many units were silent before training, how many recovered, and in how many
+    networks.
+    """
+    fates = [fate for layer, fate in result["fate"].items() if layer in layers]
+    silent, back = (sum(fate[key] for fate in fates) for key in ("silent", "recovered"))
+    networks = len(result["trained"]["before"]["silent"]["hidden_1"])
+    return silent, back, f"in {networks} networks that learn"
+
+
 def _never(result: Any) -> Verdict:
-    fate = result["fates"]["hidden_1"]
-    text = f"of {fate['silent']} silent units of the input layer, {fate['recovered']} recovered"
-    if not fate["silent"]:
-        return Verdict(NOISE, text)
-    return holds_if(fate["recovered"] == 0, text)
+    silent, back, where = _fates(result, "hidden_1")
+    if not silent:
+        return Verdict(NOISE, f"no unit of the input layer is silent before training {where}")
+    return holds_if(back == 0, f"of {silent} silent units of the input layer, {back} recovered")
 
 
 def _can(result: Any) -> Verdict:
-    deeper = [fate for layer, fate in result["fates"].items() if layer != "hidden_1"]
-    silent, back = (sum(fate[key] for fate in deeper) for key in ("silent", "recovered"))
-    return holds_if(back > 0, f"of {silent} silent units of deeper layers, {back} recovered")
+    deeper = [layer for layer in result["fate"] if layer != "hidden_1"]
+    silent, back, where = _fates(result, *deeper)
+    text = f"of {silent} silent units of deeper layers, {back} recovered {where}"
+    return holds_if(back > 0, text) if silent else Verdict(NOISE, text)
 
 
 def _init_decides(result: Any) -> Verdict:
+    """Return whether other inits have below a quarter of the silent units, and less alike inputs,
+    in the last layer.
+    """
     inits = result["untrained"]["deep10"]
-    parts, other_shares = [], []
-    for init, layers in inits.items():
-        width = list(layers["width"].values())[-1]
-        share = mean(list(layers["silent"].values())[-1]) / width
-        cosine = mean([c for c in list(layers["cosine"].values())[-1] if c is not None])
-        parts.append(f"{init} {100 * share:.0f} % silent, cosine {cosine:.3f}")
+    last = {
+        init: tuple(list(layers[key].values())[-1] for key in ("silent", "cosine"))
+        for init, layers in inits.items()
+    }
+    width = list(inits[INIT]["width"].values())[-1]
+    silent, cosine = last[INIT]
+    cases, parts = {}, []
+    for init, (counts, cosines) in last.items():
+        alike = mean(c for c in cosines if c is not None)
+        parts.append(f"{init} {100 * mean(counts) / width:.0f} % silent, cosine {alike:.3f}")
         if init != INIT:
-            other_shares.append(share)
-    default_share = mean(list(inits[INIT]["silent"].values())[-1]) / width
-    return holds_if(max(other_shares) < default_share / 4, f"layer 10: {'; '.join(parts)}")
+            ratios = [a / b for a, b in zip(counts, silent, strict=True)]
+            cases[init] = inside(ratios, -math.inf, 0.25)
+            gaps = [b - a for a, b in zip(cosines, cosine, strict=True) if None not in (a, b)]
+            cases[f"{init}, cosine"] = inside(gaps, EPSILON, math.inf)
+    return Verdict(of_all(cases), f"layer 10: {'; '.join(parts)}; {len(silent)} seeds")
 
 
 CLAIMS = (
@@ -89,7 +117,7 @@ CLAIMS = (
         "S2.silent-shape",
         "Untrained, silent ReLUs appear from the third layer on and grow: [0, 0, 3, 7].",
         "dead-neurons",
-        "means over seeds: below 1 in the first two layers, then growing",
+        "below 1 in the first two layers, then more in each than before it; 95 % either side",
         _untrained,
         "ten-layers",
     ),
@@ -97,7 +125,7 @@ CLAIMS = (
         "S2.silent-seven",
         "The last layer has 7 of them.",
         "dead-neurons",
-        "95 % prediction interval for one run",
+        "mean ± 2, 95 % either side; refuted if no run of ours would come so near",
         _untrained_last,
         "ten-layers",
     ),
@@ -114,33 +142,39 @@ CLAIMS = (
         "S2.silent-ten",
         "Untrained with ten layers: next to none in the first three, half of all from layer 6 on.",
         "dead-neurons",
-        "means over seeds: under 5 %, rising, 35 to 65 %",
+        "under 5 % in the first three, rising to layer 6, 35 to 65 % from there; 95 % either side",
         _ten,
         "ten-layers",
     ),
     Claim(
         "S2.never-recover",
         "Dead units of the input layer never recover.",
-        "dying-relu",
-        "units silent on all training images before training, over all runs; exact",
+        "dead-neurons",
+        "units silent on all training images before training, in networks that learn; exact",
         _never,
-        "dead",
+        "trained",
         needs_training=True,
+        reason=(
+            "A unit that is silent on all training images has no gradient, and its inputs don't "
+            "change. But where networks learn, the input layer has none to begin with."
+        ),
     ),
     Claim(
         "S2.can-recover",
         "Dead units of deeper layers can recover.",
-        "dying-relu",
-        "units silent on all training images before training, over all runs; at least one",
+        "dead-neurons",
+        "units silent on all training images before training, in networks that learn; at least one",
         _can,
-        "dead",
+        "trained",
         needs_training=True,
     ),
     Claim(
         "traps.initialisation",
-        "That dead units grow with depth is the initialisation: inputs collapse onto each other.",
+        "That dead units grow with depth is largely the initialisation: inputs collapse onto each "
+        "other.",
         "dead-neurons",
-        "silent share of layer 10 under other inits: below a quarter of torch_uniform's",
+        "layer 10 under other inits: silent units below a quarter of torch_uniform's, and a lower "
+        "cosine; 95 % either side",
         _init_decides,
         "ten-layers",
     ),
