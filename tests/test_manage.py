@@ -13,13 +13,13 @@ import pytest
 import yaml
 from test_run import make
 
-from actsweep.cli import cleanup, doctor
+from actsweep.cli import cleanup
 from actsweep.cli import status as status_module
 from actsweep.cli.main import main
 from actsweep.cli.status import ago, last_values, show
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
-from actsweep.runs import leases, run_dir
+from actsweep.runs import checkpoint, leases, run_dir
 from actsweep.runs.leases import Leases
 from actsweep.runs.members import make_member
 from actsweep.runs.run_dir import RunDir
@@ -336,7 +336,7 @@ def test_doctor_names_what_may_be_wrong(
     monkeypatch.setattr(
         doctor.checkpoint, "steps", lambda f: [1] if f == unfinished.checkpoints else []
     )
-    monkeypatch.setattr(doctor.checkpoint, "load", lambda folder, step: (weights, {}))
+    monkeypatch.setattr(checkpoint, "load", lambda folder, step: (weights, {}))
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     told = {line.partition(":")[0]: line for line in lines[:-1]}

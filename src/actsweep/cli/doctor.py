@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from actsweep.config import identity
-from actsweep.runs import checkpoint, run_dir
+from actsweep.runs import run_dir
 from actsweep.runs.metrics_file import read_metrics
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import find
@@ -62,6 +62,8 @@ def examine(run: RunDir) -> Iterator[str]:
 
 def _weights(run: RunDir) -> Iterator[str]:
     """Weights that aren't finite: before version 0.2 such a run could count as complete."""
+    from actsweep.runs import checkpoint  # which loads jax
+
     steps = checkpoint.steps(run.checkpoints)
     if not steps:
         return
