@@ -1,5 +1,7 @@
 """actsweep status, gc and rm: what is shown of sweeps in whatever state, and what is removed."""
 
+import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -43,7 +45,11 @@ def submit(outputs: Path, runs: list[RunConfig], name: str = NAME) -> list[RunDi
     """Freeze a sweep, as if `train.py -m` had been killed at once; return its runs' folders."""
     members = [make_member(run) for run in runs]
     overrides = {member.run_id: [f"seed={member.config.seed}"] for member in members}
-    plan.new_plan(outputs / "sweeps" / name, [members], overrides).write()
+    submitted = 0.0
+    with contextlib.suppress(ValueError):  # a name that the user gave
+        submitted = datetime.strptime(name, find.NAMED_BY_TIME).timestamp()
+    made = plan.new_plan(outputs / "sweeps" / name, [members], overrides)
+    dataclasses.replace(made, submitted=submitted).write()
     return [member.dir for member in members]
 
 
@@ -189,7 +195,6 @@ def test_the_names_of_sweeps(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> 
         find.find_sweep(outputs, "last")
     submit(outputs, [make(outputs)])
     submit(outputs, [make(outputs)], "by-hand")
-    os.utime(outputs / "sweeps" / "by-hand" / "plan.json", (0, 0))
     folder = outputs / "sweeps" / NAME
     for name in ("last", NAME, str(folder), f"{folder}/"):
         assert find.find_sweep(outputs, name) == folder
@@ -333,9 +338,8 @@ def test_doctor_names_what_may_be_wrong(
     stopped.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
     files.write_json(foreign.summary, {"run_id": healthy.run_id})
     weights = {"params/w": np.array([np.inf]), "best/w": np.ones(1)}
-    monkeypatch.setattr(
-        doctor.checkpoint, "steps", lambda f: [1] if f == unfinished.checkpoints else []
-    )
+    saved = {unfinished.checkpoints: [1]}
+    monkeypatch.setattr(checkpoint, "steps", lambda folder: saved.get(folder, []))
     monkeypatch.setattr(checkpoint, "load", lambda folder, step: (weights, {}))
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
