@@ -270,9 +270,13 @@ def test_probes_run_at_multiples_of_their_steps():
 @pytest.mark.parametrize("value", ["0", "-3"])
 @pytest.mark.parametrize("key", ["every", "every_steps"])
 def test_a_cadence_below_one_is_refused(key, value):
-    run = composed("callbacks=default", f"callbacks.units.{key}={value}")
+    with pytest.raises(
+        UserError, match=rf"callbacks\.units\.{key}={value}: must be a whole number"
+    ):
+        composed("callbacks=default", f"callbacks.units.{key}={value}")
+    run = composed("callbacks=default")
     with pytest.raises(UserError, match=rf"callbacks.units=.*{key}={value} must be at least 1"):
-        callbacks.build(run.callbacks)
+        callbacks.build({"units": {**run.callbacks["units"], key: int(value)}})
 
 
 def test_a_cadence_changes_what_is_measured_and_nothing_else():

@@ -1,6 +1,7 @@
 """What must not pass for a result: NaN, stale data, foreign folders, wrong input, impure code."""
 
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -351,14 +352,23 @@ def test_pure_activations_pass() -> None:
 # Failures that stay where they are
 
 
-def test_a_folder_that_cant_be_read_fails_alone(tmp_path: Path) -> None:
+def test_a_folder_that_mustnt_be_read_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad, good = seeds(tmp_path, 0, 1)
     folder = make_member(bad).dir
     folder.path.mkdir(parents=True)
-    folder.checkpoints.write_text("not a folder")
+    listdir = os.listdir
+
+    def refuse(path: Any) -> list[str]:  # who runs as root may read everything
+        if Path(path) == folder.path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
     first, second = run_pack([bad, good], _sweep())
     assert (first["state"], second["state"]) == ("failed", "complete")
-    assert "NotADirectoryError" in first["cause"]
+    assert "PermissionError" in first["cause"]
 
 
 def test_what_ended_before_a_later_error_is_kept(

@@ -214,7 +214,7 @@ def custom(target: str, params: Params) -> Activation:
     fn = getattr(fn, "activation", fn)
     if isinstance(fn, Activation):
         check_params(fn.name, params, fn.params)
-        return replace(fn, only_backward=_only_backward(fn, params))
+        return replace(fn, only_backward=True) if _only_backward(fn, params) else fn
     if not callable(fn):
         raise bad_value("act._target_", target, "a function", "act._target_=my_module.my_function")
     try:

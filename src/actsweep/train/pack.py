@@ -159,14 +159,14 @@ def _train(
 
 
 def _unreadable(members: Sequence[Member]) -> Results:
-    """Return the results of the members whose folders can't be read: they alone fail."""
+    """Return the results of the members whose folders mustn't be read: they alone fail."""
     results: Results = {}
     for member in members:
         try:
             for folder in (member.dir.path, member.dir.checkpoints):
-                if os.path.lexists(folder):
+                if folder.is_dir():
                     os.listdir(folder)
-        except OSError as error:
+        except PermissionError as error:
             report(error, [member.run_id])
             results[member.run_id] = failed(member, error)
     return results
