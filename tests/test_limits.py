@@ -116,6 +116,8 @@ MISTAKES = [
     ("-m slurm.cpus=1,2", "slurm.cpus=1,2: must be one value, for all jobs of the sweep"),
     ("logger.project=a/b", "logger.project=a/b: must be 1 to 128 characters without /"),
     ("logger.tags=['']", "logger.tags='': must be of 1 to 64 characters"),
+    ("--x=0", "--x=0: no such option; see --help and --hydra-help"),
+    ("--multrun", "--multrun: no such option; did you mean --multirun?"),
     ("slurm.extra.array=0-3", "slurm.extra.array=0-3: must be left out: jobs are packs"),
     ("slurm.timeout_min=60", "slurm.timeout_min: no such key; did you mean slurm.hours?"),
     ("--experimental-rerun=x", "--experimental-rerun: not here; type actsweep rerun <run>"),

@@ -1,5 +1,6 @@
 """The command line: overrides as people type them, and as Hydra takes them."""
 
+import difflib
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,12 @@ GROUPS = {
     "experiment": "tutorial3",
     "debug": "default",
 }
+OPTIONS = (
+    *("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve", "-p", "--package"),
+    *("-r", "--run", "-m", "--multirun", "-sc", "--shell-completion", "-cp", "--config-path"),
+    *("-cn", "--config-name", "-cd", "--config-dir", "--experimental-rerun", "-i", "--info"),
+)
+"""Hydra's options."""
 PARTS = {*GROUPS, "seed", "trainer", "paths", "pack", "slurm", "rerun"}
 RENAMED = {"pack.lift": "pack.batching"}
 """Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
@@ -57,6 +64,10 @@ def _check_options(words: Sequence[str]) -> None:
                 f"{word}: is an override, not an option; type {word.removeprefix('--')}, and in a "
                 "W&B sweep's command ${args_no_hyphens}"
             )
+        if word.startswith("-") and option not in OPTIONS:
+            near = difflib.get_close_matches(option, OPTIONS, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else "see --help and --hydra-help"
+            raise UserError(f"{word}: no such option; {hint}")
         if option == "--experimental-rerun":
             raise UserError(f"{option}: not here; type actsweep rerun <run>")
         if option in ("--config-dir", "-cd", "--config-path", "-cp"):
