@@ -80,7 +80,7 @@ def test_words_may_stand_behind_options(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
-        ("re", {"resume", "retry", "report"}),
+        ("re", {"resume", "retry", "report", "rerun"}),
         ("compare --m", {"--metric", "--margin"}),
         ("data ", {"prepare"}),
         ("retry --d", {"--diverged"}),

@@ -265,6 +265,8 @@ def _check_model(run: RunConfig) -> None:
 def _check_callbacks(run: RunConfig) -> None:
     for name, options in run.callbacks.items():
         path = f"callbacks.{name}"
+        if options is None:  # as `{}`
+            continue
         if not isinstance(options, Mapping):
             allowed = "a group of options, perhaps an empty one"
             raise bad_value(path, options, allowed, f"'{path}={{}}', or ~{path} to leave it out")

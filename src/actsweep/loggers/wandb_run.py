@@ -52,9 +52,9 @@ class WandbRun:
         self._wandb.define_metric("epoch", summary="none")
 
     def address(self, runs: int) -> str:
-        """Return where the run is to be seen; of several runs, their group."""
-        page, group = self._wandb.url or "", self._wandb.group
-        if runs == 1 or not group:
+        """Return where the run is to be seen, of several runs their group; empty if unknown."""
+        page, group = getattr(self._wandb, "url", None) or "", getattr(self._wandb, "group", None)
+        if runs == 1 or not group or not page:
             return page
         return f"{page.rpartition('/runs/')[0]}/groups/{quote(group, safe='')}"
 

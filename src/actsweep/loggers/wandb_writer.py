@@ -177,8 +177,8 @@ class WandbWriter:
 
     def _open_runs(self) -> None:
         started = self._start_online() if self.mode == "online" else {}
-        if started:
-            log.info("W&B: %s", next(iter(started.values())).address(len(started)))
+        if started and (address := next(iter(started.values())).address(len(started))):
+            log.info("W&B: %s", address)
         if self.mode == "offline":
             started = self._start_offline()
         for member, run in started.items():
