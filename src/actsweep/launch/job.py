@@ -127,6 +127,7 @@ def is_coordinator(config: RunConfig) -> bool:
 def run_worker(config: RunConfig, process: Process) -> int:
     """Train what the coordinator names, until it has finished; return the exit code."""
     logging.disable()
+    process.stop.quiet = True
     with process.stop.patience():  # the coordinator gets the signal, too, and decides
         process.group.join(config.trainer)
         from actsweep.train import pack

@@ -31,11 +31,13 @@ class StopRequest:
     Attributes:
         asked: the first signal that came, or None.
         since: when it came, by `time.monotonic`.
+        quiet: whether another process tells the user.
     """
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
         self.since = 0.0
+        self.quiet = False
         self._patience = 0
         self._at_once = False
         self._before: dict[int, Any] = {}
@@ -98,6 +100,6 @@ class StopRequest:
         self._at_once = self._at_once or (number == signal.SIGINT and not first)
         if not self._patience or self._at_once:
             raise Interrupted(number)
-        if first and number == signal.SIGINT:
+        if first and number == signal.SIGINT and not self.quiet:
             with contextlib.suppress(OSError):  # a handler may run within a print: no stream here
                 os.write(2, NOTED)
