@@ -16,6 +16,7 @@ from actsweep.config import identity
 from actsweep.runs import run_dir
 from actsweep.runtime.streams import LastingStream
 from actsweep.sweeps import find
+from actsweep.utils import files as files_
 
 REFUSED = [
     ("trainer.epochs=99999999999", "trainer.epochs=99999999999: must be at most 100000"),
@@ -193,6 +194,7 @@ def test_cells_that_are_no_formulas(tmp_path: Path) -> None:
     assert "'=1+1" in path.read_text()
     (row,) = run_dir.read_members_csv(tmp_path)
     assert (row["run_id"], row["overrides"], row["seed"]) == ("=1+1", "+act._target_=x", -1)
+    assert files_.csv_text("'quoted") == files_.csv_cell("'quoted") == "'quoted"
 
 
 def test_a_platform_that_is_not_there() -> None:

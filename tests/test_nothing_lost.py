@@ -1,5 +1,6 @@
 """What a refused command, a failing training, `gc` and `rm` leave alone."""
 
+import dataclasses
 import os
 import shlex
 from collections.abc import Iterator
@@ -295,6 +296,24 @@ def test_rm_removes_a_sweep_but_no_run_of_another(outputs: Path) -> None:  # noq
     assert not alone.path.exists()
     assert typed("rm --yes second") == 0
     assert not shared.path.exists()
+
+
+@pytest.mark.parametrize("where", ["project", "outputs/sweeps"])
+def test_rm_of_a_folder_that_holds_more_than_a_sweep(
+    outputs: Path,  # noqa: F811
+    where: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`hydra.run.dir=.` leaves a plan among the user's own files."""
+    submit(outputs, [make(outputs)], "first")
+    Path(where).mkdir(exist_ok=True)
+    (Path(where) / "notes.txt").write_text("mine")
+    plan = read_plan(outputs / "sweeps" / "first")
+    dataclasses.replace(plan, folder=Path(where).absolute()).write()
+    before = contents(Path())
+    assert typed(f"rm --yes {Path(where).absolute()}") == 2
+    assert "it may hold other things than a sweep" in capsys.readouterr().err
+    assert contents(Path()) == before
 
 
 def test_rm_of_a_linked_run_removes_the_link(outputs: Path, victim: Path) -> None:  # noqa: F811

@@ -210,6 +210,12 @@ def _find(outputs: Path, names: Sequence[str], *, keep_runs: bool) -> _Removal:
                 raise error
             sweeps[folder] = None
     for folder in sweeps:
+        home = _outputs_of(folder) / "sweeps"
+        if not is_inside(home, folder) or folder.resolve() == home.resolve():
+            raise UserError(
+                f"{folder}: isn't in {home}, so it may hold other things than a sweep; nothing was "
+                "removed. Remove it by hand"
+            )
         if owner := [o for o in living_owners(_outputs_of(folder)) if o.sweep == folder.name]:
             raise UserError(
                 f"{folder.name}: is being trained by process {owner[0].pid} on {owner[0].host}; "

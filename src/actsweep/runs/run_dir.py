@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from actsweep.utils.errors import UserError
-from actsweep.utils.files import csv_cell, read_json, remove, write_atomic, write_json
+from actsweep.utils.files import csv_cell, csv_text, read_json, remove, write_atomic, write_json
 from actsweep.utils.provenance import provenance
 
 STATES = ("running", "complete", "diverged", "failed", "preempted")
@@ -338,7 +338,7 @@ def read_members_csv(folder: Path) -> list[dict[str, Any]]:
     with open(folder / "members.csv", newline="") as file:
         return [
             {
-                key: cell.removeprefix("'") if key in _TEXT_COLUMNS else _number(cell)
+                key: csv_text(cell) if key in _TEXT_COLUMNS else _number(cell)
                 for key, cell in row.items()
             }
             for row in csv.DictReader(file)

@@ -170,9 +170,12 @@ def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
         more = f"   (and {len(logs) - 1} more)" if len(logs) > 1 else ""
         lines.append(f"why:    {logs[0]}{more}")
     mode = plan.config.logger.mode
-    if mode == "online" and (before := [r for r in results if r.get("reused")]):
-        offline = any([*plan.runs[r["run_id"]].dir.wandb.glob("offline-run-*")] for r in before)
+    if mode == "online":
+        before = [plan.runs[r["run_id"]].dir.wandb for r in results if r.get("reused")]
+        lacking = [folder for folder in before if not [*folder.glob("run-*")]]
+        offline = any([*folder.glob("offline-run-*")] for folder in lacking)
         what = f"actsweep sync {name}" if offline else "the same command with rerun=all"
-        lines.append(f"{len(before)} runs were trained before; if W&B lacks them:  {what}")
+        if lacking:
+            lines.append(f"{len(lacking)} runs were trained without W&B's server; upload:  {what}")
     folders = [plan.runs[r["run_id"]].dir.path for r in results]
     return lines if mode == "disabled" else lines + hint_lines(folders, mode)

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Characters with which a spreadsheet's formulas begin."""
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Replace a file in one step: write a temporary file beside it, fsync, rename.
@@ -59,9 +62,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def csv_cell(value: Any) -> Any:
     """Return a value for a CSV cell that a spreadsheet takes as text, not as a formula."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def csv_text(cell: str) -> str:
+    """Return the text that `csv_cell` has made a cell of."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA) else cell
 
 
 def finite(value: Any) -> Any:
