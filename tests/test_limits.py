@@ -38,7 +38,23 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("words", "line"), REFUSED)
+INSTEAD = [
+    ("act=ReLU", "did you mean act=relu?"),
+    ("--act=relu", "--act=relu: is an override, not an option; type act=relu"),
+    ("-m logger.project=a,b", "logger.project=a,b: can't change a result, so all its values are"),
+    ("-m rerun=all,none", "rerun=all,none: can't change a result"),
+    ("-m slurm.cpus=1,2", "slurm.cpus=1,2: must be one value, for all jobs of the sweep"),
+    ("logger.project=a/b", "logger.project=a/b: must be 1 to 128 characters without /"),
+    ("logger.tags=['']", "logger.tags='': must be of 1 to 64 characters"),
+    ("--x=0", "--x=0: no such option; see --help and --hydra-help"),
+    ("--multrun", "--multrun: no such option; did you mean --multirun?"),
+    ("slurm.extra.array=0-3", "slurm.extra.array=0-3: must be left out: jobs are packs"),
+    ("slurm.timeout_min=60", "slurm.timeout_min: no such key; did you mean slurm.hours?"),
+    ("--experimental-rerun=x", "--experimental-rerun: not here; type actsweep rerun <run>"),
+]
+
+
+@pytest.mark.parametrize(("words", "line"), [*REFUSED, *INSTEAD])
 def test_one_line_at_once(words: str, line: str, train: Train, tmp_path: Path) -> None:  # noqa: F811
     began = time.monotonic()
     answer = train(*words.split())
@@ -107,31 +123,6 @@ def test_outputs_are_where_the_command_was_typed(train: Train, tmp_path: Path) -
         answer = train("hydra.job.chdir=true", "paths.outputs=mine", *words)
         assert answer.code == 0, answer
     assert len([*tmp_path.glob("mine/runs/*/summary.json")]) == 2
-
-
-MISTAKES = [
-    ("act=ReLU", "did you mean act=relu?"),
-    ("--act=relu", "--act=relu: is an override, not an option; type act=relu"),
-    ("-m logger.project=a,b", "logger.project=a,b: can't change a result, so all its values are"),
-    ("-m rerun=all,none", "rerun=all,none: can't change a result"),
-    ("-m slurm.cpus=1,2", "slurm.cpus=1,2: must be one value, for all jobs of the sweep"),
-    ("logger.project=a/b", "logger.project=a/b: must be 1 to 128 characters without /"),
-    ("logger.tags=['']", "logger.tags='': must be of 1 to 64 characters"),
-    ("--x=0", "--x=0: no such option; see --help and --hydra-help"),
-    ("--multrun", "--multrun: no such option; did you mean --multirun?"),
-    ("slurm.extra.array=0-3", "slurm.extra.array=0-3: must be left out: jobs are packs"),
-    ("slurm.timeout_min=60", "slurm.timeout_min: no such key; did you mean slurm.hours?"),
-    ("--experimental-rerun=x", "--experimental-rerun: not here; type actsweep rerun <run>"),
-]
-
-
-@pytest.mark.parametrize(("words", "line"), MISTAKES)
-def test_what_to_type_instead(words: str, line: str, train: Train, tmp_path: Path) -> None:  # noqa: F811
-    answer = train(*words.split())
-    assert (answer.code, answer.out) == (2, ""), answer
-    assert line in answer.err
-    assert answer.err.count("\n") == 1, answer.err
-    assert not files(tmp_path)
 
 
 def test_a_saved_config_is_not_the_defaults(train: Train, tmp_path: Path) -> None:  # noqa: F811

@@ -206,6 +206,16 @@ def test_a_collapsed_network_is_at_chance(tmp_path: Path) -> None:
     assert (learned["state"], learned["at_chance"]) == ("complete", False)
 
 
+def test_no_score_and_a_perfect_one_are_not_at_chance() -> None:
+    from actsweep.train.cohort import _is_at_chance
+
+    assert _is_at_chance(0.1, 2.3, 0.1)
+    assert not _is_at_chance(0.11, 2.3, 0.1)
+    assert _is_at_chance(None, 1.5, 1.5)
+    assert not _is_at_chance(None, 0.0, 1.5)
+    assert not _is_at_chance(None, None, 1.5)
+
+
 # Data and folders that aren't what they seem
 
 
@@ -249,6 +259,14 @@ def test_data_that_changed_is_another_run(tmp_path: Path) -> None:
     before = run_id(folders=[str(folder)])
     (folder / "one.png").write_bytes(b"1")
     assert run_id(folders=[str(folder)]) != before
+
+
+def test_words_are_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id mustn't depend on the working folder, and nobody lists all of a disk for it."""
+    (tmp_path / "train").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert identity.paths_in({"split": "train", "delimiter": "/", "root": ".", "up": "../"}) == []
+    assert identity.paths_in({"split": "./train"}) == ["./train"]
 
 
 def test_a_copied_folder_is_not_the_run(tmp_path: Path) -> None:

@@ -168,27 +168,33 @@ def _targets(plain: Any) -> list[str]:
 
 
 def paths_in(options: Any) -> list[str]:
-    """Return the files and folders that a data set's options name."""
+    """Return the files that a data set's options name, and the folders: those with a / in them.
+
+    A word such as `train` or a separator such as `/` names no folder, whatever lies around.
+    """
     if isinstance(options, Mapping):
         return [path for value in options.values() for path in paths_in(value)]
     if isinstance(options, list | tuple):
         return [path for value in options for path in paths_in(value)]
-    return [options] if isinstance(options, str) and options and Path(options).exists() else []
+    if not isinstance(options, str) or not options.strip("./"):
+        return []
+    path = Path(options)
+    return [options] if path.is_file() or ("/" in options and path.is_dir()) else []
 
 
 def _content_digest(path: str) -> str:
     """Return the hash of a file's content; of a folder, that of its files' names and sizes."""
+    status = Path(path).stat()
+    return _digest_once(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _digest_once(path: str, size: int, time: int) -> str:
+    del size, time  # they are keys of the cache only: what changes is read again
     if Path(path).is_dir():
         files = sorted(file for file in Path(path).rglob("*") if file.is_file())
         listing = [(str(file.relative_to(path)), file.stat().st_size) for file in files]
         return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-    status = Path(path).stat()
-    return _file_digest(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.cache
-def _file_digest(path: str, size: int, time: int) -> str:
-    del size, time  # they are keys of the cache only: a file that changes is read again
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -272,7 +272,7 @@ def _check_callbacks(run: RunConfig) -> None:
             raise bad_value(path, options, allowed, f"'{path}={{}}', or ~{path} to leave it out")
         for key in ("every", "every_steps"):
             value = options.get(key)
-            if value is not None and not (_is_int(value) and 1 <= value < MAX_STEPS):
+            if value is not None and not (_is_int(value) and 1 <= value <= MAX_STEPS):
                 allowed = f"a whole number from 1 to {MAX_STEPS}"
                 raise bad_value(f"{path}.{key}", value, allowed, f"{path}.{key}=1")
 

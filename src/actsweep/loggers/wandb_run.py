@@ -31,11 +31,11 @@ class WandbRun:
 
     def __init__(self, info: MemberInfo, mode: str, options: dict[str, Any]) -> None:
         resumed, online = info.resumed_at is not None, mode == "online"
-        folder = info.run_dir / "wandb"
+        folder, name = info.run_dir / "wandb", options.get("name", support.RUN_ID)
         self._known = wandb_log.close_interrupted(folder, info.run_id) if resumed else -1
         self._earlier = wandb_log.fragments(folder, info.run_id)
         self._wandb = support.import_wandb().init(
-            **{"group": info.sweep, **options, "name": _name(options.get("name"), info.run_id)},
+            **{"group": info.sweep, **options, "name": name.replace(support.RUN_ID, info.run_id)},
             id=info.run_id,
             dir=str(info.run_dir),
             config=support.run_config(info),
@@ -129,13 +129,6 @@ class WandbRun:
         if pattern not in self._defined:
             self._defined.add(pattern)
             self._wandb.define_metric(pattern, step_metric="epoch", **options)
-
-
-def _name(given: str | None, run_id: str) -> str:
-    """Return a run's name: its id, what was given, or, for one of several runs, both."""
-    if not given:
-        return run_id
-    return f"{given}{run_id}" if given.endswith(" ") else given
 
 
 def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:

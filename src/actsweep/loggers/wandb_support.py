@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -23,6 +24,8 @@ from actsweep.stats.histogram import Histogram
 log = logging.getLogger(__name__)
 
 PROJECT = "actsweep"
+RUN_ID = "<run_id>"
+"""What stands for a run's id in the name that all runs share."""
 PREFLIGHT_SECONDS = 3.0
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 30.0
@@ -79,7 +82,7 @@ def init_options(logger: LoggerConfig, sweep: str, runs: int) -> dict[str, Any]:
         "project": logger.project or env("WANDB_PROJECT") or PROJECT,
         "entity": logger.entity or env("WANDB_ENTITY"),
         "group": logger.group or env("WANDB_RUN_GROUP") or sweep,
-        "name": f"{name} " if name and runs > 1 else name,
+        "name": f"{name} {RUN_ID}" if name and runs > 1 else name or RUN_ID,
         "notes": logger.notes or env("WANDB_NOTES"),
         "job_type": logger.job_type or env("WANDB_JOB_TYPE"),
         "tags": list(logger.tags) or [tag for tag in env("WANDB_TAGS", "").split(",") if tag],
@@ -94,10 +97,13 @@ def mode_of(logger: LoggerConfig) -> str:
         return logger.mode
     if modes.index(asked) < modes.index(logger.mode):
         return asked
-    log.warning(
-        "WANDB_MODE=%s: logger.mode=%s counts; type logger=%s for it", asked, logger.mode, asked
-    )
+    _tell_once(f"WANDB_MODE={asked}: logger.mode={logger.mode} counts; type logger={asked} for it")
     return logger.mode
+
+
+@functools.cache
+def _tell_once(line: str) -> None:
+    log.warning("%s", line)
 
 
 def run_config(info: MemberInfo) -> dict[str, Any]:

@@ -53,6 +53,10 @@ class LastingStream(io.TextIOBase):
             raise io.UnsupportedOperation("fileno")
         return self._stream.fileno()
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the stream has, such as its `buffer`."""
+        return getattr(self.__dict__.get("_stream"), name)
+
     def isatty(self) -> bool:
         """Return whether it is a terminal."""
         return self._stream is not None and self._stream.isatty()

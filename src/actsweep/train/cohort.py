@@ -77,7 +77,27 @@ def train(
         if not usable:
             return broken
         cohort = cohort.part(usable)
-    return broken | _train(prepared, cohort, loggers, context, leases, process)
+    folders = [member.dir for member in cohort.members]
+    trainer = prepared.pack.static.trainer
+    metrics = MetricsFile(leases.lost)
+    writers = Writers([metrics, *loggers])
+    about = {"task": asdict(prepared.task)}
+    stop = process.stop
+    checkpointer = Checkpointer(folders, metrics, about, cohort.seconds, trainer, stop)
+    try:
+        with stop.patience():
+            writers.open([_info(m, cohort, context) for m in cohort.members])
+            trained = _run_loop(prepared, cohort, writers, checkpointer, process.group)
+            ended = _close_all(prepared, cohort, trained, checkpointer, writers, leases, stop)
+            _end(writers, loggers, stop, trainer.grace_s)
+            return broken | _write_statuses(cohort, ended, leases)
+    except BaseException as error:
+        _say_how_it_ended(loggers, error)
+        lost = leases.lost()
+        record([folder for folder in folders if folder.run_id not in lost], error)
+        raise
+    finally:
+        _end(writers, loggers, stop, trainer.grace_s)
 
 
 def _prepare_folders(cohort: Cohort, context: SweepContext) -> Results:
@@ -101,38 +121,11 @@ def _prepare_folders(cohort: Cohort, context: SweepContext) -> Results:
     return broken
 
 
-def _train(
-    prepared: PreparedPack,
-    cohort: Cohort,
-    loggers: Sequence[Writer],
-    context: SweepContext,
-    leases: Leases,
-    process: Process,
-) -> Results:
-    folders = [member.dir for member in cohort.members]
-    trainer = prepared.pack.static.trainer
-    metrics = MetricsFile(leases.lost)
-    writers = Writers([metrics, *loggers])
-    about = {"task": asdict(prepared.task)}
-    stop = process.stop
-    checkpointer = Checkpointer(folders, metrics, about, cohort.seconds, trainer, stop)
-    try:
-        with stop.patience():
-            writers.open([_info(m, cohort, context) for m in cohort.members])
-            trained = _run_loop(prepared, cohort, writers, checkpointer, process.group)
-            ended = _close_all(prepared, cohort, trained, checkpointer, writers, leases, stop)
-            _end(writers, loggers, stop, trainer.grace_s)
-            return _write_statuses(cohort, ended, leases)
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        for logger in loggers:
-            if isinstance(logger, WandbWriter):
-                logger.cut_short = "preempted" if interrupted else "failed"
-        lost = leases.lost()
-        record([folder for folder in folders if folder.run_id not in lost], error)
-        raise
-    finally:
-        _end(writers, loggers, stop, trainer.grace_s)
+def _say_how_it_ended(loggers: Sequence[Writer], error: BaseException) -> None:
+    interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+    for logger in loggers:
+        if isinstance(logger, WandbWriter):
+            logger.cut_short = "preempted" if interrupted else "failed"
 
 
 def _end(writers: Writers, loggers: Sequence[Writer], stop: StopRequest, grace_s: float) -> None:
@@ -303,6 +296,13 @@ def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases)
     return results | busy([m for m in cohort.members if m.run_id not in results])
 
 
+def _is_at_chance(accuracy: float | None, loss: float | None, chance: float) -> bool:
+    """Return whether a test score, an accuracy or else a loss, is no better than chance."""
+    if accuracy is not None:
+        return accuracy <= chance
+    return loss is not None and loss >= chance
+
+
 def _summary(
     index: int, member: Member, state: str, trained: TrainResult, data: Dataset, seconds: float
 ) -> Result:
@@ -311,7 +311,6 @@ def _summary(
     score = trained.best_score[index] if trained.best_epoch[index] else None
     classify = data.classes is not None
     chance, accuracy, loss = chance_of(data), scalars.get("test/accuracy"), scalars.get("test/loss")
-    at_chance = (accuracy or 0) <= chance if classify else (loss or math.inf) >= chance
     return {
         **member.describe(),
         "state": state,
@@ -322,7 +321,8 @@ def _summary(
         "test_accuracy": accuracy,
         "test_loss": loss,
         "chance": chance,
-        "at_chance": state == "complete" and at_chance,
+        "at_chance": state == "complete"
+        and _is_at_chance(accuracy if classify else None, loss, chance),
         "train_loss": scalars.get("train/loss"),
         "dead_frac": scalars.get("exact_dead_frac/all"),
         "seconds": round(seconds, 3),
