@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from test_app import QUICK, ROOT, Train, files, logging_as_before, train  # noqa: F401 (fixtures)
+from test_wandb import use_server
+from wandb.sdk.lib.wbauth import unauthenticate_session
 
 from actsweep.cli.main import main
 from actsweep.config import identity
 from actsweep.runs import run_dir
 from actsweep.runtime.streams import LastingStream
 from actsweep.sweeps import find
+from actsweep.train.active_set import ActiveSet
 from actsweep.utils import files as files_
 
 REFUSED = [
@@ -220,3 +223,28 @@ def test_a_parameter_that_only_some_activations_have(train: Train, tmp_path: Pat
     answer = train("-m", "act=relu,elu", "act.slope=0.1,0.2")
     assert answer.code == 2
     assert "act.slope" in answer.err
+
+
+def test_what_to_type_after_a_failure_and_offline_runs(
+    train: Train,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log with the traceback is named; runs that W&B's server has not seen, too."""
+
+    def broken(*_: object) -> bool:
+        raise RuntimeError("out of the blue")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ActiveSet, "repack", broken)
+        answer = train("-m", "seed=0,1")
+    assert answer.code == 1
+    (why,) = (line for line in answer.out.splitlines() if line.startswith("why:"))
+    assert "out of the blue" in Path(why.split()[1]).read_text()
+    assert train("-m", "seed=0,1", "logger=offline").code == 0
+    use_server(monkeypatch, 9)
+    try:
+        answer = train("-m", "seed=0,1", "logger=online")
+    finally:
+        unauthenticate_session(update_settings=False)
+    assert "2 runs were trained without W&B's server; upload:  actsweep sync" in answer.out

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import html
+import http.client
 import json
 import os
 import re
@@ -390,6 +391,28 @@ def test_no_report_if_it_is_switched_off(tmp_path: Path) -> None:
     assert not (sweep_of(tmp_path) / "report").exists()
     alone = train(tmp_path, "act=relu", "seed=0", *WORDS)  # one run compares nothing
     assert "report:" not in alone.stdout
+
+
+def test_watch_serves_the_folder_and_nothing_beyond(copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    (copied / "out").symlink_to(tmp_path)
+    (copied / "in.txt").write_text("ours")
+    live_report = LiveReport(sweep_of(copied), ReportRequest())
+    with server(live_report, 0, 1.0) as http_server:
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        port = http_server.server_address[1]
+
+        def ask(path: str, host: str) -> int:
+            asked = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            asked.request("GET", path, headers={"Host": host})
+            return asked.getresponse().status
+
+        assert ask("/in.txt", "localhost") == 200  # without a port
+        assert ask("/in.txt", f"127.0.0.1:{port}") == 200
+        assert ask("/out/secret.txt", "localhost") == 404
+        assert ask("/%00", "localhost") == 404
+        assert ask("/in.txt", "elsewhere.example") == 403
+        http_server.shutdown()
 
 
 def test_watch_serves_what_is_new(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

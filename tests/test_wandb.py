@@ -27,9 +27,11 @@ from actsweep.config.schema import LoggerConfig
 from actsweep.loggers import wandb_log
 from actsweep.loggers import wandb_support as support
 from actsweep.loggers.base import Writers
+from actsweep.loggers.wandb_run import WandbRun
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs.metrics_file import MetricsFile, read_metrics
 from actsweep.runs.rows import Row
+from actsweep.train import cohort
 from actsweep.utils.errors import UserError
 
 
@@ -515,6 +517,79 @@ def test_sweep_agent_takes_one_member(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
     with pytest.raises(UserError, match=r"pack\.size=1"):
         offline().check(make_members(tmp_path, 2))
+
+
+@pytest.mark.parametrize(
+    ("state", "error"), [("preempted", KeyboardInterrupt()), ("failed", ValueError("x"))]
+)
+def test_w_and_b_learns_how_a_run_was_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, error: BaseException
+) -> None:
+    run, marked = SlowRun(), []
+    monkeypatch.setattr(run, "mark_preempting", lambda: marked.append(1), raising=False)
+    monkeypatch.setattr(support.import_wandb(), "init", lambda **_: run)
+    writer = offline()
+    writer.open(make_members(tmp_path, 1))
+    cohort._say_how_it_ended([writer], error)
+    writer.close()
+    assert writer.cut_short == state
+    assert marked == [1] * (state == "preempted")
+    assert run.exit_code == 1
+
+
+def test_w_and_b_s_variables_count_where_the_config_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = support.init_options(LoggerConfig(), "nine", 2)
+    assert (plain["project"], plain["group"], plain["tags"]) == ("actsweep", "nine", [])
+    for name in ("PROJECT", "RUN_GROUP", "NAME", "NOTES", "JOB_TYPE", "ENTITY"):
+        monkeypatch.setenv(f"WANDB_{name}", name.lower())
+    monkeypatch.setenv("WANDB_TAGS", "a,b")
+    several = support.init_options(LoggerConfig(), "nine", 2)
+    assert several == {
+        "project": "project",
+        "entity": "entity",
+        "group": "run_group",
+        "name": f"name {support.RUN_ID}",
+        "notes": "notes",
+        "job_type": "job_type",
+        "tags": ["a", "b"],
+    }
+    typed = LoggerConfig(project="mine", group="ours", name="one", tags=["c"])
+    one = support.init_options(typed, "nine", 1)
+    assert (one["project"], one["group"], one["name"], one["tags"]) == (
+        "mine",
+        "ours",
+        "one",
+        ["c"],
+    )
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        support.import_wandb(), "init", lambda **options: given.update(options) or SlowRun()
+    )
+    (info,) = make_members(tmp_path, 1)
+    WandbRun(info, "offline", several)
+    assert given["name"] == f"name {info.run_id}"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert support.mode_of(LoggerConfig(mode="offline")) == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "online")
+    support._tell_once.cache_clear()
+    assert support.mode_of(LoggerConfig(mode="offline")) == "offline"
+    assert "type logger=online" in caplog.text
+
+
+def test_the_address_of_a_run_and_of_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = SlowRun()
+    opened.url, opened.group = "https://w.example/me/p/runs/abc", "a b"  # type: ignore[attr-defined]
+    monkeypatch.setattr(support.import_wandb(), "init", lambda **_: opened)
+    (info,) = make_members(tmp_path, 1)
+    run = WandbRun(info, "offline", {})
+    assert run.address(1) == "https://w.example/me/p/runs/abc"
+    assert run.address(2) == "https://w.example/me/p/groups/a%20b"
+    del opened.url  # type: ignore[attr-defined]
+    assert run.address(2) == ""
 
 
 def test_hints(tmp_path: Path) -> None:
