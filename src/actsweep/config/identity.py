@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib.machinery
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,9 +72,9 @@ def identity(run: RunConfig) -> dict[str, Any]:
     Code of the user's own counts by the file that a `_target_` points into, and files that
     `data.options` names by their content.
     """
-    counted = without_neutral(what_counts(resolve.to_dict(run)))
-    settings = {**counted, "id_version": ID_VERSION}
-    code = {target: _source_digest(target) for target in _targets(resolve.to_dict(run))}
+    plain = resolve.to_dict(run)
+    settings = {**without_neutral(what_counts(plain)), "id_version": ID_VERSION}
+    code = {target: _source_digest(target) for target in _targets(plain)}
     files = {path: _content_digest(path) for path in paths_in(run.data.options)}
     return settings | ({"code": code} if code else {}) | ({"files": files} if files else {})
 
@@ -130,12 +131,7 @@ def static_part(run: RunConfig) -> RunConfig:
     shared = copy.deepcopy(run)
     shared.pack.members = None
     for path in varying_paths(run):
-        *parents, leaf = path.split(".")
-        node = config_value(shared, ".".join(parents)) if parents else shared
-        if isinstance(node, dict):
-            node[leaf] = None
-        else:
-            setattr(node, leaf, None)
+        set_config_value(shared, path, None)
     return shared
 
 
@@ -147,7 +143,13 @@ def varying_paths(run: RunConfig) -> tuple[str, ...]:
 
 def pack_key(run: RunConfig) -> str:
     """Return a digest that is equal for members that one compiled program can train."""
-    return _digest(resolve.to_dict(static_part(run)))
+    plain = resolve.to_dict(run)
+    plain["pack"]["members"] = None
+    for path in varying_paths(run):
+        *parents, leaf = path.split(".")
+        group = functools.reduce(operator.getitem, parents, plain)
+        group[leaf] = None
+    return _digest(plain)
 
 
 def config_value(run: RunConfig, path: str) -> Any:
@@ -156,6 +158,16 @@ def config_value(run: RunConfig, path: str) -> Any:
     for key in path.split("."):
         node = node[key] if isinstance(node, dict) else getattr(node, key)
     return node
+
+
+def set_config_value(run: RunConfig, path: str, value: Any) -> None:
+    """Set the value that stands at a path such as `optim.lr`."""
+    *parents, leaf = path.split(".")
+    node = config_value(run, ".".join(parents)) if parents else run
+    if isinstance(node, dict):
+        node[leaf] = value
+    else:
+        setattr(node, leaf, value)
 
 
 def _targets(plain: Any) -> list[str]:

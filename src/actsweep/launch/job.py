@@ -27,6 +27,7 @@ from actsweep.sweeps.results import (
     show_part,
 )
 from actsweep.utils.errors import UserError, first_line
+from actsweep.utils.progress import counted
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,9 @@ def show_plan(packs: Sequence[Sequence[Member]]) -> None:
     """
     from actsweep.train.pack import preview
 
-    for index, pack in enumerate(packs):
+    for index, pack in enumerate(counted(packs, "measured {} packs")):
         needs, complete = preview(pack)
-        print(f"pack {index}: {count(len(pack), 'run')}{needs}")
+        print(f"pack {index}: {count(len(pack), 'run')}{needs}", flush=True)
         for member in pack:
             print(f"  {member.run_id}{'  (complete already)' * (member.run_id in complete)}")
     print(f"{count(sum(map(len, packs)), 'run')} in {count(len(packs), 'pack')}")

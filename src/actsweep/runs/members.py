@@ -1,5 +1,6 @@
 """One run as every part of the program knows it: its config, its id, its folder. No jax."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,11 @@ class Member:
     config: RunConfig
     run_id: str
     dir: RunDir
+
+    @functools.cached_property
+    def pack_key(self) -> str:
+        """Return a digest that is equal for members that one compiled program can train."""
+        return pack_key(self.config)
 
     def describe(self) -> dict[str, Any]:
         """Return the fields that tell runs apart at a glance; every summary starts with them."""
@@ -104,7 +110,7 @@ def make_pack(members: Sequence[Member]) -> Pack:
     """
     if not members:
         raise ValueError("a pack needs at least one member")
-    if len({pack_key(member.config) for member in members}) > 1:
+    if len({member.pack_key for member in members}) > 1:
         ids = ", ".join(member.run_id for member in members)
         raise ValueError(f"these members don't share one program: {ids}")
     return Pack(static_part(members[0].config), tuple(members))

@@ -27,6 +27,7 @@ from actsweep.runs.members import Member, make_member
 from actsweep.sweeps.exit_codes import OK
 from actsweep.sweeps.plan import FreshFiles, check_folder, freeze, new_plan
 from actsweep.utils.errors import UserError
+from actsweep.utils.progress import counted
 
 MAX_RUNS = 20_000
 """Runs that a sweep may have: a plan of so many takes minutes to make and to read."""
@@ -64,7 +65,9 @@ class PackSweeper(BasicSweeper):
         overrides = self._product(arguments)
         assert self.hydra_context is not None
         compose = Composer(self.hydra_context.config_loader, self.config)
-        members = [make_member(compose.run(given)) for given in overrides]
+        members = [
+            make_member(compose.run(given)) for given in counted(overrides, "checked {} runs")
+        ]
         given_by_id = {m.run_id: given for m, given in zip(members, overrides, strict=True)}
         runs = [member.config for member in members]
         check_alike(runs)
@@ -217,7 +220,7 @@ def merge(members: Sequence[Member]) -> Iterator[list[Member]]:
     """
     groups: dict[str, dict[str, Member]] = {}
     for member in members:
-        group = groups.setdefault(identity.pack_key(member.config), {})
+        group = groups.setdefault(member.pack_key, {})
         group.setdefault(member.run_id, member)
     for group in groups.values():
         alike = list(group.values())
