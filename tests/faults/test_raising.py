@@ -108,3 +108,24 @@ def test_writer(
         "that run has failed, with the cause in its status; the others have the bytes of an "
         "undisturbed sweep; started again, so has that run",
     )
+
+
+def test_with_fail_fast_no_further_pack_is_begun(
+    tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
+) -> None:
+    conf = tmp_path / "conf" / "act" / "mine.yaml"
+    conf.parent.mkdir(parents=True)
+    conf.write_text("name: mine\n_target_: raising.activation\n")
+    base = ("--config-dir", str(tmp_path / "conf"), "act=mine,relu", "seed=0,1", *ONE_PACK[2:])
+    said, found = sweep_of(tmp_path / "out", (*base, "sweep.fail_fast=true"))
+    assert [ends(run)[0] for run in found] == ["failed", "failed"]  # relu has no folder
+    assert "2 more skipped" not in said
+    assert " skipped: mine-mlp2-torch-s0-" in said
+    assert "has failed, with sweep.fail_fast=true" in said
+    (name,) = [folder.name for folder in (tmp_path / "out" / "sweeps").iterdir()]
+    assert f"retry:  actsweep retry {tmp_path / 'out' / 'sweeps' / name}" in said
+    outcome(
+        "a run fails with sweep.fail_fast=true",
+        "no further pack is begun; the runs of those are skipped, exit code 1; actsweep retry "
+        "trains what is left",
+    )

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from actsweep.config import resolve, validate
 from actsweep.config.identity import set_config_value
-from actsweep.config.schema import RunConfig
+from actsweep.config.overrides import expand
+from actsweep.config.schema import RunConfig, SweepConfig
 
 
 class Composer:
@@ -71,6 +72,21 @@ class Composer:
                 self._composed[alike] = config, pickle.dumps(run)
         check_params(run, words, choices, self._act)
         return run
+
+    def sweep(self, words: Sequence[str]) -> SweepConfig:
+        """Compose a run as far as the sweep's own settings go, and return these.
+
+        Raises:
+            UserError, HydraException: as `run`.
+        """
+        parsed = [self._parse(part) for word in words for part in expand(word)]
+        chosen, values = self._divide([o for o in parsed if self._concerns_sweep(o.key_or_group)])
+        config = copy.deepcopy(self._base(chosen)[0])
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return resolve.part(config.sweep, SweepConfig)
+
+    def _concerns_sweep(self, key: str) -> bool:
+        return key.startswith("sweep.") or self._is_group(key)
 
     def _divide(self, overrides: Sequence[Override]) -> tuple[tuple[str, ...], list[Override]]:
         """Divide overrides into those that choose files, and those that only set a value."""

@@ -15,7 +15,7 @@ from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
 
 ID_VERSION = 2
-NOT_IN_ID = ("logger", "paths", "pack", "rerun", "slurm")
+NOT_IN_ID = ("logger", "paths", "pack", "sweep", "rerun", "slurm")
 SHORT_INIT = {"torch_uniform": "torch"}
 VARYING = (
     "seed",

@@ -28,7 +28,7 @@ OPTIONS = (
     *("-cn", "--config-name", "-cd", "--config-dir", "--experimental-rerun", "-i", "--info"),
 )
 """Hydra's options."""
-PARTS = {*GROUPS, "seed", "trainer", "paths", "pack", "slurm", "rerun"}
+PARTS = {*GROUPS, "seed", "trainer", "paths", "pack", "sweep", "slurm", "rerun"}
 RENAMED = {"pack.lift": "pack.batching"}
 """Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
 BEFORE = {"optim": ("clip_norm", {"decay_bias": True, "decay_act": True})}

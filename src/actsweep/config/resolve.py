@@ -6,7 +6,7 @@ sweeps.
 
 import functools
 from dataclasses import is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -33,6 +33,8 @@ from actsweep.config.schema import (
 from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import train_command
 
+Part = TypeVar("Part")
+
 __all__ = [
     "DATASETS",
     "INITS",
@@ -50,6 +52,7 @@ __all__ = [
     "TrainerConfig",
     "finish",
     "from_dict",
+    "part",
     "register",
     "resolve",
     "to_dict",
@@ -90,15 +93,25 @@ def finish(cfg: DictConfig) -> RunConfig:
     Raises:
         UserError: as `resolve`.
     """
-    try:
-        run = OmegaConf.to_object(cfg)
-    except OmegaConfBaseException as error:
-        raise UserError(explain_value(error)) from error
-    assert isinstance(run, RunConfig)
+    run = part(cfg, RunConfig)
     run.depth.widths = validate.widths(run.depth)
     run.depth.layers, run.depth.width = len(run.depth.widths), None
     validate.check(run)
     return run
+
+
+def part(cfg: DictConfig, kind: type[Part]) -> Part:
+    """Return a typed config, or one of its groups, as an object of the schema.
+
+    Raises:
+        UserError: a value is missing, or an interpolation can't be resolved.
+    """
+    try:
+        made = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:
+        raise UserError(explain_value(error)) from error
+    assert isinstance(made, kind)
+    return made
 
 
 def typed(cfg: DictConfig | dict[str, Any]) -> DictConfig:

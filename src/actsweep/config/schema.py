@@ -194,6 +194,19 @@ class SlurmConfig:
 
 
 @dataclass
+class SweepConfig:
+    """Which combinations a sweep trains, and whether it ends with the first failure.
+
+    `pairs` lists keys whose values go together, one by one; `exclude` combinations to leave out, as
+    values by key. With `fail_fast` no further pack is begun once a run has failed.
+    """
+
+    pairs: list[Any] = field(default_factory=list)
+    exclude: list[Any] = field(default_factory=list)
+    fail_fast: bool = False
+
+
+@dataclass
 class RunConfig:
     """One fully resolved run; the fields are named as on the command line."""
 
@@ -208,6 +221,7 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     pack: PackConfig = field(default_factory=PackConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     seed: int = 0
     rerun: str = "failed"

@@ -21,6 +21,7 @@ from actsweep.sweeps.plan import Plan, read_plan
 from actsweep.sweeps.results import (
     Result,
     ended_results,
+    failed_run,
     interrupted_result,
     read_records,
     result_on_disk,
@@ -227,6 +228,8 @@ def train_members(
     # A job that was queued again doesn't retry what has failed in it before.
     done = ended_results(plan, records)
     left = [plan.runs[run_id] for run_id in run_ids if run_id not in done]
+    if failed_run(plan):
+        return [*done.values(), *(interrupted_result(plan, member) for member in left)]
     before = next(i for i, run_id in enumerate(plan.runs) if run_id == run_ids[0])
     context = SweepContext(folder.name, before + len(done), len(plan.runs), plan.attempt)
     try:

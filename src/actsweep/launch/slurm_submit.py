@@ -71,6 +71,8 @@ def _left(plan: Plan) -> tuple[list[list[str]], int]:
     done = results.ended_results(plan, results.read_records(plan)).keys()
     states = _lasting_states(plan.folder)
     queued = {run_id for run_id, job in states.items() if job.live} - done
+    if results.failed_run(plan):  # with sweep.fail_fast the jobs would end at once
+        return [], len(queued)
     return without_runs(done | queued, plan.jobs), len(queued)
 
 
@@ -169,10 +171,12 @@ def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:
         if not late or time.monotonic() > end:
             break
         time.sleep(1.0)
+    skips = results.failed_run(plan) is not None
     for run_id, member in plan.runs.items():
         if run_id not in ended:
             ended[run_id] = results.interrupted_result(plan, member)
-            if run_id in states:
+            skipped = skips and ended[run_id]["cause"] == results.NOT_STARTED
+            if run_id in states and not skipped:
                 ended[run_id]["cause"] = states[run_id].describe_end()
     return [ended[run_id] for run_id in plan.runs]
 

@@ -15,6 +15,10 @@ from actsweep.sweeps.plan import Plan, name_of
 from actsweep.utils.errors import UserError
 from actsweep.utils.provenance import other_code
 
+NOT_STARTED = "not started"
+SKIPPED = "skipped"
+"""State of a result, never of a folder: the run wasn't begun, since another one has failed."""
+
 Result = dict[str, Any]
 Records = Mapping[str, RunRecord]  # by run id
 
@@ -63,10 +67,20 @@ def result_on_disk(plan: Plan, member: Member, otherwise: Mapping[str, Any]) -> 
     return result or {**member.describe(), **otherwise, "reused": False}
 
 
+def failed_run(plan: Plan) -> str | None:
+    """Return a run whose failure ends this attempt of a sweep with `sweep.fail_fast`, or None."""
+    if plan.config.sweep.fail_fast:
+        for run_id, record in read_records(plan).items():
+            of_attempt = is_of(record.status or {}, plan.folder.name, plan.attempt)
+            if of_attempt and record.state == "failed":
+                return run_id
+    return None
+
+
 def interrupted_result(plan: Plan, member: Member) -> Result:
     """Return the result of a run of a sweep that was interrupted."""
     record = read_record(member.dir)
-    status, cause = record.status or {}, "not started"
+    status, cause = record.status or {}, NOT_STARTED
     if record.state in ("running", "preempted"):
         cause = f"stopped at epoch {round(status['epoch'], 2):g}" if status["step"] else "stopped"
     result = ended_result(plan, member, record)
@@ -125,7 +139,11 @@ def show_part(
 def _explained(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[Result]:
     if all("refused" in r for r in results):
         raise UserError(results[0]["refused"])
-    return [_with_cause(r, plan.runs[r["run_id"]]) for r in results]
+    explained = [_with_cause(r, plan.runs[r["run_id"]]) for r in results]
+    if failed := failed_run(plan):
+        why = {"state": SKIPPED, "cause": f"{failed} has failed, with sweep.fail_fast=true"}
+        explained = [r | why if r.get("cause") == NOT_STARTED else r for r in explained]
+    return explained
 
 
 def _show(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
@@ -165,7 +183,7 @@ def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
         return ["go on:  the same command again, for every process"]
     if states & {"preempted", "running"}:
         return [f"go on:  actsweep resume {name}   (or the same command again)"]
-    lines = [f"retry:  actsweep retry {name}"] * ("failed" in states)
+    lines = [f"retry:  actsweep retry {name}"] * bool(states & {"failed", SKIPPED})
     if "failed" in states and (logs := sorted(plan.folder.rglob("train.log"))):
         more = f"   (and {len(logs) - 1} more)" if len(logs) > 1 else ""
         lines.append(f"why:    {logs[0]}{more}")

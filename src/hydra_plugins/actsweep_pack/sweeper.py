@@ -3,9 +3,7 @@
 Hydra imports this at every start: nothing here may import jax.
 """
 
-import itertools
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 
 from actsweep.config import identity, resolve
 from actsweep.config.compose import Composer, act_params
@@ -28,9 +25,12 @@ from actsweep.sweeps.exit_codes import OK
 from actsweep.sweeps.plan import FreshFiles, check_folder, freeze, new_plan
 from actsweep.utils.errors import UserError
 from actsweep.utils.progress import counted
-
-MAX_RUNS = 20_000
-"""Runs that a sweep may have: a plan of so many takes minutes to make and to read."""
+from hydra_plugins.actsweep_pack.combinations import (
+    combine,
+    settings_of,
+    where_known,
+    without_excluded,
+)
 
 
 @dataclass
@@ -62,9 +62,9 @@ class PackSweeper(BasicSweeper):
         assert self.config is not None
         assert self.launcher is not None
         process = this_process()
-        overrides = self._product(arguments)
         assert self.hydra_context is not None
         compose = Composer(self.hydra_context.config_loader, self.config)
+        overrides = self._product(arguments, compose)
         members = [
             make_member(compose.run(given)) for given in counted(overrides, "checked {} runs")
         ]
@@ -96,12 +96,12 @@ class PackSweeper(BasicSweeper):
             raise
         raise SystemExit(code)
 
-    def _product(self, arguments: list[str]) -> list[list[str]]:
+    def _product(self, arguments: list[str], compose: Composer) -> list[list[str]]:
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
-        check_count(parsed)
-        (jobs,) = self.split_arguments(parsed, None)
+        settings = settings_of(parsed, compose.sweep)
+        jobs = without_excluded(combine(parsed, settings.pairs), settings.exclude)
         words = [[word for given in job for word in expand(given)] for job in jobs]
         assert self.config is not None
         default = str(self.config.hydra.runtime.choices.get("act"))
@@ -114,66 +114,6 @@ class PackSweeper(BasicSweeper):
             return act_params(self.hydra_context.config_loader, act)
         except Exception:  # it is told when the run is composed
             return None
-
-
-def where_known(
-    jobs: Sequence[Sequence[str]], default: str, params_of: Callable[[str], Collection[str] | None]
-) -> list[list[str]]:
-    """Return the jobs' overrides without parameters that their activation doesn't have.
-
-    Only where another activation of the sweep has it: `act=relu,leaky_relu act.slope=0.1,0.2` are
-    three runs, one of ReLU. What no activation has is refused later, as it stands.
-
-    Args:
-        jobs: each one's overrides.
-        default: the activation of a job that names none.
-        params_of: from an activation to its parameters; None if it isn't known.
-    """
-    acts = [_last_value(job, "act") or default for job in jobs]
-    known = {act: params_of(act) for act in dict.fromkeys(acts)}
-    left: list[list[str]] = []
-    told: dict[str, None] = {}
-    for job, act in zip(jobs, acts, strict=True):
-        kept = []
-        for word in job:
-            param = word.partition("=")[0].removeprefix("act.")
-            mine = known[act]
-            has = [name for name, params in known.items() if params and param in params]
-            if word.startswith("act.") and mine is not None and param not in mine and has:
-                told[f"act.{param}: only for {', '.join(has)}"] = None
-            else:
-                kept.append(word)
-        left.append(kept)
-    for line in told:
-        print(line, file=sys.stderr)
-    return left
-
-
-def _last_value(words: Sequence[str], key: str) -> str | None:
-    values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
-    return values[-1] if values else None
-
-
-def check_count(overrides: Sequence[Override]) -> None:
-    """Check how many runs the overrides ask for, without listing them.
-
-    Raises:
-        UserError: none, or more than `MAX_RUNS`.
-    """
-    runs = 1
-    for override in overrides:
-        if not override.is_sweep_override():
-            continue
-        some = itertools.islice(override.sweep_iterator(), MAX_RUNS + 1)
-        number = sum(1 for _ in some)
-        if number == 0:
-            raise UserError(f"{override.input_line}: has no value; type for example seed=0,1,2")
-        runs *= number
-        if runs > MAX_RUNS:
-            raise UserError(
-                f"{override.input_line}: with it the sweep has more than {MAX_RUNS:,} runs; type "
-                "fewer values, and the others in sweeps of their own"
-            )
 
 
 def check_distinct(members: Sequence[Member]) -> None:
