@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from actsweep_tutorials.claims.base import (
@@ -101,13 +102,19 @@ def _bad_bias(result: Any) -> Verdict:
     text += f"; of {total} networks with a lower bias {sum(map(len, after.values()))} learn"
     verdict = combine({f"bias={bias:g}": found for bias, found in start.items()}, text)
     known = {cell: values for cell, values in after.items() if len(values) > 1}
-    trained = [
-        exceeds(values, dead_shares(result, "relu", 0.0, rate), looks=len(known))
-        for (_, rate), values in known.items()
-    ]
-    if verdict.verdict == HOLDS and HOLDS not in [found.verdict for found in trained]:
+    trained = {
+        f"bias={bias:g} lr={rate:g}": exceeds(
+            values, dead_shares(result, "relu", 0.0, rate), " points", looks=len(known)
+        )
+        for (bias, rate), values in known.items()
+    }
+    more = [f"{cell}: {found.text}" for cell, found in trained.items() if found.verdict == HOLDS]
+    if trained:
+        text += f"; dead after training, more than without: {', '.join(more) or 'in no cell'}"
+        text += f", of {len(trained)} cells that learn" * bool(more)
+    if verdict.verdict == HOLDS and len(more) < max(1, len(trained)):
         return Verdict(ONLY_IF, text, "it means dead before the first step")
-    return verdict
+    return replace(verdict, text=text)
 
 
 def _elu(key: str, epoch: int | None) -> Any:
