@@ -3,26 +3,29 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.errors import HydraException
 from test_app import Train, logging_as_before, train  # noqa: F401
 from test_run import make
 
 from actsweep.config.schema import SlurmConfig
 from actsweep.launch import job as job_module
-from actsweep.launch import slurm_submit
+from actsweep.launch import resume, slurm_submit
 from actsweep.launch.job import train_job
 from actsweep.runs import run_dir
 from actsweep.runs.members import make_member
 from actsweep.runtime.process import Process
-from actsweep.sweeps import results, slurm_jobs
+from actsweep.sweeps import results, slurm_commands, slurm_jobs
 from actsweep.sweeps.exit_codes import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
-from actsweep.sweeps.plan import Plan, new_plan
-from actsweep.sweeps.slurm_jobs import Batch, SlurmError
+from actsweep.sweeps.plan import Plan, new_plan, read_plan
+from actsweep.sweeps.slurm_commands import SlurmError
+from actsweep.sweeps.slurm_jobs import Batch, Job
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -137,7 +140,9 @@ def batch_in(tmp_path: Path, array: str | None = "7") -> Batch:
 
 def test_the_states_of_jobs(tmp_path: Path, command: Command) -> None:
     command(
-        "squeue", "echo '7_0|RUNNING|n1|None'; echo '7_1|PENDING||Priority'; echo '70_3|PENDING||x'"
+        "squeue",
+        "echo '7_0|RUNNING|n1|None|/job'; echo '7_1|PENDING||Priority|/a|b'; "
+        "echo '70_3|PENDING||x|/c'",
     )
     command("sacct", "echo '7_2|OUT_OF_MEMORY|n0'; echo '7_[3-4,9%2]|CANCELLED by 0|None assigned'")
     (tmp_path / "2.log").write_text("first\n\nhalf\rwhole\nsecond\nlast\n")
@@ -164,12 +169,45 @@ def test_the_states_of_jobs(tmp_path: Path, command: Command) -> None:
 def test_a_run_counts_for_the_job_it_was_last_submitted_in(
     tmp_path: Path, command: Command
 ) -> None:
-    command("squeue", "echo '8_0|RUNNING|n1|None'")
+    command("squeue", "echo '8_0|RUNNING|n1|None|/job'")
     command("sacct", "")
     jobs = slurm_jobs.states([batch_in(tmp_path, "7"), Batch(tmp_path, [["b"]], "8")])
     assert (jobs["b"].name, jobs["c"].name) == ("8_0", "7_1")
     jobs = slurm_jobs.states([Batch(tmp_path, [["b"]], "8"), batch_in(tmp_path, "7")])
     assert jobs["b"].name == "8_0"  # an older one, but still there
+
+
+def test_an_array_that_was_submitted_by_hand_is_found_by_its_script(
+    tmp_path: Path, command: Command
+) -> None:
+    batch = Batch(tmp_path, [["a"], ["b"]])
+    script = f"{tmp_path}/job.sbatch"
+    rows = (
+        f"6_0|PENDING||None|{script}",
+        f"9_0|RUNNING|n1|None|{script}",
+        f"9_1|PENDING||x|{script}",
+    )
+    command("squeue", "; ".join(f"echo '{row}'" for row in (*rows, "8|RUNNING|n0|None|/other")))
+    command("sacct", "")
+    jobs = slurm_jobs.states([batch])
+    assert (jobs["a"].where(), jobs["b"].where()) == ("job 9_0 on n1", "job 9_1 (x)")
+    command("squeue", "echo '8|RUNNING|n0|None|/other'")
+    assert slurm_jobs.states([batch]) == {}
+
+
+def test_jobs_by_name(command: Command) -> None:
+    command("squeue", 'for i in 7_0 7_1 70_1 8; do echo "$i|RUNNING|n1|None|/x"; done')
+    assert slurm_commands.jobs_named(["7"]) == ["7_0", "7_1"]
+    assert slurm_commands.jobs_named(["7_1", "8", "9"]) == ["7_1", "8"]
+    command("squeue", "exit 1")
+    assert slurm_commands.jobs_named([]) == []
+
+
+def test_how_large_an_array_may_be(command: Command) -> None:
+    command("scontrol", "echo 'MaxAge = 3'; echo 'MaxArraySize            = 17'")
+    assert slurm_commands.largest_array() == 17
+    command("scontrol", "exit 1")
+    assert slurm_commands.largest_array() == 1001
 
 
 @pytest.fixture
@@ -203,7 +241,7 @@ def test_a_job_that_is_just_ending_is_waited_for(
     slurm_jobs.submit(
         slurm_jobs.write(plan.folder, [list(plan.runs)], SlurmConfig(), 30.0), plan.cwd
     )
-    state = 'n=$(wc -l < "$0.calls"); [ $n -lt 3 ] && echo "7_0|COMPLETING|n0|None"; exit 0'
+    state = 'n=$(wc -l < "$0.calls"); [ $n -lt 3 ] && echo "7_0|COMPLETING|n0|None|/job"; exit 0'
     command("squeue", state)
     command("sacct", "echo '7_0|CANCELLED|n0'")
     jobs, queued = slurm_submit._left(plan)
@@ -226,7 +264,7 @@ def test_following_goes_on_when_slurm_is_away(
     command("sacct", "echo '7_0|COMPLETED|n0'; echo '7_1|COMPLETED|n0'")
     command("sbatch", "echo 7")
     away = 'n=$(wc -l < "$0.calls"); [ $n = 2 ] && { echo down >&2; exit 1; }\n'
-    command("squeue", f"{away}[ $n -lt 4 ] && echo '7_0|RUNNING|n0|None'; exit 0")
+    command("squeue", f"{away}[ $n -lt 4 ] && echo '7_0|RUNNING|n0|None|/job'; exit 0")
     answer = slurm_jobs.states
 
     def states(batches: Any) -> Any:
@@ -242,6 +280,76 @@ def test_following_goes_on_when_slurm_is_away(
     assert out[1:3] == ["[0/2 runs] 1 job running", "[2/2 runs] no jobs left"]
     assert "squeue: down; asking again" in caplog.text
     assert json.loads((plan.folder / "slurm" / "1" / "jobs.json").read_text())["array"] == "7"
+
+
+def test_what_waits_for_something_says_for_what(
+    plan: Plan, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = slurm_submit._Progress(plan)
+    jobs = {
+        run_id: Job(f"7_{place}", "PENDING", True, "", "ReqNodeNotAvail", plan.folder)
+        for place, run_id in enumerate(plan.runs)
+    }
+    shown.show(jobs)
+    shown.show({**jobs, "a": Job("7_2", "RUNNING", True, "n0", "None", plan.folder)})
+    assert capsys.readouterr().out.splitlines() == [
+        "[0/2 runs] 2 jobs queued, SLURM: ReqNodeNotAvail",
+        "[0/2 runs] 1 job running, 2 jobs queued, SLURM: ReqNodeNotAvail",
+    ]
+
+
+def test_what_no_array_can_hold_becomes_several(
+    plan: Plan, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("squeue", "")
+    command("scontrol", "echo 'MaxArraySize = 1'")
+    command("sbatch", 'wc -l < "$0.calls"')
+    plan = plan.with_configs(slurm=SlurmConfig(wait=False, max_parallel=4))
+    assert slurm_submit.train(plan, Process()) == OK
+    lines = capsys.readouterr().out.splitlines()
+    for line, array in zip(lines, "12", strict=False):
+        assert line.startswith(f"1 run in 1 job: array {array} of SLURM; logs: ")
+    batches = slurm_jobs.batches(plan.folder)
+    assert [[*batch.jobs] for batch in batches] == [[[run]] for run in plan.runs]
+    assert all("--array=0-0%2" in batch.script.read_text() for batch in batches)
+
+
+def test_of_several_arrays_slurm_may_take_the_first_alone(
+    plan: Plan,
+    command: Command,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    command("squeue", "")
+    command("scontrol", "echo 'MaxArraySize = 1'")
+    command("sbatch", '[ $(wc -l < "$0.calls") = 1 ] && echo 7 || { echo full >&2; exit 1; }')
+    plan = plan.with_configs(slurm=SlurmConfig(wait=False))
+    assert slurm_submit.train(plan, Process()) == OK
+    assert "1 job: SLURM takes no more: sbatch: full; once it does, type: actsweep resume" in (
+        caplog.text
+    )
+    (batch,) = slurm_jobs.batches(plan.folder)
+    assert batch.array == "7"
+
+
+def test_going_on_with_other_resources(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    (plan.folder / "slurm").mkdir()
+    changed = resume._with_resources(plan, ["slurm.mem_gb=16", "slurm.extra.qos=long"])
+    assert {member.config.slurm.mem_gb for member in changed.runs.values()} == {16.0}
+    assert read_plan(plan.folder).config.slurm == SlurmConfig(mem_gb=16.0, extra={"qos": "long"})
+    assert list(changed.runs) == list(plan.runs)
+    before = (plan.folder / "plan.json").read_bytes()
+    for word, message in (
+        ("optim.lr=1", "optim.lr=1: a sweep goes on as it was submitted; only slurm.* can be"),
+        ("slurm.mem_gb=-1", "slurm.mem_gb=-1.0: must be a number above 0"),
+        ("slurm.memgb=1", "memgb"),
+    ):
+        with pytest.raises((UserError, HydraException), match=re.escape(message)):
+            resume._with_resources(plan, [word])
+    assert (plan.folder / "plan.json").read_bytes() == before
+    (plan.folder / "slurm").rmdir()
+    with pytest.raises(UserError, match="has no SLURM jobs; leave it out"):
+        resume._with_resources(plan, ["slurm.mem_gb=16"])
 
 
 def test_a_job_submits_without_what_it_was_given(

@@ -65,24 +65,35 @@ def status(sweep: Sweep | None = None, /, *, outputs: Outputs = OUTPUTS) -> None
     show(outputs, sweep)
 
 
-def resume(sweep: Sweep, /, *, outputs: Outputs = OUTPUTS) -> int:
-    """Train what a sweep has left, as submitted."""
+def resume(sweep: Sweep, /, *words: str, outputs: Outputs = OUTPUTS) -> int:
+    """Train what a sweep has left, as submitted.
+
+    Args:
+        words: Other resources for its SLURM jobs, as in slurm.mem_gb=16.
+    """
     from actsweep.launch.resume import resume
     from actsweep.sweeps.find import find_sweep
 
-    return resume(find_sweep(outputs, sweep))
+    return resume(find_sweep(outputs, sweep), words)
 
 
-def retry(sweep: Sweep = "last", /, *, diverged: bool = False, outputs: Outputs = OUTPUTS) -> int:
+def retry(
+    sweep: Sweep = "last",
+    /,
+    *words: str,
+    diverged: bool = False,
+    outputs: Outputs = OUTPUTS,
+) -> int:
     """Resume a sweep, and train again what has failed.
 
     Args:
+        words: Other resources for its SLURM jobs, as in slurm.mem_gb=16.
         diverged: Also what has diverged.
     """
     from actsweep.launch.resume import retry
     from actsweep.sweeps.find import find_sweep
 
-    return retry(find_sweep(outputs, sweep), diverged=diverged)
+    return retry(find_sweep(outputs, sweep), words, diverged=diverged)
 
 
 def table(sweep: Sweep = "last", /, *, outputs: Outputs = OUTPUTS) -> None:

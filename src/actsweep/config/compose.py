@@ -112,6 +112,26 @@ class Composer:
         return self._bases[chosen]
 
 
+def with_overrides(run: RunConfig, words: Sequence[str]) -> RunConfig:
+    """Return a resolved run with some values changed, checked again.
+
+    Args:
+        run: as from `resolve.resolve`.
+        words: overrides that set values.
+
+    Raises:
+        UserError, HydraException: as `Composer.run`.
+    """
+    parser = OverridesParser.create()
+    given = parser.parse_overrides([part for word in words for part in expand(word)])
+    config = resolve.typed(resolve.to_dict(run))
+    OmegaConf.set_struct(config, True)
+    ConfigLoaderImpl._apply_overrides_to_config(given, config)
+    changed = resolve.part(config, RunConfig)
+    validate.check(changed)
+    return changed
+
+
 def checked(
     cfg: DictConfig, words: Sequence[str], choices: Mapping[str, Any], params_of: Any
 ) -> RunConfig:

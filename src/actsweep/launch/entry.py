@@ -6,6 +6,7 @@ Nothing here imports jax before training starts.
 import functools
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
@@ -89,9 +90,15 @@ def guarded(action: Callable[[Process], int]) -> int:
         code = BAD_INPUT if _is_input(error) else SOME_FAILED
         number = getattr(error, "errno", None)  # none in what Hydra calls an OSError
         private = code != BAD_INPUT or number is not None  # maybe of this process only
-        if private or os.environ.get("SLURM_PROCID", "0") == "0":
+        if private or not _is_worker():
             print(f"error: {explain(error)}", file=sys.stderr)
         return code
+
+
+def _is_worker() -> bool:
+    """Return whether another process of the same command will report bad input."""
+    distributed = any(re.match(r"\+*trainer\.distributed=", word) for word in sys.argv[1:])
+    return distributed and os.environ.get("SLURM_PROCID", "0") != "0"
 
 
 def _interrupted(process: Process) -> int:

@@ -1,7 +1,9 @@
 """Resume and retry of a sweep, and its table. No jax before training starts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from actsweep.config.compose import with_overrides
 from actsweep.launch.entry import guarded
 from actsweep.runs.leases import living_owners
 from actsweep.runtime.process import Process
@@ -10,9 +12,32 @@ from actsweep.sweeps.plan import Plan, name_of, read_plan, reopen
 from actsweep.utils.errors import UserError
 
 
-def resume(folder: Path) -> int:
-    """Train the runs that a sweep has left, as it was submitted; return the exit code."""
-    return guarded(lambda process: _go_on(reopen(folder), process))
+def resume(folder: Path, words: Sequence[str] = ()) -> int:
+    """Train the runs that a sweep has left, as it was submitted; return the exit code.
+
+    Args:
+        folder: the sweep's.
+        words: overrides of `slurm.*`, which can't change a result: more memory, another partition.
+    """
+    return guarded(lambda process: _go_on(_with_resources(reopen(folder), words), process))
+
+
+def _with_resources(plan: Plan, words: Sequence[str]) -> Plan:
+    """Return the sweep with other resources for its jobs, and write it so."""
+    if not words:
+        return plan
+    for word in words:
+        if not word.lstrip("+").startswith("slurm."):
+            raise UserError(
+                f"{word}: a sweep goes on as it was submitted; only slurm.* can be changed, as in "
+                f"actsweep resume {name_of(plan.folder)} slurm.mem_gb=16"
+            )
+    if not (plan.folder / "slurm").is_dir():
+        raise UserError(f"{words[0]}: {name_of(plan.folder)} has no SLURM jobs; leave it out")
+    slurm = with_overrides(plan.config, words).slurm
+    changed = plan.with_configs(slurm=slurm)
+    changed.write()
+    return changed
 
 
 def show_table(folder: Path) -> None:
@@ -22,12 +47,17 @@ def show_table(folder: Path) -> None:
     results.finish(plan, [results.interrupted_result(plan, member) for member in members])
 
 
-def retry(folder: Path, *, diverged: bool) -> int:
+def retry(folder: Path, words: Sequence[str] = (), *, diverged: bool) -> int:
     """Resume a sweep and train again what has failed; return the exit code.
 
-    With `diverged`, train again also what has diverged.
+    With `diverged`, train again also what has diverged. `words` are as for `resume`.
     """
-    return guarded(lambda process: _go_on(_again(reopen(folder), diverged=diverged), process))
+
+    def action(process: Process) -> int:
+        plan = _with_resources(reopen(folder), words)
+        return _go_on(_again(plan, diverged=diverged), process)
+
+    return guarded(action)
 
 
 def _again(plan: Plan, *, diverged: bool) -> Plan:

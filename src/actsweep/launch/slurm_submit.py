@@ -2,11 +2,13 @@
 
 import logging
 import os
+import re
 import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,13 +17,15 @@ from actsweep.config.schema import DataConfig
 from actsweep.launch.finish import finish
 from actsweep.launch.job import count, train_job, without_runs
 from actsweep.runs import run_dir
+from actsweep.runs.leases import living_owners
 from actsweep.runtime.process import Process
 from actsweep.runtime.signals import Interrupted
-from actsweep.sweeps import results, slurm_jobs
+from actsweep.sweeps import results, slurm_commands, slurm_jobs
 from actsweep.sweeps.exit_codes import OK
-from actsweep.sweeps.plan import SUBMITTING, Plan, name_of, reopen
+from actsweep.sweeps.plan import SUBMITTING, Plan, name_of, outputs_dir, read_frozen, reopen
 from actsweep.sweeps.results import Result
-from actsweep.sweeps.slurm_jobs import Batch, Job, SlurmError
+from actsweep.sweeps.slurm_commands import SlurmError
+from actsweep.sweeps.slurm_jobs import Batch, Job
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -50,13 +54,13 @@ def train(plan: Plan, process: Process) -> int:
             jobs, queued = _left(plan)
             if queued:
                 print(f"{count(queued, 'run')} in jobs that are queued or running already")
-            if jobs:
-                _submit(plan, jobs)
+            written = _submit(plan, jobs) if jobs else []
     except SlurmError as error:
         raise UserError(f"hydra/launcher=slurm: {error}{_advice(str(error))}") from error
     if jobs and not asked.submit:
-        script = slurm_jobs.batches(plan.folder)[-1].script
-        print(f"{_counted(jobs)}, written only; submit:  sbatch {shlex.quote(str(script))}")
+        for batch in written:
+            script = shlex.quote(str(batch.script))
+            print(f"{_counted(batch.jobs)}, written only; submit:  sbatch {script}")
         print(f"follow: actsweep status {name}")
         return OK
     if (jobs or queued) and not asked.wait:
@@ -95,18 +99,40 @@ def _counted(jobs: Sequence[Sequence[str]]) -> str:
     return f"{count(sum(map(len, jobs)), 'run')} in {count(len(jobs), 'job')}"
 
 
-def _submit(plan: Plan, jobs: Sequence[Sequence[str]]) -> None:
-    first = plan.config
+def _submit(plan: Plan, jobs: Sequence[Sequence[str]]) -> list[Batch]:
+    """Write the scripts of some jobs, and submit them; return the submissions.
+
+    They are several arrays where one would be larger than the cluster allows. If it takes only the
+    first ones, a line says so.
+
+    Raises:
+        SlurmError: SLURM refuses the first; nothing is left.
+    """
+    asked = plan.config.slurm
     _prepare_data([plan.runs[run_id].config.data for job in jobs for run_id in job])
-    batch = slurm_jobs.write(plan.folder, jobs, first.slurm, first.trainer.grace_s)
-    if not first.slurm.submit:
-        return
-    try:
-        batch = slurm_jobs.submit(batch, plan.cwd)
-    except SlurmError:
-        files.remove(batch.folder)
-        raise
-    print(f"{_counted(jobs)}: array {batch.array} of SLURM; logs: {batch.folder}/")
+    largest = slurm_commands.largest_array()
+    parts = [jobs[start : start + largest] for start in range(0, len(jobs), largest)]
+    if asked.max_parallel:  # for each array
+        asked = replace(asked, max_parallel=max(1, asked.max_parallel // len(parts)))
+    batches: list[Batch] = []
+    for part in parts:
+        batch = slurm_jobs.write(plan.folder, part, asked, plan.config.trainer.grace_s)
+        try:
+            batch = slurm_jobs.submit(batch, plan.cwd) if asked.submit else batch
+        except SlurmError as error:
+            files.remove(batch.folder)
+            if not batches:
+                raise
+            rest = sum(len(each) for each in parts[len(batches) :])
+            log.warning(
+                "%s: SLURM takes no more: %s; once it does, type: actsweep resume %s",
+                *(count(rest, "job"), error, name_of(plan.folder)),
+            )
+            break
+        batches.append(batch)
+        if asked.submit:
+            print(f"{_counted(part)}: array {batch.array} of SLURM; logs: {batch.folder}/")
+    return batches
 
 
 def _prepare_data(wanted: Sequence[DataConfig]) -> None:
@@ -200,7 +226,10 @@ class _Progress:
                     self._done.add(run_id)
         jobs = {job.name: job for job in states.values() if job.live}
         counts = Counter("queued" if job.queued else "running" for job in jobs.values())
+        why = Counter(job.reason for job in jobs.values() if job.queued and job.has_reason)
         parts = [f"{count(n, 'job')} {what}" for what, n in sorted(counts.items(), reverse=True)]
+        if why:  # the most frequent reason; actsweep status names each job's
+            parts.append(f"SLURM: {why.most_common(1)[0][0]}")
         text = f"[{len(self._done)}/{len(self._folders)} runs] {', '.join(parts) or 'no jobs left'}"
         if text != self._last:
             print(f"\r\x1b[2K{text}" if self._tty else text, end="" if self._tty else "\n")
@@ -216,13 +245,20 @@ class _Progress:
 def cancel(folder: Path) -> None:
     """Cancel a sweep's jobs that are queued or running; what they train is saved.
 
+    Jobs count that `hydra/launcher=slurm` has submitted, that came from its script, or from
+    slurm/array.sbatch or slurm/sweep.sbatch, and those in which some process trains the sweep.
+
     Raises:
         UserError: none of its jobs is in SLURM, or SLURM doesn't answer.
     """
+    named = re.fullmatch(r"slurm-(\d+)", folder.name)  # as slurm/*.sbatch name a sweep
+    owners = living_owners(outputs_dir(folder, read_frozen(folder)))
+    by_hand = [owner.job for owner in owners if owner.sweep == folder.name and owner.job]
     try:
         jobs = {job.name for job, _ in slurm_jobs.jobs(slurm_jobs.batches(folder)) if job.live}
+        jobs |= {*slurm_commands.jobs_named([*by_hand, *([named[1]] if named else [])])}
         if jobs:
-            slurm_jobs.cancel(sorted(jobs))
+            slurm_commands.cancel(sorted(jobs))
     except SlurmError as error:
         raise UserError(f"{folder.name}: {error}") from error
     if not jobs:

@@ -45,12 +45,20 @@ RELEASED = "nobody"  # where the lease of a released run points; there is no suc
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that owns runs; `started` is when it began to, in ISO 8601."""
+    """A process that owns runs.
+
+    Attributes:
+        host, pid: where it runs.
+        sweep: the sweep that it trains.
+        started: when it began to own runs, in ISO 8601.
+        job: the SLURM job in which it runs, such as `12` or `12_3`; empty for none.
+    """
 
     host: str
     pid: int
     sweep: str
     started: str
+    job: str = ""
 
 
 class Leases:
@@ -165,6 +173,7 @@ class Leases:
             "began": _began(pid),
             "sweep": self._sweep,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "job": _slurm_job(),
         }
         write_json(path, about)
         return path
@@ -226,6 +235,12 @@ def orphans(outputs: Path, expires: float = EXPIRES) -> list[Path]:
     links = [_lease(outputs, run, number) for run in sorted(dead) for number in listed[run]]
     files = sorted(_alive(outputs).iterdir()) if _alive(outputs).is_dir() else []
     return links + [path for path in files if not _living(path, now, expires)]
+
+
+def _slurm_job() -> str:
+    """Return the SLURM job in which this process runs, as scancel takes it; empty for none."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
 
 
 def _alive(outputs: Path) -> Path:
@@ -310,7 +325,8 @@ def _living(path: Path, now: float, expires: float) -> Owner | None:
     if about.get("machine") == _machine() and not _lives(about["pid"], about["began"]):
         return None
     texts = [str(about.get(key, "?")) for key in ("host", "sweep", "started")]
-    return Owner(texts[0], int(about.get("pid", 0)), texts[1], texts[2])
+    job = str(about.get("job", ""))  # older versions don't write it
+    return Owner(texts[0], int(about.get("pid", 0)), texts[1], texts[2], job)
 
 
 def _read_owner(path: Path) -> tuple[float, dict[str, Any]]:

@@ -102,11 +102,15 @@ class Plan:
 
     def again(self, rerun: str) -> "Plan":
         """Return the next attempt of the sweep, which trains again what `rerun` says."""
+        return replace(self.with_configs(rerun=rerun), attempt=self.attempt + 1)
+
+    def with_configs(self, **changes: Any) -> "Plan":
+        """Return the sweep with fields of every run's config changed, which can't change its id."""
         packs = [
-            [replace(member, config=replace(member.config, rerun=rerun)) for member in pack]
+            [replace(member, config=replace(member.config, **changes)) for member in pack]
             for pack in self.packs
         ]
-        return replace(self, packs=packs, attempt=self.attempt + 1)
+        return replace(self, packs=packs)
 
 
 def freeze(plan: Plan, launch: DictConfig) -> None:

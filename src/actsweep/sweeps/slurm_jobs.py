@@ -3,9 +3,7 @@
 import json
 import math
 import os
-import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from actsweep.config.schema import SLURM_REQUEUE_S, SlurmConfig
+from actsweep.sweeps import slurm_commands
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -45,10 +44,6 @@ if [ $code = 75 ] && [ "$(squeue --noheader --job "$job" --format %T)" = RUNNING
 fi
 exit $code
 """
-
-
-class SlurmError(Exception):
-    """An error of one of SLURM's commands: it is missing, fails, or doesn't answer."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +95,15 @@ class Job:
         """Return whether it is queued, for the first time or again."""
         return self.live and self.state in QUEUED_STATES
 
+    @property
+    def has_reason(self) -> bool:
+        """Return whether SLURM has said why it isn't running."""
+        return self.reason not in ("", "None")
+
     def where(self) -> str:
         """Return its name and node, such as `job 12_3 on n0`, or why it is queued."""
         if self.queued:
-            reason = f" ({self.reason})" if self.reason not in ("", "None") else ""
+            reason = f" ({self.reason})" if self.has_reason else ""
             return f"job {self.name}{reason}"
         return f"job {self.name}{' on ' + self.node if self.node else ''}"
 
@@ -214,7 +214,9 @@ def submit(batch: Batch, cwd: str) -> Batch:
         for name, value in os.environ.items()
         if name == "SLURM_CONF" or not name.startswith(_JOB_VARIABLES)
     }
-    answer = _ask("sbatch", "--parsable", f"--chdir={cwd}", str(batch.script), env=env)
+    answer = slurm_commands.ask(
+        "sbatch", "--parsable", f"--chdir={cwd}", str(batch.script), env=env
+    )
     submitted = replace(batch, array=answer.strip().partition(";")[0])
     _write_jobs(submitted)
     return submitted
@@ -268,12 +270,17 @@ def jobs(submissions: Iterable[Batch]) -> list[tuple[Job, Sequence[str]]]:
     Raises:
         SlurmError: as `states`.
     """
-    submitted = [batch for batch in submissions if batch.array]
+    submissions = list(submissions)
+    if not submissions:
+        return []
+    live, arrays = slurm_commands.queue()
+    by_hand = {batch.folder: arrays.get(str(batch.script)) for batch in submissions}
+    known = [replace(batch, array=batch.array or by_hand[batch.folder]) for batch in submissions]
+    submitted = [batch for batch in known if batch.array]
     if not submitted:
         return []
-    live = _queue()
     names = {f"{batch.array}_{task}" for batch in submitted for task in range(len(batch.jobs))}
-    past = _history(sorted({name.partition("_")[0] for name in names - live.keys()}))
+    past = slurm_commands.history(sorted({name.partition("_")[0] for name in names - live.keys()}))
     listed: list[tuple[Job, Sequence[str]]] = []
     for batch in submitted:
         for task, run_ids in enumerate(batch.jobs):
@@ -283,81 +290,3 @@ def jobs(submissions: Iterable[Batch]) -> list[tuple[Job, Sequence[str]]]:
             job = Job(name, state, name in live, node, reason, batch.log(task))
             listed.append((job, run_ids))
     return listed
-
-
-def _queue() -> dict[str, tuple[str, str, str]]:
-    """Return state, node and reason of this user's jobs that are queued or running, by name."""
-    answer = _ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%N|%r")
-    rows = [line.split("|") for line in answer.splitlines() if line.count("|") == 3]
-    return {row[0].strip(): (row[1], row[2], row[3]) for row in rows}
-
-
-def _history(arrays: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """Return the same for jobs that have ended, as far as the cluster keeps accounts.
-
-    An array of which no job has begun is listed as one job.
-    """
-    if not arrays:
-        return {}
-    words = ("--allocations", "--noheader", "--parsable2", "--format=JobID,State,NodeList")
-    try:
-        answer = _ask("sacct", *words, f"--jobs={','.join(arrays)}")
-    except SlurmError:
-        return {}
-    rows = [line.split("|") for line in answer.splitlines() if line.count("|") == 2]
-    return {
-        name: (state.partition(" ")[0], "" if node == "None assigned" else node, "")
-        for names, state, node in rows
-        for name in _expand(names)
-    }
-
-
-def _expand(names: str) -> list[str]:
-    """Return the jobs that `12_[0-2,5%2]` stands for: sacct groups jobs that never began."""
-    match = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", names)
-    if match is None:
-        return [names]
-    spans = [part.partition("-") for part in match[2].split(",")]
-    tasks = [task for low, _, high in spans for task in range(int(low), int(high or low) + 1)]
-    return [f"{match[1]}_{task}" for task in tasks]
-
-
-def cancel(jobs: Iterable[str]) -> None:
-    """Cancel jobs; they save what they train before they end.
-
-    Args:
-        jobs: their names, such as `12_3`.
-
-    Raises:
-        SlurmError: scancel is missing, fails, or doesn't answer.
-    """
-    _ask("scancel", *jobs)
-
-
-def _ask(*command: str, env: Mapping[str, str] | None = None) -> str:
-    """Run one of SLURM's commands, and return what it prints."""
-    try:
-        process = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            start_new_session=True,  # so that Ctrl-C reaches this process alone
-            env=env,
-        )
-    except FileNotFoundError as error:
-        raise SlurmError(f"{command[0]}: no such command; is this a machine with SLURM?") from error
-    except subprocess.TimeoutExpired as error:
-        raise SlurmError(f"{command[0]}: no answer within {error.timeout:g} s") from error
-    if process.returncode:
-        message = _error_line(process.stderr or process.stdout, process.returncode)
-        raise SlurmError(f"{command[0]}: {message}")
-    return process.stdout
-
-
-def _error_line(output: str, code: int) -> str:
-    """Return the error message of a command that has failed, in one line."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line) for line in output.strip().splitlines()]
-    kept = dict.fromkeys(line for line in lines if line and not line.startswith("Try "))
-    return "; ".join(kept) or f"exit code {code}"

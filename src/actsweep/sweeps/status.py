@@ -10,7 +10,8 @@ from actsweep.runs import run_dir
 from actsweep.runs.leases import Owner, living_owners, owners
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import plan, slurm_jobs
-from actsweep.sweeps.slurm_jobs import Job, SlurmError
+from actsweep.sweeps.slurm_commands import SlurmError
+from actsweep.sweeps.slurm_jobs import Job
 from actsweep.utils.invocation import typed_again
 
 ORDER = (
