@@ -25,6 +25,7 @@ PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # daemons aren't on everybody's 
 # - cred_expire: a requeued job waits until its old credentials have expired, else two minutes.
 # - accounting: submitit asks sacct what became of a job, for ever if nobody answers.
 # - preempt_send_user_signal: a preempted job gets submitit's signal, and GraceTime seconds.
+# - MaxArraySize: small, so that a small sweep is more than one array.
 # - no cgroups: placement is real, limits of CPUs and memory aren't enforced.
 SLURM_CONF = """\
 ClusterName=private
@@ -58,6 +59,7 @@ PreemptMode=REQUEUE
 JobRequeue=1
 KillWait=5
 MinJobAge=100000
+MaxArraySize=4
 ReturnToService=2
 GresTypes=gpu
 {nodes}

@@ -394,3 +394,62 @@ def test_written_only(cluster: Cluster, env: dict[str, str], project: Path) -> N
     assert batch.array  # noted by the jobs
     wait(lambda: jobs_of(project / "outputs")["relu"].state == "COMPLETED")  # sacct lags behind
     assert "2 complete" in status_of(project, **env)
+
+
+def test_a_sweep_larger_than_an_array_goes_on_with_other_resources(
+    cluster: Cluster, env: dict[str, str], project: Path
+) -> None:
+    """The cluster takes four jobs an array. One run is left out, and trained with more memory."""
+    words = ("-m", "act=relu,tanh,elu,swish,gelu", *QUICK, *SLURM)
+    code, out, err = ask(project, "train.py", *words, **env)
+    assert code == OK, err
+    assert re.search(r"^4 runs in 4 jobs: array \d+ of SLURM", out, re.M), out
+    assert re.search(r"^1 run in 1 job: array \d+ of SLURM", out, re.M), out
+    sweep = sweep_in(project / "outputs")
+    assert [row["state"] for row in run_dir.read_members_csv(sweep)] == ["complete"] * 5
+    (gelu,) = (project / "outputs" / "runs").glob("gelu-*")
+    shutil.rmtree(gelu)
+    resume = ("-m", "actsweep", "resume", sweep.name, "slurm.mem_gb=0.3", "slurm.extra.comment=x")
+    code, out, err = ask(project, *resume, **env)
+    assert code == OK, err
+    *_, batch = slurm_jobs.batches(sweep)
+    told = cluster.ask("scontrol", "show", "job", f"{batch.array}_0")
+    assert "Comment=x" in told
+    assert "MinMemoryNode=308M" in told
+    assert (gelu / "summary.json").exists()
+
+
+def test_cancel_finds_what_was_submitted_by_hand(
+    cluster: Cluster, env: dict[str, str], project: Path
+) -> None:
+    """By the script's path before it has begun, by the sweep's name, by where its process runs."""
+    outputs = project / "outputs"
+    cancel = lambda sweep: ask(project, "-m", "actsweep", "cancel", sweep, **env)  # noqa: E731
+    words = ("-m", "act=relu,tanh", *LONG, *SLURM, "slurm.submit=false")
+    code, out, err = ask(project, "train.py", *words, **env)
+    assert code == OK, err
+    (script,) = re.findall(r"submit:  sbatch (\S+)$", out, re.M)
+    sbatch(project, env, "--begin=now+1hour", script)
+    written = sweep_in(outputs)
+    assert "2 queued" in status_of(project, **env)
+    assert cancel(written.name)[:2] == (
+        0,
+        f"cancelled 2 jobs; go on:  actsweep resume {written.name}\n",
+    )
+    wait(over(cluster))
+    shutil.rmtree(outputs)
+
+    array = sbatch(project, env, "--array=0-1", "slurm/array.sbatch", "act=relu,tanh", *LONG)
+    wait(lambda: rows_of(outputs, "relu") + rows_of(outputs, "tanh") > 0)
+    code, out, err = cancel(f"slurm-{array}")
+    assert (code, out.partition(";")[0]) == (0, "cancelled 2 jobs"), err
+    wait(over(cluster))
+    shutil.rmtree(outputs)
+
+    wrap = f"{sys.executable} train.py -m act=relu {' '.join(LONG)}"
+    sbatch(project, env, f"--wrap={wrap}")
+    wait(lambda: rows_of(outputs, "relu") > 0)
+    code, out, err = cancel("last")
+    assert (code, out.partition(";")[0]) == (0, "cancelled 1 job"), err
+    wait(over(cluster))
+    assert cancel("last")[0] == BAD_INPUT

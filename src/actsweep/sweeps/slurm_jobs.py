@@ -274,7 +274,7 @@ def jobs(submissions: Iterable[Batch]) -> list[tuple[Job, Sequence[str]]]:
     if not submissions:
         return []
     live, arrays = slurm_commands.queue()
-    by_hand = {batch.folder: arrays.get(str(batch.script)) for batch in submissions}
+    by_hand = {batch.folder: arrays.get(str(batch.script.absolute())) for batch in submissions}
     known = [replace(batch, array=batch.array or by_hand[batch.folder]) for batch in submissions]
     submitted = [batch for batch in known if batch.array]
     if not submitted:
