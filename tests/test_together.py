@@ -22,9 +22,9 @@ from test_going_on import Metrics, metrics, rows, sweep_in, wait
 
 from actsweep.config.schema import TrainerConfig
 from actsweep.runs import run_dir
-from actsweep.runtime.distributed import ProcessGroup, process_index
+from actsweep.runtime.distributed import ProcessGroup, check_host, process_index
 from actsweep.sweeps import exit_codes
-from actsweep.utils.errors import UserError
+from actsweep.utils.errors import LocalError, UserError
 
 SMALL = ("data=digits", "depth=2", "depth.width=8", "logger=disabled")
 GONE = re.compile(
@@ -431,10 +431,51 @@ def test_of_the_tasks_of_srun_one_tells(
     train: Train,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Only where they train together: else each has a command of its own."""
     for rank, said in (("0", 1), ("1", 0)):
         monkeypatch.setenv("SLURM_PROCID", rank)
-        code, _, err = train("act=rleu")
+        code, _, err = train("act=rleu", "trainer.distributed=slurm")
         assert (code, err.count("error: ")) == (exit_codes.BAD_INPUT, said)
+        code, _, err = train("act=rleu")
+        assert (code, err.count("error: ")) == (exit_codes.BAD_INPUT, 1)
+
+
+@pytest.mark.parametrize(
+    ("distributed", "env", "message"),
+    [
+        ("nowhere.invalid:8476", {}, r"host name nowhere.invalid of process 0; give its address, "),
+        ("localhost:8476", {}, ""),
+        ("[::1]:8476", {}, ""),
+        ("slurm", {"SLURM_STEP_NODELIST": "gone[007-9,12],x"}, r"the host name gone007 of process"),
+        ("slurm", {"SLURM_STEP_NODELIST": "gone,localhost"}, r"the host name gone of process 0"),
+        ("slurm", {"SLURM_STEP_NODELIST": "localhost,gone"}, ""),
+        (
+            "slurm",
+            {"SLURM_STEP_NODELIST": "gone", "JAX_COORDINATOR_ADDRESS": "127.0.0.1:8476"},
+            "",
+        ),
+    ],
+)
+def test_a_host_that_cant_be_found_is_told_at_once(
+    distributed: str, env: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in env.items():
+        monkeypatch.setenv(key, value)
+    trainer = TrainerConfig(distributed=distributed, process=1, processes=2)
+    began = time.monotonic()
+    if message:
+        with pytest.raises(LocalError, match=message):
+            check_host(trainer)
+    else:
+        check_host(trainer)
+    assert time.monotonic() - began < 25
+
+
+def test_the_process_that_cant_find_the_other_says_so(train: Train) -> None:  # noqa: F811
+    words = ("trainer.processes=2", "trainer.process=1")
+    code, _, err = train("data=digits", "trainer.distributed=nowhere.invalid:8476", *words)
+    assert code == exit_codes.BAD_INPUT
+    assert "doesn't know the host name nowhere.invalid of process 0; give its address" in err
 
 
 def test_alone_nothing_is_asked() -> None:

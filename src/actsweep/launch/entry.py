@@ -34,7 +34,7 @@ from actsweep.runtime.distributed import ProcessLost
 from actsweep.runtime.process import Process
 from actsweep.sweeps.exit_codes import BAD_INPUT, INTERRUPTED, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import FreshFiles, check_folder, freeze, new_plan
-from actsweep.utils.errors import UserError, first_line
+from actsweep.utils.errors import LocalError, UserError, first_line
 from actsweep.utils.invocation import train_command
 
 details = logging.getLogger("actsweep.traceback")  # goes only to the job's log file
@@ -89,7 +89,8 @@ def guarded(action: Callable[[Process], int]) -> int:
             return _interrupted(process)
         code = BAD_INPUT if _is_input(error) else SOME_FAILED
         number = getattr(error, "errno", None)  # none in what Hydra calls an OSError
-        private = code != BAD_INPUT or number is not None  # maybe of this process only
+        # Maybe of this process only.
+        private = code != BAD_INPUT or number is not None or isinstance(error, LocalError)
         if private or not _is_worker():
             print(f"error: {explain(error)}", file=sys.stderr)
         return code

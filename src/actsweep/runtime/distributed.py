@@ -9,18 +9,23 @@ devices.
 import contextlib
 import json
 import os
+import re
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from actsweep.config.schema import TrainerConfig
 from actsweep.runtime.signals import Interrupted
 from actsweep.runtime.supervisor import supervise
-from actsweep.utils.errors import UserError
+from actsweep.utils.errors import LocalError, UserError
 from actsweep.utils.invocation import train_command
 
 PREEMPTED = 75
 JOIN_S, HEARTBEAT_S, LEAVE_S = 120, 30, 10
 """Seconds to wait for other processes: at the start, for a heartbeat, at the end."""
+LOOK_UP_S = 20
+"""Seconds to look for a host's name."""
 RECEIVE_MS = 24 * 3600 * 1000  # if the coordinator dies, an error comes at once
 KEPT = 1_000  # messages that a worker may lag behind
 
@@ -60,11 +65,13 @@ class ProcessGroup:
         """Join the other processes, if the config asks for several; call it before using a device.
 
         Raises:
-            UserError: the config asks for SLURM, but srun didn't start this process.
+            UserError: the config asks for SLURM, but srun didn't start this process; or process 0
+                can't be found.
         """
         self.rank, self.count = process_index(trainer)
         if self.count == 1 or not self.alone:
             return
+        check_host(trainer)
         who = f"process {self.rank} of {self.count}"
         again = "start all again: what is saved goes on"
         supervise(f"{who}: another process is gone, or never came; {again}", PREEMPTED)
@@ -160,6 +167,41 @@ def process_index(trainer: TrainerConfig) -> tuple[int, int]:
             "trainer.distributed=slurm: this process was not started by srun; type for example "
             f"srun -n 2 {train_command()} …, or hydra/launcher=slurm slurm.nodes=2"
         ) from error
+
+
+def check_host(trainer: TrainerConfig) -> None:
+    """Check that the name of the host of process 0 can be found; JAX would try for minutes.
+
+    Raises:
+        LocalError: it can't.
+    """
+    by_hand = trainer.distributed != "slurm"
+    address = (by_hand and trainer.distributed) or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    # Of SLURM's `node[07-12],other` the first is node07.
+    first = re.sub(r"\[(\w+).*", r"\1", os.environ.get("SLURM_STEP_NODELIST", ""))
+    host = address.rpartition(":")[0].strip("[]") if address else first.partition(",")[0]
+    found: list[Any] = []
+    looking = threading.Thread(target=lambda: found.extend(_addresses_of(host)), daemon=True)
+    looking.start()  # a look-up knows no time-out
+    looking.join(LOOK_UP_S)
+    if host and not found:
+        fix = (
+            "trainer.distributed=10.0.0.7:8476"
+            if by_hand
+            else "JAX_COORDINATOR_ADDRESS=10.0.0.7:8476"
+        )
+        raise LocalError(
+            f"trainer.distributed={trainer.distributed}: {socket.gethostname()} doesn't know the "
+            f"host name {host} of process 0; give its address, for example {fix}"
+            f"{'' if by_hand else ' before srun'}"
+        )
+
+
+def _addresses_of(host: str) -> list[Any]:
+    try:
+        return socket.getaddrinfo(host, None)
+    except OSError:
+        return []
 
 
 def _addresses(trainer: TrainerConfig) -> dict[str, Any]:

@@ -8,6 +8,10 @@ class UserError(Exception):
     """Bad input. Shown as one line, without a traceback; the program ends with exit code 2."""
 
 
+class LocalError(UserError):
+    """Bad input that may concern this process alone, of several that were started together."""
+
+
 def bad_value(path: str, value: object, allowed: str, fix: str) -> UserError:
     """Return the error for a config value that isn't allowed.
 
