@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from test_wandb import clean_environment, use_server  # noqa: F401 (a fixture)
-from wandb_server import KEY, WandbServer
+from wandb_server import KEY, Run, WandbServer
 
 from actsweep.cli.main import main
 from actsweep.config import resolve
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "wandb_fixtures"
 SNAPSHOT = FIXTURES / "dashboard.json"
 WORDS = ("data=digits", "data.val_size=300", "depth=2", "depth.width=8", "trainer.epochs=2")
+CLOCKS = ("_timestamp", "_runtime", "_wandb")
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
@@ -175,7 +177,8 @@ def test_sync_uploads_each_run_once(
     assert main(sync) == 0
     assert re.search(r"^\S+: 4 uploaded$", capfd.readouterr().out, re.MULTILINE)
     assert len(server.runs) == 4
-    for run_id, one in server.runs.items():
+    for name, one in server.runs.items():
+        run_id = name.rpartition("-")[0]
         rows = (trained / "runs" / run_id / "metrics.jsonl").read_text().splitlines()
         assert one.steps == [json.loads(row)["step"] for row in rows]
         summary = json.loads((trained / "runs" / run_id / "summary.json").read_text())
@@ -191,6 +194,58 @@ def test_sync_uploads_each_run_once(
     assert main(sync) == 0
     assert "4 uploaded before" in capfd.readouterr().out
     assert server.operations["file_stream"] == before
+
+
+def what_it_says(run: Run) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A run's rows and summary on the server, without the times of the upload."""
+    rows = [{k: v for k, v in row.items() if k not in CLOCKS} for row in run.history]
+    return rows, {k: v for k, v in run.summary.items() if k not in CLOCKS}
+
+
+def test_a_run_made_of_our_own_rows_is_the_one_that_was_logged(
+    trained: Path, server: WandbServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(trained, outputs, symlinks=True)
+    sync = ["sync", "--outputs", str(outputs)]
+    for file in outputs.glob("runs/*/wandb/*/*.synced"):
+        file.unlink()
+    assert main(sync) == 0
+    first = {name.rpartition("-")[0]: run for name, run in server.runs.items()}
+    known = {*server.runs}
+    assert main([*sync, "--rebuild"]) == 0
+    assert "4 uploaded" in capfd.readouterr().out
+    made = {name.rpartition("-")[0]: server.runs[name] for name in {*server.runs} - known}
+    assert made.keys() == first.keys()
+    for run_id, run in made.items():
+        assert what_it_says(run) == what_it_says(first[run_id])
+        assert run.exit_codes == [0]
+        configs = [one.config["config"]["value"] for one in (run, first[run_id])]
+        paths = [config.pop("paths") for config in configs]
+        assert paths[0] == {"outputs": str(outputs)}
+        assert configs[0] == configs[1]
+        assert run.group == first[run_id].group
+
+
+def test_rebuilding_where_w_and_b_was_disabled(tmp_path: Path, server: WandbServer) -> None:
+    outputs = f"paths.outputs={tmp_path}"
+    run("train.py", "act=relu", "logger=disabled", *WORDS, outputs)
+    assert main(["sync", "--outputs", str(tmp_path)]) == 0
+    assert not server.runs
+    assert main(["sync", "--outputs", str(tmp_path), "--rebuild"]) == 0
+    (one,) = server.runs.values()
+    (file,) = tmp_path.glob("runs/*/metrics.jsonl")
+    assert one.steps == [json.loads(row)["step"] for row in file.read_text().splitlines()]
+
+
+def test_one_config_in_two_folders_is_two_runs(tmp_path: Path, server: WandbServer) -> None:
+    """In one project: a common run would have every row twice."""
+    for name in ("mine", "yours"):
+        run("train.py", "act=relu", *WORDS, f"paths.outputs={tmp_path / name}")
+        assert main(["sync", "--outputs", str(tmp_path / name)]) == 0
+    assert len(server.runs) == 2
+    first, second = (what_it_says(run)[0] for run in server.runs.values())
+    assert first == second
 
 
 def test_worst_layers() -> None:
@@ -291,14 +346,16 @@ def test_a_sweep_of_w_and_b_s_own(tmp_path: Path, server: WandbServer) -> None:
     assert f"wandb agent me/acts/{sweep_id}" in made.stdout + made.stderr
     extra: dict[str, Any] = dict(word.split("=") for word in WORDS)
     extra |= {"paths.outputs": str(tmp_path), "logger": "online"}
-    server.queue = [{"act": act, "seed": 0, **extra} for act in ("relu", "tanh")]
+    server.queue = [{"act": act, "seed": 0, **extra} for act in ("relu", "tanh", "relu")]
     run("-m", "wandb", "agent", f"me/acts/{sweep_id}", **env, WANDB_DIR=str(tmp_path))
     summaries = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/summary.json")]
     assert {one["act"]: one["state"] for one in summaries} == {
         "relu": "complete",
         "tanh": "complete",
     }
-    assert server.runs.keys() == {"agent-0", "agent-1"}  # the agent names them
+    assert server.runs.keys() == {"agent-0", "agent-1", "agent-2"}  # the agent names them
+    again, before = (what_it_says(server.runs[name]) for name in ("agent-2", "agent-0"))
+    assert again[0] == before[0]  # it was complete: its rows are logged once more
     for one in server.runs.values():
         assert one.exit_codes == [0]
         own = next(s for s in summaries if s["act"] == one.config["act"]["value"])

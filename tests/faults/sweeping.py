@@ -155,7 +155,8 @@ def w_and_b(run: RunDir) -> list[int]:
     has ended."""
 
     def steps() -> list[int]:
-        files = wandb_log.fragments(run.wandb, run.run_id)
+        (name,) = wandb_log.ids(run.wandb)
+        files = wandb_log.fragments(run.wandb, name)
         return [step for file in files for step in wandb_log.read(file).steps]
 
     wanted = read_metrics(run.metrics)["step"].tolist()

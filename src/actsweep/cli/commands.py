@@ -242,6 +242,7 @@ def sync(
     *,
     project: str | None = None,
     entity: str | None = None,
+    rebuild: bool = False,
     outputs: Outputs = OUTPUTS,
 ) -> int:
     """Upload a sweep's offline runs to W&B.
@@ -252,11 +253,12 @@ def sync(
     Args:
         project: By default the runs' own.
         entity: By default your own.
+        rebuild: Make new W&B runs of the runs' own rows first, such as after logger=disabled.
     """
     from actsweep.sweeps.find import find_sweep
     from actsweep.sweeps.wandb_sync import sync
 
-    return sync(find_sweep(outputs, sweep), project, entity)
+    return sync(find_sweep(outputs, sweep), project, entity, rebuild=rebuild)
 
 
 def show(run: str, /, *, outputs: Outputs = OUTPUTS) -> None:

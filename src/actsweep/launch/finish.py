@@ -1,6 +1,8 @@
 """End of a sweep: its table, then its report. No jax; matplotlib only for a report."""
 
+import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 from actsweep.sweeps import results as sweep_results
 from actsweep.sweeps.exit_codes import OK, SOME_FAILED
 from actsweep.sweeps.plan import Plan, name_of
-from actsweep.utils.errors import UserError
+from actsweep.utils.errors import UserError, first_line
 
 
 def finish(
@@ -25,9 +27,33 @@ def finish(
         UserError: every run was refused: nothing has started.
     """
     code = sweep_results.finish(plan, results, asked)
+    _tell_agent(plan, results)
     if plan.config.logger.report and len(plan.runs) > 1 and code in (OK, SOME_FAILED):
         print(_report(plan.folder), flush=True)
     return code
+
+
+def _tell_agent(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
+    """Log a run that was complete before to the W&B run that a sweep agent waits for.
+
+    Else the agent has no metric for this point of its search.
+    """
+    if not os.environ.get("WANDB_SWEEP_ID") or len(results) > 1 or not results[0].get("reused"):
+        return
+    # They need NumPy, which bad input is answered without.
+    from actsweep.loggers.wandb_replay import replay
+    from actsweep.loggers.wandb_support import init_options, mode_of
+
+    (result,), mode = results, mode_of(plan.config.logger)
+    if mode == "disabled":
+        return
+    member = plan.runs[result["run_id"]]
+    options = init_options(plan.config.logger, plan.folder.name, 1)
+    try:
+        replay(member.info(plan.folder.name), mode, options, result)
+        print(f"W&B's agent gets the rows of {member.run_id}, which was complete before")
+    except Exception as error:  # W&B's own; the run is as complete as it was
+        print(f"W&B's agent doesn't get {member.run_id}: {first_line(error)}", file=sys.stderr)
 
 
 def _report(folder: Path) -> str:

@@ -24,11 +24,16 @@ HEADER = struct.Struct("<IHB")
 WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
-def fragments(wandb_dir: Path, run_id: str) -> list[Path]:
+def fragments(wandb_dir: Path, wandb_id: str) -> list[Path]:
     """Return the files of all attempts, oldest first (their names tell the second they began in);
     `latest-run` is a link and none of them."""
-    files = wandb_dir.glob(f"*run-*/run-{run_id}.wandb")
+    files = wandb_dir.glob(f"*run-*/run-{wandb_id}.wandb")
     return sorted(files, key=lambda file: file.parent.name.removeprefix("offline-"))
+
+
+def ids(wandb_dir: Path) -> list[str]:
+    """Return the ids in W&B of all runs that a folder has files of; as a rule one."""
+    return sorted({f.stem.removeprefix("run-") for f in wandb_dir.glob("*run-*/run-*.wandb")})
 
 
 def records(content: bytes) -> Iterator[tuple[bytes, int]]:
@@ -100,7 +105,7 @@ def read(file: Path) -> Content:
     return Content(steps, "run" in kinds, "exit" in kinds, end)
 
 
-def close_interrupted(wandb_dir: Path, run_id: str) -> int:
+def close_interrupted(wandb_dir: Path, wandb_id: str) -> int:
     """Prepare the files of earlier attempts for being followed by another.
 
     A kill leaves a file that ends within a record; `wandb sync` would then leave out every later
@@ -111,7 +116,7 @@ def close_interrupted(wandb_dir: Path, run_id: str) -> int:
         The last step that they hold, -1 for none.
     """
     last = -1
-    for file in fragments(wandb_dir, run_id):
+    for file in fragments(wandb_dir, wandb_id):
         content = read(file)
         last = max([last, *content.steps])
         if not content.named:

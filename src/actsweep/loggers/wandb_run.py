@@ -32,11 +32,11 @@ class WandbRun:
     def __init__(self, info: MemberInfo, mode: str, options: dict[str, Any]) -> None:
         resumed, online = info.resumed_at is not None, mode == "online"
         folder, name = info.run_dir / "wandb", options.get("name", support.RUN_ID)
-        self._known = wandb_log.close_interrupted(folder, info.run_id) if resumed else -1
-        self._earlier = wandb_log.fragments(folder, info.run_id)
+        self._known = wandb_log.close_interrupted(folder, info.wandb_id) if resumed else -1
+        self._earlier = wandb_log.fragments(folder, info.wandb_id)
         self._wandb = support.import_wandb().init(
             **{"group": info.sweep, **options, "name": name.replace(support.RUN_ID, info.run_id)},
-            id=info.run_id,
+            id=info.wandb_id,
             dir=str(info.run_dir),
             config=support.run_config(info),
             reinit="create_new",

@@ -122,9 +122,8 @@ def wandb_bins(histogram: Histogram) -> tuple[list[int], list[float]]:
     return histogram.counts.tolist(), [low, *edges, high]
 
 
-def past_rows(info: MemberInfo) -> list[Row]:
-    """Read the rows up to `resumed_at` from the run's own files."""
-    assert info.resumed_at is not None
+def past_rows(info: MemberInfo, until: float) -> list[Row]:
+    """Read the rows up to a step from the run's own files."""
     histograms: dict[int, dict[str, Histogram]] = {}
     with contextlib.suppress(FileNotFoundError):
         for name, series in read_histograms(info.run_dir / "histograms.npz").items():
@@ -135,7 +134,7 @@ def past_rows(info: MemberInfo) -> list[Row]:
         for line in file:
             values = {k: math.nan if v is None else v for k, v in json.loads(line).items()}
             step, epoch = int(values.pop("step")), values.pop("epoch")
-            if step > info.resumed_at:
+            if step > until:
                 break
             rows.append(Row(step, epoch, values, histograms.get(step, {})))
     return rows

@@ -109,7 +109,7 @@ class WandbWriter:
         self._members = list(members)[:fit]
         for member, info in enumerate(self._members):
             if info.resumed_at is not None:  # read here: from now on the file grows
-                self._past[member] = support.past_rows(info)
+                self._past[member] = support.past_rows(info, info.resumed_at)
         self._thread = threading.Thread(target=self._work, name="wandb-writer", daemon=True)
         self._put(self._open_runs)
         self._thread.start()
@@ -261,7 +261,7 @@ class WandbWriter:
         if self._broken:  # so that the next pack of this process gets a new wandb-core
             support.restart_service()
             for info in self._members:  # it may have been cut off within a record
-                wandb_log.close_interrupted(info.run_dir / "wandb", info.run_id)
+                wandb_log.close_interrupted(info.run_dir / "wandb", info.wandb_id)
         self._keep_unsent()
 
     def _keep_unsent(self) -> None:

@@ -20,11 +20,13 @@ from actsweep.config.identity import (
     without_neutral,
 )
 from actsweep.config.schema import RunConfig
-from actsweep.runs.run_dir import RunDir
+from actsweep.runs.run_dir import RunDir, read_status
 from actsweep.utils.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from actsweep.runs.rows import MemberInfo
 
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -41,6 +43,35 @@ class Member:
     def pack_key(self) -> str:
         """Return a digest that is equal for members that one compiled program can train."""
         return pack_key(self.config)
+
+    def info(self, sweep: str, resumed_at: int | None = None) -> "MemberInfo":
+        """Return what writers need to know of it.
+
+        Args:
+            sweep: the name of the sweep.
+            resumed_at: the step from which it goes on; None for a fresh run.
+        """
+        from actsweep.runs.rows import (
+            MemberInfo,
+        )  # needs NumPy, which bad input is answered without
+
+        config = self.config
+        return MemberInfo(
+            run_id=self.run_id,
+            run_dir=self.dir.path,
+            config=resolve.to_dict(config),
+            act=config.act["name"],
+            depth=len(config.widths),
+            init=config.init.name,
+            seed=config.seed,
+            model=config.model.name,
+            data=config.data.name,
+            lr=config.optim.lr,
+            sweep=sweep,
+            total_epochs=config.trainer.epochs,
+            resumed_at=resumed_at,
+            training=(read_status(self.dir) or {}).get("training", ""),
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the fields that tell runs apart at a glance; every summary starts with them."""

@@ -37,6 +37,13 @@ class MemberInfo:
     total_epochs: int
     resumed_at: int | None = None
     """Step from which the run goes on, whose files hold the rows up to it; None for a fresh run."""
+    training: str = ""
+    """A token of this training of the config; empty for one by an older version."""
+
+    @property
+    def wandb_id(self) -> str:
+        """Return the run's id in W&B, where a config may be trained in several output folders."""
+        return f"{self.run_id}-{self.training}" if self.training else self.run_id
 
 
 class MetricsError(Exception):

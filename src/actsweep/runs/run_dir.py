@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ MEMBERS_COLUMNS = ("run_id", "overrides", "state", *SUMMARY_FIELDS)
 _TEXT_COLUMNS = ("run_id", "overrides", "state", "act", "init")
 
 
-LASTING = ("sweep", "attempt", "resumed", "since")
+LASTING = ("sweep", "attempt", "resumed", "since", "training")
 """Fields of a status that later statuses of the same training keep."""
 
 
@@ -122,7 +123,8 @@ def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
     """Make a run's folder ready for a fresh training.
 
     What an earlier training left there is removed, its status first. A crash in the middle then
-    leaves a run without a status, never a complete run with half its files.
+    leaves a run without a status, never a complete run with half its files. The status gets a
+    `training`, a random token that tells this training from others of the same config.
 
     Args:
         run: the run's folder.
@@ -136,7 +138,8 @@ def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
         remove(folder)
     _remove_leftovers(run)
     write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    write_status(run, "running", step=0, epoch=0, since=_since(0), **extra)
+    token = secrets.token_hex(3)
+    write_status(run, "running", step=0, epoch=0, since=_since(0), training=token, **extra)
 
 
 def reopen(run: RunDir, step: int, epoch: float, **extra: Any) -> None:

@@ -1,17 +1,21 @@
 """Upload of what W&B has of a sweep's runs on disk, each part once. No jax."""
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actsweep.loggers import wandb_log
-from actsweep.loggers.wandb_support import preflight, server_url
-from actsweep.runs.run_dir import RunDir
+from actsweep.loggers.wandb_log import fragments, ids
+from actsweep.loggers.wandb_replay import replay
+from actsweep.loggers.wandb_support import init_options, preflight, server_url
+from actsweep.runs.run_dir import RunDir, read_record
 from actsweep.sweeps import status
+from actsweep.sweeps.plan import Plan, read_plan
 from actsweep.utils.errors import UserError
 
 BATCH = 10
@@ -31,10 +35,17 @@ class SyncResult:
     failed: dict[str, str]
 
 
-def sync(folder: Path, project: str | None = None, entity: str | None = None) -> int:
+def sync(
+    folder: Path,
+    project: str | None = None,
+    entity: str | None = None,
+    *,
+    rebuild: bool = False,
+) -> int:
     """Upload a sweep's runs and print what was done; the exit code, 1 if a run failed.
 
-    Files that were uploaded before are skipped, and so are runs that are still being trained.
+    Files that were uploaded before are skipped, and so are runs that are still being trained. With
+    `rebuild` a W&B run is first made of every run's own rows; one that W&B has already stays there.
 
     Raises:
         UserError: no such sweep; no key, or no server.
@@ -46,6 +57,8 @@ def sync(folder: Path, project: str | None = None, entity: str | None = None) ->
         if run_status.owner or run_status.state in ("running", "starting"):
             done.training.append(run_id)
             continue
+        if rebuild:
+            _rebuild(read_plan(folder), run_id)
         files, pending = _files(run_status.run)
         if pending:
             todo[run_id] = pending
@@ -62,12 +75,32 @@ def sync(folder: Path, project: str | None = None, entity: str | None = None) ->
     return 1 if done.failed else 0
 
 
+def _rebuild(plan: Plan, run_id: str) -> None:
+    """Make a W&B run of a run's own rows, in the place of the files that there are.
+
+    If there are any, the server may have some of their rows, and would append these: the run gets
+    another id.
+    """
+    member = plan.runs[run_id]
+    record = read_record(member.dir)
+    if record.status is None:
+        return
+    before = [file for name in ids(member.dir.wandb) for file in fragments(member.dir.wandb, name)]
+    options = init_options(member.config.logger, plan.folder.name, len(plan.runs))
+    summary = {**(record.summary or {}), "state": record.status["state"]}
+    info = member.info(plan.folder.name)
+    info = replace(info, training=secrets.token_hex(3)) if before else info
+    replay(info, "offline", options, summary)
+    for file in before:
+        wandb_log.mark_synced(file)
+
+
 def _files(run: RunDir) -> tuple[list[Path], list[Path]]:
     """Return W&B's files of a run, and those that the server lacks, prepared for the upload."""
-    if not run.wandb.is_dir():
-        return [], []
-    wandb_log.close_interrupted(run.wandb, run.run_id)
-    files = wandb_log.fragments(run.wandb, run.run_id)
+    files = []
+    for name in ids(run.wandb):
+        wandb_log.close_interrupted(run.wandb, name)
+        files += fragments(run.wandb, name)
     pending = [f for f in files if not wandb_log.is_online(f) and not wandb_log.is_synced(f)]
     return files, pending
 
@@ -78,7 +111,9 @@ def _upload(runs: dict[str, list[Path]], options: Sequence[str], done: SyncResul
     folders = [str(file.parent.absolute()) for files in runs.values() for file in files]
     lines, why = _wandb_sync([*options, *folders])
     for run_id, files in runs.items():
-        wrong = [line for line in lines if "ERROR" in line and f"/{run_id}]" in line]
+        names = {file.stem.removeprefix("run-") for file in files}
+        told = [line for line in lines if "ERROR" in line]
+        wrong = [line for line in told if any(f"/{name}]" in line for name in names)]
         if wrong:
             for file in files:
                 wandb_log.unmark_synced(file)

@@ -51,7 +51,7 @@ def loggers_of(prepared: PreparedPack, cohort: Cohort, context: SweepContext) ->
         UserError: a logger refuses to start.
     """
     loggers = _loggers(prepared.pack.static, context)
-    Writers(loggers).check([_info(member, cohort, context) for member in cohort.members])
+    Writers(loggers).check(_infos(cohort, context))
     return loggers
 
 
@@ -86,7 +86,7 @@ def train(
     checkpointer = Checkpointer(folders, metrics, about, cohort.seconds, trainer, stop)
     try:
         with stop.patience():
-            writers.open([_info(m, cohort, context) for m in cohort.members])
+            writers.open(_infos(cohort, context))
             trained = _run_loop(prepared, cohort, writers, checkpointer, process.group)
             ended = _close_all(prepared, cohort, trained, checkpointer, writers, leases, stop)
             _end(writers, loggers, stop, trainer.grace_s)
@@ -196,23 +196,9 @@ def _loggers(config: RunConfig, context: SweepContext) -> list[Writer]:
     return loggers
 
 
-def _info(member: Member, cohort: Cohort, context: SweepContext) -> MemberInfo:
-    config = member.config
-    return MemberInfo(
-        run_id=member.run_id,
-        run_dir=member.dir.path,
-        config=resolve.to_dict(config),
-        act=config.act["name"],
-        depth=len(config.widths),
-        init=config.init.name,
-        seed=config.seed,
-        model=config.model.name,
-        data=config.data.name,
-        lr=config.optim.lr,
-        sweep=context.sweep,
-        total_epochs=config.trainer.epochs,
-        resumed_at=cohort.start.step if cohort.start else None,
-    )
+def _infos(cohort: Cohort, context: SweepContext) -> list[MemberInfo]:
+    step = cohort.start.step if cohort.start else None
+    return [member.info(context.sweep, step) for member in cohort.members]
 
 
 class _Ended(NamedTuple):

@@ -1,0 +1,33 @@
+"""A W&B run made from a run's own files, which are the truth: where W&B has none, or lacks rows."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from actsweep.loggers import wandb_support as support
+from actsweep.loggers.wandb_run import WandbRun
+from actsweep.runs.rows import MemberInfo
+from actsweep.utils.files import finite
+
+
+def replay(
+    info: MemberInfo, mode: str, options: Mapping[str, Any], summary: Mapping[str, Any]
+) -> Path:
+    """Log all rows of a run to W&B anew, and its final numbers; return the W&B file.
+
+    Their times are those of the replay: only `epoch` and the step say when something was.
+
+    Args:
+        info: the run's.
+        mode: `offline` or `online`.
+        options: arguments of `wandb.init`.
+        summary: the final numbers, with the run's `state`.
+    """
+    run = WandbRun(dataclasses.replace(info, resumed_at=None), mode, dict(options))
+    for row in support.past_rows(info, math.inf):
+        run.put(row)
+    run.end(summary["state"], finite(dict(summary)))
+    run.finish(summary["state"])
+    return run.file
