@@ -205,6 +205,26 @@ def test_dash_m_may_stand_anywhere() -> None:
     assert overrides.for_hydra(given) == ["-m", "act=relu,elu", "depth=uniform", "depth.layers=2"]
 
 
+def test_options_may_stand_anywhere() -> None:
+    """Hydra refuses an override on each side of an option."""
+    given = [
+        "act=relu",
+        "--config-dir",
+        "mine",
+        "seed=1",
+        "--info",
+        "defaults",
+        "-cd=x",
+        "-m",
+        "a=2",
+    ]
+    assert overrides.for_hydra(given) == [
+        *("--config-dir", "mine", "--info", "defaults", "-cd=x", "-m"),
+        *("act=relu", "seed=1", "a=2"),
+    ]
+    assert overrides.for_hydra(["--info", "seed=1"]) == ["--info", "seed=1"]
+
+
 def test_errors_suggest_the_nearest_name() -> None:
     known = ("relu", "relu6", "elu")
     assert (

@@ -248,3 +248,49 @@ def test_what_to_type_after_a_failure_and_offline_runs(
     finally:
         unauthenticate_session(update_settings=False)
     assert "2 runs were trained without W&B's server; upload:  actsweep sync" in answer.out
+
+
+FILES = {
+    "act/bad": ("name: bad\n  alpha: 1\n", "act/bad.yaml, line 2: mapping values are not allowed"),
+    "experiment/syntax": ("seed: [1\n", "experiment/syntax.yaml, line 2: expected ',' or ']'"),
+    "experiment/key": (
+        "# @package _global_\ntrainer:\n  epoch: 3\n",
+        "experiment/key.yaml: trainer.epoch: no such key; did you mean trainer.epochs?",
+    ),
+    "experiment/top": (
+        "# @package _global_\nfoo: 3\n",
+        "experiment/top.yaml: foo: no such key; Known here: act, ",
+    ),
+    "experiment/value": (
+        "# @package _global_\noptim:\n  lr: fast\n",
+        "experiment/value.yaml: optim.lr=fast: must be a number; type for example optim.lr=0.1",
+    ),
+    "experiment/package": (
+        "trainer:\n  epochs: 3\n",
+        "experiment/package.yaml: sets the key experiment, which isn't there; let it begin with: "
+        "# @package _global_",
+    ),
+    "experiment/defaults": (
+        "defaults:\n  - nope\n",
+        "experiment/defaults.yaml: names 'experiment/nope', which isn't there; mend its defaults",
+    ),
+    "experiment/bytes": ("\xff\xfe", "a config file isn't text in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("multirun", [(), ("-m",)])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_ones_own_that_is_wrong(
+    name: str,
+    multirun: tuple[str, ...],
+    train: Train,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    content, line = FILES[name]
+    file = tmp_path / "mine" / f"{name}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content.encode("latin-1"))
+    answer = train(*multirun, "--config-dir", str(tmp_path / "mine"), name.replace("/", "="))
+    assert (answer.code, answer.out) == (2, ""), answer
+    assert line in answer.err
+    assert answer.err.count("\n") == 1

@@ -3,6 +3,7 @@
 import difflib
 import re
 
+import yaml
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,12 +36,16 @@ def explain(error: BaseException) -> str:
         return explain_value(error)
     if isinstance(error, HydraException):
         return _explain_hydra(error)
+    if isinstance(error, yaml.YAMLError):
+        return _explain_yaml(error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}; type for example paths.outputs=/some/folder"
     if isinstance(error, ValueError) and str(error).startswith("Only one of --run"):
         return "-m, --cfg and --info: can't be combined; type only one of them"
     text = " ".join(str(error).split())
+    if isinstance(error, UnicodeDecodeError):
+        return f"a config file isn't text in UTF-8 ({text}); save it as UTF-8"
     return f"{type(error).__name__}: {text} (HYDRA_FULL_ERROR=1 shows where)"
 
 
@@ -98,11 +103,34 @@ def _explain_hydra(error: Exception) -> str:
             f"{error.override}: can't be read; type key=value, in quotes where it has brackets or "
             "spaces, for example 'model.channels=[32,64]'"
         )
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        return explain_value(error.__cause__)
     text = str(error)
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, OmegaConfBaseException):
+        return _explain_file(text, cause)
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return f"{match[1]}: several values make a sweep; type {train_command()} -m {match[1]}"
     if match := re.match(r"Could not append to config. An item is already at '(.*)'", text):
         return f"+{match[1]}: this key exists already; type {match[1]}=<value>, without the +"
-    return " ".join(text.partition("Search path:")[0].split())
+    if match := re.match(r"In '(.*)': Could not (?:load|find) '(.*?)'", text):
+        return f"{match[1]}.yaml: names '{match[2]}', which isn't there; mend its defaults list"
+    return " ".join(re.split(r"(?:Config s|S)earch path:", text)[0].split())
+
+
+def _explain_file(text: str, cause: OmegaConfBaseException) -> str:
+    """Return one line for what the schema refuses, with the config file in which it stands."""
+    line, match = explain_value(cause), re.match(r"In '(.*?)':", text)
+    file = match[1] if match else "config"
+    if file == "config":  # it was typed
+        return line
+    group = file.partition("/")[0]
+    if cause.full_key == group:
+        line = f"sets the key {group}, which isn't there; let it begin with: # @package _global_"
+    return f"{file}.yaml: {line}"
+
+
+def _explain_yaml(error: yaml.YAMLError) -> str:
+    """Return one line for a config file that isn't YAML."""
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        why = error.problem or "is no YAML"
+        return f"{mark.name}, line {mark.line + 1}: {why}; mend the file"
+    return f"a config file is no YAML: {' '.join(str(error).split())}; mend the file"

@@ -28,21 +28,27 @@ OPTIONS = (
     *("-cn", "--config-name", "-cd", "--config-dir", "--experimental-rerun", "-i", "--info"),
 )
 """Hydra's options."""
+VALUED = (
+    *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"),
+    *("-cd", "--config-dir"),
+)
+"""Those that the next word belongs to."""
+INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+"""What may follow --info."""
 PARTS = {*GROUPS, "seed", "trainer", "paths", "pack", "sweep", "slurm", "rerun"}
 RENAMED = {"pack.lift": "pack.batching"}
 """Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
 BEFORE = {"optim": ("clip_norm", {"decay_bias": True, "decay_act": True})}
 """By group: a key that complete groups have always had, and newer keys as they were in effect."""
 OPEN_GROUP = r"slurm\.extra\b"  # keys may be added to it
-_MULTIRUN = ("-m", "--multirun")
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
 
 
 def for_hydra(words: Iterable[str]) -> list[str]:
-    """Return a command line as Hydra takes it: `-m` first, and every override expanded.
+    """Return a command line as Hydra takes it: options first, and every override expanded.
 
     Args:
-        words: the command line; `-m` may stand anywhere.
+        words: the command line; options may stand anywhere.
 
     Raises:
         UserError: a list, a number or null was given for a group, which needs an option's name; or
@@ -50,8 +56,13 @@ def for_hydra(words: Iterable[str]) -> list[str]:
     """
     words = list(words)
     _check_options(words)
-    flags = [word for word in words if word in _MULTIRUN]
-    return flags + [part for word in words if word not in _MULTIRUN for part in expand(word)]
+    options: list[str] = []
+    overrides: list[str] = []
+    for place, word in enumerate(words):
+        before = words[place - 1] if place else ""
+        of_option = before in VALUED or (before in ("-i", "--info") and word in INFOS)
+        (options if of_option or word.startswith("-") else overrides).append(word)
+    return options + [part for word in overrides for part in expand(word)]
 
 
 def _check_options(words: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from actsweep.config import resolve
 from actsweep.config.error_messages import explain
@@ -141,7 +142,7 @@ def set_up_process(process: Process) -> None:
 def _is_input(error: BaseException) -> bool:
     from hydra.errors import HydraException
 
-    kinds = (UserError, HydraException, OmegaConfBaseException, OSError, ValueError)
+    kinds = (UserError, HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError)
     return isinstance(error, kinds)
 
 
