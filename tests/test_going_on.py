@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import slurm_cluster
 from test_app import ROOT, Train, clean, logging_as_before, train  # noqa: F401
 
 from actsweep.cli.main import main
+from actsweep.config import identity
 from actsweep.runs import run_dir
 from actsweep.runs.leases import Leases, owners
 from actsweep.sweeps import exit_codes
@@ -365,3 +368,35 @@ def test_bad_input_that_only_shows_in_the_job_takes_nothing_away(
     assert (code, out, err) == (exit_codes.BAD_INPUT, "", "error: data=digits: not today\n")
     assert again("resume", folder.name)[0] == exit_codes.OK
     assert states(Path("outputs")) == ["complete"] * 2
+
+
+def test_the_way_on_after_a_change_of_ones_own_code(
+    train: Train,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The table is as it was; what goes on says the command that trains what the code is now."""
+    (tmp_path / "mine_act.py").write_text("def bent(z):\n    raise KeyError('bent')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("-m", "act=relu", "seed=0,1", "++act._target_=mine_act.bent", "++act.name=bent")
+    folder = tmp_path / "outputs" / "sweeps" / "mine"
+    code, out, _ = train(*words, f"hydra.sweep.dir={folder}")
+    assert code == 1
+    assert f"retry:  actsweep retry {folder}   (after a change of your own code: the command" in out
+    (tmp_path / "mine_act.py").write_text("def bent(z):\n    return 2 * z\n")
+    sys.modules.pop("mine_act")
+    identity._source_digest.cache_clear()
+    outputs = ("--outputs", str(tmp_path / "outputs"))
+    assert main(["table", "mine", *outputs]) == 0
+    assert re.search(r"^bent +0 of 2", capsys.readouterr().out, re.M)
+    for command in ("retry", "resume"):
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+        assert main([command, "mine", *outputs]) == 2
+        told = capsys.readouterr().err
+        assert "Runs of it are other runs now: to train these" in told
+        assert "hydra.sweep.dir" not in told
+    again = told.strip().partition("type the command again: ")[2]
+    code, out, err = train(*shlex.split(again)[2:])  # without python train.py
+    assert code == 0, err
+    assert re.search(r"^bent +2 ", out, re.M)

@@ -71,6 +71,7 @@ COUNTS_NOT = {
     "trainer__mesh": {"data": 2},
     "trainer__distributed": "slurm",
     "slurm__gpus": 2,
+    "sweep__fail_fast": True,
     "rerun": "all",
 }
 VARIES = {"seed", "act__alpha", "optim__lr", "optim__momentum", "optim__weight_decay"} | {

@@ -55,7 +55,7 @@ def run_sweep(words: Sequence[str], params: Params) -> list[Run]:
         code = process.wait()
     if code not in (OK, SOME_FAILED):
         raise TrainingStopped(code if code > 0 else 128 - code)
-    runs = [member.dir for member in read_plan(folder).runs.values()]
+    runs = [member.dir for member in read_plan(folder, to_train=False).runs.values()]
     statuses = [run_dir.read_status(run) or {} for run in runs]
     unfinished = sum(status.get("state") not in run_dir.ENDED for status in statuses)
     if unfinished:  # in a queue

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from actsweep.callbacks.base import Callback, Hook, ProbeView, Readings
 
 
@@ -31,3 +33,13 @@ def callback(probe: bool = False, hook: int | None = None) -> Callback:
         return see
 
     return Callback(probe=look, hook=make)
+
+
+def wrong(what: str) -> Callback:
+    """Its probe returns what no row can hold."""
+    answers: dict[str, Any] = {
+        "array": {"norm/hidden_1": jnp.ones(3)},
+        "number": 5,
+        "name": {"norm": 1.0},
+    }
+    return Callback(probe=lambda view: answers[what])

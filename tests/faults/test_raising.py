@@ -129,3 +129,25 @@ def test_with_fail_fast_no_further_pack_is_begun(
         "no further pack is begun; the runs of those are skipped, exit code 1; actsweep retry "
         "trains what is left",
     )
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        (
+            "array",
+            "callbacks.mine: the metric norm/hidden_1 is an array of shape (3,), not a",
+        ),
+        ("number", "callbacks.mine: returns int, not a mapping of metric names to numbers"),
+        ("name", "callbacks.mine: the metric norm must be family/layer; give it another name"),
+    ],
+)
+def test_a_probe_that_returns_what_no_row_can_hold(what: str, line: str, tmp_path: Path) -> None:
+    """Nothing has been trained, so it is bad input."""
+    words = ("+callbacks.mine._target_=raising.wrong", f"+callbacks.mine.what={what}", "seed=0")
+    log = tmp_path / "log.txt"
+    base = ("act=relu", *ONE_PACK[2:], "logger=disabled")
+    assert complete(tmp_path / "out", *words, base=base, log=log) == 2
+    (told,) = [text for text in log.read_text().splitlines() if text.startswith("error: ")]
+    assert line in told
+    assert not runs(tmp_path / "out")

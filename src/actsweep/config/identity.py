@@ -74,7 +74,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
     """
     plain = resolve.to_dict(run)
     settings = {**without_neutral(what_counts(plain)), "id_version": ID_VERSION}
-    code = {target: _source_digest(target) for target in _targets(plain)}
+    code = {target: _source_digest(target) for target in targets(plain)}
     files = {path: _content_digest(path) for path in paths_in(run.data.options)}
     return settings | ({"code": code} if code else {}) | ({"files": files} if files else {})
 
@@ -170,12 +170,12 @@ def set_config_value(run: RunConfig, path: str, value: Any) -> None:
         setattr(node, leaf, value)
 
 
-def _targets(plain: Any) -> list[str]:
+def targets(plain: Any) -> list[str]:
     """Return every `_target_` in a config: user code, which counts like a setting."""
     if not isinstance(plain, Mapping):
         return []
     target = plain.get("_target_")
-    nested = [name for value in plain.values() for name in _targets(value)]
+    nested = [name for value in plain.values() for name in targets(value)]
     return [str(target)] * bool(target) + nested
 
 

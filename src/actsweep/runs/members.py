@@ -100,7 +100,11 @@ class Pack:
 
 def make_member(config: RunConfig) -> Member:
     """Return the member that a resolved config describes; this hashes the config."""
-    name = run_id(config)
+    return recorded_member(config, run_id(config))
+
+
+def recorded_member(config: RunConfig, name: str) -> Member:
+    """Return a member under the id that is on record; nothing is hashed, nothing checked."""
     return Member(config, name, RunDir(Path(config.paths.outputs), name))
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from actsweep.config import resolve
 from actsweep.config.overrides import as_typed
 from actsweep.config.schema import RunConfig
-from actsweep.runs.members import Member, make_member
+from actsweep.runs.members import Member, make_member, recorded_member
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import program, typed_again
@@ -130,21 +130,25 @@ def new_plan(
     return Plan(folder, typed, [list(pack) for pack in packs], words, path=path)
 
 
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Path, *, to_train: bool = True) -> Plan:
     """Return the frozen sweep; the last one is cached until its file changes.
 
+    Args:
+        folder: the sweep's.
+        to_train: whether its runs may be trained, so that each must still be what its id says.
+
     Raises:
-        UserError: there is no plan, or the user's own code has changed.
+        UserError: there is no plan; or, `to_train`, the user's own code has changed.
     """
     try:
         stamp = (folder / PLAN_FILE).stat().st_mtime_ns
     except OSError:
         stamp = 0
-    return _read_plan(folder, os.getcwd(), stamp)
+    return _read_plan(folder, to_train, os.getcwd(), stamp)
 
 
 @functools.lru_cache(maxsize=1)
-def _read_plan(folder: Path, cwd: str, stamp: int) -> Plan:
+def _read_plan(folder: Path, to_train: bool, cwd: str, stamp: int) -> Plan:
     del cwd, stamp  # they are keys of the cache only
     plain = read_frozen(folder)
     outputs = str(outputs_dir(folder, plain))
@@ -152,18 +156,24 @@ def _read_plan(folder: Path, cwd: str, stamp: int) -> Plan:
     for name, frozen in plain["members"].items():
         config = resolve.from_dict(frozen["config"])
         config.paths.outputs = outputs
-        member = make_member(config)
+        member = make_member(config) if to_train else recorded_member(config, name)
         if member.run_id != name:
             raise UserError(
                 f"{folder.name}: your own code (a _target_) or data (data.options) has changed "
-                "since the sweep was submitted, or can't be found; restore it, or type the command "
-                "again: "
-                f"{typed_again(plain['command'])}"
+                "since the sweep was submitted, or can't be found. Runs of it are other runs now: "
+                "to train these, and leave out what needn't be trained again, type the command "
+                f"again: {typed_again(_without_folder(plain['command']))}"
             )
         packs.setdefault(frozen["pack"], []).append(member)
     overrides = {name: frozen["overrides"] for name, frozen in plain["members"].items()}
     about = {key: plain[key] for key in ("attempt", "cwd", "path", "submitted") if key in plain}
     return Plan(folder, plain["command"], [*packs.values()], overrides, **about)
+
+
+def _without_folder(command: Sequence[str]) -> list[str]:
+    """Return a command without the folder of its sweep: that one holds the sweep of before."""
+    folders = ("hydra.sweep.dir=", "hydra.run.dir=")
+    return [word for word in command if not word.lstrip("+").startswith(folders)]
 
 
 def read_frozen(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actsweep.config import resolve
+from actsweep.config.identity import targets
 from actsweep.runs import run_dir
 from actsweep.runs.members import Member
 from actsweep.runs.run_dir import RunRecord, is_of, read_record
@@ -184,6 +185,9 @@ def _hints(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[str]:
     if states & {"preempted", "running"}:
         return [f"go on:  actsweep resume {name}   (or the same command again)"]
     lines = [f"retry:  actsweep retry {name}"] * bool(states & {"failed", SKIPPED})
+    failed = [plan.runs[r["run_id"]].config for r in results if r["state"] == "failed"]
+    if any(targets(resolve.to_dict(config)) for config in failed):
+        lines[0] += "   (after a change of your own code: the command again)"
     if "failed" in states and (logs := sorted(plan.folder.rglob("train.log"))):
         more = f"   (and {len(logs) - 1} more)" if len(logs) > 1 else ""
         lines.append(f"why:    {logs[0]}{more}")

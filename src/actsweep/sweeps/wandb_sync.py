@@ -58,7 +58,7 @@ def sync(
             done.training.append(run_id)
             continue
         if rebuild:
-            _rebuild(read_plan(folder), run_id)
+            _rebuild(read_plan(folder, to_train=False), run_id)
         files, pending = _files(run_status.run)
         if pending:
             todo[run_id] = pending

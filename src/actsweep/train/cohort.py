@@ -32,7 +32,6 @@ from actsweep.train.checkpointing import Checkpointer, NoCheckpoints
 from actsweep.train.evaluation import ACT_PARAM
 from actsweep.train.outcome import (
     busy,
-    cause_of,
     failed,
     record,
     report,
@@ -40,6 +39,7 @@ from actsweep.train.outcome import (
 )
 from actsweep.train.setup import PreparedPack
 from actsweep.train.types import Cohort, Result, Results, SweepContext, TrainResult
+from actsweep.utils.errors import cause_of
 
 log = logging.getLogger(__name__)
 

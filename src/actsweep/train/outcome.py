@@ -14,15 +14,10 @@ from actsweep.runs.metrics_file import read_metrics
 from actsweep.runs.run_dir import RunDir
 from actsweep.runtime.signals import Interrupted
 from actsweep.train.types import Result, Results
-from actsweep.utils.errors import UserError
+from actsweep.utils.errors import UserError, cause_of
 
 log = logging.getLogger(__name__)
 details = logging.getLogger("actsweep.traceback")  # goes only to the job's log file
-
-
-def cause_of(error: BaseException) -> str:
-    """Return an error's type and message."""
-    return f"{type(error).__name__}: {error}"
 
 
 def report(error: Exception, run_ids: Sequence[str]) -> None:

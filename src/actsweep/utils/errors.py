@@ -12,6 +12,15 @@ class LocalError(UserError):
     """Bad input that may concern this process alone, of several that were started together."""
 
 
+class CallbackError(Exception):
+    """An exception, its cause, that a user's callback has raised; the text names both."""
+
+
+def cause_of(error: BaseException) -> str:
+    """Return an error's type and message."""
+    return str(error) if isinstance(error, CallbackError) else f"{type(error).__name__}: {error}"
+
+
 def bad_value(path: str, value: object, allowed: str, fix: str) -> UserError:
     """Return the error for a config value that isn't allowed.
 
