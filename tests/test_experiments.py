@@ -35,9 +35,10 @@ def test_list_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in catalogue.EXPERIMENTS)
-    expected = "gallery gradient-scan signal-through-layers dead-units circle xor linear-collapse "
-    expected += (
-        "jacobians gradient-flow activation-distributions dead-neurons tutorial3 depth dying-relu"
+    expected = (
+        "gallery gradient-scan signal-through-layers dead-units circle xor xor-signs "
+        "linear-collapse jacobians gradient-flow activation-distributions dead-neurons tutorial3 "
+        "depth dying-relu"
     )
     assert set(expected.split()) <= set(catalogue.EXPERIMENTS)
 

@@ -176,7 +176,13 @@ def test_prelu_learns_its_slope_by_gradient() -> None:
     assert network.slope == pytest.approx(0.25 - 0.1 * grad, rel=1e-7)
 
 
-def test_xor_has_other_labels_on_the_same_points() -> None:
-    circle, xor = (plane.sample_points(42, plane.RULES[name]) for name in ("circle", "xor"))
+def test_xor_is_its_truth_table() -> None:
+    examples = plane.examples_of("xor", 42)
+    assert [(x, y, int(bool(x) != bool(y))) for x, y, _ in examples] == examples
+    assert len({*examples}) == 4
+
+
+def test_xor_signs_has_other_labels_on_the_same_points() -> None:
+    circle, xor = (plane.examples_of(name, 42) for name in ("circle", "xor-signs"))
     assert [p[:2] for p in circle] == [p[:2] for p in xor]
     assert all(label == (x * y < 0) for x, y, label in xor)

@@ -34,6 +34,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         numerics.EXPERIMENT,
         plane.CIRCLE,
         plane.XOR,
+        plane.XOR_SIGNS,
         images.EXPERIMENT,
         gradient_flow.EXPERIMENT,
         dead_neurons.EXPERIMENT,

@@ -136,9 +136,9 @@ def test_with_fail_fast_no_further_pack_is_begun(
     [
         (
             "array",
-            "callbacks.mine: the metric norm/hidden_1 is an array of shape (3,), not a",
+            "callbacks.mine: norm/hidden_1 of its probe is an array of shape (3,), not a number",
         ),
-        ("number", "callbacks.mine: returns int, not a mapping of metric names to numbers"),
+        ("number", "callbacks.mine: its probe returns int, not a mapping of names to numbers"),
         ("name", "callbacks.mine: the metric norm must be family/layer; give it another name"),
     ],
 )

@@ -2,7 +2,10 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+
+import jax.numpy as jnp
 
 from actsweep.callbacks.base import Callback, EarlyStop, LogMessage, ProbeView, StepView
 from actsweep.callbacks.gradients import gradients
@@ -12,7 +15,7 @@ from actsweep.callbacks.moments import moments
 from actsweep.callbacks.units import similarity, units
 from actsweep.stats.histogram import Histogram
 from actsweep.utils import imports
-from actsweep.utils.errors import UserError, unknown_name
+from actsweep.utils.errors import CallbackError, UserError, cause_of, unknown_name
 
 __all__ = ["Callback", "EarlyStop", "Histogram", "LogMessage", "ProbeView", "StepView", "build"]
 
@@ -68,7 +71,41 @@ def _build_one(name: str, options: dict[str, Any]) -> Callback:
             f"{path}: {target or name} returned a {kind}; it must return an "
             f"actsweep.callbacks.Callback"
         )
-    return callback
+    return _checked(callback, path) if target else callback
+
+
+def _checked(callback: Callback, path: str) -> Callback:
+    """Return a user's callback whose parts on the device say what is wrong, and where."""
+    parts: dict[str, Any] = {
+        name: _checked_part(part, path, name)
+        for name in ("on_step", "probe", "conclude")
+        if (part := getattr(callback, name))
+    }
+    return replace(callback, **parts)
+
+
+def _checked_part(part: Callable[..., Any], path: str, kind: str) -> Callable[..., Any]:
+    def measure(*args: Any) -> Any:
+        """Raise UserError for what no row can hold, CallbackError for what the part raises."""
+        try:
+            readings = part(*args)
+        except Exception as error:
+            raise CallbackError(f"{path}: {cause_of(error)}") from error
+        if not isinstance(readings, Mapping):
+            raise UserError(
+                f"{path}: its {kind} returns {type(readings).__name__}, not a mapping of names to "
+                "numbers; return for example {'norm/hidden_1': value}"
+            )
+        for name, value in readings.items():
+            shape = () if isinstance(value, Histogram) else jnp.shape(value)
+            if shape:
+                raise UserError(
+                    f"{path}: {name} of its {kind} is an array of shape {shape}, not a number; "
+                    "return its mean, or a Histogram"
+                )
+        return readings
+
+    return measure
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,7 @@ from jaxtyping import Array, Bool
 from actsweep.callbacks.base import Callback, CountView, Readings
 from actsweep.nn.models.layers import Intermediates
 from actsweep.nn.network import Network, Params
-from actsweep.stats.histogram import Histogram
-from actsweep.utils.errors import CallbackError, UserError, cause_of
+from actsweep.utils.errors import UserError
 
 
 def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable, Callable]:
@@ -68,7 +67,7 @@ def concluding(callbacks: Mapping[str, Callback]) -> Callable:
         readings: dict[str, Any] = {}
         for name, callback in callbacks.items():
             if callback.conclude is not None:
-                measure(readings, name, callback.conclude, _of(sums, name), examples)
+                add_readings(readings, callback.conclude(_of(sums, name), examples), name)
         return readings
 
     return conclude
@@ -79,43 +78,17 @@ def _of(sums: Mapping[str, Array], callback: str) -> dict[str, Array]:
     return {k.partition("|")[2]: v for k, v in sums.items() if k.startswith(f"{callback}|")}
 
 
-def measure(
-    readings: dict[str, Any], callback: str, part: Callable[..., Readings], *args: Any
-) -> None:
-    """Add to `readings` what a part of a callback measures.
-
-    Args:
-        readings: what was measured so far, by metric name.
-        callback: the callback's name.
-        part: its `on_step`, `probe` or `conclude`.
-        args: what this is called with.
+def add_readings(readings: dict[str, Any], new: Readings, callback: str) -> None:
+    """Add a callback's readings to `readings`.
 
     Raises:
-        UserError: a name is used already, or isn't `family/layer`; a reading is no number.
-        CallbackError: the part itself raises.
+        UserError: a name is used already, or isn't `family/layer`.
     """
-    try:
-        new = part(*args)
-    except UserError:
-        raise
-    except Exception as error:
-        raise CallbackError(f"callbacks.{callback}: {cause_of(error)}") from error
-    if not isinstance(new, Mapping):
-        raise UserError(
-            f"callbacks.{callback}: returns {type(new).__name__}, not a mapping of metric names to "
-            "numbers and Histograms; return for example {'norm/hidden_1': value}"
-        )
-    for name, value in new.items():
-        shape = () if isinstance(value, Histogram) else jnp.shape(value)
-        if shape:
-            raise UserError(
-                f"callbacks.{callback}: the metric {name} is an array of shape {shape}, not a "
-                "number; return its mean, or a Histogram"
-            )
+    for name in new:
         if "/" not in name or name in readings:
             why = "is measured already" if name in readings else "must be family/layer"
             raise UserError(f"callbacks.{callback}: the metric {name} {why}; give it another name")
-        readings[name] = value
+    readings.update(new)
 
 
 def captured(intermediates: Intermediates) -> dict[str, dict[str, Array]]:

@@ -18,7 +18,7 @@ from actsweep.config.schema import RunConfig
 from actsweep.nn import optimizers
 from actsweep.nn.models.layers import Intermediates
 from actsweep.nn.network import HParams, Network, Params, Task, split
-from actsweep.train.statistics import captured, concluding, counting, measure
+from actsweep.train.statistics import add_readings, captured, concluding, counting
 from actsweep.train.types import ACTIVE, DIVERGED, STOPPED, Examples, Span, State, Tally
 
 EVAL_SLICE = 2_000
@@ -130,8 +130,8 @@ def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | N
         updates, opt_state = rule.update(grads, state.opt_state, state.params)
         view = StepView(net.kernels(state.params), net.kernels(grads))
         readings = net.scores("train", loss, right)
-        for name, part in on_step.items():
-            measure(readings, name, part, view)
+        for name, measure in on_step.items():
+            add_readings(readings, measure(view), name)
         params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, opt_state=opt_state), readings
 
@@ -300,9 +300,9 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
             view = view_of(state, hparams, batch, step)
             readings: dict[str, Any] = {}
             for name in due:
-                part = callbacks[name].probe
-                if part is not None:
-                    measure(readings, name, part, view)
+                measure = callbacks[name].probe
+                if measure is not None:
+                    add_readings(readings, measure(view), name)
             return state, readings
 
         return when_active(run, state)[1]
