@@ -13,6 +13,7 @@ import numpy as np
 
 from actsweep.stats import paired
 from actsweep.stats.paired import BETTER, EQUIVALENT, WORSE, compare
+from actsweep.stats.power import MAX_FURTHER_SEEDS, power
 from benchmarks.harness import Result, figure
 
 TRIALS = 1000
@@ -116,14 +117,14 @@ def found(effect: float, seeds: int, trials: int = TRIALS) -> Found:
         ahead = {cell: score + effect * np.sqrt(2) for cell, score in scores["g0"].items()}
         pairs = compare({**scores, "g0": ahead}, margin=0.0)
         hits += sum(pairs["g0", f"g{other}"].verdict == BETTER for other in range(1, 6))
-    return Found(effect, seeds, hits / trials / 5, paired.power(effect, seeds, paired.ALPHA / 15))
+    return Found(effect, seeds, hits / trials / 5, power(effect, seeds, paired.ALPHA / 15))
 
 
 def again(seeds: int, trials: int = TRIALS) -> Again:
     """Count pairs with a false verdict at the first look or the second."""
     wrong = 0
     for trial in range(trials):
-        scores, more = sweep("normal", 2, seeds + paired.MAX_FURTHER_SEEDS, trial), 0
+        scores, more = sweep("normal", 2, seeds + MAX_FURTHER_SEEDS, trial), 0
         for _ in range(2):
             part = {group: dict(list(own.items())[: seeds + more]) for group, own in scores.items()}
             pair = compare(part, margin=0.0)["g0", "g1"]

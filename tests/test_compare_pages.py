@@ -28,7 +28,7 @@ def test_the_simulation_s_table() -> None:
 def test_the_simulation_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows come out as they stand; another machine's last digits may move a trial or two."""
     monkeypatch.setattr(
-        verdicts.paired, "_further_seeds", lambda *_: None
+        verdicts.paired, "further_seeds", lambda *_: None
     )  # slow, and no part of these
     nulls = {(n["noise"], n["groups"], n["seeds"]): n["wrong"] for n in FOUND["null"]}
     for row in (("normal", 6, 5), ("accuracies of 300 examples", 6, 3)):

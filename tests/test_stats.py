@@ -11,6 +11,7 @@ import scipy.stats
 
 from actsweep.stats import factorial, paired
 from actsweep.stats.paired import BETTER, EQUIVALENT, UNDECIDED, WORSE, compare
+from actsweep.stats.power import power
 
 RNG = np.random.default_rng(0)
 
@@ -122,7 +123,7 @@ def test_pairs_are_by_seed() -> None:
 @pytest.mark.parametrize(("groups", "seeds"), [(2, 2), (3, 5), (6, 5)])
 def test_few_false_verdicts(groups: int, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """4,000 sweeps in which nothing differs: in 5 % of them any pair is called different."""
-    monkeypatch.setattr(paired, "_further_seeds", lambda *_: None)  # slow
+    monkeypatch.setattr(paired, "further_seeds", lambda *_: None)  # slow
     rng = np.random.default_rng(groups * seeds)
     false = 0
     for _ in range(4000):
@@ -137,13 +138,13 @@ def test_promised_power() -> None:
     rng = np.random.default_rng(3)
     n, effect = 7, 1.5
     hits = sum(paired.t_test(rng.normal(effect, 1, n)) < 0.05 for _ in range(2000))
-    assert hits / 2000 == pytest.approx(paired.power(effect, n), abs=0.03)
+    assert hits / 2000 == pytest.approx(power(effect, n, 0.05), abs=0.03)
 
 
 def test_power_of_large_effects() -> None:
     """SciPy has no number for the chance to find them the other way round."""
-    assert paired.power(3.0, 10, 0.05 / 15) == pytest.approx(0.99996551, abs=1e-8)
-    chances = [paired.power(effect, n) for n in (5, 10, 30) for effect in (1, 2, 3, 4, 6, 10, 40)]
+    assert power(3.0, 10, 0.05 / 15) == pytest.approx(0.99996551, abs=1e-8)
+    chances = [power(effect, n, 0.05) for n in (5, 10, 30) for effect in (1, 2, 3, 4, 6, 10, 40)]
     assert all(0 < chance <= 1 for chance in chances)
 
 
@@ -276,7 +277,7 @@ def test_interaction_is_found() -> None:
 
 def test_values_on_a_coarse_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracies of 300 examples are often the same for two or three seeds: no certainty."""
-    monkeypatch.setattr(paired, "_further_seeds", lambda *_: None)  # slow
+    monkeypatch.setattr(paired, "further_seeds", lambda *_: None)  # slow
     rng = np.random.default_rng(11)
     for seeds, most in ((2, 64), (3, 64), (5, 64)):
         false = 0

@@ -9,6 +9,7 @@ from actsweep.report.design import Label
 from actsweep.report.values import Measure
 from actsweep.stats import paired
 from actsweep.stats.paired import BETTER, EQUIVALENT, UNDECIDED, WORSE, Pair
+from actsweep.stats.power import MAX_FURTHER_SEEDS
 from actsweep.sweeps import table
 
 MAX_PAIRS = 21
@@ -107,8 +108,8 @@ def seeds_text(comparison: Comparison, label: Label) -> str:
 
 
 def _further_text(seeds: int) -> str:
-    if seeds >= paired.MAX_FURTHER_SEEDS:
-        return f"{paired.MAX_FURTHER_SEEDS:,} or more further seeds"
+    if seeds >= MAX_FURTHER_SEEDS:
+        return f"{MAX_FURTHER_SEEDS:,} or more further seeds"
     return f"about {_count(seeds, 'further seed')}"
 
 

@@ -1,6 +1,5 @@
 """Means with intervals, and comparisons of pairs of groups, seed by seed. No jax."""
 
-import bisect
 import itertools
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -9,12 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 
-ALPHA, POWER = 0.05, 0.8
+from actsweep.stats.power import further_seeds
+
+ALPHA = 0.05
 MAX_EXACT = 14  # seeds up to which all sign flips are tried
 RANDOM_FLIPS = 20_000  # sign flips for more seeds
 TIE = 1e-4  # sums closer than this share of the differences' size are ties: float32's rounding
 RESAMPLES = 10_000
-MAX_FURTHER_SEEDS = 1_000
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "cannot tell"
 
@@ -289,7 +289,9 @@ def _pair(
         p_holm=p_holm,
         p_flips_holm=p_flips_holm,
         verdict=verdict,
-        more=_further_seeds(values, margin, alpha, resolution) if decidable else None,
+        more=further_seeds(n, abs(mean), _spread(values, resolution), margin, alpha)
+        if decidable
+        else None,
         lost=lost,
         p_ended=p_ended,
         p_ended_holm=p_ended_holm,
@@ -396,51 +398,3 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, p * (len(known) - rank)))
         corrected[place] = largest
     return corrected
-
-
-def power(effect: float, n: int, alpha: float = ALPHA) -> float:
-    """Return the power of a paired t test of n seeds, by the noncentral t distribution.
-
-    Args:
-        effect: the true effect: mean over standard deviation of the differences.
-        n: number of seeds.
-        alpha: level of the test.
-    """
-    from scipy.special import stdtrit
-    from scipy.stats import nct
-
-    critical = float(stdtrit(n - 1, 1 - alpha / 2))
-    shift = abs(effect) * math.sqrt(n)
-    opposite_tail = float(nct.cdf(-critical, n - 1, shift))  # NaN where it is too small for SciPy
-    opposite_tail = 0.0 if math.isnan(opposite_tail) else opposite_tail
-    return float(nct.sf(critical, n - 1, shift)) + opposite_tail
-
-
-def _further_seeds(
-    differences: Sequence[float], margin: float, alpha: float, resolution: float
-) -> int | None:
-    """Return how many further seeds would decide, if difference and spread are what they seem.
-
-    To decide is to find a difference, by a t test at `alpha`, or that it doesn't matter.
-    """
-    n, spread = len(differences), _spread(differences, resolution)
-    if spread == 0:
-        return None
-    size = abs(math.fsum(differences) / n)
-
-    def power_of(total: int) -> float:
-        equivalence = _equivalence_power(size, margin, spread, total) if size < margin else 0.0
-        return max(power(size / spread, total, alpha), equivalence)
-
-    totals = range(max(n + 1, 3), MAX_FURTHER_SEEDS + n + 1)  # the power grows with them
-    return totals[bisect.bisect_left(totals, POWER, key=power_of, hi=len(totals) - 1)] - n
-
-
-def _equivalence_power(size: float, margin: float, spread: float, n: int) -> float:
-    """Return the power to find equivalent what differs by less than the margin."""
-    from scipy.special import stdtrit
-    from scipy.stats import nct
-
-    critical, scale = float(stdtrit(n - 1, 0.95)), math.sqrt(n) / spread
-    tails = (float(nct.sf(critical, n - 1, (margin + side * size) * scale)) for side in (-1, 1))
-    return max(0.0, sum(tails) - 1)
