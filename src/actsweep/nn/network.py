@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 from actsweep.config.schema import RunConfig
 from actsweep.nn import models
 from actsweep.nn.models.layers import Capture, HParam, LayerFactory, apply
+from actsweep.utils.errors import UserError
 
 Params = Any
 HParams = Mapping[str, Array]
@@ -51,6 +52,7 @@ class Network:
     def __init__(self, config: RunConfig, task: Task, hparams: HParams) -> None:
         self.config, self.task = config, task
         abstract = nnx.eval_shape(lambda values: self.draw(values), dict(hparams))
+        _check_model(abstract, config)
         self.layers: tuple[str, ...] = tuple(abstract.layers)
         self.graph, self.params, self.act_hparams = split(abstract)
 
@@ -128,6 +130,34 @@ class Network:
         if self.task.classes is not None:
             readings[f"{prefix}/accuracy"] = right
         return readings
+
+
+def _check_model(model: Any, config: RunConfig) -> None:
+    """Check that a model is made as `models` says, and holds nothing but parameters.
+
+    Raises:
+        UserError: it isn't, or does.
+    """
+    name = f"model._target_={config.model._target_}" if config.model._target_ else "model"
+    layers = getattr(model, "layers", None)
+    if not isinstance(layers, nnx.Dict) or not all(
+        hasattr(layer, "kernel") for layer in layers.values()
+    ):
+        raise UserError(
+            f"{name}: must have `layers`, an nnx.Dict of its weighted layers by name, each with a "
+            "kernel, as make.dense and make.conv return them"
+        )
+    rest: Any = nnx.split(model, nnx.Param, HParam, ...)[-1]
+    found = [
+        (".".join(map(str, path)), type(leaf).__name__) for path, leaf in nnx.to_flat_state(rest)
+    ]
+    if found:
+        path, kind = found[0]
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        raise UserError(
+            f"{name}: holds {path} ({kind}{more}), which isn't trained: batch normalisation, "
+            "dropout and other state are not supported yet; leave it out"
+        )
 
 
 def split(model: nnx.Module) -> tuple[Any, Params, Params]:
