@@ -119,7 +119,7 @@ def _seconds_of_counts(pack: Pack, rounds: int) -> list[float]:
             evaluation.train_set_statistics(
                 prepared.memory.population,
                 state.params,
-                state.act_hparams,
+                state.held,
                 prepared.data,
                 prepared.callbacks,
             )

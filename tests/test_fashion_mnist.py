@@ -46,7 +46,7 @@ def test_units_of_a_deep_untrained_relu_network_are_silent(fashion: Dataset) -> 
     population = Population(pack.static, task_of(runs[0], fashion), stack_hparams(pack), looks)
     state = population.init()
     exact = jax.device_get(
-        evaluation.train_set_statistics(population, state.params, state.act_hparams, fashion, looks)
+        evaluation.train_set_statistics(population, state.params, state.held, fashion, looks)
     )
     silent = [exact[f"exact_silent_frac/hidden_{i}"][:5].mean() for i in range(1, 11)]
     assert silent[0] == 0

@@ -31,51 +31,67 @@ import math
 
 from flax import nnx
 
-from actsweep.nn.models.layers import apply
-
 
 class Base(nnx.Module):
     def __init__(self, make, input_shape, outputs):
-        self.layers = nnx.Dict(
-            hidden_1=make.dense("hidden_1", math.prod(input_shape), 8),
-            head=make.dense("head", 8, outputs),
-        )
+        self.dense = make.dense("dense", math.prod(input_shape), 8)
         self.act = make.act(8)
-        self.between = self.make_between()
+        self.head = make.dense("head", 8, outputs)
 
-    def __call__(self, x, capture=apply):
-        z = self.layers["hidden_1"](x.reshape(len(x), -1))
-        return self.layers["head"](capture("hidden_1", self.between(z), self.act))
-
-
-class BatchNorm(Base):
-    def make_between(self):
-        return nnx.BatchNorm(8, rngs=nnx.Rngs(0))
+    def __call__(self, x):
+        return self.head(self.act(self.dense(x.reshape(len(x), -1))))
 
 
-class Dropout(Base):
-    def make_between(self):
-        return nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+class Twice(Base):
+    def __call__(self, x):
+        return self.head(self.act(self.act(self.dense(x.reshape(len(x), -1)))))
 
 
-class LayerNorm(Base):
-    def make_between(self):
-        return nnx.LayerNorm(8, rngs=nnx.Rngs(0))
+class OneSeed(Base):
+    def __init__(self, make, input_shape, outputs):
+        super().__init__(make, input_shape, outputs)
+        self.dense = nnx.Linear(math.prod(input_shape), 8, rngs=nnx.Rngs(0))
+
+
+class Named(Base):
+    def __init__(self, make, input_shape, outputs):
+        super().__init__(make, input_shape, outputs)
+        self.dense = nnx.Linear(math.prod(input_shape), 8, rngs=make.rngs("dense"))
 
 
 class WithoutLayers(nnx.Module):
     def __init__(self, make, input_shape, outputs):
-        self.dense = make.dense("hidden_1", 4, outputs)
+        self.act = make.act(8)
+
+
+class Before(nnx.Module):  # as models of version 0.1 are written
+    def __init__(self, make, input_shape, outputs):
+        self.layers, self.acts, width = make.hidden(math.prod(input_shape), raw=True)
+        self.layers["head"] = make.dense("head", width, outputs)
+        self.order = tuple(self.acts)
+
+    def __call__(self, x, capture):
+        x = x.reshape(len(x), -1)
+        for name in self.order:
+            x = capture(name, self.layers[name](x), self.acts[name])
+        return self.layers["head"](x)
 """
+
+
+def write_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "own_models.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(folder)
+    sys.modules.pop("own_models", None)
+    identity._source_digest.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("model", "line"),
     [
-        ("BatchNorm", "holds between.mean (BatchStat, and 1 more), which isn't trained: batch"),
-        ("Dropout", "holds between.rngs.count (RngCount, and 1 more), which isn't trained: batch"),
-        ("WithoutLayers", "must have `layers`, an nnx.Dict of its weighted layers by name, each"),
-        ("LayerNorm", ""),
+        ("Twice", "model: the activation act acts twice in one forward pass, so that its metrics"),
+        ("OneSeed", "{target}: the layer dense starts the same with every seed; draw it with "),
+        ("WithoutLayers", "{target}: has no layer with a kernel; make one with make.dense or make"),
+        ("Named", ""),
     ],
 )
 def test_a_model_that_cant_be_trained_is_refused(
@@ -85,12 +101,25 @@ def test_a_model_that_cant_be_trained_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "own_models.py").write_text(MODELS)
-    monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("own_models", None)
+    write_models(tmp_path, monkeypatch)
     target = f"model._target_=own_models.{model}"
     answer = train("debug=default", "logger=disabled", target, "model.name=mine")
     assert answer.code == (2 if line else 0), answer.err
     if line:
-        assert answer.err.splitlines()[-1].startswith(f"error: {target}: {line}")
+        assert answer.err.splitlines()[-1].startswith(f"error: {line.format(target=target)}")
         assert not list((tmp_path / "outputs").glob("runs/*"))
+
+
+def test_a_model_of_version_0_1_trains_as_the_mlp(
+    train: Train,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_models(tmp_path, monkeypatch)
+    words = ("debug=default", "logger=disabled", "depth=2")
+    assert train(*words).code == 0
+    answer = train(*words, "model._target_=own_models.Before", "model.name=before")
+    assert answer.code == 0, answer.err
+    old, new = sorted((tmp_path / "outputs" / "runs").iterdir())
+    assert old.name.startswith("relu-before2-")
+    assert (old / "metrics.jsonl").read_bytes() == (new / "metrics.jsonl").read_bytes()

@@ -75,7 +75,7 @@ def test_an_old_checkpoint_loads_under_the_new_names(tmp_path: Path) -> None:
     hparams = {path: jnp.asarray(values[0]) for path, values in stack_hparams(pack).items()}
     task = Task((8, 8, 1), classes=10, outputs=10, scale=0.125, offset=-1.0, total_steps=36)
     network = Network(pack.static, task, hparams)
-    _, params, act_hparams = split(network.draw(hparams))
+    params, (act_hparams, _) = split(network.draw(hparams))
     flat = checkpoint.flatten({"params": params, "best": params, "hypers": act_hparams})
     old_names = {name for name in flat if name.startswith("hypers/")}
     assert old_names
@@ -145,4 +145,4 @@ def test_old_addresses_of_models_are_those_of_today() -> None:
         sys.modules.pop(name, None)
     with pytest.warns(DeprecationWarning, match=r"actsweep\.models is now actsweep\.nn\.models"):
         old = importlib.import_module("actsweep.models.layers")
-    assert (old.Make, old.Tap, old.apply) == (layers.LayerFactory, layers.Capture, layers.apply)
+    assert (old.Make, old.Tap, old.apply) == (layers.LayerFactory, old.Capture, layers.apply)

@@ -117,10 +117,11 @@ def what_is_left(one: RunConfig) -> dict[str, Any]:
     [
         ({}, (7, 8)),
         ({"pack": {"batching": "vmap"}}, (7, 10)),
+        ({"model": {"name": "mixed", "_target_": "mixed.Mixed"}}, (7, 10)),
         ({"data": {"name": "digits", "val_size": 300, "stream": True}}, (9,)),
         ({"trainer": {**STEPS, "chunk_steps": 18, "save_every_s": 1e-9}}, (3, 10)),
     ],
-    ids=["map", "vmap", "stream", "between calls"],
+    ids=["map", "vmap", "mixed", "stream", "between calls"],
 )
 def test_cut_short(
     changes: dict[str, Any],
@@ -134,7 +135,7 @@ def test_cut_short(
     run_pack(whole, SweepContext("sweep"))
     expected = [what_is_left(one) for one in whole]
     assert len({one["metrics"].count(b"\n") for one in expected}) > 1  # some end early
-    if "chunk_steps" not in changes.get("trainer", {}):
+    if not {"trainer", "model"} & changes.keys():
         assert any("enough" in one["messages"] for one in expected)
     if "between" in request.node.name:  # of five steps, in chunks of 18
         monkeypatch.setattr(schedule.Pace, "steps", lambda self, left: min(left, 5))

@@ -72,12 +72,12 @@ class Network:
     Attributes:
         run: its config.
         params: its parameters, initial or trained.
-        act_hparams: its activations' numbers that aren't trained.
+        held: what else it holds, such as its activations' numbers that aren't trained.
     """
 
     run: RunConfig
     params: Any
-    act_hparams: Any
+    held: Any
 
 
 class NetworkInspector:
@@ -101,7 +101,7 @@ class NetworkInspector:
     def initialised(self, run: RunConfig) -> Network:
         """Return a run's network before training: bitwise what train.py starts from."""
         state = self._initial_state(run)
-        return Network(run, state.params, state.act_hparams)
+        return Network(run, state.params, state.held)
 
     def trained(self, run: Run, which: str = "best") -> Network:
         """Return a finished run's network.
@@ -122,7 +122,7 @@ class NetworkInspector:
         """
         program, hparams = self._program(network.run), _hparams(network.run)
         state = self._initial_state(network.run)._replace(
-            params=network.params, act_hparams=network.act_hparams
+            params=network.params, act_hparams=network.held[0], model_state=network.held[1]
         )
         flat = program.probe(state, hparams, types.Examples(jnp.asarray(x), jnp.asarray(y)))
         arrays: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
@@ -141,9 +141,9 @@ class NetworkInspector:
         """Return which units are exactly 0 on all training examples: bool [units], by layer."""
         program, x = self._program(network.run), self.dataset(network.run).train_x
         parts = [jnp.asarray(x[i : i + SLICE]) for i in range(0, len(x), SLICE)]
-        sums = program.no_counts(network.params, network.act_hparams, parts[0])
+        sums = program.no_counts(network.params, network.held, parts[0])
         for part in parts:
-            sums = program.count(network.params, network.act_hparams, sums, part)
+            sums = program.count(network.params, network.held, sums, part)
         prefix = "units|nonzero/"
         nonzero = {k.removeprefix(prefix): v for k, v in sums.items() if k.startswith(prefix)}
         return _sort_layers({layer: np.asarray(v) == 0 for layer, v in nonzero.items()})
@@ -182,10 +182,8 @@ def _compile(run: RunConfig, examples: Dataset) -> _Programs:
     def probe(state: types.State, hparams: Mapping, batch: types.Examples) -> Mapping[str, Array]:
         return fns.probe(state, hparams, batch, jnp.int32(0), ("inside",))
 
-    def count(
-        params: Any, act_hparams: Any, sums: dict[str, Array], x: Array
-    ) -> Mapping[str, Array]:
-        return fns.counts(params, act_hparams, jnp.bool_(True), sums, x)[0]
+    def count(params: Any, held: Any, sums: dict[str, Array], x: Array) -> Mapping[str, Array]:
+        return fns.counts(params, held, jnp.bool_(True), sums, x)[0]
 
     return _Programs(_jit_once(probe), jax.jit(count), _jit_once(fns.no_counts))
 

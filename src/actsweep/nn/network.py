@@ -1,6 +1,9 @@
 """One member's model as pure functions of its parameters, and the task that it learns."""
 
-from collections.abc import Mapping
+import functools
+import inspect
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +11,24 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from actsweep.config.schema import RunConfig
 from actsweep.nn import models
-from actsweep.nn.models.layers import Capture, HParam, LayerFactory, apply
+from actsweep.nn.models.layers import (
+    Act,
+    HParam,
+    Intermediates,
+    LayerFactory,
+    Recorder,
+    named_key,
+    recording,
+)
 from actsweep.utils.errors import UserError
 
 Params = Any
+Held = tuple[Any, Any]
+"""The activations' untrained parameters, and state that changes without a gradient."""
 HParams = Mapping[str, Array]
 
 
@@ -40,21 +53,38 @@ class Task:
 
 
 class Network:
-    """The model as pure functions of params: forward pass and losses.
+    """The model as pure functions of its arrays: forward pass and losses.
+
+    Besides the trained parameters a model may hold `held` arrays: the activations' untrained
+    parameters, and state that training changes without a gradient, such as running averages. Its
+    random streams (dropout) are keyed by their path, the member's seed and the step: they are no
+    state, so that a member draws the same numbers alone, in a pack, and after an interruption.
 
     Attributes:
-        layers: names of the layers with weights, from input to output.
-        graph: the static part of the model, as `nnx.split` gives it.
+        layers: names of the layers with weights, in the order in which they are called.
+        acts: names of the activations, likewise.
         params: the abstract tree (shapes and types) of the trained parameters.
-        act_hparams: the abstract tree of the activations' untrained parameters.
+        held: the abstract trees of what else the model holds.
     """
 
     def __init__(self, config: RunConfig, task: Task, hparams: HParams) -> None:
         self.config, self.task = config, task
-        abstract = nnx.eval_shape(lambda values: self.draw(values), dict(hparams))
-        _check_model(abstract, config)
-        self.layers: tuple[str, ...] = tuple(abstract.layers)
-        self.graph, self.params, self.act_hparams = split(abstract)
+        model = nnx.eval_shape(lambda values: self.draw(values), dict(hparams))
+        _name_activations(model)
+        model.train()
+        self._train_graph = nnx.graphdef(model)
+        model.set_attributes(deterministic=True, raise_if_not_found=False)
+        self._probe_graph = nnx.graphdef(model)
+        model.eval()
+        self.graph, self.params, self.held, self._streams = _divide(model)
+        self._takes_capture = "capture" in inspect.signature(type(model).__call__).parameters
+        self._paths = {_name(path[:-1], "layers"): path for path in _kernels(self.params)}
+        if not self._paths:
+            raise UserError(
+                f"model._target_={config.model._target_}: has no layer with a kernel; make one "
+                "with make.dense or make.conv, or take one of flax.nnx"
+            )
+        self.layers, self.acts = self._call_order()
 
     def draw(self, hparams: HParams) -> Any:
         """Return a model (an NNX module) with freshly drawn parameters.
@@ -66,41 +96,125 @@ class Network:
         return models.build(factory, self.task.input_shape, self.task.outputs)
 
     def kernels(self, tree: Params) -> dict[str, Array]:
-        """Return each layer's kernel, input to output, from params or a tree shaped like them."""
-        return {name: tree["layers"][name]["kernel"][...] for name in self.layers}
+        """Return each layer's kernel in the order of calls, from params or a tree shaped like
+        them; of an embedding, its table."""
+        found = {
+            name: functools.reduce(operator.getitem, self._paths[name], tree)
+            for name in self.layers
+        }
+        return {name: leaf[...] for name, leaf in found.items()}
 
     def act_params(self, params: Params) -> dict[str, Float[Array, ""]]:
-        """Return the trained parameters of activations as `act_param/<layer>/<name>`.
+        """Return the trained parameters of activations as `act_param/<activation>/<name>`.
 
         Of one value for each unit that is the mean, and `<name>_min` and `<name>_max` stand beside.
         """
         readings: dict[str, Array] = {}
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-            names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
-            if "numbers" in names:
-                place = names.index("numbers")
-                name = f"act_param/{names[place - 1]}/{names[place + 1]}"
+        for path, variable in nnx.to_flat_state(params):
+            if "numbers" in path:
+                leaf = variable[...]
+                place = path.index("numbers")
+                name = f"act_param/{_name(path[:place], 'acts')}/{path[place + 1]}"
                 readings[name] = jnp.mean(leaf)
                 if leaf.ndim:
                     readings |= {f"{name}_min": jnp.min(leaf), f"{name}_max": jnp.max(leaf)}
         return readings
 
     def forward(
-        self, params: Params, act_hparams: Params, x: Array, capture: Capture = apply
+        self, params: Params, held: Held, x: Array, recorder: Recorder | None = None
     ) -> Float[Array, "batch outputs"]:
-        """Return logits in float32; the arithmetic is in `trainer.precision`.
+        """Return logits in float32, as the network is used: without dropout, by running averages.
+
+        The arithmetic is in `trainer.precision`.
 
         Args:
             params: trained parameters.
-            act_hparams: untrained parameters of the activations.
+            held: what else the model holds.
             x: examples [batch, *input_shape] as stored, before `scale` and `offset`.
-            capture: receives every pre-activation; see `models`.
+            recorder: receives every activation, see `recording`.
         """
+        return self._run(self.graph, params, held, x, None, recorder)[0]
+
+    def train_forward(
+        self, params: Params, held: Held, x: Array, key: PRNGKeyArray
+    ) -> tuple[Float[Array, "batch outputs"], Held]:
+        """Return the logits of a training step, and what the model holds after it.
+
+        Args:
+            params, held, x: as for `forward`.
+            key: of this step; its random streams are derived from it.
+        """
+        logits, model = self._run(self._train_graph, params, held, x, key, None)
+        return logits, (held[0], _divide(model)[2][1])
+
+    def probe_forward(
+        self, params: Params, held: Held, x: Array, recorder: Recorder | None = None
+    ) -> Float[Array, "batch outputs"]:
+        """Return logits as in training (normalised by the batch), but without its randomness."""
+        return self._run(self._probe_graph, params, held, x, None, recorder)[0]
+
+    def merge(self, params: Params, held: Held) -> Any:
+        """Return the model (an NNX module) as it is used, with these arrays in it."""
+        return nnx.merge(self.graph, params, *held, self._keyed(None))
+
+    def _run(
+        self,
+        graph: Any,
+        params: Params,
+        held: Held,
+        x: Array,
+        key: PRNGKeyArray | None,
+        recorder: Recorder | None,
+    ) -> tuple[Float[Array, "batch outputs"], Any]:
         dtype = jnp.dtype(self.config.trainer.precision)
         cast = lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)  # noqa: E731
-        model = nnx.merge(self.graph, cast(params), cast(act_hparams))
+        hparams, state = held
+        arrays = (cast(params), cast(hparams), state, self._keyed(key))
+        model = nnx.merge(graph, *arrays, copy=True)
         x = x.astype(jnp.float32) * self.task.scale + self.task.offset
-        return model(x.astype(dtype), capture).astype(jnp.float32)
+        with recording(recorder):
+            logits = self._call(model, x.astype(dtype))
+        return logits.astype(jnp.float32), model
+
+    def _call(self, model: Any, x: Array) -> Array:
+        if not self._takes_capture:
+            return model(x)
+
+        # As models of version 0.1 are written.
+        def capture(name: str, z: Array, act: Act) -> Array:
+            act.name = name
+            return act(z)
+
+        return model(x, capture)
+
+    def _keyed(self, key: PRNGKeyArray | None) -> Any:
+        """Return the model's random streams, each keyed by its path."""
+        key = jax.random.key(0) if key is None else key
+        flat = [
+            (path, stream.replace(named_key(key, ".".join(map(str, path)))))
+            if isinstance(stream, nnx.RngKey)
+            else (path, stream.replace(jnp.uint32(0)))
+            for path, stream in nnx.to_flat_state(self._streams)
+        ]
+        return nnx.from_flat_state(flat)
+
+    def _call_order(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of layers and activations, each in the order of their first use."""
+        intermediates = Intermediates()
+
+        def forward(params: Params, held: Held, x: Array) -> Array:
+            model = self.merge(params, held)
+            with recording(intermediates):
+                return self._call(model, x)
+
+        x = jax.ShapeDtypeStruct((2, *self.task.input_shape), jnp.float32)
+        traced = jax.make_jaxpr(forward)(self.params, self.held, x)
+        leaves = [path for path, _ in nnx.to_flat_state(self.params)]
+        used = [leaves[i] for i in _uses(traced.jaxpr) if i < len(leaves)]
+        names = {path: name for name, path in self._paths.items()}
+        called = [names[path] for path in used if path in names]
+        unused = [name for name in self._paths if name not in called]
+        return (*called, *unused), tuple(intermediates.preact)
 
     def losses(self, logits: Array, y: Array) -> tuple[Float[Array, "batch"], Bool[Array, "batch"]]:
         """Return each example's loss, and whether its class is predicted correctly.
@@ -132,35 +246,49 @@ class Network:
         return readings
 
 
-def _check_model(model: Any, config: RunConfig) -> None:
-    """Check that a model is made as `models` says, and holds nothing but parameters.
-
-    Raises:
-        UserError: it isn't, or does.
-    """
-    name = f"model._target_={config.model._target_}" if config.model._target_ else "model"
-    layers = getattr(model, "layers", None)
-    if not isinstance(layers, nnx.Dict) or not all(
-        hasattr(layer, "kernel") for layer in layers.values()
-    ):
-        raise UserError(
-            f"{name}: must have `layers`, an nnx.Dict of its weighted layers by name, each with a "
-            "kernel, as make.dense and make.conv return them"
-        )
-    rest: Any = nnx.split(model, nnx.Param, HParam, ...)[-1]
-    found = [
-        (".".join(map(str, path)), type(leaf).__name__) for path, leaf in nnx.to_flat_state(rest)
-    ]
-    if found:
-        path, kind = found[0]
-        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        raise UserError(
-            f"{name}: holds {path} ({kind}{more}), which isn't trained: batch normalisation, "
-            "dropout and other state are not supported yet; leave it out"
-        )
+def split(model: nnx.Module) -> tuple[Params, Held]:
+    """Divide a model into its trained parameters and what else it holds, but for its streams."""
+    _, params, held, _ = _divide(model)
+    return params, held
 
 
-def split(model: nnx.Module) -> tuple[Any, Params, Params]:
-    """Divide a model into (graph, trained parameters, untrained parameters of activations)."""
-    graph, params, act_hparams = nnx.split(model, nnx.Param, HParam)  # type: ignore[misc]
-    return graph, params, act_hparams
+def _divide(model: nnx.Module) -> tuple[Any, Params, Held, Any]:
+    """Return a model's graph, trained parameters, held arrays and random streams."""
+    parts: Any = nnx.split(model, nnx.Param, HParam, nnx.RngState, ...)
+    graph, params, hparams, streams, state = parts
+    return graph, params, (hparams, state), streams
+
+
+def _name_activations(model: nnx.Module) -> None:
+    for path, module in nnx.iter_modules(model):
+        if isinstance(module, Act):
+            module.name = _name(path, "acts")
+
+
+def _name(path: Sequence[Any], group: str) -> str:
+    """Return the name of a layer or an activation, by its path: without the group of all, such as
+    `layers`, and without a last `act`, which says no more."""
+    parts = [str(part) for part in path]
+    parts = parts[1:] if parts[:1] == [group] and len(parts) > 1 else parts
+    return ".".join(parts[:-1] if group == "acts" and parts[-1] == "act" and parts[1:] else parts)
+
+
+def _kernels(params: Params) -> list[tuple[Any, ...]]:
+    """Return the paths of all kernels and of the tables of embeddings."""
+    paths = [path for path, _ in nnx.to_flat_state(params)]
+    return [path for path in paths if path[-1] in ("kernel", "embedding")]
+
+
+def _uses(jaxpr: Any) -> list[int]:
+    """Return the inputs of a traced function by their place, in the order of their first use."""
+    places = {var: place for place, var in enumerate(jaxpr.invars)}
+    order: dict[int, None] = {}
+    for equation in jaxpr.eqns:
+        operands = list(equation.invars)
+        inner = [getattr(part, "jaxpr", part) for part in equation.params.values()]
+        inner = [p for p in inner if hasattr(p, "invars") and len(p.invars) == len(operands)]
+        chosen = [operands[i] for i in _uses(inner[0])] if inner else []
+        for operand in (*chosen, *operands):
+            if not hasattr(operand, "val") and operand in places:  # no literal
+                order[places[operand]] = None
+    return list(order)

@@ -21,6 +21,9 @@ from actsweep.runs.metrics_file import HistogramSeries, read_histograms, read_me
 from actsweep.runs.run_dir import RunDir
 from actsweep.utils.errors import UserError
 
+BEST, LAST = ("best", "best_model_state"), ("params", "model_state")
+"""Names of arrays in checkpoints: the parameters, and the state that belongs to them."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -59,11 +62,11 @@ class Run:
         Raises:
             UserError: the checkpoint is missing or damaged.
         """
-        network, params, act_hparams = self._network(which)
-        return nnx.merge(network.graph, params, act_hparams)
+        network, params, held = self._network(which)
+        return network.merge(params, held)
 
     def parameters(self, which: str = "best") -> tuple[Any, Any]:
-        """Return the trained parameters and the activation's hyper-parameters, as in training.
+        """Return the trained parameters, and what else the network holds, as in training.
 
         Args, Raises: as `model`.
         """
@@ -87,10 +90,10 @@ class Run:
         Raises:
             UserError: the checkpoint is missing or damaged, or these aren't such examples.
         """
-        network, params, act_hparams = self._network(which)
+        network, params, held = self._network(which)
         x = np.asarray(x)
         _check_examples(x, network.task)
-        return network.forward(params, act_hparams, jnp.asarray(x))
+        return network.forward(params, held, jnp.asarray(x))
 
     def _network(self, which: str) -> tuple[Network, Any, Any]:
         if which not in ("best", "last"):
@@ -102,14 +105,15 @@ class Run:
             pack = make_pack([make_member(self.config)])
             hparams = {k: jnp.asarray(v[0]) for k, v in stack_hparams(pack).items()}
             network = Network(pack.static, task, hparams)
-            params = "best" if which == "best" else "params"
-            like = {params: network.params, "act_hparams": network.act_hparams}
+            params, state = BEST if which == "best" else LAST
+            hparams_like, state_like = network.held
+            like = {params: network.params, "act_hparams": hparams_like, state: state_like}
             arrays = checkpoint.unflatten(like, flat)
         except checkpoint.CheckpointError as error:
             raise UserError(
                 f"{self.folder.path}: {error}; train it again with rerun=all"
             ) from error
-        return network, arrays[params], arrays["act_hparams"]
+        return network, arrays[params], (arrays["act_hparams"], arrays[state])
 
 
 def _check_examples(x: np.ndarray, task: Task) -> None:

@@ -31,13 +31,13 @@ def untrained(
     `between` is called between slices of the training set, and may raise.
     """
     readings: list[Mapping[str, Any]] = [
-        _named("val", population.score(state.params, state.act_hparams, sets.val), data)
+        _named("val", population.score(state.params, state.held, sets.val), data)
     ]
     due = due_at(callbacks, 0, 1)
     if due:
         readings.append(population.probe(state, sets.probed, np.int32(0), due))
     readings.append(
-        train_set_statistics(population, state.params, state.act_hparams, data, callbacks, between)
+        train_set_statistics(population, state.params, state.held, data, callbacks, between)
     )
     return [population.shared(part) for part in readings]
 
@@ -58,8 +58,8 @@ def finish(
     have learned is that of the best parameters in the result, and that of the end in the rows.
     """
     parts = [
-        _named("test", population.score(state.best, state.act_hparams, sets.test), data),
-        train_set_statistics(population, state.best, state.act_hparams, data, callbacks, between),
+        _named("test", population.score(state.best, state.best_held, sets.test), data),
+        train_set_statistics(population, state.best, state.best_held, data, callbacks, between),
     ]
     parts = jax.device_get([population.shared(part) for part in parts])
     ended = population.fetch(state)
@@ -86,7 +86,7 @@ def finish(
 def train_set_statistics(
     population: Population,
     params: Any,
-    act_hparams: Any,
+    held: Any,
     data: Dataset,
     callbacks: Mapping[str, Callback],
     between: Callable[[], None] | None = None,
@@ -102,8 +102,8 @@ def train_set_statistics(
     for low in range(0, len(data.train_x), COUNT_SLICE):
         x = population.place(data.train_x[low : low + COUNT_SLICE], SHARED)
         if sums is None:
-            sums = population.no_counts(params, act_hparams, x)
-        sums, final = population.count(params, act_hparams, sums, x)
+            sums = population.no_counts(params, held, x)
+        sums, final = population.count(params, held, sums, x)
         if np.asarray(population.shared(final)).all():
             break
         if between is not None:

@@ -138,15 +138,13 @@ def _calls(
         for n in {min(COUNT_SLICE, len(data.train_x)), len(data.train_x) % COUNT_SLICE} - {0}:
             x = jax.ShapeDtypeStruct((n, *data.train_x.shape[1:]), data.train_x.dtype)
             x = _abstract(x, SHARED, p)
-            sums = _abstract(
-                jax.eval_shape(p.no_counts, state.params, state.act_hparams, x), MEMBER, p
-            )
-            yield p._count, (state.params, state.act_hparams, p.real, sums, x)
-            yield p.no_counts, (state.params, state.act_hparams, x)
+            sums = _abstract(jax.eval_shape(p.no_counts, state.params, state.held, x), MEMBER, p)
+            yield p._count, (state.params, state.held, p.real, sums, x)
+            yield p.no_counts, (state.params, state.held, x)
         yield p.conclude_of(len(data.train_x)), (sums,)
     yield p.evaluate, (state, sets.val, number)
     for examples in {part.x.shape: part for part in (sets.val, sets.test)}.values():
-        yield p._score, (state.params, state.act_hparams, p.real, examples)
+        yield p._score, (state.params, state.held, p.real, examples)
 
 
 def _dues(

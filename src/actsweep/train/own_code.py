@@ -11,7 +11,7 @@ import numpy as np
 from actsweep import activations
 from actsweep.activations import Activation
 from actsweep.config.schema import RunConfig
-from actsweep.nn.network import Network, Task
+from actsweep.nn.network import Network, Task, split
 from actsweep.utils.errors import UserError
 
 POINTS = (-100.0, -1.0, -0.5, 0.0, 0.5, 1.0, 100.0)
@@ -41,9 +41,11 @@ def check(config: RunConfig, task: Task, hparams: Mapping[str, np.ndarray]) -> N
         bound, params = activations.bind(config.act | dict.fromkeys(numbers, 1.0))
         check_activation(bound, {**params, **numbers}, str(config.act["_target_"]))
     if config.model._target_:
-        traces = [_trace_model(config, task, first) for _ in range(2)]
+        network = Network(config, task, first)
+        traces = [_trace_model(network, first) for _ in range(2)]
         if not _same(*traces):
             raise UserError(f"model._target_={config.model._target_}: {IMPURE}")
+        _check_draws(network, first)
 
 
 def check_activation(activation: Activation, params: Mapping[str, Any], target: str) -> None:
@@ -81,12 +83,24 @@ def check_activation(activation: Activation, params: Mapping[str, Any], target: 
             log.warning("%s: its %s isn't finite at z = %s", name, what, ", ".join(bad))
 
 
-def _trace_model(config: RunConfig, task: Task, hparams: Mapping[str, jax.Array]) -> Any:
-    network = Network(config, task, hparams)
-    x = jax.ShapeDtypeStruct((1, *task.input_shape), jnp.float32)
+def _check_draws(network: Network, hparams: Mapping[str, jax.Array]) -> None:
+    """Check that the initial weights depend on the seed, except where all are the same number."""
+    draw = jax.jit(lambda seed: network.kernels(split(network.draw({**hparams, "seed": seed}))[0]))
+    one, other = (draw(jnp.uint32(seed)) for seed in (0, 1))
+    for name, kernel in one.items():
+        if jnp.array_equal(kernel, other[name]) and jnp.ptp(kernel) > 0:
+            raise UserError(
+                f"model._target_={network.config.model._target_}: the layer {name} starts the same "
+                f"with every seed; draw it with make.dense or make.conv, or give it "
+                f"rngs=make.rngs({name!r})"
+            )
+
+
+def _trace_model(network: Network, hparams: Mapping[str, jax.Array]) -> Any:
+    x = jax.ShapeDtypeStruct((1, *network.task.input_shape), jnp.float32)
     return (
         jax.make_jaxpr(lambda values: network.draw(values) and None)(dict(hparams)),
-        jax.make_jaxpr(network.forward)(network.params, network.act_hparams, x),
+        jax.make_jaxpr(network.forward)(network.params, network.held, x),
     )
 
 

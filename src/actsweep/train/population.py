@@ -179,13 +179,13 @@ class Population:
         """
         return self._everywhere(tree) if self._several else tree
 
-    def score(self, params: Any, act_hparams: Any, examples: Examples) -> Any:
+    def score(self, params: Any, held: Any, examples: Examples) -> Any:
         """Return mean loss and accuracy over a whole set, one value per row."""
-        return self._score(params, act_hparams, self.real, examples)
+        return self._score(params, held, self.real, examples)
 
-    def count(self, params: Any, act_hparams: Any, sums: Any, x: jax.Array) -> Any:
+    def count(self, params: Any, held: Any, sums: Any, x: jax.Array) -> Any:
         """Add a slice of the training set to counts; return them, and whether they are final."""
-        return self._count(params, act_hparams, self.real, sums, x)
+        return self._count(params, held, self.real, sums, x)
 
     def probe(self, state: State, batch: Examples, now: Any, due: tuple[str, ...]) -> Any:
         """Return the readings of the callbacks in `due`, one value per row."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool
 
 from actsweep.callbacks.base import Callback, CountView, Readings
 from actsweep.nn.models.layers import Intermediates
-from actsweep.nn.network import Network, Params
+from actsweep.nn.network import Held, Network, Params
 from actsweep.utils.errors import UserError
 
 
@@ -25,9 +25,9 @@ def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable,
         final = [c.settled(_of(sums, n)) if c.settled else False for n, c in observers.items()]
         return jnp.all(jnp.asarray(final))
 
-    def of_slice(params: Params, act_hparams: Params, x: Array) -> dict[str, Array]:
+    def of_slice(params: Params, held: Held, x: Array) -> dict[str, Array]:
         intermediates = Intermediates()
-        net.forward(params, act_hparams, x, intermediates)
+        net.forward(params, held, x, intermediates)
         view = CountView(**captured(intermediates))
         return {
             f"{name}|{key}": value
@@ -37,7 +37,7 @@ def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable,
         }
 
     def counts(
-        params: Params, act_hparams: Params, real: Array, sums: dict[str, Array], x: Array
+        params: Params, held: Held, real: Array, sums: dict[str, Array], x: Array
     ) -> tuple[dict[str, Array], Bool[Array, ""]]:
         """Add a slice of the training set to integer counts; return them, and if they are final.
 
@@ -46,14 +46,14 @@ def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable,
         """
 
         def add(sums: dict[str, Array]) -> dict[str, Array]:
-            return jax.tree.map(jnp.add, sums, of_slice(params, act_hparams, x))
+            return jax.tree.map(jnp.add, sums, of_slice(params, held, x))
 
         sums = lax.cond(all_final(sums) | ~real, lambda sums: sums, add, sums)
         return sums, all_final(sums) | ~real
 
-    def no_counts(params: Params, act_hparams: Params, x: Array) -> dict[str, Array]:
+    def no_counts(params: Params, held: Held, x: Array) -> dict[str, Array]:
         """Return counts of zero; the arguments give the shapes."""
-        shapes = jax.eval_shape(of_slice, params, act_hparams, x)
+        shapes = jax.eval_shape(of_slice, params, held, x)
         return {key: jnp.zeros(leaf.shape, leaf.dtype) for key, leaf in shapes.items()}
 
     return counts, no_counts

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, PRNGKeyArray
 
 from actsweep.callbacks.base import Callback, ProbeView, Readings, StepView
 from actsweep.config.schema import RunConfig
 from actsweep.nn import optimizers
-from actsweep.nn.models.layers import Intermediates
-from actsweep.nn.network import HParams, Network, Params, Task, split
+from actsweep.nn.models.layers import Intermediates, named_key
+from actsweep.nn.network import Held, HParams, Network, Params, Task, split
 from actsweep.train.statistics import add_readings, captured, concluding, counting
 from actsweep.train.types import ACTIVE, DIVERGED, STOPPED, Examples, Span, State, Tally
 
@@ -74,13 +74,15 @@ def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]
 
     def init(hparams: HParams, real: Bool[Array, ""]) -> State:
         """Draw a member and return its state; one that only pads the pack is stopped at once."""
-        _, params, act_hparams = split(net.draw(hparams))
+        params, (act_hparams, model_state) = split(net.draw(hparams))
         rule = optimizers.transform(net.config.optim, hparams, jnp.float32(1.0))
         drawn = State(
             params=params,
             act_hparams=act_hparams,
+            model_state=model_state,
             opt_state=rule.init(params),
             best=params,
+            best_model_state=model_state,
             best_score=jnp.float32(-jnp.inf),
             best_epoch=jnp.int32(0),
             bad_epochs=jnp.int32(0),
@@ -112,18 +114,26 @@ def _empty(names: Iterable[str]) -> Tally:
 def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
     optimiser, total = net.config.optim, net.task.total_steps
 
-    def mean_loss(params: Params, act_hparams: Params, x: Array, y: Array) -> tuple[Array, Array]:
-        loss, right = net.losses(net.forward(params, act_hparams, x), y)
-        return jnp.mean(loss), jnp.mean(right, dtype=jnp.float32)
+    def mean_loss(
+        params: Params, held: Held, x: Array, y: Array, key: PRNGKeyArray
+    ) -> tuple[Array, tuple[Array, Held]]:
+        logits, held = net.train_forward(params, held, x, key)
+        loss, right = net.losses(logits, y)
+        return jnp.mean(loss), (jnp.mean(right, dtype=jnp.float32), held)
 
     def one_step(
         state: State, hparams: HParams, x: Array, y: Array, step: Array
     ) -> tuple[State, dict]:
-        (loss, right), grads = jax.value_and_grad(mean_loss, has_aux=True)(
-            state.params, state.act_hparams, x, y
-        )
+        key = jax.random.fold_in(named_key(hparams["seed"], "train"), step)
         if batch_axis is not None:
-            loss, right, grads = lax.pmean((loss, right, grads), batch_axis)
+            key = jax.random.fold_in(key, lax.axis_index(batch_axis))
+        (loss, (right, held)), grads = jax.value_and_grad(mean_loss, has_aux=True)(
+            state.params, state.held, x, y, key
+        )
+        model_state = held[1]
+        if batch_axis is not None:
+            measured = (loss, right, grads, model_state)
+            loss, right, grads, model_state = lax.pmean(measured, batch_axis)
         rule = optimizers.transform(
             optimiser, hparams, optimizers.schedule_factor(optimiser, step, total)
         )
@@ -133,7 +143,8 @@ def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | N
         for name, measure in on_step.items():
             add_readings(readings, measure(view), name)
         params = optax.apply_updates(state.params, updates)
-        return state._replace(params=params, opt_state=opt_state), readings
+        new = state._replace(params=params, opt_state=opt_state, model_state=model_state)
+        return new, readings
 
     return one_step
 
@@ -192,11 +203,11 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
 
 
 def _score(net: Network) -> Callable[..., Readings]:
-    def score(params: Params, act_hparams: Params, examples: Examples) -> Readings:
+    def score(params: Params, held: Held, examples: Examples) -> Readings:
         """Return mean loss and accuracy over a whole set, and what the activations have learned."""
 
         def sums(x: Array, y: Array) -> tuple[Array, Array]:
-            loss, right = net.losses(net.forward(params, act_hparams, x), y)
+            loss, right = net.losses(net.forward(params, held, x), y)
             return jnp.sum(loss), jnp.sum(right, dtype=jnp.int32)
 
         n = len(examples.y)
@@ -215,13 +226,11 @@ def _score(net: Network) -> Callable[..., Readings]:
 
 
 def _when_real(score: Callable[..., Readings]) -> Callable[..., Readings]:
-    def real_score(
-        params: Params, act_hparams: Params, real: Array, examples: Examples
-    ) -> Readings:
+    def real_score(params: Params, held: Held, real: Array, examples: Examples) -> Readings:
         """Return what `score` does; NaN for a row that holds no member."""
-        shapes = jax.eval_shape(score, params, act_hparams, examples)
+        shapes = jax.eval_shape(score, params, held, examples)
         nothing = {key: jnp.full(leaf.shape, jnp.nan, leaf.dtype) for key, leaf in shapes.items()}
-        run = lambda: score(params, act_hparams, examples)  # noqa: E731
+        run = lambda: score(params, held, examples)  # noqa: E731
         return lax.cond(real, run, lambda: nothing)
 
     return real_score
@@ -239,7 +248,7 @@ def _evaluate(net: Network, score: Callable) -> Callable:
         """
 
         def run(state: State) -> tuple[State, dict]:
-            measured = score(state.params, state.act_hparams, val)
+            measured = score(state.params, state.held, val)
             goal = -measured["loss"] if net.task.classes is None else measured["accuracy"]
             finite = jnp.isfinite(measured["loss"])
             better = finite & (goal > state.best_score)
@@ -251,6 +260,7 @@ def _evaluate(net: Network, score: Callable) -> Callable:
                 outcome = jnp.where(spent, STOPPED, outcome)
             new = state._replace(
                 best=jax.tree.map(keep, state.params, state.best),
+                best_model_state=jax.tree.map(keep, state.model_state, state.best_model_state),
                 best_score=keep(goal, state.best_score),
                 best_epoch=keep(epoch, state.best_epoch),
                 bad_epochs=bad_epochs,
@@ -269,7 +279,7 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
 
         def mean_loss(params: Params, perturbation: dict) -> tuple[Array, tuple[Array, dict]]:
             intermediates = Intermediates(perturbation)
-            logits = net.forward(params, state.act_hparams, batch.x, intermediates)
+            logits = net.probe_forward(params, state.held, batch.x, intermediates)
             loss, _ = net.losses(logits, batch.y)
             return jnp.mean(loss), (logits, captured(intermediates))
 

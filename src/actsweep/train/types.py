@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from actsweep.nn.network import Params
+from actsweep.nn.network import Held, Params
 from actsweep.runs.members import Member
 from actsweep.runs.rows import Row
 
@@ -35,17 +35,33 @@ class Tally(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything that training changes, and the parameters of the best epoch."""
+    """Everything that training changes, and the network of the best epoch.
+
+    `model_state` is what a model holds besides parameters and changes, such as running averages;
+    `best_model_state` belongs to the parameters `best`.
+    """
 
     params: Params
     act_hparams: Params
+    model_state: Any
     opt_state: optax.OptState
     best: Params
+    best_model_state: Any
     best_score: Float[Array, ""]
     best_epoch: Int[Array, ""]
     bad_epochs: Int[Array, ""]
     outcome: Int[Array, ""]
     tally: Tally
+
+    @property
+    def held(self) -> Held:
+        """Return what the model holds besides its parameters."""
+        return self.act_hparams, self.model_state
+
+    @property
+    def best_held(self) -> Held:
+        """Return what the model held in its best epoch."""
+        return self.act_hparams, self.best_model_state
 
 
 class Span(NamedTuple):

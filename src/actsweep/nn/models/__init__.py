@@ -1,8 +1,7 @@
-"""Networks that expose every pre-activation and activation.
+"""The networks that come with actsweep, by name, and a user's own by `_target_`.
 
-A model is an NNX module with two things: `layers`, an `nnx.Dict` of its weighted layers by name,
-each with a `kernel`; and `__call__(x, capture)`, which passes every pre-activation through
-`capture(name, z, act)` and returns the logits.
+A model is an NNX module of any nesting that is called on a batch. `actsweep.nn.network` finds its
+weighted layers and its activations by their paths.
 """
 
 import inspect

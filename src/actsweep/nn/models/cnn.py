@@ -3,7 +3,7 @@
 from flax import nnx
 from jaxtyping import Array, Float
 
-from actsweep.nn.models.layers import Capture, LayerFactory, apply
+from actsweep.nn.models.layers import LayerFactory
 from actsweep.utils.errors import UserError
 
 
@@ -34,12 +34,12 @@ class CNN(nnx.Module):
         self.order = tuple(self.acts)
 
     def __call__(
-        self, x: Float[Array, "batch height width channels"], capture: Capture = apply
+        self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch outputs"]:
         for name in self.order:
             if name.startswith("hidden"):
                 x = x.reshape(x.shape[0], -1)
-            x = capture(name, self.layers[name](x), self.acts[name])
+            x = self.acts[name](self.layers[name](x))
             if name.startswith("conv"):
                 x = nnx.avg_pool(x, (2, 2), (2, 2))
         return self.layers["head"](x.reshape(x.shape[0], -1))

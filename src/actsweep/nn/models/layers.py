@@ -1,8 +1,10 @@
 """The parts of a network (dense, convolution, activation), each drawn from a stream by name."""
 
+import contextlib
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,14 +25,18 @@ class HParam(nnx.Variable):
 
 
 class Dense(nnx.Module):
-    """A dense layer: z = x W + b, with W: Float["inputs outputs"] and b: Float["outputs"]."""
+    """A dense layer: z = x W + b, with W: Float["inputs outputs"] and b: Float["outputs"].
+
+    x may have any number of axes in front of its last.
+    """
 
     def __init__(self, kernel: Array, bias: Array) -> None:
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(bias)
 
-    def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
-        z = product(x, self.kernel[...])
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        kernel = self.kernel[...]
+        z = product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
         return z + jnp.broadcast_to(self.bias[...], z.shape)
 
 
@@ -80,8 +86,11 @@ class Conv(nnx.Module):
 class Act(nnx.Module):
     """An activation with its parameters: trained ones are `nnx.Param`, the others `HParam`.
 
-    `numbers` holds the numeric ones. Its name is part of the paths of arrays in checkpoints.
+    `numbers` holds the numeric ones. Its name is part of the paths of arrays in checkpoints. `name`
+    is where it acts, by its path in the model; `Network` sets it.
     """
+
+    name = ""
 
     def __init__(
         self, spec: Activation, static: Mapping[str, object], numbers: Mapping[str, nnx.Variable]
@@ -96,6 +105,11 @@ class Act(nnx.Module):
         return dict(self.static) | {key: value[...] for key, value in self.numbers.items()}
 
     def __call__(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
+        recorder = _RECORDER.get()
+        return self.apply(z) if recorder is None else recorder(self.name, z, self)
+
+    def apply(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
+        """Return f(z), and record nothing."""
         return self.spec.fn(z, **self.params)
 
     def abs_derivative(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
@@ -112,20 +126,11 @@ class Act(nnx.Module):
         return activations.gate_input(self.spec, z, **self.params)
 
 
-Capture = Callable[[str, Array, Act], Array]
-
-
-def apply(name: str, z: Array, act: Act) -> Array:
-    """Apply the activation and record nothing: the capture that training uses."""
-    del name
-    return act(z)
-
-
 @dataclass
 class Intermediates:
-    """A capture that records z, f(z), |f'(z)| and the gate input of each layer by name.
+    """A record of z, f(z), |f'(z)| and the gate input wherever an activation acts, by its name.
 
-    `perturbation[layer]`, where given, is added to z: the gradient of the loss with respect to it
+    `perturbation[name]`, where given, is added to z: the gradient of the loss with respect to it
     is the gradient with respect to z.
     """
 
@@ -136,13 +141,43 @@ class Intermediates:
     gate_input: dict[str, Array] = field(default_factory=dict)
 
     def __call__(self, name: str, z: Array, act: Act) -> Array:
+        """Record an activation; return f(z).
+
+        Raises:
+            UserError: the activation has acted before in this forward pass.
+        """
+        if name in self.preact:
+            raise UserError(
+                f"model: the activation {name} acts twice in one forward pass, so that its metrics "
+                "would be of either; make one for each place, with make.act"
+            )
         if name in self.perturbation:
             z = z + self.perturbation[name].astype(z.dtype)
-        a = act(z)
+        a = act.apply(z)
         self.preact[name], self.act[name] = z, a
         self.abs_derivative[name] = act.abs_derivative(z)
         self.gate_input[name] = act.gate_input(z)
         return a
+
+
+Recorder = Callable[[str, Array, Act], Array]
+_RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
+
+
+@contextlib.contextmanager
+def recording(recorder: Recorder | None) -> Iterator[None]:
+    """Have every activation that is called call `recorder(name, z, act)` instead."""
+    before = _RECORDER.set(recorder)
+    try:
+        yield
+    finally:
+        _RECORDER.reset(before)
+
+
+def apply(name: str, z: Array, act: Act) -> Array:
+    """Apply the activation: what models of version 0.1 called `capture`."""
+    del name
+    return act(z)
 
 
 @dataclass(frozen=True)
@@ -195,6 +230,10 @@ class LayerFactory:
     def conv(self, name: str, inputs: int, outputs: int, *, raw: bool = False) -> Conv:
         """Draw a 3x3 convolution from `inputs` to `outputs` channels; `raw` as in `dense`."""
         return Conv(*self._draw(name, (3, 3, inputs, outputs), raw))
+
+    def rngs(self, name: str) -> nnx.Rngs:
+        """Return the random streams of a module of flax.nnx, which draws its own parameters."""
+        return nnx.Rngs(named_key(self.hparams["seed"], f"init/{name}"))
 
     def act(self, units: int) -> Act:
         """Return the activation of a layer of so many units, with its parameters.

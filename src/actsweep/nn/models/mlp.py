@@ -5,7 +5,7 @@ import math
 from flax import nnx
 from jaxtyping import Array, Float
 
-from actsweep.nn.models.layers import Capture, LayerFactory, apply
+from actsweep.nn.models.layers import LayerFactory
 
 
 class MLP(nnx.Module):
@@ -17,10 +17,8 @@ class MLP(nnx.Module):
         self.layers["head"] = make.dense("head", inputs, outputs)
         self.order = tuple(self.acts)
 
-    def __call__(
-        self, x: Float[Array, "batch *example"], capture: Capture = apply
-    ) -> Float[Array, "batch outputs"]:
+    def __call__(self, x: Float[Array, "batch *example"]) -> Float[Array, "batch outputs"]:
         x = x.reshape(x.shape[0], -1)
         for name in self.order:
-            x = capture(name, self.layers[name](x), self.acts[name])
+            x = self.acts[name](self.layers[name](x))
         return self.layers["head"](x)
