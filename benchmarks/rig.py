@@ -19,12 +19,12 @@ from actsweep.runs.members import Member, make_member, make_pack
 from actsweep.runs.metrics_file import MetricsFile
 from actsweep.runs.run_dir import RunDir
 from actsweep.runtime.distributed import ProcessGroup
-from actsweep.train import cohort, pack
+from actsweep.train import pack
 from actsweep.train.active_set import ActiveSet
 from actsweep.train.metric_log import MetricLog
 from actsweep.train.schedule import Chunk, due_at, plan
 from actsweep.train.setup import PreparedPack
-from actsweep.train.types import ChunkReadings, Cohort, SweepContext
+from actsweep.train.types import ChunkReadings
 from benchmarks.baselines import ROOT
 
 ENDLESS = ("trainer.epochs=1000", "trainer.patience=null")
@@ -88,8 +88,7 @@ class Pack:
         if self.wandb is None:
             return Writers([])
         members = [self._in_folder(member) for member in self.prepared.pack.members]
-        whole = Cohort(members, None, [0.0] * self.size)
-        infos = [cohort._info(member, whole, SweepContext("benchmark")) for member in members]
+        infos = [member.info("benchmark") for member in members]
         self.folders = [member.dir for member in members]
         for folder, member in zip(self.folders, members, strict=True):
             run_dir.prepare(folder, resolve.to_dict(member.config))

@@ -49,6 +49,7 @@ def logging_as_before() -> Iterator[None]:
             opened.close()
         one.setLevel(level)
         one.handlers[:], one.propagate = handlers, propagate
+    logging.disable(logging.NOTSET)  # as a worker of a group does
 
 
 @pytest.fixture

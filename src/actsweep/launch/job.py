@@ -28,7 +28,6 @@ from actsweep.sweeps.results import (
     show_part,
 )
 from actsweep.utils.errors import UserError, first_line
-from actsweep.utils.progress import counted
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def show_plan(packs: Sequence[Sequence[Member]]) -> None:
     """
     from actsweep.train.pack import preview
 
-    for index, pack in enumerate(counted(packs, "measured {} packs")):
+    for index, pack in enumerate(packs):
         needs, complete = preview(pack)
         print(f"pack {index}: {count(len(pack), 'run')}{needs}", flush=True)
         for member in pack:
