@@ -31,11 +31,14 @@ jax.devices()  # before any test could ask for other devices
 
 MACHINERY = {"browser", "cluster", "slurm"}
 """Fixtures that need more than Python's packages, and fail where it is missing."""
+SLOW = Path(__file__).with_name("slow_tests.txt")
+"""Names of the tests that take long, one a line."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs them, so that nobody can forget to."""
+    """Mark what needs machinery, so that nobody can forget to, and what takes long."""
+    slow = {*SLOW.read_text().splitlines()}
     for item in items:
-        if MACHINERY & set(getattr(item, "fixturenames", ())):
+        if MACHINERY & set(getattr(item, "fixturenames", ())) or item.nodeid in slow:
             item.add_marker(pytest.mark.slow)

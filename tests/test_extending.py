@@ -22,6 +22,7 @@ from actsweep.runs.load import Run
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text()
+NORM = ("mean", "var", "scale", "bias")
 FILES = {
     "my_activations.py",
     "my_callbacks.py",
@@ -93,6 +94,10 @@ def train(title: str, outputs: Path) -> list[Run]:
     return runs
 
 
+def affine(x: np.ndarray, layer: Any) -> np.ndarray:
+    return x @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...])
+
+
 def weights(model: nnx.Module, layer: str) -> tuple[np.ndarray, np.ndarray]:
     network: Any = model
     dense = network.layers[layer]
@@ -158,17 +163,18 @@ def test_data_set_and_model_are_what_was_trained(tmp_path: Path) -> None:
     from my_data import rings
 
     data = rings(rings=4, examples=600)
-    a = data.test_x
-    for layer in ("hidden_1", "hidden_2"):
-        kernel, bias = weights(run.model(), layer)
-        out = np.maximum(a @ kernel + bias, 0)
-        a = out if layer == "hidden_1" else a + 0.5 * out
-    kernel, bias = weights(run.model(), "head")
-    logits = a @ kernel + bias
+    a, model = data.test_x, run.model()
+    for place, block in enumerate(model.blocks):
+        norm = {key: np.asarray(getattr(block.norm, key)[...]) for key in NORM}
+        z = affine(a, block.dense) - norm["mean"]
+        z = z / np.sqrt(norm["var"] + 1e-5) * norm["scale"] + norm["bias"]
+        out = np.maximum(z, 0)
+        a = a + 0.5 * out if place else out  # the first one changes the width
+    logits = affine(a, model.head)
     assert logits.shape == (200, 4)
     np.testing.assert_allclose(run.logits(data.test_x), logits, rtol=1e-4, atol=1e-5)
     right = float(np.mean(np.argmax(logits, axis=1) == data.test_y))
     assert run.summary["test_accuracy"] == pytest.approx(right, abs=0.006)  # one example of 200
     metrics = run.metrics()
-    for name in ("grad_norm/hidden_2", "update_ratio/head", "exact_dead_frac/hidden_2"):
+    for name in ("grad_norm/blocks.1.dense", "update_ratio/head", "exact_dead_frac/blocks.1"):
         assert np.isfinite(metrics[name][[0, -1]]).all(), name
