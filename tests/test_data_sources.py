@@ -19,7 +19,9 @@ from actsweep.utils.errors import UserError
 def conf(name, **overrides):
     """`conf/data/<name>.yaml` merged into the schema, as Hydra does it."""
     path = Path(__file__).parents[1] / "conf" / "data" / f"{name}.yaml"
-    merged = OmegaConf.merge(OmegaConf.structured(DataConfig), OmegaConf.load(path), overrides)
+    plain = OmegaConf.load(path)
+    plain = plain.get("data", plain)  # of a file that also sets the batch
+    merged = OmegaConf.merge(OmegaConf.structured(DataConfig), plain, overrides)
     return OmegaConf.to_object(merged)
 
 

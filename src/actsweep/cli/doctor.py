@@ -112,6 +112,6 @@ def _last_probe(
 def _data(config: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[str]:
     """Files of the data set that changed after the training began."""
     began = datetime.fromisoformat(status["started"]).timestamp()
-    for path in identity.paths_in(config.get("data", {}).get("options", {})):
+    for path in identity.data_paths(config.get("data", {})):
         if Path(path).stat().st_mtime > began:
             yield f"{path} has changed since it was trained"

@@ -53,6 +53,13 @@ ADDED: tuple[Added, ...] = (
     Added("optim.decay_act", True),
     Added("optim.decay_bias", False, NO_DECAY),
     Added("optim.decay_act", False, NO_DECAY),
+    *(
+        Added(f"data.{key}", neutral)
+        for key, neutral in (
+            *(("path", None), ("target", None), ("columns", []), ("task", "auto")),
+            *(("test_size", 0.2), ("stratify", False), ("standardize", True)),
+        )
+    ),
 )
 
 
@@ -75,7 +82,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
     plain = resolve.to_dict(run)
     settings = {**without_neutral(what_counts(plain)), "id_version": ID_VERSION}
     code = {target: _source_digest(target) for target in targets(plain)}
-    files = {path: _content_digest(path) for path in paths_in(run.data.options)}
+    files = {path: _content_digest(path) for path in data_paths(plain["data"])}
     return settings | ({"code": code} if code else {}) | ({"files": files} if files else {})
 
 
@@ -177,6 +184,11 @@ def targets(plain: Any) -> list[str]:
     target = plain.get("_target_")
     nested = [name for value in plain.values() for name in targets(value)]
     return [str(target)] * bool(target) + nested
+
+
+def data_paths(data: Mapping[str, Any]) -> list[str]:
+    """Return the files that the `data` of a config (nested plain values) names."""
+    return paths_in([data.get("path"), data.get("options") or {}])
 
 
 def paths_in(options: Any) -> list[str]:

@@ -20,7 +20,12 @@ BATCHINGS = ("auto", "map", "vmap")
 LOGGER_MODES = ("offline", "online", "disabled")
 RERUNS = ("none", "failed", "diverged", "all")
 MODELS = ("mlp", "cnn")
-DATASETS = ("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "xor_table", "quadratic")
+TABLES = ("csv", "npz", "wine", "breast_cancer", "diabetes")
+DATASETS = (
+    *("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "xor_table", "quadratic"),
+    *TABLES,
+)
+TASKS = ("auto", "classification", "regression")
 MAX_SEED = 2**32 - 1
 SLURM_REQUEUE_S = 30.0
 """Seconds reserved to queue a SLURM job again, between `trainer.grace_s` and its time limit."""
@@ -59,11 +64,24 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """The data set. `dir` holds prepared TFDS folders; `stream` keeps the examples on the host."""
+    """The data set. `dir` holds prepared TFDS folders; `stream` keeps the examples on the host.
+
+    Of a table, `path` is the file, `target` the column to predict and `columns` those to predict it
+    from (by default the last, and all others). `val_size` and `test_size` are numbers of examples
+    or shares of all; with `stratify` each split has the classes in their shares. `standardize`
+    gives each feature mean 0 and deviation 1. `task` is `auto`, `classification` or `regression`.
+    """
 
     name: str = "fashion_mnist"
+    path: str | None = None
+    target: str | None = None
+    columns: list[str] = field(default_factory=list)
+    task: str = "auto"
+    test_size: float = 0.2
+    stratify: bool = False
+    standardize: bool = True
     dir: str | None = None
-    val_size: int = 10_000
+    val_size: Any = 10_000
     split_seed: int = 0
     examples: int = 1_000
     noise: float = 0.0

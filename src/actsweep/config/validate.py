@@ -17,6 +17,8 @@ from actsweep.config.schema import (
     RERUNS,
     SCHEDULES,
     SLURM_REQUEUE_S,
+    TABLES,
+    TASKS,
     DepthConfig,
     LoggerConfig,
     RunConfig,
@@ -217,11 +219,14 @@ def _check_data(run: RunConfig) -> None:
     data, batch = run.data, run.trainer.batch_size
     if data._target_ is None and data.name not in DATASETS:
         raise unknown_name("data", data.name, DATASETS)
-    _at_least("data.val_size", data.val_size, 1, "data.val_size=10000")
+    _check_size("data.val_size", data.val_size, shares=data.name in TABLES)
+    _check_size("data.test_size", data.test_size, shares=True)
+    if data.task not in TASKS:
+        raise unknown_name("data.task", data.task, TASKS)
     _at_least("data.split_seed", data.split_seed, 0, "data.split_seed=0")
     _at_least("data.examples", data.examples, 1, "data.examples=1000")
     _at_least("data.noise", data.noise, 0, "data.noise=0.0")
-    if data._target_ is not None:
+    if data._target_ is not None or data.name in TABLES:
         return
     whole = EXAMPLES.get(data.name)
     if whole is not None and data.val_size >= whole:
@@ -232,6 +237,17 @@ def _check_data(run: RunConfig) -> None:
         allowed = f"at most {train}, the number of training examples of data={data.name}"
         fix = f"trainer.batch_size={min(256, max(1, train // 10))}"
         raise bad_value("trainer.batch_size", batch, allowed, fix)
+
+
+def _check_size(path: str, size: object, *, shares: bool) -> None:
+    """Refuse what is no number of examples, nor, where `shares` may be given, a share of all."""
+    count = _is_int(size) and int(size) >= 1  # type: ignore[call-overload]
+    share = (
+        shares and isinstance(size, float) and (0 < size < 1 or (size >= 1 and size == int(size)))
+    )
+    if not count and not share:
+        allowed = "a number of examples" + (", or a share between 0 and 1" if shares else "")
+        raise bad_value(path, size, allowed, f"{path}={0.2 if shares else 10000}")
 
 
 def _check_model(run: RunConfig) -> None:

@@ -7,6 +7,14 @@ import numpy as np
 
 from actsweep.utils.errors import bad_value
 
+SPLIT_STREAM = 4
+
+
+def split_order(seed: int, n: int) -> np.ndarray:
+    """Return the order by which n examples are divided into splits: ids, by `data.split_seed`."""
+    seeds = np.random.SeedSequence([seed, 0, SPLIT_STREAM])
+    return np.random.Generator(np.random.Philox(seeds)).permutation(n)
+
 
 class BatchOrder:
     """A grain random-access source whose element k is the record ids of global batch k.

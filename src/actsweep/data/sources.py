@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from actsweep.config.schema import DataConfig
-from actsweep.data import toys
+from actsweep.data import tables, toys
 from actsweep.data.dataset import Dataset, validate
 from actsweep.data.images import IMAGES
+from actsweep.data.order import split_order
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 from actsweep.utils.imports import import_target
 
-SPLIT_STREAM = 4
 DIGITS_TEST = 297
 DIGITS_TEST_SEED = 0
 
@@ -62,7 +62,7 @@ def digits(cfg: DataConfig) -> Dataset:
     bunch = load_digits()
     x = bunch.images.astype(np.uint8)[..., None]
     y = bunch.target.astype(np.int32)
-    order = _permutation(DIGITS_TEST_SEED, len(x))
+    order = split_order(DIGITS_TEST_SEED, len(x))
     test, rest = order[:DIGITS_TEST], order[DIGITS_TEST:]
     train, val = _split(cfg, len(rest))
     train, val = rest[train], rest[val]
@@ -77,6 +77,9 @@ GENERATED: dict[str, Callable[[DataConfig], Dataset]] = {
     "xor": toys.xor,
     "xor_table": toys.truth_table,
     "quadratic": toys.quadratic,
+    "csv": tables.from_csv,
+    "npz": tables.from_npz,
+    **dict.fromkeys(("wine", "breast_cancer", "diabetes"), tables.bundled),
 }
 
 
@@ -98,13 +101,8 @@ def _split(cfg: DataConfig, n: int) -> tuple[np.ndarray, np.ndarray]:
     if not 1 <= cfg.val_size < n:
         fix = f"data.val_size={max(1, n // 6)}"
         raise bad_value("data.val_size", cfg.val_size, f"from 1 to {n - 1} of {n} examples", fix)
-    order = _permutation(cfg.split_seed, n)
+    order = split_order(cfg.split_seed, n)
     return order[cfg.val_size :], order[: cfg.val_size]
-
-
-def _permutation(seed: int, n: int) -> np.ndarray:
-    seeds = np.random.SeedSequence([seed, 0, SPLIT_STREAM])
-    return np.random.Generator(np.random.Philox(seeds)).permutation(n)
 
 
 def _no_noise(cfg: DataConfig) -> None:
