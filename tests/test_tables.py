@@ -215,7 +215,8 @@ def test_the_page_names_every_data_set_and_every_key() -> None:
 @pytest.mark.slow
 def test_the_page_s_commands_train(tmp_path: Path) -> None:
     """A CSV and an NPZ of one's own, in one line each."""
-    write(tmp_path, HEAD, *GOOD, *GOOD, *GOOD, name="penguins.csv")
+    rows = [f"{i / 3:.2f},{i},{'ab'[i % 2]}" for i in range(60)]
+    write(tmp_path, HEAD, *rows, name="penguins.csv")
     x = np.random.default_rng(0).integers(0, 256, (80, 28, 28, 1), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", x=x, y=np.arange(80) % 3)
     shutil.copytree(ROOT / "conf", tmp_path / "conf")

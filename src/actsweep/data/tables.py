@@ -116,7 +116,8 @@ def split(table: Table, cfg: DataConfig) -> Dataset:
     if labels and (lacking := sorted(set(range(len(labels))) - {*y[parts[0]].tolist()})):
         raise UserError(
             f"data={cfg.name}: no example of class {labels[lacking[0]]!r} is left for training; "
-            "type data.stratify=true, or a smaller data.val_size"
+            "type data.stratify=true, a smaller data.val_size, or data.task=regression if it is a "
+            "quantity"
         )
     if cfg.standardize:
         x = _standardized(x, parts[0]) if x.ndim == 2 else x
