@@ -260,7 +260,9 @@ def _check_model(run: RunConfig) -> None:
     for units in model.channels:
         if units < 1:
             raise bad_value("model.channels", model.channels, "at least 1 each", "model=cnn")
-    if model.name != "cnn" or data._target_ is not None:
+    if (
+        model.name != "cnn" or data._target_ is not None or data.name == "npz"
+    ):  # known once it is read
         return
     side, pools = IMAGE_SIDE.get(data.name), len(model.channels or [32, 64])
     if side is None:
