@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import ENDINGS, WORDS, Outcome, complete, last_steps, left, runs, sweep, w_and_b
+from sweeping import (
+    ENDINGS,
+    ONE_PACK,
+    WORDS,
+    Outcome,
+    complete,
+    last_steps,
+    left,
+    runs,
+    sweep,
+    w_and_b,
+)
 
 from actsweep.runs.metrics_file import read_metrics
 
@@ -73,4 +84,19 @@ def test_killed_at_random_moments(
         f"SIGKILL, SIGTERM, SIGINT, SIGUSR2 or SIGHUP at a random moment, {how} times",
         "started again, every run ends with the bytes of an undisturbed one: parameters, metrics, "
         "histograms; no run is lost, no step stands twice, in W&B neither",
+    )
+
+
+@pytest.mark.slow
+def test_a_model_with_running_averages_and_dropout(tmp_path: Path, outcome: Outcome) -> None:
+    base = (*ONE_PACK, "model._target_=mixed.Mixed", "model.name=mixed", "trainer.epochs=6")
+    assert complete(tmp_path / "whole", base=base) == 0
+    expected = [left(run) for run in runs(tmp_path / "whole")]
+    kills, training = kill_until_done(tmp_path / "out", random.Random(20), 20, base)
+    assert [left(run) for run in runs(tmp_path / "out")] == expected
+    assert training > 3, (kills, training)
+    outcome(
+        "SIGKILL, SIGTERM, SIGINT, SIGUSR2 or SIGHUP at a random moment, 20 times, with batch "
+        "normalisation and dropout",
+        "started again, every run ends with the bytes of an undisturbed one",
     )
