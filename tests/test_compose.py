@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from actsweep.config import resolve
+from actsweep.config import compose, resolve
 from actsweep.config.compose import Composer
 from actsweep.config.schema import RunConfig
 from actsweep.utils.errors import UserError
@@ -57,6 +58,22 @@ def test_composing_together_equals_composing_one_by_one(
 ) -> None:
     composer.run([*words[:1], "seed=9"])  # so that a base may be cached already
     assert composer.run(words) == one_by_one(master, words)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("seed=0", "seed=17", "init.bias=-3", "seed=007", "depth=4", "act.a_1=2", "seed=+1"),
+        *("optim.lr=1.0", "trainer.patience=null", "seed=1_000", "seed=-0"),
+    ],
+)
+def test_a_number_is_parsed_as_hydra_does(word: str) -> None:
+    parser = OverridesParser.create()
+    expected, found = parser.parse_override(word), compose._parse(parser, word)
+    assert (found.type, found.key_or_group) == (expected.type, expected.key_or_group)
+    assert (found.value_type, found.value()) == (expected.value_type, expected.value())
+    assert type(found.value()) is type(expected.value())
+    assert (found.package, found.input_line) == (expected.package, expected.input_line)
 
 
 def test_runs_share_no_values(composer: Composer) -> None:

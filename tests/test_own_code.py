@@ -64,6 +64,12 @@ class WithoutLayers(nnx.Module):
         self.act = make.act(8)
 
 
+class OneName(Base):
+    def __init__(self, make, input_shape, outputs):
+        super().__init__(make, input_shape, outputs)
+        self.layers = nnx.Dict(dense=make.dense("other", 8, 8))
+
+
 class Before(nnx.Module):  # as models of version 0.1 are written
     def __init__(self, make, input_shape, outputs):
         self.layers, self.acts, width = make.hidden(math.prod(input_shape), raw=True)
@@ -91,6 +97,7 @@ def write_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("Twice", "model: the activation act acts twice in one forward pass, so that its metrics"),
         ("OneSeed", "{target}: the layer dense starts the same with every seed; draw it with "),
         ("WithoutLayers", "{target}: has no layer with a kernel; make one with make.dense or make"),
+        ("OneName", "{target}: two layers are named dense; give one another attribute"),
         ("Named", ""),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,7 +36,7 @@ class Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         parser = OverridesParser.create(config_loader=loader)
-        self._parse = functools.cache(parser.parse_override)
+        self._parse = functools.cache(functools.partial(_parse, parser))
         self._is_group = functools.cache(lambda key: bool(loader.get_group_options(key)))
         self._bases: dict[tuple[str, ...], tuple[DictConfig, Mapping[str, Any]]] = {}
         self._act = functools.cache(functools.partial(act_params, loader))
@@ -110,6 +110,16 @@ class Composer:
             OmegaConf.set_struct(typed, True)  # so that a misspelt key is refused
             self._bases[chosen] = typed, composed.hydra.runtime.choices
         return self._bases[chosen]
+
+
+def _parse(parser: OverridesParser, word: str) -> Override:
+    """Parse an override; whole numbers, of which a sweep over seeds has thousands, at once."""
+    if match := re.fullmatch(r"([a-z_][a-z_\d.]*)=(0|-?[1-9]\d*)", word):
+        kind, value = OverrideType.CHANGE, int(match[2])
+        found = Override(kind, match[1], ValueType.ELEMENT, value, input_line=word)
+        found.config_loader = parser.config_loader
+        return found
+    return parser.parse_override(word)
 
 
 def with_overrides(run: RunConfig, words: Sequence[str]) -> RunConfig:

@@ -78,12 +78,7 @@ class Network:
         model.eval()
         self.graph, self.params, self.held, self._streams = _divide(model)
         self._takes_capture = "capture" in inspect.signature(type(model).__call__).parameters
-        self._paths = {_name(path[:-1], "layers"): path for path in _kernels(self.params)}
-        if not self._paths:
-            raise UserError(
-                f"model._target_={config.model._target_}: has no layer with a kernel; make one "
-                "with make.dense or make.conv, or take one of flax.nnx"
-            )
+        self._paths = self._layer_paths()
         self.layers, self.acts = self._call_order()
 
     def draw(self, hparams: HParams) -> Any:
@@ -95,9 +90,34 @@ class Network:
         factory = LayerFactory(self.config, hparams)
         return models.build(factory, self.task.input_shape, self.task.outputs)
 
+    def _layer_paths(self) -> dict[str, tuple[Any, ...]]:
+        """Return the path of each layer's kernel, or of an embedding's table, by the layer's name.
+
+        Raises:
+            UserError: there is none, or two have one name.
+        """
+        target = f"model._target_={self.config.model._target_}"
+        paths: dict[str, tuple[Any, ...]] = {}
+        for path in _kernels(self.params):
+            name = _name(path[:-1], "layers")
+            if name in paths:
+                raise UserError(
+                    f"{target}: two layers are named {name}; give one another attribute"
+                )
+            paths[name] = path
+        if not paths:
+            raise UserError(
+                f"{target}: has no layer with a kernel; make one with make.dense or make.conv, or "
+                "take one of flax.nnx"
+            )
+        return paths
+
     def kernels(self, tree: Params) -> dict[str, Array]:
-        """Return each layer's kernel in the order of calls, from params or a tree shaped like
-        them; of an embedding, its table."""
+        """Return each layer's kernel (of an embedding, its table), in the order of calls.
+
+        Args:
+            tree: parameters, or a tree shaped like them.
+        """
         found = {
             name: functools.reduce(operator.getitem, self._paths[name], tree)
             for name in self.layers
