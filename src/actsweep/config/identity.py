@@ -98,7 +98,7 @@ def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_neutral(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config (nested plain values) without the keys of `ADDED` that have no effect."""
-    kept = copy.deepcopy(dict(plain))
+    kept = {key: dict(node) if isinstance(node, Mapping) else node for key, node in plain.items()}
     for added in ADDED:
         group, _, key = added.path.rpartition(".")
         node = _at(kept, group) if group else kept

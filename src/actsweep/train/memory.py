@@ -58,6 +58,8 @@ def plan_memory(
     data: Dataset,
     most: int,
     group: ProcessGroup | None = None,
+    *,
+    estimate: bool = False,
 ) -> MemoryPlan:
     """Compile the largest population of these members that fits; return it with its memory.
 
@@ -66,6 +68,7 @@ def plan_memory(
         data: the examples, on the host.
         most: members at once that the limit on open files allows.
         group: the processes that train distributed; the coordinator's measurement counts.
+        estimate: compile once; if that doesn't fit, return the population that should.
     """
     group = group or ProcessGroup()
     members = len(hparams["seed"])
@@ -88,6 +91,11 @@ def plan_memory(
         # Memory is linear in the members: try the size that should fit; add at least one cohort.
         fitting = max(1, int(size * max(0, room - shared) / needed))
         cohorts = max(cohorts + 1, math.ceil(members / fitting))
+        if estimate:
+            fewer = math.ceil(members / cohorts)
+            first = {key: value[:fewer] for key, value in hparams.items()}
+            need = shared + needed * fewer // size
+            return MemoryPlan(Population(config, task, first, callbacks), sets, need, room, limit)
 
 
 def compile_all(

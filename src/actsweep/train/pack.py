@@ -81,7 +81,7 @@ def preview(members: Sequence[Member]) -> tuple[str, Collection[str]]:
     reused, due = _divide(members, SweepContext(""), _read(members))
     if not due:
         return "", reused.keys()
-    memory = set_up(make_pack(due)).memory
+    memory = set_up(make_pack(due), estimate=True).memory
     count = len(memory.parts(len(due)))
     how = f"{memory.population.size} at once" + (f" in {count} cohorts" if count > 1 else "")
     needs = f"{memory.need / GIB:.2f} GiB of the {memory.room / GIB:.2f} GiB that may be used"

@@ -33,7 +33,13 @@ class PreparedPack:
     memory: MemoryPlan
 
 
-def set_up(pack: Pack, most: int | None = None, group: ProcessGroup | None = None) -> PreparedPack:
+def set_up(
+    pack: Pack,
+    most: int | None = None,
+    group: ProcessGroup | None = None,
+    *,
+    estimate: bool = False,
+) -> PreparedPack:
     """Load the data and compile the pack; return it, prepared.
 
     It is compiled for as many members as memory and `most` allow.
@@ -42,6 +48,7 @@ def set_up(pack: Pack, most: int | None = None, group: ProcessGroup | None = Non
         pack: the members.
         most: how many may train at once; None for as many as fit.
         group: the processes that train them distributed; None for this one alone.
+        estimate: whether the memory may be estimated; what is returned isn't to be trained then.
 
     Raises:
         UserError: bad input that only shows once data and devices are there.
@@ -58,7 +65,9 @@ def set_up(pack: Pack, most: int | None = None, group: ProcessGroup | None = Non
     logged = config.logger.mode != "disabled"
     files = wandb_support.runs_that_fit(len(pack.members), 1 + wandb_support.FILES_A_RUN * logged)
     most = max(1, min(files, most or files))
-    memory = plan_memory(config, task, hparams, observers, examples, most, group)
+    memory = plan_memory(
+        config, task, hparams, observers, examples, most, group, estimate=estimate
+    )
     return PreparedPack(pack, task, observers, examples, memory)
 
 
