@@ -65,9 +65,7 @@ def set_up(
     logged = config.logger.mode != "disabled"
     files = wandb_support.runs_that_fit(len(pack.members), 1 + wandb_support.FILES_A_RUN * logged)
     most = max(1, min(files, most or files))
-    memory = plan_memory(
-        config, task, hparams, observers, examples, most, group, estimate=estimate
-    )
+    memory = plan_memory(config, task, hparams, observers, examples, most, group, estimate=estimate)
     return PreparedPack(pack, task, observers, examples, memory)
 
 
