@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from actsweep.config import resolve, validate
-from actsweep.config.identity import set_config_value
+from actsweep.config.identity import config_value, set_config_value
 from actsweep.config.overrides import expand
 from actsweep.config.schema import RunConfig, SweepConfig
 
@@ -59,10 +59,15 @@ class Composer:
         plain = all(map(_is_plain, values))
         if plain and alike in self._composed:
             config, first = self._composed[alike]
-            ConfigLoaderImpl._apply_overrides_to_config(values, config)  # it knows each key's type
             run: RunConfig = pickle.loads(first)
-            for path in paths:
-                set_config_value(run, path, OmegaConf.select(config, path))
+            for path, override in zip(paths, values, strict=True):
+                value = override.value()
+                if type(value) is not type(
+                    config_value(run, path)
+                ):  # OmegaConf converts, or refuses
+                    ConfigLoaderImpl._apply_overrides_to_config([override], config)
+                    value = OmegaConf.select(config, path)
+                set_config_value(run, path, value)
             validate.check(run)
         else:
             config = copy.deepcopy(base)
