@@ -23,7 +23,7 @@ from actsweep.runs.members import make_member
 from actsweep.runtime.process import Process
 from actsweep.sweeps import results, slurm_commands, slurm_jobs
 from actsweep.sweeps.exit_codes import BAD_INPUT, OK, PREEMPTED, SOME_FAILED
-from actsweep.sweeps.plan import Plan, new_plan, read_plan
+from actsweep.sweeps.plan import Plan, new_plan
 from actsweep.sweeps.slurm_commands import SlurmError
 from actsweep.sweeps.slurm_jobs import Batch, Job
 from actsweep.utils import files
@@ -197,10 +197,11 @@ def test_an_array_that_was_submitted_by_hand_is_found_by_its_script(
 
 def test_jobs_by_name(command: Command) -> None:
     command("squeue", 'for i in 7_0 7_1 70_1 8; do echo "$i|RUNNING|n1|None|/x"; done')
-    assert slurm_commands.jobs_named(["7"]) == ["7_0", "7_1"]
-    assert slurm_commands.jobs_named(["7_1", "8", "9"]) == ["7_1", "8"]
-    command("squeue", "exit 1")
-    assert slurm_commands.jobs_named([]) == []
+    assert slurm_commands.jobs_named(["7"]) == {"7_0", "7_1"}
+    assert slurm_commands.jobs_named(["7_1", "8", "9"]) == {"7_1", "8"}
+    assert slurm_commands.jobs_named(["7"], scripts=("array.sbatch",)) == set()
+    command("squeue", "echo '7|RUNNING|n1|None|/a b/array.sbatch act=relu'")
+    assert slurm_commands.jobs_named(["7"], scripts=("array.sbatch",)) == {"7"}
 
 
 def test_how_large_an_array_may_be(command: Command) -> None:
@@ -336,7 +337,7 @@ def test_going_on_with_other_resources(plan: Plan, capsys: pytest.CaptureFixture
     (plan.folder / "slurm").mkdir()
     changed = resume._with_resources(plan, ["slurm.mem_gb=16", "slurm.extra.qos=long"])
     assert {member.config.slurm.mem_gb for member in changed.runs.values()} == {16.0}
-    assert read_plan(plan.folder).config.slurm == SlurmConfig(mem_gb=16.0, extra={"qos": "long"})
+    assert changed.config.slurm == SlurmConfig(mem_gb=16.0, extra={"qos": "long"})
     assert list(changed.runs) == list(plan.runs)
     before = (plan.folder / "plan.json").read_bytes()
     for word, message in (

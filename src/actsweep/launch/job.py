@@ -12,7 +12,7 @@ from actsweep.launch.finish import finish
 from actsweep.runs import run_dir
 from actsweep.runs.leases import Leases, owners
 from actsweep.runs.members import Member, check_stored
-from actsweep.runs.run_dir import read_record
+from actsweep.runs.run_dir import is_of, read_record
 from actsweep.runtime.distributed import process_index
 from actsweep.runtime.process import Process
 from actsweep.runtime.signals import Interrupted
@@ -227,7 +227,8 @@ def train_members(
     # A job that was queued again doesn't retry what has failed in it before.
     done = ended_results(plan, records)
     left = [plan.runs[run_id] for run_id in run_ids if run_id not in done]
-    if failed_run(plan):
+    begun = any(is_of(records[m.run_id].status or {}, folder.name, plan.attempt) for m in left)
+    if not begun and failed_run(plan):  # one that has begun goes on: 75 would queue it for ever
         return [*done.values(), *(interrupted_result(plan, member) for member in left)]
     before = next(i for i, run_id in enumerate(plan.runs) if run_id == run_ids[0])
     context = SweepContext(folder.name, before + len(done), len(plan.runs), plan.attempt)

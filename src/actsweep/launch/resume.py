@@ -19,11 +19,18 @@ def resume(folder: Path, words: Sequence[str] = ()) -> int:
         folder: the sweep's.
         words: overrides of `slurm.*`, which can't change a result: more memory, another partition.
     """
-    return guarded(lambda process: _go_on(_with_resources(reopen(folder), words), process))
+
+    def action(process: Process) -> int:
+        plan = _with_resources(reopen(folder), words)
+        if words:
+            plan.write()
+        return _go_on(plan, process)
+
+    return guarded(action)
 
 
 def _with_resources(plan: Plan, words: Sequence[str]) -> Plan:
-    """Return the sweep with other resources for its jobs, and write it so."""
+    """Return the sweep with other resources for its jobs, not written yet."""
     if not words:
         return plan
     for word in words:
@@ -35,9 +42,7 @@ def _with_resources(plan: Plan, words: Sequence[str]) -> Plan:
     if not (plan.folder / "slurm").is_dir():
         raise UserError(f"{words[0]}: {name_of(plan.folder)} has no SLURM jobs; leave it out")
     slurm = with_overrides(plan.config, words).slurm
-    changed = plan.with_configs(slurm=slurm)
-    changed.write()
-    return changed
+    return plan.with_configs(slurm=slurm)
 
 
 def show_table(folder: Path) -> None:
@@ -55,7 +60,10 @@ def retry(folder: Path, words: Sequence[str] = (), *, diverged: bool) -> int:
 
     def action(process: Process) -> int:
         plan = _with_resources(reopen(folder), words)
-        return _go_on(_again(plan, diverged=diverged), process)
+        plan = _again(plan, diverged=diverged)
+        if words:
+            plan.write()
+        return _go_on(plan, process)
 
     return guarded(action)
 

@@ -75,8 +75,6 @@ def _left(plan: Plan) -> tuple[list[list[str]], int]:
     done = results.ended_results(plan, results.read_records(plan)).keys()
     states = _lasting_states(plan.folder)
     queued = {run_id for run_id, job in states.items() if job.live} - done
-    if results.failed_run(plan):  # with sweep.fail_fast the jobs would end at once
-        return [], len(queued)
     return without_runs(done | queued, plan.jobs), len(queued)
 
 
@@ -246,17 +244,21 @@ def cancel(folder: Path) -> None:
     """Cancel a sweep's jobs that are queued or running; what they train is saved.
 
     Jobs count that `hydra/launcher=slurm` has submitted, that came from its script, or from
-    slurm/array.sbatch or slurm/sweep.sbatch, and those in which some process trains the sweep.
+    slurm/array.sbatch or slurm/sweep.sbatch, and batch jobs in which a process trains this sweep,
+    and none another one.
 
     Raises:
         UserError: none of its jobs is in SLURM, or SLURM doesn't answer.
     """
     named = re.fullmatch(r"slurm-(\d+)", folder.name)  # as slurm/*.sbatch name a sweep
     owners = living_owners(outputs_dir(folder, read_frozen(folder)))
-    by_hand = [owner.job for owner in owners if owner.sweep == folder.name and owner.job]
+    others = {owner.job for owner in owners if owner.sweep != folder.name}
+    ours = {owner.job for owner in owners if owner.sweep == folder.name} - others - {""}
     try:
         jobs = {job.name for job, _ in slurm_jobs.jobs(slurm_jobs.batches(folder)) if job.live}
-        jobs |= {*slurm_commands.jobs_named([*by_hand, *([named[1]] if named else [])])}
+        jobs |= slurm_commands.jobs_named(ours)
+        if named:  # the number may be another job's by now
+            jobs |= slurm_commands.jobs_named([named[1]], scripts=("array.sbatch", "sweep.sbatch"))
         if jobs:
             slurm_commands.cancel(sorted(jobs))
     except SlurmError as error:

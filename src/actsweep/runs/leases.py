@@ -37,6 +37,7 @@ import psutil
 from actsweep.runs.run_dir import RunDir
 from actsweep.utils.errors import UserError
 from actsweep.utils.files import write_json
+from actsweep.utils.provenance import slurm_job
 
 BEAT = 5.0  # seconds between two touches of an owner file
 EXPIRES = 60.0  # seconds without one, after which its owner counts as dead
@@ -51,7 +52,7 @@ class Owner:
         host, pid: where it runs.
         sweep: the sweep that it trains.
         started: when it began to own runs, in ISO 8601.
-        job: the SLURM job in which it runs, such as `12` or `12_3`; empty for none.
+        job: the SLURM batch job in which it runs, such as `12_3`; empty for none.
     """
 
     host: str
@@ -173,7 +174,7 @@ class Leases:
             "began": _began(pid),
             "sweep": self._sweep,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "job": _slurm_job(),
+            "job": slurm_job(),
         }
         write_json(path, about)
         return path
@@ -235,12 +236,6 @@ def orphans(outputs: Path, expires: float = EXPIRES) -> list[Path]:
     links = [_lease(outputs, run, number) for run in sorted(dead) for number in listed[run]]
     files = sorted(_alive(outputs).iterdir()) if _alive(outputs).is_dir() else []
     return links + [path for path in files if not _living(path, now, expires)]
-
-
-def _slurm_job() -> str:
-    """Return the SLURM job in which this process runs, as scancel takes it; empty for none."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
 
 
 def _alive(outputs: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 MAX_ARRAY = 1001
 """SLURM's default of MaxArraySize: an array has the indices 0 to MaxArraySize - 1."""
@@ -51,24 +51,37 @@ def queue() -> tuple[dict[str, Answer], dict[str, str]]:
         State, node and reason of each, by its name. The newest array of each batch script, by the
         script's path.
     """
-    answer = ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%N|%r|%o")
-    rows = [line.split("|", 4) for line in answer.splitlines() if line.count("|") >= 4]
-    live = {row[0].strip(): (row[1], row[2], row[3]) for row in rows}
-    return live, {row[4].strip(): row[0].strip().partition("_")[0] for row in rows}
+    rows = _rows()
+    live = {name: (state, node, reason) for name, (state, node, reason, _) in rows.items()}
+    return live, {row[3]: name.partition("_")[0] for name, row in rows.items()}
 
 
-def jobs_named(names: Iterable[str]) -> list[str]:
+def jobs_named(names: Iterable[str], scripts: Collection[str] = ()) -> set[str]:
     """Return those jobs of this user that are queued or running, of some jobs or whole arrays.
 
     Args:
         names: such as `12`, which also stands for all of the array 12, or `12_3`.
+        scripts: file names of batch scripts: only jobs of such a one; empty for any.
 
     Raises:
-        SlurmError: as `states`.
+        SlurmError: as `ask`.
     """
-    wanted = set(names)
-    live = queue()[0] if wanted else {}
-    return [name for name in live if name in wanted or name.partition("_")[0] in wanted]
+    wanted = {*names}
+    rows = _rows() if wanted else {}
+    found = {name: row for name, row in rows.items() if {name, name.partition("_")[0]} & wanted}
+    return {name for name, row in found.items() if not scripts or _script(row[3]) in scripts}
+
+
+def _script(command: str) -> str:
+    """Return the file name of the script in a command such as `/my/array.sbatch act=relu`."""
+    return command.partition(".sbatch")[0].rpartition("/")[2] + ".sbatch"
+
+
+def _rows() -> dict[str, tuple[str, str, str, str]]:
+    """Return state, node, reason and command of this user's jobs in the queue, by name."""
+    answer = ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%N|%r|%o")
+    rows = [line.split("|", 4) for line in answer.splitlines() if line.count("|") >= 4]
+    return {row[0].strip(): (row[1], row[2], row[3], row[4].strip()) for row in rows}
 
 
 def history(arrays: Sequence[str]) -> dict[str, Answer]:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import os
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -86,3 +87,14 @@ def _versions() -> dict[str, str | None]:
             return None
 
     return {package: version(package) for package in ("actsweep", "jax")}
+
+
+def slurm_job() -> str:
+    """Return the SLURM batch job in which this process runs, as scancel takes it; empty for none.
+
+    An interactive allocation isn't one: whoever cancels a sweep doesn't mean his shell.
+    """
+    if os.environ.get("ENVIRONMENT") != "BATCH":
+        return ""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")

@@ -1,5 +1,6 @@
 """Which combinations of the listed values a sweep trains. No jax."""
 
+import functools
 import itertools
 import math
 import sys
@@ -118,8 +119,13 @@ def _is_like(job: Words, entry: Mapping[Any, Any]) -> bool:
 
 def _same(text: str, value: Any) -> bool:
     """Return whether a word's value is this one: 0.10 and 1e-1 are the same number."""
-    parsed = OverridesParser.create().parse_override(f"key={text}").value()
+    parsed = _value_of(text)
     return bool(parsed == value) or str(parsed) == str(value)
+
+
+@functools.cache
+def _value_of(text: str) -> Any:
+    return OverridesParser.create().parse_override(f"key={text}").value()
 
 
 def settings_of(
