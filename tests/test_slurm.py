@@ -14,11 +14,12 @@ from hydra.errors import HydraException
 from test_app import Train, logging_as_before, train  # noqa: F401
 from test_run import make
 
-from actsweep.config.schema import SlurmConfig
+from actsweep.config.schema import SlurmConfig, SweepConfig
 from actsweep.launch import job as job_module
 from actsweep.launch import resume, slurm_submit
 from actsweep.launch.job import train_job
 from actsweep.runs import run_dir
+from actsweep.runs.leases import Leases
 from actsweep.runs.members import make_member
 from actsweep.runtime.process import Process
 from actsweep.sweeps import results, slurm_commands, slurm_jobs
@@ -28,6 +29,7 @@ from actsweep.sweeps.slurm_commands import SlurmError
 from actsweep.sweeps.slurm_jobs import Batch, Job
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
+from actsweep.utils.provenance import slurm_job
 
 JOBS = [["a", "b"], ["c"]]
 Command = Callable[[str, str], None]
@@ -502,3 +504,73 @@ def test_a_site_has_its_own_defaults(train: Train, command: Command, tmp_path: P
     assert "#SBATCH --partition=mine\n" in text
     assert "#SBATCH --qos=long\n" in text
     assert "\nmodule load cuda\n" in text
+
+
+@pytest.mark.parametrize(
+    ("env", "job"),
+    [
+        ({}, ""),
+        ({"SLURM_JOB_ID": "7"}, ""),  # a shell in an allocation: nobody means to end that
+        ({"SLURM_JOB_ID": "7", "ENVIRONMENT": "BATCH"}, "7"),
+        (
+            {
+                "SLURM_JOB_ID": "9",
+                "SLURM_ARRAY_JOB_ID": "7",
+                "SLURM_ARRAY_TASK_ID": "2",
+                "ENVIRONMENT": "BATCH",
+            },
+            "7_2",
+        ),
+    ],
+)
+def test_the_job_of_a_process(
+    env: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "ENVIRONMENT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert slurm_job() == job
+
+
+def test_cancel_ends_no_job_that_trains_something_else_too(
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "BATCH")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    command("squeue", "echo '7|RUNNING|n1|None|/mine.sh'")
+    command("scancel", "")
+    called = Path(os.environ["PATH"].partition(":")[0]) / "scancel.calls"
+    with Leases(plan.outputs, "mine"):
+        with Leases(plan.outputs, "another"), pytest.raises(UserError, match="none of its jobs"):
+            slurm_submit.cancel(plan.folder)
+        assert not called.exists()
+        slurm_submit.cancel(plan.folder)
+    assert called.read_text() == "7\n"
+
+
+def test_with_fail_fast_a_pack_that_has_begun_goes_on(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A requeued job that only answered that it was preempted would be queued again for ever."""
+    first, second = plan.runs.values()
+    plan = plan.with_configs(sweep=SweepConfig(fail_fast=True))
+    plan.write()
+    for member, state in ((first, "failed"), (second, "preempted")):
+        member.dir.path.mkdir(parents=True, exist_ok=True)
+        by = {"sweep": "mine", "attempt": 1}
+        run_dir.write_status(member.dir, state, step=1, epoch=0.1, **by)
+    trained = []
+
+    def run_pack(members: Any, *_: Any) -> list[dict[str, Any]]:
+        trained.extend(member.run_id for member in members)
+        return [{**member.describe(), "state": "complete"} for member in members]
+
+    monkeypatch.setattr("actsweep.train.pack.run_pack", run_pack)
+    train_members = job_module.train_members
+    train_members(plan.folder, [second.run_id], Process(), alone=True)
+    assert trained == [second.run_id]
+    second.dir.status.unlink()
+    (result,) = train_members(plan.folder, [second.run_id], Process(), alone=True)
+    assert trained == [second.run_id]
+    assert result["cause"] == results.NOT_STARTED
