@@ -84,7 +84,10 @@ def preview(members: Sequence[Member]) -> tuple[str, Collection[str]]:
     memory = set_up(make_pack(due), estimate=True).memory
     count = len(memory.parts(len(due)))
     how = f"{memory.population.size} at once" + (f" in {count} cohorts" if count > 1 else "")
-    needs = f"{memory.need / GIB:.2f} GiB of the {memory.room / GIB:.2f} GiB that may be used"
+    about = "about " if count > 1 else ""  # compiled for more members, and estimated for these
+    needs = (
+        f"{about}{memory.need / GIB:.2f} GiB of the {memory.room / GIB:.2f} GiB that may be used"
+    )
     return f", {how}; each of {_devices(memory)} needs {needs}", reused.keys()
 
 
