@@ -9,8 +9,20 @@ import json
 import sys
 from pathlib import Path
 
+import jax
+
 from actsweep.runtime.devices import set_up_devices
-from benchmarks import cluster, faults, harness, kernels, report, shell, speed, verdicts
+from benchmarks import (
+    cluster,
+    equivalence,
+    faults,
+    harness,
+    kernels,
+    report,
+    shell,
+    speed,
+    verdicts,
+)
 from benchmarks.harness import Result, Section
 
 SECTIONS: dict[str, Section] = {
@@ -24,6 +36,7 @@ SECTIONS: dict[str, Section] = {
     "memory": Section(shell.memory, rounds=1),
     "many": Section(shell.many, rounds=1),
     "report": Section(report.report, rounds=3),
+    "equivalence": Section(equivalence.equivalence, rounds=1, apart=True),
     "cluster": Section(cluster.cluster, rounds=3, apart=True),
     "faults": Section(faults.faults, rounds=7, apart=True),
     "verdicts": Section(verdicts.verdicts, rounds=1, apart=True),
@@ -39,6 +52,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--toy", action="store_true", help="seconds each; the figures mean nothing")
     options = parser.parse_args(words)
     set_up_devices()
+    jax.config.update("jax_default_matmul_precision", "highest")  # baselines, as what is timed
     measured: Result = {}
     for name in options.only or [name for name, one in SECTIONS.items() if not one.apart]:
         result = harness.measure(SECTIONS[name], options.rounds, options.toy)

@@ -38,14 +38,19 @@ def composed(*overrides: str) -> schema.RunConfig:
         return resolve.resolve(compose("config", overrides=list(overrides)))
 
 
-def prepare(size: int, *overrides: str) -> PreparedPack:
+def prepare(size: int, *overrides: str, first_seed: int = 0) -> PreparedPack:
     """Members that differ in their seed, compiled as the product does it.
+
+    Args:
+        size: how many.
+        overrides: of all of them.
+        first_seed: the first one's; the others follow.
 
     Raises:
         RuntimeError: the machine's memory or open files don't allow so many at once.
     """
     first = composed(*ENDLESS, *overrides)
-    runs = [make_member(dataclasses.replace(first, seed=seed)) for seed in range(size)]
+    runs = [make_member(dataclasses.replace(first, seed=first_seed + i)) for i in range(size)]
     prepared = pack.set_up(make_pack(runs))
     if prepared.memory.population.size < size:
         raise RuntimeError(f"{size} members don't fit at once: {prepared.memory.limit}")

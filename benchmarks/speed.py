@@ -4,9 +4,9 @@ import sys
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from actsweep.nn.precision import dtype, matrix_products
 from actsweep.train import evaluation
 from actsweep.train.memory import GIB
 from benchmarks import baselines, rig
@@ -170,16 +170,16 @@ def packs(rounds: int, toy: bool) -> Result:
     """Cost of a run-epoch against the size of the pack, and the memory that a pack needs."""
     gpu = jax.default_backend() != "cpu"
     least = jax.device_count() if toy else 1
-    sizes = [least * 2**i for i in range(3 if toy else 11 if gpu else 5)]
+    step, count = (2, 3) if toy else (4, 6) if gpu else (2, 5)
+    sizes = [least * step**i for i in range(count)]
     precisions = ("float32", "tf32", "bfloat16") if gpu else ("float32",)
     rows = []
     for precision in precisions:
-        with jax.default_matmul_precision("tensorfloat32" if precision == "tf32" else "highest"):
-            peak = _matrix_peak(precision) if gpu else None
-            for size in sizes:
-                row = _pack_of(size, precision, rounds, rig.TOY if toy else FEWER_STEPS, peak)
-                rows.append(row)
-                print(f"  {row}", file=sys.stderr, flush=True)
+        peak = _matrix_peak(precision) if gpu else None
+        for size in sizes:
+            row = _pack_of(size, precision, rounds, rig.TOY if toy else FEWER_STEPS, peak)
+            rows.append(row)
+            print(f"  {row}", file=sys.stderr, flush=True)
     if gpu:
         best = max(row["numpy-fed step / run-epoch"] for row in rows)
         share = max(row["share of the matrix peak"] for row in rows)
@@ -198,10 +198,10 @@ def packs(rounds: int, toy: bool) -> Result:
 def _pack_of(
     size: int, precision: str, rounds: int, words: tuple[str, ...], peak: float | None
 ) -> Result:
-    bfloat16 = ("trainer.precision=bfloat16",) if precision == "bfloat16" else ()
-    pack = Pack(prepare(size, "callbacks=none", *bfloat16, *words))
+    pack = Pack(prepare(size, "callbacks=none", f"trainer.precision={precision}", *words))
     numpy_fed = baselines.jitted_step_fed_by_numpy(_work(pack))
-    took = baselines.rotate({"pack": pack.train, "numpy-fed step": numpy_fed}, rounds)
+    with matrix_products(precision):
+        took = baselines.rotate({"pack": pack.train, "numpy-fed step": numpy_fed}, rounds)
     pack.close()
     each = median(took["pack"]) / size / pack.steps
     row = {
@@ -223,8 +223,9 @@ def step_flops() -> float:
 
 def _matrix_peak(precision: str) -> float:
     """Measured FLOP/s of one large matrix product."""
-    n, dtype = 8192, jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    a = jax.random.normal(jax.random.key(0), (n, n), dtype)
+    n = 8192
+    a = jax.random.normal(jax.random.key(0), (n, n), dtype(precision))
     product = jax.jit(jnp.matmul)
-    took = baselines.rotate({"product": lambda: jax.block_until_ready(product(a, a))}, 10)
+    with matrix_products(precision):
+        took = baselines.rotate({"product": lambda: jax.block_until_ready(product(a, a))}, 10)
     return 2 * n**3 / min(took["product"])

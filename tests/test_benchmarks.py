@@ -54,7 +54,8 @@ def test_a_section_runs_at_toy_size(
     assert result["figures"]
     for row in result["figures"]:
         assert {"name", "value", "limit", "at_most", "met"} <= row.keys()
-        assert row["value"] > 0, row
+        # A toy's times mean nothing; but what must be equal is equal at any size.
+        assert row["met"] if name == "equivalence" else row["value"] > 0, row
         assert harness.line(name, row) in table.splitlines()
 
 

@@ -15,7 +15,7 @@ INITS = (
 )
 OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "warmup_cosine")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 BATCHINGS = ("auto", "map", "vmap")
 LOGGER_MODES = ("offline", "online", "disabled")
 RERUNS = ("none", "failed", "diverged", "all")

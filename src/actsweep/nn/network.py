@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from actsweep.config.schema import RunConfig
 from actsweep.nn import models
+from actsweep.nn import precision as numeric
 from actsweep.nn.models.layers import (
     Act,
     HParam,
@@ -186,13 +187,14 @@ class Network:
         key: PRNGKeyArray | None,
         recorder: Recorder | None,
     ) -> tuple[Float[Array, "batch outputs"], Any]:
-        dtype = jnp.dtype(self.config.trainer.precision)
+        precision = self.config.trainer.precision
+        dtype = numeric.dtype(precision)
         cast = lambda tree: jax.tree.map(lambda leaf: leaf.astype(dtype), tree)  # noqa: E731
         hparams, state = held
         arrays = (cast(params), cast(hparams), state, self._keyed(key))
         model = nnx.merge(graph, *arrays, copy=True)
         x = x.astype(jnp.float32) * self.task.scale + self.task.offset
-        with recording(recorder):
+        with recording(recorder), numeric.matrix_products(precision):
             logits = self._call(model, x.astype(dtype))
         return logits.astype(jnp.float32), model
 

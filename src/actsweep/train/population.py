@@ -15,6 +15,7 @@ from actsweep.callbacks.base import Callback
 from actsweep.config.schema import RunConfig, TrainerConfig
 from actsweep.data import Dataset
 from actsweep.nn.network import Task
+from actsweep.nn.precision import matrix_products
 from actsweep.train import step, types
 from actsweep.train.types import Examples, State
 from actsweep.utils.errors import bad_value
@@ -97,6 +98,7 @@ class Population:
         self.how = choose_batching(config.pack.batching)
         size, grid = len(hparams["seed"]), devices or jax.devices()
         self.mesh = make_mesh(size, config.trainer.mesh.data, self.how, grid)
+        self._precision = config.trainer.precision
         self._several = len({device.process_index for device in self.mesh.devices.flat}) > 1
         self.padded = -(-size // self.devices) * self.devices
         shapes: dict[str, Any] = {
@@ -275,7 +277,8 @@ class Population:
                 filled = list(arguments)
                 for i, value in zip(batched, values, strict=True):
                     filled[i] = value
-                return function(*filled)
+                with matrix_products(self._precision):  # also backwards, and in probes
+                    return function(*filled)
 
             columns = [arguments[i] for i in batched]
             if self.how == "map":

@@ -1,0 +1,101 @@
+"""What must not change a result: packs, vmap, callbacks, calls cut short, compiling anew.
+
+Made for a machine that nobody tested: on a new GPU it says what holds there.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+
+from benchmarks import rig
+from benchmarks.harness import Result, figure
+from benchmarks.rig import Pack, prepare
+
+MODELS: dict[str, tuple[str, ...]] = {
+    "mlp": (),
+    "mlp, 20 layers": ("depth=20", "act=tanh"),
+    "cnn": ("model=cnn", "act=gelu"),
+}
+FEWER_STEPS = ("data.val_size=47200",)  # 50 an epoch
+MEMBERS = 4
+VMAP_LIMIT = 1e-5
+
+Arrays = list[np.ndarray]
+
+
+def equivalence(rounds: int, toy: bool) -> Result:
+    """Values that differ where none may, and the greatest relative difference under vmap."""
+    small = rig.TOY if toy else FEWER_STEPS
+    figures = []
+    for name in ["mlp"] if toy else MODELS:
+        for what, differing in of_model(*MODELS[name], *small):
+            limit = VMAP_LIMIT if what.startswith("vmap") else 0
+            figures.append(figure(f"{name}: {what}", differing, limit))
+    return {"figures": figures}
+
+
+def of_model(*words: str) -> Iterator[tuple[str, float]]:
+    """Compare a member's parameters after an epoch of training in different company.
+
+    Args:
+        words: overrides.
+
+    Yields:
+        What was compared, and the number of values that differ; for `vmap` the greatest
+        `|a - b| / |b|`, in norms, over the arrays.
+    """
+    last = MEMBERS - 1
+    by_map = (*words, "pack.batching=map")
+    together = _trained(prepare(MEMBERS, *by_map))
+    yield "trained again", _count(together, _trained(prepare(MEMBERS, *by_map)))
+    alone = _trained(prepare(1, *by_map, first_seed=last))
+    yield "alone / in a pack, map", _count(_member(alone, 0), _member(together, last))
+    bare = _trained(prepare(MEMBERS, *by_map, "callbacks=none"))
+    yield "callbacks off / on", _count(bare, together)
+    cut = _trained(prepare(MEMBERS, *by_map, "trainer.chunk_steps=7"))
+    yield "calls of 7 steps / longer ones", _count(cut, together)
+    with _without_compiled_programs():
+        compiled_again = _trained(prepare(MEMBERS, *by_map))
+    yield "compiled again", _count(compiled_again, together)
+    by_vmap = _trained(prepare(MEMBERS, *words, "pack.batching=vmap"))
+    yield "vmap / map, relative difference", _distance(by_vmap, together)
+
+
+@contextlib.contextmanager
+def _without_compiled_programs() -> Iterator[None]:
+    """Compile everything: neither this process nor the disk has it."""
+    jax.clear_caches()
+    compilation_cache.reset_cache()
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+        compilation_cache.reset_cache()
+
+
+def _trained(prepared: Any) -> Arrays:
+    pack = Pack(prepared)
+    pack.train()
+    params = jax.device_get(pack.active_set.state.params)
+    pack.close()
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+
+
+def _member(arrays: Arrays, member: int) -> Arrays:
+    return [array[member] for array in arrays]
+
+
+def _count(arrays: Arrays, others: Arrays) -> int:
+    return sum(int(np.sum(a != b)) for a, b in zip(arrays, others, strict=True))
+
+
+def _distance(arrays: Arrays, others: Arrays) -> float:
+    norm = np.linalg.norm
+    return max(
+        float(norm(a - b) / max(norm(b), 1e-30)) for a, b in zip(arrays, others, strict=True)
+    )
