@@ -4,6 +4,7 @@ Made for a machine that nobody tested: on a new GPU it says what holds there.
 """
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from benchmarks.rig import Pack, prepare
 
 MODELS: dict[str, tuple[str, ...]] = {
     "mlp": (),
-    "mlp, 20 layers": ("depth=20", "act=tanh"),
+    "mlp, 20 layers": ("depth=uniform", "depth.layers=20", "act=tanh", "init=lecun_normal"),
     "cnn": ("model=cnn", "act=gelu"),
 }
 FEWER_STEPS = ("data.val_size=47200",)  # 50 an epoch
@@ -32,30 +33,38 @@ def equivalence(rounds: int, toy: bool) -> Result:
     small = rig.TOY if toy else FEWER_STEPS
     figures = []
     for name in ["mlp"] if toy else MODELS:
-        for what, differing in of_model(*MODELS[name], *small):
-            limit = VMAP_LIMIT if what.startswith("vmap") else 0
-            figures.append(figure(f"{name}: {what}", differing, limit))
+        for row in of_model(name, *small):
+            print(f"  {row['name']}: {row['value']:.3g}", file=sys.stderr, flush=True)
+            figures.append(row)
     return {"figures": figures}
 
 
-def of_model(*words: str) -> Iterator[tuple[str, float]]:
-    """Compare a member's parameters after an epoch of training in different company.
+def of_model(name: str, *words: str) -> Iterator[Result]:
+    """Compare members' parameters after an epoch of training in different company.
 
     Args:
-        words: overrides.
+        name: a key of `MODELS`.
+        words: further overrides.
 
     Yields:
-        What was compared, and the number of values that differ; for `vmap` the greatest
+        The number of values that differ, of each comparison; for `vmap` the greatest
         `|a - b| / |b|`, in norms, over the arrays.
     """
+    for what, differing in _comparisons(*MODELS[name], *words):
+        limit = VMAP_LIMIT if what.startswith("vmap") else 0
+        yield figure(f"{name}: {what}", differing, limit)
+
+
+def _comparisons(*words: str) -> Iterator[tuple[str, float]]:
     last = MEMBERS - 1
+    full, words = words, (*words, "callbacks=none")
     by_map = (*words, "pack.batching=map")
     together = _trained(prepare(MEMBERS, *by_map))
     yield "trained again", _count(together, _trained(prepare(MEMBERS, *by_map)))
     alone = _trained(prepare(1, *by_map, first_seed=last))
     yield "alone / in a pack, map", _count(_member(alone, 0), _member(together, last))
-    bare = _trained(prepare(MEMBERS, *by_map, "callbacks=none"))
-    yield "callbacks off / on", _count(bare, together)
+    observed = _trained(prepare(MEMBERS, *full, "pack.batching=map"))
+    yield "callbacks on / off", _count(observed, together)
     cut = _trained(prepare(MEMBERS, *by_map, "trainer.chunk_steps=7"))
     yield "calls of 7 steps / longer ones", _count(cut, together)
     with _without_compiled_programs():
