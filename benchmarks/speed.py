@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from actsweep.nn.precision import dtype, matrix_products

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import math
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ from actsweep.nn.models.layers import Act
 from actsweep.nn.models.mlp import MLP
 from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.train import loop
-from actsweep.train.population import SHARED, Population
+from actsweep.train.population import REPEATABLE, SHARED, Population, _repeatable
 from actsweep.train.setup import task_of
 from actsweep.train.types import Examples, Span
 
@@ -275,6 +277,34 @@ def test_bfloat16_stays_close_and_keeps_float32_parameters():
 
 
 # Observers
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+@pytest.mark.parametrize(
+    ("precision", "products"), [("float32", "HIGHEST"), ("tf32", "HIGH"), ("bfloat16", "DEFAULT")]
+)
+def test_every_product_is_computed_as_the_precision_says(model, precision, products):
+    run = composed(f"model={model}", f"trainer.precision={precision}", "callbacks=none")
+    with jax.numpy_dtype_promotion("standard"):  # flax's avg_pool
+        population, examples, _ = populate(run, devices=1)
+        sets = population.place_sets(examples, run.trainer, stream=False)
+        batches = np.zeros((1, 2, run.trainer.batch_size), np.int32)
+        span = Span(*np.int32([0, 2, 0, 2]))
+        arguments = (population.init(), population.hparams, batches, sets.train, span)
+        program = population.train_chunk.lower(*arguments).as_text()
+    found = re.findall(r"(?:dot_general|convolution)\W.*", program)
+    assert len(found) > 5  # forwards and backwards
+    for line in found:
+        assert set(re.findall("HIGHEST|HIGH|DEFAULT", line)) <= {products}, line
+        assert products == "DEFAULT" or products in line
+
+
+@pytest.mark.parametrize(("platform", "flags"), [("gpu", ""), ("gpu", "autotune"), ("cpu", "")])
+def test_programs_for_gpus_are_compiled_repeatably(platform, flags, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_gpu_{flags}_level=4" if flags else "")
+    mesh = SimpleNamespace(devices=np.array([SimpleNamespace(platform=platform)], object))
+    expected = REPEATABLE if (platform, flags) == ("gpu", "") else {}
+    assert _repeatable(mesh) == expected
 
 
 @pytest.fixture(scope="module")

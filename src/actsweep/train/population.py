@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from actsweep.utils.errors import bad_value
 # For programs that run once: compile fast rather than optimise. (Level 0 gives results that
 # differ in the last bits between packs.)
 ONCE = {"xla_backend_optimization_level": 1}
+REPEATABLE = {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
 WIDE = 32
 MEMBER, SHARED, BATCHES = P("member"), P(), P("member", None, "data")
 
@@ -291,7 +293,18 @@ class Population:
             local, mesh=self.mesh, in_specs=specs, out_specs=MEMBER, check_vma=False
         )
         donated = 0 if donate else ()
-        return jax.jit(mapped, donate_argnums=donated, compiler_options=dict(options or {}))
+        compiled = {**_repeatable(self.mesh), **(options or {})}
+        return jax.jit(mapped, donate_argnums=donated, compiler_options=compiled)
+
+
+def _repeatable(mesh: Mesh) -> dict[str, Any]:
+    """Return compiler options with which a program that is compiled twice computes the same bits.
+
+    By default XLA times several kernels for each product and convolution of a GPU and takes the
+    fastest, which differs from time to time, and lets atomic sums add up in any order.
+    """
+    tuned_by_user = "xla_gpu_autotune_level" in os.environ.get("XLA_FLAGS", "")
+    return {} if mesh.devices.flat[0].platform != "gpu" or tuned_by_user else REPEATABLE
 
 
 def choose_batching(how: str) -> str:
