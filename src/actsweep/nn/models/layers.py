@@ -190,10 +190,12 @@ class LayerFactory:
     Attributes:
         config: the static config.
         hparams: config path -> the member's value.
+        vocabulary: how many tokens there are; None where the examples aren't tokens.
     """
 
     config: RunConfig
     hparams: Mapping[str, Array]
+    vocabulary: int | None = None
 
     @property
     def act_hparams(self) -> dict[str, Array]:
