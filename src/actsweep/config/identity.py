@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from actsweep.config import resolve
-from actsweep.config.schema import RunConfig
+from actsweep.config.schema import MODELS, RunConfig
 
 ID_VERSION = 2
 NOT_IN_ID = ("logger", "paths", "pack", "sweep", "rerun", "slurm")
@@ -46,8 +46,10 @@ class Added:
 
 # Runs keep their ids when a key is added: `neutral` is the value that earlier runs had in effect.
 NO_DECAY = {"optim.weight_decay": 0.0}
+MODEL_OPTIONS = {key for keys in MODELS.values() for key in keys} - {"channels"}
 ADDED: tuple[Added, ...] = (
     Added("init.bias", 0.0),
+    *(Added(f"model.{key}", None) for key in MODEL_OPTIONS),
     # Everything was decayed. Without weight decay neither key has an effect.
     Added("optim.decay_bias", True),
     Added("optim.decay_act", True),

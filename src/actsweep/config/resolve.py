@@ -95,7 +95,7 @@ def finish(cfg: DictConfig) -> RunConfig:
         UserError: as `resolve`.
     """
     run = part(cfg, RunConfig)
-    run.depth.widths = validate.widths(run.depth)
+    run.depth.widths = validate.widths(run.depth, run.model.name)
     run.depth.layers, run.depth.width = len(run.depth.widths), None
     validate.check(run)
     return run

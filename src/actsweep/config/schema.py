@@ -19,7 +19,16 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 BATCHINGS = ("auto", "map", "vmap")
 LOGGER_MODES = ("offline", "online", "disabled")
 RERUNS = ("none", "failed", "diverged", "all")
-MODELS = ("mlp", "cnn")
+MODELS: dict[str, tuple[str, ...]] = {
+    "mlp": ("norm", "residual", "dropout"),
+    "cnn": ("channels", "convs", "kernel", "stride", "pool", "norm", "dropout"),
+    "resnet": ("norm", "skip", "preact"),
+    "transformer": ("heads", "patch", "norm", "dropout"),
+    "rnn": ("cell", "bidirectional", "dropout"),
+}
+"""The options of each model that comes with actsweep."""
+DEPTHS = {"resnet": (8, 16), "transformer": (4, 64), "rnn": (1, 128)}
+"""The number and the width of a model's layers where `depth` says neither; else (4, 256)."""
 TABLES = ("csv", "npz", "wine", "breast_cancer", "diabetes")
 DATASETS = (
     *("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "xor_table", "quadratic"),
@@ -33,7 +42,11 @@ SLURM_REQUEUE_S = 30.0
 
 @dataclass
 class DepthConfig:
-    """Hidden dense layers: `layers` of equal `width`, or the list `widths`."""
+    """The layers with the activation: `layers` of equal `width`, or the list `widths`.
+
+    They are the MLP's and the CNN's dense layers, a transformer's blocks, recurrent layers, all
+    layers of a residual network, whose `width` is the channels of its first stage.
+    """
 
     layers: int | None = None
     width: int | None = None
@@ -54,10 +67,26 @@ class InitConfig:
 
 @dataclass
 class ModelConfig:
-    """The network around the activation; `channels` are those of the CNN's convolutions."""
+    """The network around the activation, and its options; None leaves the model's own default.
+
+    `channels` are those of the CNN's stages, `convs` the convolutions of each stage.
+    """
 
     name: str = "mlp"
     channels: list[int] = field(default_factory=list)
+    norm: str | None = None
+    dropout: float | None = None
+    residual: bool | None = None
+    skip: bool | None = None
+    preact: bool | None = None
+    convs: int | None = None
+    kernel: int | None = None
+    stride: int | None = None
+    pool: str | None = None
+    heads: int | None = None
+    patch: int | None = None
+    cell: str | None = None
+    bidirectional: bool | None = None
     options: dict[str, Any] = field(default_factory=dict)
     _target_: str | None = None
 

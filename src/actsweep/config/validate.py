@@ -5,13 +5,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from actsweep.config import validate_model
 from actsweep.config.schema import (
     BATCHINGS,
     DATASETS,
+    DEPTHS,
     INITS,
     LOGGER_MODES,
     MAX_SEED,
-    MODELS,
     OPTIMISERS,
     PRECISIONS,
     RERUNS,
@@ -31,7 +32,6 @@ MAX_LAYERS, MAX_WIDTH, MAX_EPOCHS, MAX_STEPS = 256, 65_536, 100_000, 10**9
 SMALLEST, LARGEST = 1.1754943508222875e-38, 3.4028234663852886e38  # normal numbers of float32
 # What has to be known of the data before it is there.
 EXAMPLES = {"fashion_mnist": 60_000, "mnist": 60_000, "kmnist": 60_000, "digits": 1_500}
-IMAGE_SIDE = {"fashion_mnist": 28, "mnist": 28, "kmnist": 28, "digits": 8}
 
 
 def check(run: RunConfig) -> None:
@@ -45,12 +45,12 @@ def check(run: RunConfig) -> None:
     _check_optim(run)
     _check_trainer(run)
     _check_data(run)
-    _check_model(run)
+    validate_model.check(run)
     _check_rest(run)
 
 
-def widths(depth: DepthConfig) -> list[int]:
-    """Return the widths of the hidden dense layers, from input to output.
+def widths(depth: DepthConfig, model: str) -> list[int]:
+    """Return the widths of a model's layers, from input to output.
 
     Raises:
         UserError: no layer, an empty one, or two ways of saying it that contradict.
@@ -75,10 +75,11 @@ def widths(depth: DepthConfig) -> list[int]:
             shown = f"of {len(sizes)} layers" if sizes else "[]"
             raise bad_value("depth.widths", shown, f"from 1 to {MAX_LAYERS} widths", "depth=4")
     else:
-        layers = 4 if depth.layers is None else depth.layers
+        usual, width = DEPTHS.get(model, (4, 256))
+        layers = usual if depth.layers is None else depth.layers
         if not 1 <= layers <= MAX_LAYERS:
             raise bad_value("depth", layers, f"from 1 to {MAX_LAYERS} hidden layers", "depth=4")
-        sizes = [256 if depth.width is None else depth.width] * layers
+        sizes = [width if depth.width is None else depth.width] * layers
     for width in sizes:
         if not 1 <= width <= MAX_WIDTH:
             raise bad_value("depth.width", width, f"from 1 to {MAX_WIDTH} units", "depth.width=256")
@@ -248,36 +249,6 @@ def _check_size(path: str, size: object, *, shares: bool) -> None:
     if not count and not share:
         allowed = "a number of examples" + (", or a share between 0 and 1" if shares else "")
         raise bad_value(path, size, allowed, f"{path}={0.2 if shares else 10000}")
-
-
-def _check_model(run: RunConfig) -> None:
-    model, data = run.model, run.data
-    if model._target_ is not None:
-        _check_name("model.name", model.name)
-        return
-    if model.name not in MODELS:
-        raise unknown_name("model", model.name, MODELS)
-    for units in model.channels:
-        if units < 1:
-            raise bad_value("model.channels", model.channels, "at least 1 each", "model=cnn")
-    if (
-        model.name != "cnn" or data._target_ is not None or data.name == "npz"
-    ):  # known once it is read
-        return
-    side, pools = IMAGE_SIDE.get(data.name), len(model.channels or [32, 64])
-    if side is None:
-        fitting = ", ".join(sorted(IMAGE_SIDE))
-        raise UserError(
-            f"model=cnn: needs images, and data={data.name} has none; type for example "
-            f"data=fashion_mnist, or model=mlp. Images: {fitting}"
-        )
-    if side < 2**pools:
-        most = int(math.log2(side))
-        raise UserError(
-            f"model.channels={model.channels}: {pools} poolings need images of at least "
-            f"{2**pools}x{2**pools}, and those of data={data.name} are {side}x{side}: at most "
-            f"{most}; type for example 'model.channels=[32]'"
-        )
 
 
 def _check_callbacks(run: RunConfig) -> None:

@@ -9,14 +9,24 @@ from collections.abc import Callable
 
 from flax import nnx
 
+from actsweep.config import schema
 from actsweep.config.schema import RunConfig
 from actsweep.nn.models.cnn import CNN
 from actsweep.nn.models.layers import LayerFactory
 from actsweep.nn.models.mlp import MLP
+from actsweep.nn.models.resnet import ResNet
+from actsweep.nn.models.rnn import RNN
+from actsweep.nn.models.transformer import Transformer
 from actsweep.utils import imports
 from actsweep.utils.errors import UserError
 
-MODELS: dict[str, Callable[..., nnx.Module]] = {"mlp": MLP, "cnn": CNN}
+MODELS: dict[str, Callable[..., nnx.Module]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "resnet": ResNet,
+    "transformer": Transformer,
+    "rnn": RNN,
+}
 
 
 def build(make: LayerFactory, input_shape: tuple[int, ...], outputs: int) -> nnx.Module:
@@ -32,8 +42,11 @@ def build(make: LayerFactory, input_shape: tuple[int, ...], outputs: int) -> nnx
             model.
     """
     model = make.config.model
-    constructor = _custom(make.config) if model._target_ else MODELS[model.name]
-    return constructor(make, input_shape, outputs, **model.options)
+    if model._target_:
+        return _custom(make.config)(make, input_shape, outputs, **model.options)
+    known = {key: getattr(model, key) for key in schema.MODELS[model.name] if key != "channels"}
+    options = {key: value for key, value in known.items() if value is not None}
+    return MODELS[model.name](make, input_shape, outputs, **options, **model.options)
 
 
 def _custom(config: RunConfig) -> Callable[..., nnx.Module]:

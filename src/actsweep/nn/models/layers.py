@@ -3,7 +3,7 @@
 import contextlib
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from actsweep import activations
 from actsweep.activations import Activation
 from actsweep.config.schema import RunConfig
 from actsweep.nn import initializers
+from actsweep.nn.models import norms
 from actsweep.utils.errors import UserError
 
 
@@ -68,19 +69,24 @@ product.defvjp(_forward, _backward)
 
 
 class Conv(nnx.Module):
-    """A two-dimensional convolution, stride 1, zero padding to the same size (NHWC, HWIO)."""
+    """A two-dimensional convolution, zero padding to the same size over the stride (NHWC, HWIO)."""
 
-    def __init__(self, kernel: Array, bias: Array) -> None:
+    def __init__(self, kernel: Array, bias: Array | None, stride: int = 1) -> None:
         self.kernel = nnx.Param(kernel)
-        self.bias = nnx.Param(bias)
+        self.bias = None if bias is None else nnx.Param(bias)
+        self.stride = stride
 
     def __call__(
         self, x: Float[Array, "batch height width inputs"]
-    ) -> Float[Array, "batch height width outputs"]:
+    ) -> Float[Array, "batch height/stride width/stride outputs"]:
         z = jax.lax.conv_general_dilated(
-            x, self.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x,
+            self.kernel[...],
+            (self.stride, self.stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        return z + jnp.broadcast_to(self.bias[...], z.shape)
+        return z if self.bias is None else z + jnp.broadcast_to(self.bias[...], z.shape)
 
 
 class Act(nnx.Module):
@@ -153,6 +159,10 @@ class Intermediates:
             )
         if name in self.perturbation:
             z = z + self.perturbation[name].astype(z.dtype)
+        return self.record(name, z, act)
+
+    def record(self, name: str, z: Array, act: Act) -> Array:
+        """Record an activation whose perturbation is in z already; return f(z)."""
         a = act.apply(z)
         self.preact[name], self.act[name] = z, a
         self.abs_derivative[name] = act.abs_derivative(z)
@@ -172,6 +182,39 @@ def recording(recorder: Recorder | None) -> Iterator[None]:
         yield
     finally:
         _RECORDER.reset(before)
+
+
+def scan(
+    cell: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, acts: Sequence[Act]
+) -> tuple[Any, Any]:
+    """Call `cell(carry, x)` for every step of time, as `jax.lax.scan` does.
+
+    Each of `acts` acts once a step inside of it, and is recorded over all steps as one activation,
+    [batch, time, ...].
+
+    Args:
+        cell: returns the next carry and the output of a step.
+        carry: the first one.
+        xs: the inputs, time first.
+        acts: all activations that `cell` calls.
+    """
+    recorder = _RECORDER.get()
+    if not isinstance(recorder, Intermediates):
+        return jax.lax.scan(cell, carry, xs)
+    known = recorder.perturbation
+    shifts = {a.name: jnp.moveaxis(known[a.name], 1, 0) for a in acts if a.name in known}
+
+    def step(carry: Any, inputs: Any) -> tuple[Any, Any]:
+        x, shift = inputs
+        now = Intermediates(shift)
+        with recording(now):
+            carry, y = cell(carry, x)
+        return carry, (y, now.preact)
+
+    carry, (ys, preacts) = jax.lax.scan(step, carry, (xs, shifts))
+    for act in acts:
+        recorder.record(act.name, jnp.moveaxis(preacts[act.name], 0, 1), act)
+    return carry, ys
 
 
 def apply(name: str, z: Array, act: Act) -> Array:
@@ -229,9 +272,39 @@ class LayerFactory:
         """Draw a dense layer; `init.gain` doesn't apply to a `raw` one, whose input is the data."""
         return Dense(*self._draw(name, (inputs, outputs), raw))
 
-    def conv(self, name: str, inputs: int, outputs: int, *, raw: bool = False) -> Conv:
-        """Draw a 3x3 convolution from `inputs` to `outputs` channels; `raw` as in `dense`."""
-        return Conv(*self._draw(name, (3, 3, inputs, outputs), raw))
+    def conv(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        *,
+        raw: bool = False,
+        kernel: int = 3,
+        stride: int = 1,
+        bias: bool = True,
+    ) -> Conv:
+        """Draw a convolution, kernel x kernel, from `inputs` to `outputs` channels.
+
+        `raw` as in `dense`; without `bias` where a normalisation follows that has its own.
+        """
+        weight, drawn = self._draw(name, (kernel, kernel, inputs, outputs), raw)
+        return Conv(weight, drawn if bias else None, stride)
+
+    def embedding(self, name: str, entries: int, features: int) -> nnx.Embed:
+        """Draw a table of vectors, one for each token or place, with GPT-2's deviation of 0.02.
+
+        Radford et al. 2019, "Language models are unsupervised multitask learners".
+        """
+        init = jax.nn.initializers.normal(0.02)
+        return nnx.Embed(entries, features, embedding_init=init, rngs=self.rngs(name))
+
+    def norm(self, kind: str, name: str, features: int) -> nnx.Module | None:
+        """Return the normalisation of that kind (`model.norm`), None for `none`."""
+        return norms.build(kind, features, self.rngs(name))
+
+    def dropout(self, rate: float, name: str) -> nnx.Dropout | None:
+        """Return dropout, None at rate 0."""
+        return nnx.Dropout(rate, rngs=self.rngs(name)) if rate else None
 
     def rngs(self, name: str) -> nnx.Rngs:
         """Return the random streams of a module of flax.nnx, which draws its own parameters."""
@@ -255,6 +328,32 @@ class LayerFactory:
                 shape = (units,) if static.get("per_channel") else ()
                 numbers[key] = nnx.Param(jnp.full(shape, value))
         return Act(self.spec, static, numbers)
+
+    def equal_widths(self, model: str) -> tuple[int, int]:
+        """Return the number and the width of the layers in `depth`.
+
+        Raises:
+            UserError: they aren't equally wide.
+        """
+        widths = self.config.widths
+        if len({*widths}) > 1:
+            raise UserError(
+                f"depth.widths={list(widths)}: the layers of model={model} are equally wide; type "
+                f"for example depth={len(widths)} depth.width={widths[0]}"
+            )
+        return len(widths), widths[0]
+
+    def check_single_inputs(self, model: str) -> None:
+        """Check that a unit of the activation takes one input.
+
+        Raises:
+            UserError: it is gated, or a maximum over several.
+        """
+        if self.inputs(1) > 1:
+            raise UserError(
+                f"act={self.config.act['name']}: takes {self.inputs(1)} inputs a unit, and "
+                f"model={model} has one; type for example act=gelu, or model=mlp"
+            )
 
     def hidden(self, inputs: int, *, raw: bool = False) -> tuple[nnx.Dict, nnx.Dict, int]:
         """Draw hidden_1 … hidden_L of the widths in `depth`.
