@@ -88,16 +88,17 @@ class RNN(nnx.Module):
     ) -> None:
         layers, width = make.equal_widths("rnn")
         make.check_single_inputs("rnn")
-        self.tokens = None
         if make.vocabulary is not None:
             if bidirectional:
                 raise UserError(
                     "model.bidirectional=True: would see the token that it predicts; type "
                     "model.bidirectional=false"
                 )
-            self.tokens, inputs = make.embedding("tokens", make.vocabulary, width), width
+            tokens: Any = make.embedding("tokens", make.vocabulary, width)
+            inputs = width
         else:
-            inputs = _features(input_shape)
+            tokens, inputs = None, _features(input_shape)
+        self.tokens = tokens
         directions = 2 if bidirectional else 1
         cells, backwards = [], []
         for i in range(layers):

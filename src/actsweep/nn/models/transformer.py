@@ -100,11 +100,11 @@ class Transformer(nnx.Module):
             raise bad_value(
                 "model.heads", heads, f"a divisor of depth.width={width}", "model.heads=1"
             )
-        self.tokens: Any = None
         if make.vocabulary is None:
             self.patch, (places, features) = patch, _patches(input_shape, patch)
             self.patches = make.dense("patches", features, width, raw=True)
             self.head = make.dense("head", width, outputs)
+            self.tokens = None
         else:
             places = input_shape[0]
             self.tokens = make.embedding("tokens", make.vocabulary, width)
