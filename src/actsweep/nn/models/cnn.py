@@ -22,16 +22,18 @@ class CNN(nnx.Module):
         height, width, depth = _image(input_shape, len(channels))
         self.layers: nnx.Dict = nnx.Dict()
         self.acts: nnx.Dict = nnx.Dict()
+        after = None
         for i, units in enumerate(channels, 1):
             name = f"conv_{i}"
-            self.layers[name] = make.conv(name, depth, make.inputs(units), raw=i == 1)
-            self.acts[name] = make.act(units)
-            height, width, depth = height // 2, width // 2, units
-        layers, acts, features = make.hidden(height * width * depth)
+            outputs_of = make.inputs(units, name)
+            self.layers[name] = make.conv(name, depth, outputs_of, raw=i == 1, after=after)
+            self.acts[name] = make.act(units, name)
+            height, width, depth, after = height // 2, width // 2, units, name
+        layers, acts, features = make.hidden(height * width * depth, after=after)
         self.layers.update(layers)
         self.acts.update(acts)
-        self.layers["head"] = make.dense("head", features, outputs)
         self.order = tuple(self.acts)
+        self.layers["head"] = make.dense("head", features, outputs, after=self.order[-1])
 
     def __call__(
         self, x: Float[Array, "batch height width channels"]

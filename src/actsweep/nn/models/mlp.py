@@ -1,4 +1,4 @@
-"""The multilayer perceptron: dense layers of any widths, with one kind of activation."""
+"""The multilayer perceptron: dense layers of any widths, each followed by an activation."""
 
 import math
 
@@ -14,8 +14,8 @@ class MLP(nnx.Module):
     def __init__(self, make: LayerFactory, input_shape: tuple[int, ...], outputs: int) -> None:
         inputs = math.prod(input_shape)
         self.layers, self.acts, inputs = make.hidden(inputs, raw=True)
-        self.layers["head"] = make.dense("head", inputs, outputs)
         self.order = tuple(self.acts)
+        self.layers["head"] = make.dense("head", inputs, outputs, after=self.order[-1])
 
     def __call__(self, x: Float[Array, "batch *example"]) -> Float[Array, "batch outputs"]:
         x = x.reshape(x.shape[0], -1)
