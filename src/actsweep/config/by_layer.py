@@ -1,4 +1,4 @@
-"""Other activations in some places: `act.by_layer`, from an activation's name to what acts. No jax."""
+"""Other activations in some places: `act.by_layer`, from their names to what acts there. No jax."""
 
 import difflib
 import re
@@ -52,11 +52,8 @@ def _with_name(pattern: str, entry: Any) -> dict[str, Any]:
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """Return a key that sorts hidden_2 before hidden_10."""
-    return [(int(part or 0), "") if part.isdigit() else (0, part) for part in _digits(text)]
-
-
-def _digits(text: str) -> list[str]:
-    return re.split(r"(\d+)", text)
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
 def complete(act: dict[str, Any], option_of: Callable[[str, str], Mapping[str, Any]]) -> None:

@@ -100,8 +100,9 @@ def _explain_hydra(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return str(unknown_name(group, name, error.options))
     if isinstance(error, OverrideParseException):
+        word = bare(str(error.override))
         return (
-            f"{bare(str(error.override))}: can't be read; type key=value, in quotes where it has brackets or "
+            f"{word}: can't be read; type key=value, in quotes where it has brackets or "
             "spaces, for example 'model.channels=[32,64]'"
         )
     text = str(error)

@@ -246,7 +246,7 @@ class RunConfig:
 
     @property
     def act_params(self) -> dict[str, Any]:
-        """Return the activation's parameters, without its name, its target and other activations."""
+        """Return the activation's parameters, without name, target and `by_layer`."""
         others = ("name", "_target_", "by_layer")
         return {key: value for key, value in self.act.items() if key not in others}
 

@@ -82,7 +82,8 @@ def where(entries: Sequence[Entry], conditions: Sequence[str]) -> list[Entry]:
         name, _, allowed = text.partition("=")
         path = _path(f"--where {text}", name, swept, [*flat.values()])
         values = {entry.run.run_id: str(flat[entry.run.run_id].get(path)) for entry in kept}
-        one_of = (allowed, *allowed.split(","))  # a value may hold commas: relu, hidden_1 tanh
+        whole = allowed in values.values()  # a value may hold commas: relu, hidden_1 tanh
+        one_of = [allowed] if whole else allowed.split(",")
         chosen = [entry for entry in kept if values[entry.run.run_id] in one_of]
         if not chosen:
             known = ", ".join(sorted(set(values.values())))

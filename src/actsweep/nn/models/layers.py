@@ -88,7 +88,7 @@ class Act(nnx.Module):
     """An activation with its parameters: trained ones are `nnx.Param`, the others `HParam`.
 
     `numbers` holds the numeric ones. Its name is part of the paths of arrays in checkpoints. `name`
-    is where it acts, by its path in the model; `Network` sets it, or checks what the model has said.
+    is where it acts, by its path in the model; `Network` sets it, and checks what was said.
     """
 
     name = ""
