@@ -20,7 +20,8 @@ from actsweep.config import schema, validate
 from actsweep.config.schema import RunConfig
 from actsweep.nn import models
 from actsweep.nn.models import norms
-from actsweep.nn.models.layers import Intermediates, LayerFactory
+from actsweep.nn.models.layers import LayerFactory
+from actsweep.nn.models.recording import Intermediates
 from actsweep.nn.models.resnet import shortcut
 from actsweep.nn.models.transformer import cut
 from actsweep.nn.network import Network, Task, split

@@ -14,7 +14,7 @@ from test_run import LIGHT, make, run_pack
 
 from actsweep import load_run
 from actsweep.config.schema import RunConfig
-from actsweep.nn.models.layers import Intermediates
+from actsweep.nn.models.recording import Intermediates
 from actsweep.nn.network import Network, Task, split
 from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.train.types import SweepContext

@@ -51,6 +51,7 @@ def _learns_beta(params: Params) -> tuple[str, ...]:
     return ("beta",) if params.get("learnable", False) else ()
 
 
+_NO_PARAMS = ("name", "_target_", "by_layer")
 _SMOOTH = "{}; differentiable everywhere"
 _SWISH = "Ramachandran et al. 2017, arXiv:1710.05941"
 _GLU = "Shazeer 2020, arXiv:2002.05202"
@@ -319,26 +320,28 @@ _ENTRIES = (
 ACTIVATIONS: dict[str, Activation] = {entry.name: entry for entry in _ENTRIES}
 
 
-def get(name: str) -> Activation:
+def get(name: str, path: str = "act") -> Activation:
     """Return the activation of that name.
 
     Args:
         name: as in `act=<name>`.
+        path: the config path, for the message of an error.
 
     Raises:
         UserError: the name is unknown; the message suggests the nearest one.
     """
     if name not in ACTIVATIONS:
-        raise unknown_name("act", name, ACTIVATIONS)
+        raise unknown_name(path, name, ACTIVATIONS)
     return ACTIVATIONS[name]
 
 
-def bind(act: Mapping[str, Any]) -> tuple[Activation, dict[str, Any]]:
+def bind(act: Mapping[str, Any], path: str = "act") -> tuple[Activation, dict[str, Any]]:
     """Return the activation that a run's `act` names, with the value of each of its parameters.
 
     Args:
         act: the config's mapping: `name` or `_target_`, and any parameters; those that it leaves
-            out take their defaults.
+            out take their defaults. What it has in `by_layer` isn't looked at.
+        path: its config path, for the message of an error.
 
     Returns:
         The activation, and its parameters by name.
@@ -349,8 +352,8 @@ def bind(act: Mapping[str, Any]) -> tuple[Activation, dict[str, Any]]:
     >>> activation, params = bind({"name": "leaky_relu", "slope": 0.1})
     >>> activation.fn(z, **params)  # doctest: +SKIP
     """
-    params = {key: value for key, value in act.items() if key not in ("name", "_target_")}
+    params = {key: value for key, value in act.items() if key not in _NO_PARAMS}
     target = act.get("_target_")
-    activation = custom(target, params) if target else get(act["name"])
-    check_params(activation.name, params, activation.params)
+    activation = custom(target, params) if target else get(act["name"], path)
+    check_params(activation.name, params, activation.params, path)
     return activation, {**activation.params, **params}

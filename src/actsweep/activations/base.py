@@ -252,19 +252,20 @@ def _only_backward(activation: Activation, params: Params) -> bool:
     return "custom_vjp" in str(traced)
 
 
-def check_params(name: str, params: Params, known: Params) -> None:
+def check_params(name: str, params: Params, known: Params, act_path: str = "act") -> None:
     """Check that every parameter is known and has the type of its default.
 
     Args:
         name: of the activation, for the message.
         params: parameters as configured.
         known: the activation's parameters with their defaults.
+        act_path: the activation's config path, likewise.
 
     Raises:
         UserError: a parameter is unknown, or its value has another type.
     """
     for key, value in params.items():
-        path = f"act.{key}"
+        path = f"{act_path}.{key}"
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             raise UserError(

@@ -1,5 +1,6 @@
 """The command `actsweep rerun`: a run again, from what was typed for it."""
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,15 +74,18 @@ def _check_same(run: RunDir, typed: Sequence[str], config_dirs: Sequence[str]) -
         UserError: the defaults or the user's own code have changed since.
     """
     from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
     from actsweep.config import resolve
+    from actsweep.config.compose import act_option, checked
     from actsweep.runs.members import make_member
 
     resolve.register()
     search = [f"hydra.searchpath=[{','.join(f'file://{d}' for d in config_dirs)}]"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("config", [*for_hydra(typed), *search * bool(config_dirs)])
-    member = make_member(resolve.resolve(config))
+        option_of = functools.partial(act_option, GlobalHydra.instance().config_loader())
+        member = make_member(checked(resolve.typed(config), typed, {}, option_of))
     if member.run_id != run.run_id:
         raise UserError(
             f"{run.run_id}: what was typed for it makes {member.run_id} today: a default, the code "

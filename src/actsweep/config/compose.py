@@ -14,10 +14,11 @@ from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from actsweep.config import resolve, validate
+from actsweep.config import by_layer, resolve, validate
 from actsweep.config.identity import config_value, set_config_value
 from actsweep.config.overrides import expand
 from actsweep.config.schema import RunConfig, SweepConfig
+from actsweep.utils.errors import unknown_name
 
 
 class Composer:
@@ -39,7 +40,7 @@ class Composer:
         self._parse = functools.cache(functools.partial(_parse, parser))
         self._is_group = functools.cache(lambda key: bool(loader.get_group_options(key)))
         self._bases: dict[tuple[str, ...], tuple[DictConfig, Mapping[str, Any]]] = {}
-        self._act = functools.cache(functools.partial(act_params, loader))
+        self._act = functools.cache(functools.partial(act_option, loader))
         self._composed: dict[tuple[str, ...], tuple[DictConfig, bytes]] = {}
 
     def run(self, words: Sequence[str]) -> RunConfig:
@@ -102,6 +103,8 @@ class Composer:
         return tuple(o.input_line or "" for o in choices), values
 
     def _is_value(self, override: Override) -> bool:
+        if _is_by_layer(override):  # its key is added, but nothing else follows from it
+            return not override.is_delete()
         if override.is_add() or override.is_force_add() or override.is_delete():
             return False
         if override.is_hydra_override() or override.package is not None:
@@ -148,31 +151,40 @@ def with_overrides(run: RunConfig, words: Sequence[str]) -> RunConfig:
 
 
 def checked(
-    cfg: DictConfig, words: Sequence[str], choices: Mapping[str, Any], params_of: Any
+    cfg: DictConfig, words: Sequence[str], choices: Mapping[str, Any], option_of: Any
 ) -> RunConfig:
-    """Return the run that a config describes, after checking the activation's parameters too.
+    """Return the run that a config describes, after checking the activations' parameters too.
 
     Args:
         cfg: a composed config, from `resolve.typed`.
         words: the overrides that led to it.
         choices: the options that were chosen, by group.
-        params_of: a function from an option of `act` to its parameters; see `act_params`.
+        option_of: a function from an option of `act` to its config; see `act_option`.
 
     Raises:
         UserError: as `resolve.resolve`; or a parameter that the activation doesn't have.
     """
     run = resolve.finish(cfg)
-    check_params(run, words, choices, params_of)
+    check_params(run, words, choices, option_of)
     return run
 
 
 def check_params(
-    run: RunConfig, words: Sequence[str], choices: Mapping[str, Any], params_of: Any
+    run: RunConfig, words: Sequence[str], choices: Mapping[str, Any], option_of: Any
 ) -> None:
-    """Refuse parameters that the run's activation doesn't have; the arguments are `checked`'s."""
+    """Refuse parameters that the run's activations don't have; fill in those of `act.by_layer`.
+
+    The arguments are those of `checked`.
+    """
+    by_layer.complete(run.act, option_of)
+    for pattern, entry in by_layer.entries(run.act).items():
+        if "_target_" not in entry:
+            path, name = by_layer.path_of(pattern), entry["name"]
+            known = _params(option_of(name, path))
+            validate.check_params(path, name, by_layer.params_of(entry), known)
     mentioned = any(text.lstrip("+").startswith("act.") for text in words)
     if mentioned and "act" in choices and not run.act.get("_target_"):
-        validate.check_act_params(run, params_of(choices["act"]))
+        validate.check_act_params(run, _params(option_of(choices["act"])))
 
 
 def _is_independent(base: DictConfig) -> bool:
@@ -183,17 +195,40 @@ def _is_independent(base: DictConfig) -> bool:
 def _is_plain(override: Override) -> bool:
     """Return whether an override sets a single value from which nothing else follows."""
     value = override.value()
-    if override.key_or_group.startswith("depth."):  # the widths follow from it
-        return False
+    if override.key_or_group.startswith("depth.") or _is_by_layer(override):
+        return False  # the widths follow from it; what a name leaves out
     return isinstance(value, int | float | bool) or value is None
+
+
+def _is_by_layer(override: Override) -> bool:
+    return bool(re.match(r"act\.by_layer\b", override.key_or_group))
 
 
 def act_params(loader: ConfigLoader, choice: str) -> dict[str, Any]:
     """Return the parameters of an activation with their defaults, as its config file lists them.
 
+    Args, Raises: as `act_option`.
+    """
+    return _params(act_option(loader, choice))
+
+
+def _params(option: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in option.items() if key != "name"}
+
+
+def act_option(loader: ConfigLoader, choice: str, path: str = "act") -> dict[str, Any]:
+    """Return what the config file of an activation says: its name, its parameters' defaults.
+
     Args:
         loader: Hydra's config loader.
         choice: the name of an option of `act`.
+        path: the config path that names it, for the message.
+
+    Raises:
+        UserError: there is no such option.
     """
+    options = loader.get_group_options("act")
+    if choice not in options:
+        raise unknown_name(path, choice, options)
     config = loader.load_configuration(f"act/{choice}", [], RunMode.RUN)
-    return {str(key): value for key, value in config.act.items() if key != "name"}
+    return {str(key): value for key, value in config.act.items()}

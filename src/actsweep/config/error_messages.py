@@ -7,6 +7,7 @@ import yaml
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from actsweep.config.overrides import bare
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 from actsweep.utils.invocation import train_command
 
@@ -99,8 +100,9 @@ def _explain_hydra(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return str(unknown_name(group, name, error.options))
     if isinstance(error, OverrideParseException):
+        word = bare(str(error.override))
         return (
-            f"{error.override}: can't be read; type key=value, in quotes where it has brackets or "
+            f"{word}: can't be read; type key=value, in quotes where it has brackets or "
             "spaces, for example 'model.channels=[32,64]'"
         )
     text = str(error)
@@ -108,7 +110,8 @@ def _explain_hydra(error: Exception) -> str:
     if isinstance(cause, OmegaConfBaseException):
         return _explain_file(text, cause)
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
-        return f"{match[1]}: several values make a sweep; type {train_command()} -m {match[1]}"
+        word = bare(match[1])
+        return f"{word}: several values make a sweep; type {train_command()} -m {word}"
     if match := re.match(r"Could not append to config. An item is already at '(.*)'", text):
         return f"+{match[1]}: this key exists already; type {match[1]}=<value>, without the +"
     if match := re.match(r"In '(.*)': Could not (?:load|find) '(.*?)'", text):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from actsweep.config import resolve
+from actsweep.config import by_layer, resolve
 from actsweep.config.schema import MODELS, RunConfig
 
 ID_VERSION = 2
@@ -71,7 +71,7 @@ def run_id(run: RunConfig) -> str:
     Where the result is written, and how it is logged, packed and placed on devices, doesn't count.
     """
     init = SHORT_INIT.get(run.init.name, run.init.name)
-    head = f"{run.act['name']}-{run.model.name}{len(run.widths)}-{init}-s{run.seed}"
+    head = f"{by_layer.short_label(run.act)}-{run.model.name}{len(run.widths)}-{init}-s{run.seed}"
     return f"{head}-{_digest(identity(run))[:8]}"
 
 

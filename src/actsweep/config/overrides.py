@@ -40,7 +40,7 @@ RENAMED = {"pack.lift": "pack.batching"}
 """Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
 BEFORE = {"optim": ("clip_norm", {"decay_bias": True, "decay_act": True})}
 """By group: a key that complete groups have always had, and newer keys as they were in effect."""
-OPEN_GROUP = r"slurm\.extra\b"  # keys may be added to it
+OPEN_GROUP = r"(slurm\.extra|act\.by_layer)\b"  # keys may be added to them
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
 
 
@@ -93,8 +93,8 @@ def _check_options(words: Sequence[str]) -> None:
 def expand(override: str) -> list[str]:
     """Return one override as Hydra takes it, as one or more overrides.
 
-    `depth=7` becomes the option `uniform` with 7 layers; `slurm.extra.qos=long` adds its key; a
-    key of version 0.1 becomes today's, and a line on standard error says so.
+    `depth=7` becomes the option `uniform` with 7 layers; `slurm.extra.qos=long` adds its key, as
+    `act.by_layer` does; a key of version 0.1 becomes today's, and a line on standard error says so.
 
     Raises:
         UserError: a list, a number or null was given for a group, which needs an option's name.
@@ -104,8 +104,8 @@ def expand(override: str) -> list[str]:
     if old in RENAMED:
         print(f"{old} is now {RENAMED[old]}", file=sys.stderr)
         return [f"{group.replace(old, RENAMED[old])}={value}"]
-    if re.match(OPEN_GROUP, group):
-        return [f"++{override}"]
+    if re.match(OPEN_GROUP, old):
+        return [f"++{override.lstrip('+')}"]
     if group == "depth" and re.fullmatch(r"[+-]?\d+", value):
         return ["depth=uniform", f"depth.layers={int(value)}"]
     several = group == "callbacks" and value.startswith("[")
@@ -121,11 +121,14 @@ def as_typed(overrides: Iterable[str]) -> list[str]:
         layers = re.fullmatch(r"depth\.layers=(-?\d+)", word)
         if layers and typed and typed[-1] == "depth=uniform":
             typed[-1] = f"depth={layers[1]}"
-        elif re.match(rf"\+\+{OPEN_GROUP}", word):
-            typed.append(word[2:])
         else:
-            typed.append(word)
+            typed.append(bare(word))
     return typed
+
+
+def bare(word: str) -> str:
+    """Return an override without the `++` that `expand` has added."""
+    return word.removeprefix("++") if re.match(rf"\+\+{OPEN_GROUP}", word) else word
 
 
 def current_keys(plain: Mapping[str, Any]) -> dict[str, Any]:

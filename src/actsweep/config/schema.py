@@ -275,8 +275,9 @@ class RunConfig:
 
     @property
     def act_params(self) -> dict[str, Any]:
-        """Return the activation's parameters, without its name and target."""
-        return {key: value for key, value in self.act.items() if key not in ("name", "_target_")}
+        """Return the activation's parameters, without name, target and `by_layer`."""
+        others = ("name", "_target_", "by_layer")
+        return {key: value for key, value in self.act.items() if key not in others}
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from actsweep.config import validate_model
+from actsweep.config import by_layer, validate_model
 from actsweep.config.schema import (
     BATCHINGS,
     DATASETS,
@@ -46,6 +46,7 @@ def check(run: RunConfig) -> None:
     _check_trainer(run)
     _check_data(run)
     validate_model.check(run)
+    _check_by_layer(run)
     _check_rest(run)
 
 
@@ -96,12 +97,19 @@ def check_act_params(run: RunConfig, known: Mapping[str, Any]) -> None:
     Raises:
         UserError: names the parameter.
     """
-    for key, value in run.act_params.items():
-        path = f"act.{key}"
+    check_params("act", run.act["name"], run.act_params, known)
+
+
+def check_params(
+    act_path: str, name: str, params: Mapping[str, Any], known: Mapping[str, Any]
+) -> None:
+    """Refuse parameters as `check_act_params` does, of the activation at a config path."""
+    for key, value in params.items():
+        path = f"{act_path}.{key}"
         if key not in known:
             raise UserError(
-                f"{path}={value}: act={run.act['name']} has no such parameter; leave it out. "
-                f"Known here: {', '.join(f'act.{k}' for k in known) or 'none'}"
+                f"{path}={value}: act={name} has no such parameter; leave it out. "
+                f"Known here: {', '.join(f'{act_path}.{k}' for k in known) or 'none'}"
             )
         if isinstance(known[key], bool):
             if not isinstance(value, bool):
@@ -123,10 +131,14 @@ def _check_act(run: RunConfig) -> None:
     _check_name("act.name", name)
     if "_target_" in run.act and not run.act["_target_"]:
         raise bad_value("act._target_", "''", "a dotted path", "act._target_=my_module.my_function")
-    for key, value in run.act_params.items():
-        path = f"act.{key}"
-        if _is_int(value) and key != "pieces" and "_target_" not in run.act:
-            run.act[key] = value = float(value)  # alpha=1 and alpha=1.0 are the same run
+    _check_act_numbers("act", run.act, run.act_params)
+
+
+def _check_act_numbers(act_path: str, act: dict[str, Any], params: Mapping[str, Any]) -> None:
+    for key, value in params.items():
+        path = f"{act_path}.{key}"
+        if _is_int(value) and key != "pieces" and "_target_" not in act:
+            act[key] = value = float(value)  # alpha=1 and alpha=1.0 are the same run
         if isinstance(value, float):
             _check_float32(path, value, f"{path}=1.0")
         if key == "pieces" and (not _is_int(value) or value < 2):
@@ -249,6 +261,17 @@ def _check_size(path: str, size: object, *, shares: bool) -> None:
     if not count and not share:
         allowed = "a number of examples" + (", or a share between 0 and 1" if shares else "")
         raise bad_value(path, size, allowed, f"{path}={0.2 if shares else 10000}")
+
+
+def _check_by_layer(run: RunConfig) -> None:
+    """Refuse activations of `act.by_layer` that can't act; write the mapping in one way."""
+    by_layer.normalise(run.act)
+    for pattern, entry in by_layer.entries(run.act).items():
+        _check_name(by_layer.path_of(pattern), entry["name"])
+        _check_act_numbers(by_layer.path_of(pattern), entry, by_layer.params_of(entry))
+    names = by_layer.model_activations(run)
+    if names is not None:
+        by_layer.check_patterns(run.act, names)
 
 
 def _check_callbacks(run: RunConfig) -> None:

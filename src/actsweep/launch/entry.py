@@ -178,7 +178,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    from actsweep.config.compose import act_params, checked
+    from actsweep.config.compose import act_option, checked
 
     folder = Path(hydra.run.dir)
     fresh = FreshFiles(folder)
@@ -190,8 +190,8 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
                 f"hydra/launcher=slurm: only submits sweeps; type {train_command()} -m …"
             )
         loader = GlobalHydra.instance().config_loader()
-        params_of = functools.partial(act_params, loader)
-        config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, params_of)
+        option_of = functools.partial(act_option, loader)
+        config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, option_of)
         run_dir.check_writable(config.paths.outputs)
         member = make_member(config)
         if config.pack.plan:

@@ -13,18 +13,17 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from actsweep.config import by_layer
 from actsweep.config.schema import RunConfig
 from actsweep.nn import models
 from actsweep.nn import precision as numeric
 from actsweep.nn.models.layers import (
     Act,
     HParam,
-    Intermediates,
     LayerFactory,
-    Recorder,
     named_key,
-    recording,
 )
+from actsweep.nn.models.recording import Intermediates, Recorder, recording
 from actsweep.utils.errors import UserError
 
 Params = Any
@@ -71,7 +70,7 @@ class Network:
     def __init__(self, config: RunConfig, task: Task, hparams: HParams) -> None:
         self.config, self.task = config, task
         model = nnx.eval_shape(lambda values: self.draw(values), dict(hparams))
-        _name_activations(model)
+        _name_activations(model, config)
         model.train()
         self._train_graph = nnx.graphdef(model)
         model.set_attributes(deterministic=True, raise_if_not_found=False)
@@ -281,10 +280,24 @@ def _divide(model: nnx.Module) -> tuple[Any, Params, Held, Any]:
     return graph, params, (hparams, state), streams
 
 
-def _name_activations(model: nnx.Module) -> None:
+def _name_activations(model: nnx.Module, config: RunConfig) -> None:
+    """Name activations by their paths.
+
+    Raises:
+        UserError: with `act.by_layer`, one was made by another name; or a pattern matches none.
+    """
+    names = []
     for path, module in nnx.iter_modules(model):
         if isinstance(module, Act):
-            module.name = _name(path, "acts")
+            name = _name(path, "acts")
+            if by_layer.entries(config.act) and module.name != name:
+                raise UserError(
+                    f"act.by_layer: model._target_={config.model._target_} has made the activation "
+                    f"{name} as {module.name}; write make.act(units, name={name!r}), its path"
+                )
+            module.name = name
+            names.append(name)
+    by_layer.check_patterns(config.act, names)
 
 
 def _name(path: Sequence[Any], group: str) -> str:

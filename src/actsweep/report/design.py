@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actsweep.config.identity import flatten, what_counts
+from actsweep.config.identity import what_counts
 from actsweep.runs import run_dir
 from actsweep.runs.run_dir import RunDir
 from actsweep.stats.paired import Cell
@@ -75,14 +75,16 @@ def where(entries: Sequence[Entry], conditions: Sequence[str]) -> list[Entry]:
     Raises:
         UserError: a factor is unknown, or no run meets a condition.
     """
-    flat = {entry.run.run_id: flatten(entry.config) for entry in entries}
+    flat = {entry.run.run_id: table.flatten_groups(entry.config) for entry in entries}
     swept = table.columns([entry.config for entry in entries]) if entries else {}
     kept = list(entries)
     for text in conditions:
         name, _, allowed = text.partition("=")
         path = _path(f"--where {text}", name, swept, [*flat.values()])
         values = {entry.run.run_id: str(flat[entry.run.run_id].get(path)) for entry in kept}
-        chosen = [entry for entry in kept if values[entry.run.run_id] in allowed.split(",")]
+        whole = allowed in values.values()  # a value may hold commas: relu, hidden_1 tanh
+        one_of = [allowed] if whole else allowed.split(",")
+        chosen = [entry for entry in kept if values[entry.run.run_id] in one_of]
         if not chosen:
             known = ", ".join(sorted(set(values.values())))
             raise UserError(f"--where {text}: no run has it; there are: {known}")
@@ -143,7 +145,7 @@ def lay_out(entries: Sequence[Entry], by: Sequence[str]) -> Design:
     Raises:
         UserError: a factor is unknown, or several data sets would be averaged over.
     """
-    flat = {entry.run.run_id: flatten(entry.config) for entry in entries}
+    flat = {entry.run.run_id: table.flatten_groups(entry.config) for entry in entries}
     titles = table.columns([entry.config for entry in entries])
     factors = _factors(by, titles, [*flat.values()])
     used = {path for paths in factors.values() for path in paths}
@@ -187,7 +189,7 @@ def _confounded(entries: Sequence[Entry], titles: Sequence[str]) -> list[str]:
 
     The first of each part of the config, but not the parameters of what has a title.
     """
-    flat = [flatten(what_counts(entry.config)) for entry in entries]
+    flat = [table.flatten_groups(what_counts(entry.config)) for entry in entries]
     parts = {path.partition(".")[0] for path in (*titles, "seed")}
     paths: dict[str, str] = {}
     for path in dict.fromkeys((*table.KNOWN, *(path for config in flat for path in config))):

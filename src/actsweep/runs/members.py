@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from actsweep.config import resolve
+from actsweep.config import by_layer, resolve
 from actsweep.config.identity import (
     config_value,
     flatten,
@@ -60,7 +60,7 @@ class Member:
             run_id=self.run_id,
             run_dir=self.dir.path,
             config=resolve.to_dict(config),
-            act=config.act["name"],
+            act=by_layer.label(config.act),
             depth=len(config.widths),
             init=config.init.name,
             seed=config.seed,
@@ -77,7 +77,7 @@ class Member:
         """Return the fields that tell runs apart at a glance; every summary starts with them."""
         return {
             "run_id": self.run_id,
-            "act": self.config.act["name"],
+            "act": by_layer.label(self.config.act),
             "depth": len(self.config.widths),
             "init": self.config.init.name,
             "seed": self.config.seed,

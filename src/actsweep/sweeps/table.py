@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from actsweep.config.by_layer import flat_act
 from actsweep.config.identity import flatten, what_counts
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     Args:
         configs: resolved configs as nested plain values.
     """
-    flat = [flatten(what_counts(config)) for config in configs]
+    flat = [flatten_groups(what_counts(config)) for config in configs]
     paths = sorted({path for config in flat for path in config} - {"seed"})
     differ = [p for p in paths if len({_key(config.get(p)) for config in flat}) > 1]
     order = {path: place for place, path in enumerate(KNOWN)}
@@ -105,6 +106,14 @@ def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {p: KNOWN.get(p, p) for p in dict.fromkeys(["act.name", *kept])}
 
 
+def flatten_groups(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted path -> leaf, as runs are told apart: `act.name` says what acts in which layer.
+
+    So a run with `act.by_layer` is `relu, hidden_1 tanh`, and never averaged with those of relu.
+    """
+    return flat_act(flatten(config), config.get("act") or {})
+
+
 def _key(value: Any) -> Any:
     """Return something hashable in the place of a leaf."""
     return repr(value) if isinstance(value, list | Mapping) else value
@@ -115,7 +124,7 @@ def _groups(
 ) -> dict[tuple, list[Result]]:
     groups: dict[tuple, list[Result]] = {}
     for result in results:
-        flat = flatten(configs[result["run_id"]])
+        flat = flatten_groups(configs[result["run_id"]])
         groups.setdefault(tuple(_key(flat.get(path)) for path in paths), []).append(result)
     return groups
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from actsweep import activations
 from actsweep.activations import Activation
+from actsweep.config import by_layer
 from actsweep.config.schema import RunConfig
 from actsweep.nn.network import Network, Task, split
 from actsweep.utils.errors import UserError
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def check(config: RunConfig, task: Task, hparams: Mapping[str, np.ndarray]) -> None:
-    """Check what the config names by a `_target_`: the activation and the model.
+    """Check what the config names by a `_target_`: the activations and the model.
 
     Args:
         config: the static config of a pack.
@@ -40,6 +41,10 @@ def check(config: RunConfig, task: Task, hparams: Mapping[str, np.ndarray]) -> N
         numbers = {p.removeprefix("act."): v for p, v in first.items() if p.startswith("act.")}
         bound, params = activations.bind(config.act | dict.fromkeys(numbers, 1.0))
         check_activation(bound, {**params, **numbers}, str(config.act["_target_"]))
+    for pattern, entry in by_layer.entries(config.act).items():
+        if entry.get("_target_"):
+            bound, params = activations.bind(entry, by_layer.path_of(pattern))
+            check_activation(bound, params, str(entry["_target_"]))
     if config.model._target_:
         network = Network(config, task, first)
         traces = [_trace_model(network, first) for _ in range(2)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from actsweep.config import resolve
+from actsweep.config import by_layer, resolve
 from actsweep.runs import checkpoint
 from actsweep.runs.leases import Leases
 from actsweep.runs.members import Member, Pack, make_member, make_pack
@@ -273,7 +273,7 @@ def explain_start(prepared: PreparedPack, group: ResumeGroup) -> str:
     steps = prepared.task.total_steps
     runs = "1 run goes" if count == 1 else f"{count} runs go"
     epoch = round(step * prepared.pack.static.trainer.epochs / steps, 2)
-    name = prepared.pack.static.act["name"]
+    name = by_layer.label(prepared.pack.static.act)
     return f"{name}: {runs} on from step {step} of {steps} (epoch {epoch:g})"
 
 
@@ -281,7 +281,7 @@ def explain_cohorts(prepared: PreparedPack) -> str:
     """Return a line that says why a pack is trained in several cohorts."""
     memory, members = prepared.memory, len(prepared.pack.members)
     return (
-        f"{prepared.pack.static.act['name']}: {members} runs are trained in "
+        f"{by_layer.label(prepared.pack.static.act)}: {members} runs are trained in "
         f"{len(memory.parts(members))} cohorts of at most {memory.population.size}, since "
         f"{memory.limit}"
     )

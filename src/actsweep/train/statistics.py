@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from actsweep.callbacks.base import Callback, CountView, Readings
-from actsweep.nn.models.layers import Intermediates
+from actsweep.nn.models.recording import Intermediates
 from actsweep.nn.network import Held, Network, Params
 from actsweep.utils.errors import UserError
 

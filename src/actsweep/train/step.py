@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, PRNGKeyArray
 from actsweep.callbacks.base import Callback, ProbeView, Readings, StepView
 from actsweep.config.schema import RunConfig
 from actsweep.nn import optimizers
-from actsweep.nn.models.layers import Intermediates, named_key
+from actsweep.nn.models.layers import named_key
+from actsweep.nn.models.recording import Intermediates
 from actsweep.nn.network import Held, HParams, Network, Params, Task, split
 from actsweep.train.statistics import add_readings, captured, concluding, counting
 from actsweep.train.types import ACTIVE, DIVERGED, STOPPED, Examples, Span, State, Tally

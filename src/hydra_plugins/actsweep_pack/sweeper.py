@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from actsweep.config import identity, resolve
 from actsweep.config.compose import Composer, act_params
-from actsweep.config.overrides import expand
+from actsweep.config.overrides import bare, expand
 from actsweep.config.schema import RunConfig
 from actsweep.launch.entry import this_process
 from actsweep.launch.hydra import train
@@ -99,13 +99,14 @@ class PackSweeper(BasicSweeper):
     def _product(self, arguments: list[str], compose: Composer) -> list[list[str]]:
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
+        words = [bare(word) for word in (*self._parse_config(), *arguments)]
+        parsed = parser.parse_overrides(words)
         settings = settings_of(parsed, compose.sweep)
         jobs = without_excluded(combine(parsed, settings.pairs), settings.exclude)
-        words = [[word for given in job for word in expand(given)] for job in jobs]
+        expanded = [[word for given in job for word in expand(given)] for job in jobs]
         assert self.config is not None
         default = str(self.config.hydra.runtime.choices.get("act"))
-        return where_known(words, default, self._act_params)
+        return where_known(expanded, default, self._act_params)
 
     def _act_params(self, act: str) -> Collection[str] | None:
         """Return the parameters of an option of `act`; None if there is no such option."""

@@ -55,25 +55,26 @@ class CNN(nnx.Module):
         self.pool = POOLS.get(pool)
         ends = range(convs - 1, len(channels) * convs, convs) if self.pool else range(0)
         self.pooled = tuple(f"conv_{i + 1}" for i in ends)
+        after = None
         for i in range(len(channels) * convs):
             name, units = f"conv_{i + 1}", channels[i // convs]
-            now, inputs = stride if i % convs == 0 else 1, make.inputs(units)
+            now, inputs = stride if i % convs == 0 else 1, make.inputs(units, name)
             self.layers[name] = make.conv(
-                name, depth, inputs, raw=i == 0, kernel=kernel, stride=now
+                name, depth, inputs, raw=i == 0, after=after, kernel=kernel, stride=now
             )
-            self.acts[name], depth = make.act(units), units
+            self.acts[name], depth, after = make.act(units, name), units, name
             if norm != "none":
                 self.norms[name] = make.norm(norm, f"norms.{name}", inputs)
             height, width = -(-height // now), -(-width // now)
             if name in self.pooled:
                 height, width = height // 2, width // 2
-        layers, acts, features = make.hidden(height * width * depth)
+        layers, acts, features = make.hidden(height * width * depth, after=after)
         self.layers.update(layers)
         self.acts.update(acts)
         if dropout:
             self.dropouts.update({n: make.dropout(dropout, f"dropouts.{n}") for n in acts})
-        self.layers["head"] = make.dense("head", features, outputs)
         self.order = tuple(self.acts)
+        self.layers["head"] = make.dense("head", features, outputs, after=self.order[-1])
 
     def __call__(
         self, x: Float[Array, "batch height width channels"]

@@ -1,11 +1,9 @@
 """The parts of a network (dense, convolution, activation), each drawn from a stream by name."""
 
-import contextlib
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,9 +13,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt
 
 from actsweep import activations
 from actsweep.activations import Activation
+from actsweep.config import by_layer
 from actsweep.config.schema import RunConfig
 from actsweep.nn import initializers
-from actsweep.nn.models import norms
+from actsweep.nn.models import norms, recording
 from actsweep.utils.errors import UserError
 
 
@@ -93,7 +92,7 @@ class Act(nnx.Module):
     """An activation with its parameters: trained ones are `nnx.Param`, the others `HParam`.
 
     `numbers` holds the numeric ones. Its name is part of the paths of arrays in checkpoints. `name`
-    is where it acts, by its path in the model; `Network` sets it.
+    is where it acts, by its path in the model; `Network` sets it, and checks what was said.
     """
 
     name = ""
@@ -111,7 +110,7 @@ class Act(nnx.Module):
         return dict(self.static) | {key: value[...] for key, value in self.numbers.items()}
 
     def __call__(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
-        recorder = _RECORDER.get()
+        recorder = recording.current()
         return self.apply(z) if recorder is None else recorder(self.name, z, self)
 
     def apply(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
@@ -132,91 +131,6 @@ class Act(nnx.Module):
         return activations.gate_input(self.spec, z, **self.params)
 
 
-@dataclass
-class Intermediates:
-    """A record of z, f(z), |f'(z)| and the gate input wherever an activation acts, by its name.
-
-    `perturbation[name]`, where given, is added to z: the gradient of the loss with respect to it
-    is the gradient with respect to z.
-    """
-
-    perturbation: Mapping[str, Array] = field(default_factory=dict)
-    preact: dict[str, Array] = field(default_factory=dict)
-    act: dict[str, Array] = field(default_factory=dict)
-    abs_derivative: dict[str, Array] = field(default_factory=dict)
-    gate_input: dict[str, Array] = field(default_factory=dict)
-
-    def __call__(self, name: str, z: Array, act: Act) -> Array:
-        """Record an activation; return f(z).
-
-        Raises:
-            UserError: the activation has acted before in this forward pass.
-        """
-        if name in self.preact:
-            raise UserError(
-                f"model: the activation {name} acts twice in one forward pass, so that its metrics "
-                "would be of either; make one for each place, with make.act"
-            )
-        if name in self.perturbation:
-            z = z + self.perturbation[name].astype(z.dtype)
-        return self.record(name, z, act)
-
-    def record(self, name: str, z: Array, act: Act) -> Array:
-        """Record an activation whose perturbation is in z already; return f(z)."""
-        a = act.apply(z)
-        self.preact[name], self.act[name] = z, a
-        self.abs_derivative[name] = act.abs_derivative(z)
-        self.gate_input[name] = act.gate_input(z)
-        return a
-
-
-Recorder = Callable[[str, Array, Act], Array]
-_RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
-
-
-@contextlib.contextmanager
-def recording(recorder: Recorder | None) -> Iterator[None]:
-    """Have every activation that is called call `recorder(name, z, act)` instead."""
-    before = _RECORDER.set(recorder)
-    try:
-        yield
-    finally:
-        _RECORDER.reset(before)
-
-
-def scan(
-    cell: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, acts: Sequence[Act]
-) -> tuple[Any, Any]:
-    """Call `cell(carry, x)` for every step of time, as `jax.lax.scan` does.
-
-    Each of `acts` acts once a step inside of it, and is recorded over all steps as one activation,
-    [batch, time, ...].
-
-    Args:
-        cell: returns the next carry and the output of a step.
-        carry: the first one.
-        xs: the inputs, time first.
-        acts: all activations that `cell` calls.
-    """
-    recorder = _RECORDER.get()
-    if not isinstance(recorder, Intermediates):
-        return jax.lax.scan(cell, carry, xs)
-    known = recorder.perturbation
-    shifts = {a.name: jnp.moveaxis(known[a.name], 1, 0) for a in acts if a.name in known}
-
-    def step(carry: Any, inputs: Any) -> tuple[Any, Any]:
-        x, shift = inputs
-        now = Intermediates(shift)
-        with recording(now):
-            carry, y = cell(carry, x)
-        return carry, (y, now.preact)
-
-    carry, (ys, preacts) = jax.lax.scan(step, carry, (xs, shifts))
-    for act in acts:
-        recorder.record(act.name, jnp.moveaxis(preacts[act.name], 0, 1), act)
-    return carry, ys
-
-
 def apply(name: str, z: Array, act: Act) -> Array:
     """Apply the activation: what models of version 0.1 called `capture`."""
     del name
@@ -226,6 +140,9 @@ def apply(name: str, z: Array, act: Act) -> Array:
 @dataclass(frozen=True)
 class LayerFactory:
     """The source of one member's layers.
+
+    An activation may be another one than the config's in some places (`act.by_layer`), which are
+    told apart by the activation's name: its path in the model, as in `blocks.0`.
 
     The draws of a layer depend on the member's seed and the layer's name alone: two networks with
     the same seed have the same initial values wherever layers have the same name and shape.
@@ -252,7 +169,7 @@ class LayerFactory:
 
     @property
     def spec(self) -> Activation:
-        """Return the activation that the config names."""
+        """Return the activation that the config names; `act.by_layer` may name others."""
         return self._bound[0]
 
     @property
@@ -264,13 +181,56 @@ class LayerFactory:
     def _bound(self) -> tuple[Activation, dict[str, Any]]:
         return activations.bind(self.config.act | dict.fromkeys(self.act_hparams, 1.0))
 
-    def inputs(self, units: int) -> int:
-        """Return how many pre-activations `units` units need: 2 each if gated, k for maxout."""
-        return units * activations.inputs_per_unit(self.spec, self.static)
+    def _bound_at(self, name: str | None) -> tuple[Activation, dict[str, Any], dict[str, Array]]:
+        """Return the activation of that name, its static parameters, and its numbers.
 
-    def dense(self, name: str, inputs: int, outputs: int, *, raw: bool = False) -> Dense:
-        """Draw a dense layer; `init.gain` doesn't apply to a `raw` one, whose input is the data."""
-        return Dense(*self._draw(name, (inputs, outputs), raw))
+        Raises:
+            UserError: no name, although it decides which activation it is.
+        """
+        act = self.config.act
+        if not by_layer.entries(act):
+            return self.spec, self.static, self.act_hparams
+        if name is None:
+            raise UserError(
+                f"act.by_layer: model._target_={self.config.model._target_} doesn't say where its "
+                "activations are; write make.act(units, name=<path>) and make.inputs(units, "
+                "name=<path>), with its path in the model, such as 'blocks.0'"
+            )
+        pattern = by_layer.pattern_for(act, name)
+        if pattern is None:
+            return self.spec, self.static, self.act_hparams
+        spec, params = activations.bind(act["by_layer"][pattern], by_layer.path_of(pattern))
+        static, numbers = activations.split(spec, params)
+        return spec, static, {key: jnp.float32(value) for key, value in numbers.items()}
+
+    def inputs(self, units: int, name: str | None = None) -> int:
+        """Return how many pre-activations `units` units need: 2 each if gated, k for maxout.
+
+        Args:
+            units: the width of the layer.
+            name: of the activation, by its path in the model; see `act`.
+        """
+        spec, static, _ = self._bound_at(name)
+        return units * activations.inputs_per_unit(spec, static)
+
+    def dense(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        *,
+        raw: bool = False,
+        after: str | None = None,
+    ) -> Dense:
+        """Draw a dense layer.
+
+        Args:
+            name: of the layer, which decides the draw.
+            inputs, outputs: its widths.
+            raw: whether it reads the data, so that `init.gain` doesn't apply.
+            after: name of the activation that it reads, whose gain `init.gain=auto` is.
+        """
+        return Dense(*self._draw(name, (inputs, outputs), raw, after))
 
     def conv(
         self,
@@ -279,15 +239,16 @@ class LayerFactory:
         outputs: int,
         *,
         raw: bool = False,
+        after: str | None = None,
         kernel: int = 3,
         stride: int = 1,
         bias: bool = True,
     ) -> Conv:
         """Draw a convolution, kernel x kernel, from `inputs` to `outputs` channels.
 
-        `raw` as in `dense`; without `bias` where a normalisation follows that has its own.
+        The others as in `dense`; without `bias` where a normalisation follows that has its own.
         """
-        weight, drawn = self._draw(name, (kernel, kernel, inputs, outputs), raw)
+        weight, drawn = self._draw(name, (kernel, kernel, inputs, outputs), raw, after)
         return Conv(weight, drawn if bias else None, stride)
 
     def embedding(self, name: str, entries: int, features: int) -> nnx.Embed:
@@ -310,24 +271,31 @@ class LayerFactory:
         """Return the random streams of a module of flax.nnx, which draws its own parameters."""
         return nnx.Rngs(named_key(self.hparams["seed"], f"init/{name}"))
 
-    def act(self, units: int) -> Act:
+    def act(self, units: int, name: str | None = None) -> Act:
         """Return the activation of a layer of so many units, with its parameters.
 
+        Args:
+            units: the width of the layer.
+            name: of the activation, by its path in the model, such as `blocks.0`. Models without
+                names have one kind of activation everywhere: `act.by_layer` needs them.
+
         Raises:
-            UserError: a trained parameter has no initial value.
+            UserError: a trained parameter has no initial value, or a name is needed.
         """
-        static = self.static
-        learnable = self.spec.learnable(static)
-        for key in set(learnable) - self.act_hparams.keys():
+        spec, static, values = self._bound_at(name)
+        learnable = spec.learnable(static)
+        for key in set(learnable) - values.keys():
             raise UserError(f"act.{key}: is trained, so it must have a value; type act.{key}=0.25")
         numbers: dict[str, nnx.Variable] = {}
-        for key, value in self.act_hparams.items():
+        for key, value in values.items():
             if key not in learnable:
                 numbers[key] = HParam(value)
             else:
                 shape = (units,) if static.get("per_channel") else ()
                 numbers[key] = nnx.Param(jnp.full(shape, value))
-        return Act(self.spec, static, numbers)
+        made = Act(spec, static, numbers)
+        made.name = name or ""
+        return made
 
     def equal_widths(self, model: str) -> tuple[int, int]:
         """Return the number and the width of the layers in `depth`.
@@ -343,24 +311,29 @@ class LayerFactory:
             )
         return len(widths), widths[0]
 
-    def check_single_inputs(self, model: str) -> None:
-        """Check that a unit of the activation takes one input.
+    def check_single_inputs(self, model: str, *names: str) -> None:
+        """Check that a unit of each of the activations of these names takes one input.
 
         Raises:
             UserError: it is gated, or a maximum over several.
         """
-        if self.inputs(1) > 1:
-            raise UserError(
-                f"act={self.config.act['name']}: takes {self.inputs(1)} inputs a unit, and "
-                f"model={model} has one; type for example act=gelu, or model=mlp"
-            )
+        for name in names:
+            spec, static, _ = self._bound_at(name)
+            several = activations.inputs_per_unit(spec, static)
+            if several > 1:
+                raise UserError(
+                    f"act={spec.name}: takes {several} inputs a unit, and {name} of model={model} "
+                    "has one; type for example act=gelu, or model=mlp"
+                )
 
-    def hidden(self, inputs: int, *, raw: bool = False) -> tuple[nnx.Dict, nnx.Dict, int]:
+    def hidden(
+        self, inputs: int, *, raw: bool = False, after: str | None = None
+    ) -> tuple[nnx.Dict, nnx.Dict, int]:
         """Draw hidden_1 … hidden_L of the widths in `depth`.
 
         Args:
             inputs: width of what the first layer reads.
-            raw: whether the first layer reads the data; see `dense`.
+            raw, after: of the first layer; see `dense`.
 
         Returns:
             The layers and the activations by layer name, and the width of the last layer.
@@ -369,12 +342,15 @@ class LayerFactory:
         acts: nnx.Dict = nnx.Dict()
         for i, units in enumerate(self.config.widths, 1):
             name = f"hidden_{i}"
-            layers[name] = self.dense(name, inputs, self.inputs(units), raw=raw and i == 1)
-            acts[name] = self.act(units)
-            inputs = units
+            outputs = self.inputs(units, name)
+            layers[name] = self.dense(name, inputs, outputs, raw=raw and i == 1, after=after)
+            acts[name] = self.act(units, name)
+            inputs, after = units, name
         return layers, acts, inputs
 
-    def _draw(self, name: str, shape: tuple[int, ...], raw: bool) -> tuple[Array, Array]:
+    def _draw(
+        self, name: str, shape: tuple[int, ...], raw: bool, after: str | None
+    ) -> tuple[Array, Array]:
         init, hparams = self.config.init, self.hparams
         key = named_key(hparams["seed"], f"init/{name}")
         fan_in, field_size = math.prod(shape[:-1]), math.prod(shape[:-2])
@@ -396,12 +372,19 @@ class LayerFactory:
             sigma_b=hparams["init.sigma_b"],
         )
         bias = bias + hparams["init.bias"]
-        return kernel if raw else kernel * self._gain(), bias
+        return kernel if raw else kernel * self._gain(name, after), bias
 
-    def _gain(self) -> Array:
+    def _gain(self, name: str, after: str | None) -> Array:
         if self.config.init.gain != "auto":
             return jnp.float32(self.config.init.gain)
-        return initializers.gain(self.spec, self.static | self.act_hparams)
+        if by_layer.entries(self.config.act) and after is None:
+            raise UserError(
+                f"init.gain=auto: with act.by_layer it needs the name of the activation that the "
+                f"layer {name} reads; write after=<path> where the model makes it, or type "
+                "init.gain=1.0"
+            )
+        spec, static, numbers = self._bound_at(after)
+        return initializers.gain(spec, static | numbers)
 
 
 def named_key(key: PRNGKeyArray | UInt[Array, ""], name: str) -> PRNGKeyArray:

@@ -1,4 +1,4 @@
-"""The multilayer perceptron: dense layers of any widths, with one kind of activation."""
+"""The multilayer perceptron: dense layers of any widths, each followed by an activation."""
 
 import math
 
@@ -30,12 +30,12 @@ class MLP(nnx.Module):
     ) -> None:
         inputs = math.prod(input_shape)
         self.layers, self.acts, last = make.hidden(inputs, raw=True)
-        self.layers["head"] = make.dense("head", last, outputs)
         self.order, self.residual = tuple(self.acts), residual
+        self.layers["head"] = make.dense("head", last, outputs, after=self.order[-1])
         widths = dict(zip(self.order, make.config.widths, strict=True))
         self.norms = nnx.Dict(
             {
-                name: make.norm(norm, f"norms.{name}", make.inputs(units))
+                name: make.norm(norm, f"norms.{name}", make.inputs(units, name))
                 for name, units in widths.items()
                 if norm != "none"
             }

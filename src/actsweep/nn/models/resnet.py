@@ -28,7 +28,8 @@ class Block(nnx.Module):
         norm, bias = options["norm"], options["bias"]
         conv = lambda i, n, s: make.conv(f"{name}.conv_{i}", n, units, stride=s, bias=bias)  # noqa: E731
         self.conv_1, self.conv_2 = conv(1, inputs, stride), conv(2, units, 1)
-        self.act_1, self.act_2 = make.act(inputs if self.preact else units), make.act(units)
+        self.act_1 = make.act(inputs if self.preact else units, f"{name}.act_1")
+        self.act_2 = make.act(units, f"{name}.act_2")
         self.norm_1 = make.norm(norm, f"{name}.norm_1", inputs if self.preact else units)
         self.norm_2 = make.norm(norm, f"{name}.norm_2", units)
         self.gain = nnx.Param(jnp.float32(0.0)) if options["scaled"] else None
@@ -85,14 +86,15 @@ class ResNet(nnx.Module):
                 f"depth.layers={layers}: model=resnet has 6n + 2 layers; type for example "
                 f"depth={near}"
             )
-        make.check_single_inputs("resnet")
+        acts = [f"blocks.{i}.act_{j}" for i in range(layers // 2 - 1) for j in (1, 2)]
+        make.check_single_inputs("resnet", "last_act" if preact else "stem_act", *acts)
         scaled = norm == "skipinit"
         norm = "none" if scaled else norm
         options = {"norm": norm, "skip": skip, "preact": preact, "scaled": scaled}
         options["bias"] = norm in ("none", "local_response")
         self.stem = make.conv("stem", channels, width, raw=True, bias=bool(options["bias"]))
         self.stem_norm = None if preact else make.norm(norm, "stem_norm", width)
-        self.stem_act = None if preact else make.act(width)
+        self.stem_act = None if preact else make.act(width, "stem_act")
         blocks, inputs = [], width
         for i in range(layers // 2 - 1):
             stage, place = divmod(i, (layers - 2) // (2 * STAGES))
@@ -101,7 +103,7 @@ class ResNet(nnx.Module):
             inputs = units
         self.blocks = nnx.List(blocks)
         self.last_norm = make.norm(norm, "last_norm", inputs) if preact else None
-        self.last_act = make.act(inputs) if preact else None
+        self.last_act = make.act(inputs, "last_act") if preact else None
         self.head = make.dense("head", inputs, outputs)
 
     def __call__(

@@ -8,7 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from actsweep.nn.models import norms
-from actsweep.nn.models.layers import LayerFactory, scan
+from actsweep.nn.models.layers import LayerFactory
+from actsweep.nn.models.recording import scan
 from actsweep.utils.errors import UserError
 
 GATES = {"simple": 1, "lstm": 4, "gru": 3}
@@ -28,8 +29,10 @@ class Cell(nnx.Module):
         self.kind, self.units = kind, units
         self.input = make.dense(f"{name}.input", inputs, GATES[kind] * units)
         self.recurrent = make.dense(f"{name}.recurrent", units, GATES[kind] * units)
-        self.act = make.act(units)
-        self.state_act = make.act(units) if kind == "lstm" else None
+        acts = (name, f"{name}.state_act") if kind == "lstm" else (name,)
+        make.check_single_inputs("rnn", *acts)
+        self.act = make.act(units, name)
+        self.state_act = make.act(units, acts[1]) if kind == "lstm" else None
 
     def __call__(self, x: Float[Array, "batch time inputs"]) -> Float[Array, "batch time units"]:
         """Return h of every step; the first h, and c, are 0."""
@@ -87,7 +90,6 @@ class RNN(nnx.Module):
         dropout: float = 0.0,
     ) -> None:
         layers, width = make.equal_widths("rnn")
-        make.check_single_inputs("rnn")
         if make.vocabulary is not None:
             if bidirectional:
                 raise UserError(

@@ -39,9 +39,9 @@ class Feedforward(nnx.Module):
     """W2 f(W1 x), with 4 hidden units for each of the input; gated activations take twice W1."""
 
     def __init__(self, make: LayerFactory, name: str, width: int) -> None:
-        self.up = make.dense(f"{name}.up", width, make.inputs(4 * width))
-        self.act = make.act(4 * width)
-        self.down = make.dense(f"{name}.down", 4 * width, width)
+        self.up = make.dense(f"{name}.up", width, make.inputs(4 * width, name))
+        self.act = make.act(4 * width, name)
+        self.down = make.dense(f"{name}.down", 4 * width, width, after=name)
 
     def __call__(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
         return self.down(self.act(self.up(x)))
