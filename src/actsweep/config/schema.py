@@ -25,6 +25,7 @@ DATASETS = (
     *("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "xor_table", "quadratic"),
     *TABLES,
 )
+AUGMENTS = ("none", "crop_flip")
 TASKS = ("auto", "classification", "regression")
 MAX_SEED = 2**32 - 1
 SLURM_REQUEUE_S = 30.0
@@ -70,6 +71,7 @@ class DataConfig:
     from (by default the last, and all others). `val_size` and `test_size` are numbers of examples
     or shares of all; with `stratify` each split has the classes in their shares. `standardize`
     gives each feature mean 0 and deviation 1. `task` is `auto`, `classification` or `regression`.
+    `augment` changes the images of training steps at random.
     """
 
     name: str = "fashion_mnist"
@@ -86,6 +88,7 @@ class DataConfig:
     examples: int = 1_000
     noise: float = 0.0
     stream: bool = False
+    augment: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
     _target_: str | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from actsweep.config.schema import (
+    AUGMENTS,
     BATCHINGS,
     DATASETS,
     INITS,
@@ -32,6 +33,7 @@ SMALLEST, LARGEST = 1.1754943508222875e-38, 3.4028234663852886e38  # normal numb
 # What has to be known of the data before it is there.
 EXAMPLES = {"fashion_mnist": 60_000, "mnist": 60_000, "kmnist": 60_000, "digits": 1_500}
 IMAGE_SIDE = {"fashion_mnist": 28, "mnist": 28, "kmnist": 28, "digits": 8}
+UNREAD = ("npz",)  # these may hold images or not, which is known once they are read
 
 
 def check(run: RunConfig) -> None:
@@ -219,6 +221,7 @@ def _check_data(run: RunConfig) -> None:
     data, batch = run.data, run.trainer.batch_size
     if data._target_ is None and data.name not in DATASETS:
         raise unknown_name("data", data.name, DATASETS)
+    _check_augment(run)
     _check_size("data.val_size", data.val_size, shares=data.name in TABLES)
     _check_size("data.test_size", data.test_size, shares=True)
     if data.task not in TASKS:
@@ -237,6 +240,16 @@ def _check_data(run: RunConfig) -> None:
         allowed = f"at most {train}, the number of training examples of data={data.name}"
         fix = f"trainer.batch_size={min(256, max(1, train // 10))}"
         raise bad_value("trainer.batch_size", batch, allowed, fix)
+
+
+def _check_augment(run: RunConfig) -> None:
+    data = run.data
+    if data.augment not in AUGMENTS:
+        raise unknown_name("data.augment", data.augment, AUGMENTS)
+    known = data._target_ is None and data.name not in UNREAD
+    if data.augment != "none" and known and data.name not in IMAGE_SIDE:
+        allowed = f"none for data={data.name}, which has no images"
+        raise bad_value("data.augment", data.augment, allowed, "data.augment=none")
 
 
 def _check_size(path: str, size: object, *, shares: bool) -> None:
@@ -260,9 +273,7 @@ def _check_model(run: RunConfig) -> None:
     for units in model.channels:
         if units < 1:
             raise bad_value("model.channels", model.channels, "at least 1 each", "model=cnn")
-    if (
-        model.name != "cnn" or data._target_ is not None or data.name == "npz"
-    ):  # known once it is read
+    if model.name != "cnn" or data._target_ is not None or data.name in UNREAD:
         return
     side, pools = IMAGE_SIDE.get(data.name), len(model.channels or [32, 64])
     if side is None:
