@@ -1,6 +1,7 @@
-"""Random crops and flips: against a loop in NumPy, in packs, after an interruption, refused."""
+"""Random crops and flips of images; CIFAR and SVHN in the formats in which they are published."""
 
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data_fixtures import colour, idx
 from test_resume import Cut, what_is_left
 from test_run import LIGHT, make, run_pack
 
 from actsweep.config import identity, resolve
-from actsweep.config.schema import RunConfig
+from actsweep.config.schema import DataConfig, RunConfig
+from actsweep.data import load, prepare, routes
+from actsweep.data import tfds as our_tfds
+from actsweep.data.images import IMAGES
 from actsweep.train import augment
 from actsweep.train.types import SweepContext
 from actsweep.utils.errors import UserError
@@ -164,3 +169,145 @@ def test_what_cant_be_augmented_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 AUGMENTED = {"augment": "crop_flip", "val_size": 10}
+
+
+# CIFAR and SVHN
+
+
+@pytest.fixture
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with idx.isolated(tmp_path, monkeypatch):
+        yield
+
+
+@pytest.mark.usefixtures("isolated")
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
+def test_what_is_published_is_what_is_trained_on(name: str, tmp_path: Path) -> None:
+    arrays = colour.draw(name)
+    idx.register(name, colour.write(name, routes.manual_dir(name, tmp_path), arrays))
+    assert prepare.prepare(name, tmp_path) == prepare.set_folder(name, tmp_path)
+    data = load(DataConfig(name=name, dir=str(tmp_path), val_size=10))
+    assert [x.shape for x in (data.train_x, data.val_x, data.test_x)] == [
+        (n, 32, 32, 3) for n in (30, 10, 12)
+    ]
+    both = np.concatenate([data.train_x, data.val_x]), np.concatenate([data.train_y, data.val_y])
+    assert idx.as_rows(*both) == idx.as_rows(*arrays["train"])
+    assert idx.as_rows(data.test_x, data.test_y) == idx.as_rows(*arrays["test"])
+    assert (data.classes, data.labels) == (len(IMAGES[name].labels), IMAGES[name].labels)
+    assert (0 * data.scale + data.offset, 255 * data.scale + data.offset) == (-1.0, 1.0)
+
+
+@pytest.mark.usefixtures("isolated")
+def test_tfds_itself_reads_what_we_prepared(tmp_path: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    arrays = colour.draw("cifar100")
+    idx.register("cifar100", colour.write("cifar100", tmp_path / "files", arrays))
+    folder = our_tfds.build("cifar100", tmp_path / "files", tmp_path / "root")
+    source = tfds.data_source("cifar100", data_dir=folder.parents[1], download=False, split="test")
+    rows = {row["id"]: row for row in source}
+    for index, (image, label) in enumerate(zip(*arrays["test"], strict=True)):
+        row = rows[f"test_{index:05d}".encode()]
+        np.testing.assert_array_equal(row["image"], image)
+        assert (row["label"], row["coarse_label"]) == (label, label % 20)
+    features = tfds.builder_from_directory(folder).info.features
+    assert tuple(features["label"].names) == IMAGES["cifar100"].labels
+    assert features["coarse_label"].names[3] == "kind_3"
+
+
+def wrong_digest(path: Path) -> None:
+    idx.flip(path)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def other(path: Path) -> None:
+    path.write_bytes(b"<html>not found</html>")
+
+
+def changed(name: str, file: str, content: bytes | None) -> Callable[[Path], None]:
+    """Return a function that packs another content of one file, or none."""
+
+    def write(path: Path) -> None:
+        files = colour.cifar(name, colour.draw(name)) | {file: content}
+        colour.tar(path, {key: value for key, value in files.items() if value is not None})
+
+    return write
+
+
+def digits_of(labels: int, images: int, dtype: type = np.uint8) -> Callable[[Path], None]:
+    return lambda path: colour.mat(
+        path, np.zeros((images, 32, 32, 3), dtype), np.full(images, labels)
+    )
+
+
+@pytest.mark.usefixtures("isolated")
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("cifar10", wrong_digest, "checksum"),
+        ("cifar10", truncated, "cifar-10-binary.tar.gz: not a whole tar.gz file"),
+        ("cifar100", other, "cifar-100-binary.tar.gz: not a whole tar.gz file"),
+        (
+            "cifar10",
+            changed("cifar10", "data_batch_3.bin", None),
+            "cifar-10-binary.tar.gz: holds no cifar-10-batches-bin/data_batch_3.bin",
+        ),
+        (
+            "cifar10",
+            changed("cifar10", "test_batch.bin", b"x" * 3074),
+            "cifar-10-batches-bin/test_batch.bin: 3074 bytes, not a multiple of 3073",
+        ),
+        (
+            "cifar100",
+            changed("cifar100", "train.bin", b"\x14" + b"\x00" * 3073),
+            "cifar-100-binary/train.bin: a label is 20, must be from 0 to 19",
+        ),
+        (
+            "cifar10",
+            changed("cifar10", "batches.meta.txt", b"airplane\n"),
+            "cifar-10-batches-bin/batches.meta.txt: 1 name, must be 10",
+        ),
+        ("svhn", wrong_digest, "checksum"),
+        ("svhn", truncated, "train_32x32.mat: not a whole MATLAB file"),
+        ("svhn", other, "train_32x32.mat: not a whole MATLAB file"),
+        ("svhn", digits_of(11, 3), "train_32x32.mat: labels y from 11 to 11, must be 1 to 10"),
+        ("svhn", digits_of(1, 3, np.float32), r"train_32x32.mat: X is float32 [32, 32, 3, 3]"),
+    ],
+)
+def test_a_bad_file_is_named_in_one_line(
+    name: str, damage: Callable[[Path], None], words: str, tmp_path: Path
+) -> None:
+    files = colour.write(name, routes.manual_dir(name, tmp_path), colour.draw(name))
+    idx.register(name, files)
+    damage(files / IMAGES[name].files[0])
+    if damage is not wrong_digest:
+        idx.register(name, files)
+    with pytest.raises(UserError) as raised:
+        prepare.prepare(name, tmp_path)
+    (line,) = [line for line in str(raised.value).splitlines() if "fixture: " in line]
+    assert words in line
+    assert IMAGES[name].files[0] in line
+    assert not prepare.set_folder(name, tmp_path).exists()
+
+
+@pytest.mark.usefixtures("isolated")
+def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        prepare.prepare("svhn", tmp_path)
+    folder = routes.manual_dir("svhn", tmp_path)
+    assert f"fixture: no {folder / 'train_32x32.mat'}" in str(raised.value)
+    assert "or put train_32x32.mat, test_32x32.mat\n" in str(raised.value)
+    assert "that holds svhn_cropped/3.1.0>" in str(raised.value)
+
+
+def test_the_addresses_are_tfds_s() -> None:
+    for name, url in [
+        ("cifar10", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"),
+        ("svhn", "http://ufldl.stanford.edu/housenumbers/train_32x32.mat"),
+    ]:
+        assert our_tfds.urls(name)[IMAGES[name].files[0]] == url
+        info = our_tfds._builder_class(name).url_infos[url]
+        assert len(info.checksum) == 64  # what TFDS registers reaches our builder

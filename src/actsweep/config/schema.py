@@ -22,7 +22,8 @@ RERUNS = ("none", "failed", "diverged", "all")
 MODELS = ("mlp", "cnn")
 TABLES = ("csv", "npz", "wine", "breast_cancer", "diabetes")
 DATASETS = (
-    *("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "xor_table", "quadratic"),
+    *("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "svhn"),
+    *("digits", "circle", "xor", "xor_table", "quadratic"),
     *TABLES,
 )
 AUGMENTS = ("none", "crop_flip")

@@ -31,8 +31,17 @@ from actsweep.utils.errors import UserError, bad_value, unknown_name
 MAX_LAYERS, MAX_WIDTH, MAX_EPOCHS, MAX_STEPS = 256, 65_536, 100_000, 10**9
 SMALLEST, LARGEST = 1.1754943508222875e-38, 3.4028234663852886e38  # normal numbers of float32
 # What has to be known of the data before it is there.
-EXAMPLES = {"fashion_mnist": 60_000, "mnist": 60_000, "kmnist": 60_000, "digits": 1_500}
-IMAGE_SIDE = {"fashion_mnist": 28, "mnist": 28, "kmnist": 28, "digits": 8}
+EXAMPLES = {
+    **dict.fromkeys(("fashion_mnist", "mnist", "kmnist"), 60_000),
+    **dict.fromkeys(("cifar10", "cifar100"), 50_000),
+    "svhn": 73_257,
+    "digits": 1_500,
+}
+IMAGE_SIDE = {
+    **dict.fromkeys(("fashion_mnist", "mnist", "kmnist"), 28),
+    **dict.fromkeys(("cifar10", "cifar100", "svhn"), 32),
+    "digits": 8,
+}
 UNREAD = ("npz",)  # these may hold images or not, which is known once they are read
 
 
