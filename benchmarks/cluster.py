@@ -25,6 +25,7 @@ from benchmarks.shell import scratch
 
 SMALL = (
     "data=digits",
+    "trainer.batch_size=256",
     "depth.widths=[8]",
     "callbacks=light",
     "logger=disabled",

@@ -21,7 +21,7 @@ from benchmarks.harness import Result, figure, median
 ACTS = ("relu", "tanh", "elu", "swish", "sigmoid", "gelu", "leaky_relu", "mish", "selu", "softplus")
 WORDS = (
     *("data=digits", "data.val_size=300", "depth=4", "depth.width=32", "trainer.patience=null"),
-    *("logger=disabled", "logger.report=false", "callbacks=full"),
+    *("logger=disabled", "logger.report=false", "callbacks=full", "trainer.batch_size=256"),
 )
 SIZES = (30, 100, 1000)
 

@@ -28,7 +28,8 @@ from actsweep.train.types import ChunkReadings
 from benchmarks.baselines import ROOT
 
 ENDLESS = ("trainer.epochs=1000", "trainer.patience=null")
-TOY = ("data=digits", "depth.widths=[16,16]")
+DIGITS = ("data=digits", "trainer.batch_size=256")
+TOY = (*DIGITS, "depth.widths=[16,16]")
 
 
 def composed(*overrides: str) -> schema.RunConfig:

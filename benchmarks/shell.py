@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import baselines
 from benchmarks.baselines import ROOT
 from benchmarks.harness import Result, figure, median
-from benchmarks.rig import TOY, Pack, prepare
+from benchmarks.rig import DIGITS, TOY, Pack, prepare
 
 ACTS = ("relu", "elu", "swish", "tanh", "gelu", "leaky_relu")
 RUNS_APART = ("relu", "swish")  # those activations whose programs take least and most to make
@@ -141,7 +141,7 @@ def sweep(rounds: int, toy: bool) -> Result:
 def memory(rounds: int, toy: bool) -> Result:
     """Peak memory of whole commands: flat in the members of a sweep, linear in the pack's size."""
     del rounds  # it hardly differs from one to the next
-    words = ("data=digits", "trainer.epochs=1", "logger=disabled", *(TOY if toy else ()))
+    words = (*DIGITS, "trainer.epochs=1", "logger=disabled", *(TOY if toy else ()))
     small, middle, large = sizes = (2, 4, 8) if toy else (16, 32, 64)
     few, many, size = (4, 8, 4) if toy else (16, 64, 8)
     with scratch() as cache:
@@ -169,7 +169,7 @@ def many(rounds: int, toy: bool) -> Result:
     """Many members on digits, one epoch, nothing compiled before: what each costs beside its
     training."""
     del rounds  # it takes long, and all members together are a mean already
-    words = ("data=digits", *(TOY if toy else ()))
+    words = (*DIGITS, *(TOY if toy else ()))
     count, at_once = (8, 8) if toy else (500, 100)
     pack = Pack(prepare(at_once, "callbacks=none", *words))
     epoch = median(baselines.rotate({"epoch": pack.train}, 5)["epoch"])

@@ -24,7 +24,10 @@ from actsweep.sweeps.slurm_jobs import Job
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("data=digits", "depth.widths=[8]", "callbacks=light", "logger=disabled")
+SMALL = (
+    *("data=digits", "trainer.batch_size=256", "depth.widths=[8]"),
+    *("callbacks=light", "logger=disabled"),
+)
 CPU = ("slurm.gpus=0", "slurm.cpus=1")
 SLURM = ("hydra/launcher=slurm", *CPU)
 QUICK = (*SMALL, "trainer.epochs=2")

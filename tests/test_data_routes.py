@@ -57,7 +57,7 @@ def test_every_route_that_failed_is_listed_with_what_to_type(tmp_path, monkeypat
 @pytest.mark.parametrize("damage", ["checksum", "gzip", "idx", "short"])
 def test_a_bad_source_file_is_refused(tmp_path, arrays, damage):
     files = idx.write(routes.manual_dir("mnist", tmp_path), arrays)
-    path = files / our_tfds.FILE_NAMES[0]
+    path = files / our_tfds.IDX_NAMES[0]
     raw = path.read_bytes()
     idx.register("mnist", files)
     if damage == "checksum":
@@ -108,7 +108,7 @@ def test_download(server, tmp_path, arrays, monkeypatch):
 
 def test_a_download_that_fails_says_why(server, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "ROUTES", (("download", routes.download),))
-    (server / our_tfds.FILE_NAMES[2]).unlink()
+    (server / our_tfds.IDX_NAMES[2]).unlink()
     with pytest.raises(UserError, match=r"download: http://127.*t10k-images.*404"):
         prepare.prepare("mnist", tmp_path / "root")
 
@@ -133,7 +133,7 @@ def published(plain, file):
     return body[:3] + b"\x08" + stamp.to_bytes(4, "little") + body[8:10] + name + b"\0" + body[10:]
 
 
-@pytest.mark.parametrize("file", our_tfds.FILE_NAMES)
+@pytest.mark.parametrize("file", our_tfds.IDX_NAMES)
 def test_the_published_gzip_header_comes_back(file):
     raw = published(b"some bytes", file)
     stripped = gzip.compress(b"some bytes", mtime=0)
@@ -174,7 +174,7 @@ def test_the_debian_package_needs_no_root_and_its_headers_are_mended(tmp_path, a
     stripped, original = tmp_path / "stripped", tmp_path / "original"
     idx.write(stripped, arrays)
     original.mkdir()
-    for file in our_tfds.FILE_NAMES:
+    for file in our_tfds.IDX_NAMES:
         plain = gzip.decompress((stripped / file).read_bytes())
         (original / file).write_bytes(published(plain, file))
     idx.register("fashion_mnist", original)

@@ -18,7 +18,10 @@ from actsweep.sweeps import exit_codes
 from actsweep.sweeps.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("-m", "data=digits", "trainer.epochs=1", "depth.widths=[8]", "callbacks=light")
+QUICK = (
+    *("-m", "data=digits", "trainer.epochs=1", "trainer.batch_size=256"),
+    *("depth.widths=[8]", "callbacks=light"),
+)
 FOUR = ("act=relu,tanh", "seed=0,1")
 LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm")
 pytestmark = pytest.mark.slow

@@ -39,7 +39,7 @@ from actsweep.sweeps.status import take_snapshot
 ROOT = Path(__file__).parents[1]
 WORDS = (
     *("data=digits", "data.val_size=300", "depth=2", "depth.width=16", "trainer.epochs=3"),
-    *("logger.mode=disabled", "trainer.patience=null", "optim.lr=0.1"),
+    *("logger.mode=disabled", "trainer.patience=null", "trainer.batch_size=256", "optim.lr=0.1"),
 )
 SWEEP = ("act=relu,tanh,leaky_relu", "seed=0,1,2", *WORDS)
 

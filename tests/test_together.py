@@ -26,7 +26,10 @@ from actsweep.runtime.distributed import ProcessGroup, check_host, process_index
 from actsweep.sweeps import exit_codes
 from actsweep.utils.errors import LocalError, UserError
 
-SMALL = ("data=digits", "depth=2", "depth.width=8", "logger=disabled")
+SMALL = (
+    *("data=digits", "trainer.batch_size=256", "depth=2", "depth.width=8"),
+    "logger=disabled",
+)
 GONE = re.compile(
     r"process \d of 2: another process is gone, or never came; start all again: "
     r"what is saved goes on\n"

@@ -29,7 +29,10 @@ from actsweep.sweeps import wandb_sync as syncing
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "wandb_fixtures"
 SNAPSHOT = FIXTURES / "dashboard.json"
-WORDS = ("data=digits", "data.val_size=300", "depth=2", "depth.width=8", "trainer.epochs=2")
+WORDS = (
+    *("data=digits", "data.val_size=300", "depth=2", "depth.width=8"),
+    *("trainer.epochs=2", "trainer.batch_size=256"),
+)
 CLOCKS = ("_timestamp", "_runtime", "_wandb")
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 

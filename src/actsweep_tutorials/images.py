@@ -21,7 +21,7 @@ def measure(params: Params) -> Quantities:
     names = examples.labels or tuple(map(str, range(examples.classes or 0)))
     first = examples.train_x[:SHOWN]
     return {
-        "images": first.reshape(first.shape[:3]),
+        "images": first[..., 0] if first.shape[-1] == 1 else first,
         "labels": [names[label] for label in examples.train_y[:SHOWN]],
         "counts": dict(
             zip(names, np.bincount(examples.train_y, minlength=len(names)), strict=True)

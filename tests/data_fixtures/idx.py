@@ -11,6 +11,7 @@ import pytest
 
 from actsweep.data import prepare, routes
 from actsweep.data import tfds as our_tfds
+from actsweep.data.images import IDX_NAMES, IMAGES
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -36,19 +37,22 @@ def encode(values: np.ndarray) -> bytes:
 def write(folder: Path, arrays: Arrays) -> Path:
     """The four files, under the names that they are published by."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, names in our_tfds.FILES.items():
+    for split, names in our_tfds.IDX_FILES.items():
         for name, values in zip(names, arrays[split], strict=True):
             (folder / name).write_bytes(encode(values))
     return folder
+
+
+IDX_SETS = tuple(name for name, images in IMAGES.items() if images.files == IDX_NAMES)
 
 
 def register(name: str, folder: Path) -> None:
     """Make TFDS expect the checksums of the files in `folder`; lasts as long as the process."""
     from tensorflow_datasets.core.download import checksums
 
-    infos = checksums.get_all_url_infos()  # memoised: one dict for the whole process
+    known = our_tfds._builder_class(name).url_infos  # memoised: one dict for the whole process
     for file, url in our_tfds.urls(name).items():
-        infos[url] = checksums.compute_url_info(folder / file)
+        known[url] = checksums.compute_url_info(folder / file)
 
 
 @contextlib.contextmanager
@@ -59,11 +63,13 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "default"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     monkeypatch.setattr(prepare, "ROUTES", (("fixture", routes.local_files),))
-    infos = checksums.get_all_url_infos()
-    before = dict(infos)
+    names = [our_tfds._builder_class(name).url_infos for name in IMAGES]
+    changed = [checksums.get_all_url_infos(), *names]
+    before = [dict(infos) for infos in changed]
     yield
-    infos.clear()
-    infos.update(before)
+    for infos, old in zip(changed, before, strict=True):
+        infos.clear()
+        infos.update(old)
 
 
 def flip(path: Path, place: int = -20) -> None:

@@ -349,7 +349,7 @@ def prepare(name: str, /, *, dir: Path | None = None, force: bool = False) -> No
     Prints the folder that holds the prepared data.
 
     Args:
-        name: fashion_mnist, mnist or kmnist.
+        name: fashion_mnist, mnist, kmnist, cifar10, cifar100 or svhn.
         dir: Where to; by default as data.dir.
         force: Even if it is there: make it anew.
     """

@@ -55,6 +55,7 @@ ADDED: tuple[Added, ...] = (
     Added("optim.decay_act", True),
     Added("optim.decay_bias", False, NO_DECAY),
     Added("optim.decay_act", False, NO_DECAY),
+    Added("data.augment", "none"),
     *(
         Added(f"data.{key}", neutral)
         for key, neutral in (

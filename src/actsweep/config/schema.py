@@ -31,9 +31,11 @@ DEPTHS = {"resnet": (8, 16), "transformer": (4, 64), "rnn": (1, 128)}
 """The number and the width of a model's layers where `depth` says neither; else (4, 256)."""
 TABLES = ("csv", "npz", "wine", "breast_cancer", "diabetes")
 DATASETS = (
-    *("fashion_mnist", "mnist", "kmnist", "digits", "circle", "xor", "xor_table", "quadratic"),
+    *("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "svhn"),
+    *("digits", "circle", "xor", "xor_table", "quadratic"),
     *TABLES,
 )
+AUGMENTS = ("none", "crop_flip")
 TASKS = ("auto", "classification", "regression")
 MAX_SEED = 2**32 - 1
 SLURM_REQUEUE_S = 30.0
@@ -99,6 +101,7 @@ class DataConfig:
     from (by default the last, and all others). `val_size` and `test_size` are numbers of examples
     or shares of all; with `stratify` each split has the classes in their shares. `standardize`
     gives each feature mean 0 and deviation 1. `task` is `auto`, `classification` or `regression`.
+    `augment` changes the images of training steps at random.
     """
 
     name: str = "fashion_mnist"
@@ -115,6 +118,7 @@ class DataConfig:
     examples: int = 1_000
     noise: float = 0.0
     stream: bool = False
+    augment: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
     _target_: str | None = None
 

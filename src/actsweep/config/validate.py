@@ -7,6 +7,7 @@ from typing import Any
 
 from actsweep.config import by_layer, validate_model
 from actsweep.config.schema import (
+    AUGMENTS,
     BATCHINGS,
     DATASETS,
     DEPTHS,
@@ -25,13 +26,19 @@ from actsweep.config.schema import (
     RunConfig,
     TrainerConfig,
 )
+from actsweep.config.validate_model import IMAGE_SIDE, UNREAD
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 # Beyond these nothing has been tried, and planning alone would take minutes or all memory.
 MAX_LAYERS, MAX_WIDTH, MAX_EPOCHS, MAX_STEPS = 256, 65_536, 100_000, 10**9
 SMALLEST, LARGEST = 1.1754943508222875e-38, 3.4028234663852886e38  # normal numbers of float32
 # What has to be known of the data before it is there.
-EXAMPLES = {"fashion_mnist": 60_000, "mnist": 60_000, "kmnist": 60_000, "digits": 1_500}
+EXAMPLES = {
+    **dict.fromkeys(("fashion_mnist", "mnist", "kmnist"), 60_000),
+    **dict.fromkeys(("cifar10", "cifar100"), 50_000),
+    "svhn": 73_257,
+    "digits": 1_500,
+}
 
 
 def check(run: RunConfig) -> None:
@@ -45,6 +52,8 @@ def check(run: RunConfig) -> None:
     _check_optim(run)
     _check_trainer(run)
     _check_data(run)
+    if run.model._target_ is not None:
+        _check_name("model.name", run.model.name)
     validate_model.check(run)
     _check_by_layer(run)
     _check_rest(run)
@@ -232,6 +241,7 @@ def _check_data(run: RunConfig) -> None:
     data, batch = run.data, run.trainer.batch_size
     if data._target_ is None and data.name not in DATASETS:
         raise unknown_name("data", data.name, DATASETS)
+    _check_augment(run)
     _check_size("data.val_size", data.val_size, shares=data.name in TABLES)
     _check_size("data.test_size", data.test_size, shares=True)
     if data.task not in TASKS:
@@ -250,6 +260,16 @@ def _check_data(run: RunConfig) -> None:
         allowed = f"at most {train}, the number of training examples of data={data.name}"
         fix = f"trainer.batch_size={min(256, max(1, train // 10))}"
         raise bad_value("trainer.batch_size", batch, allowed, fix)
+
+
+def _check_augment(run: RunConfig) -> None:
+    data = run.data
+    if data.augment not in AUGMENTS:
+        raise unknown_name("data.augment", data.augment, AUGMENTS)
+    known = data._target_ is None and data.name not in UNREAD
+    if data.augment != "none" and known and data.name not in IMAGE_SIDE:
+        allowed = f"none for data={data.name}, which has no images"
+        raise bad_value("data.augment", data.augment, allowed, "data.augment=none")
 
 
 def _check_size(path: str, size: object, *, shares: bool) -> None:

@@ -6,7 +6,12 @@ from typing import Any
 from actsweep.config.schema import MODELS, ModelConfig, RunConfig
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
-IMAGE_SIDE = {"fashion_mnist": 28, "mnist": 28, "kmnist": 28, "digits": 8}
+IMAGE_SIDE = {
+    **dict.fromkeys(("fashion_mnist", "mnist", "kmnist"), 28),
+    **dict.fromkeys(("cifar10", "cifar100", "svhn"), 32),
+    "digits": 8,
+}
+UNREAD = ("npz",)  # these may hold images or not, which is known once they are read
 NORMS = {
     "mlp": ("none", "batch", "layer", "rms"),
     "cnn": ("none", "batch", "layer", "rms", "group", "local_response"),
@@ -32,7 +37,7 @@ def check(run: RunConfig) -> None:
         _check_numbers(model)
         _check_norm(model)
     _check_known(model)
-    if model._target_ is None and run.data._target_ is None and run.data.name != "npz":
+    if model._target_ is None and run.data._target_ is None and run.data.name not in UNREAD:
         _check_images(run)
 
 

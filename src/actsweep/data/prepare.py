@@ -54,7 +54,7 @@ def prepare(
         with _lock(name, root, log):
             _build(name, root, log)
     arrays(name, data_dir, log)
-    return root / name / IMAGES[name].version
+    return set_folder(name, root)
 
 
 def arrays(name: str, data_dir: Path | None = None, log: Log = log.info) -> dict[str, np.ndarray]:
@@ -63,11 +63,11 @@ def arrays(name: str, data_dir: Path | None = None, log: Log = log.info) -> dict
     Arguments and errors as for `prepare`.
 
     Returns:
-        `train_images`, `test_images`: uint8 `[n, 28, 28, 1]`; `train_labels`, `test_labels`: int32
-        `[n]`; in TFDS's order.
+        `train_images`, `test_images`: uint8 `[n, height, width, channels]`; `train_labels`,
+        `test_labels`: int32 `[n]`; in TFDS's order.
     """
     root = data_root(data_dir)
-    folder = root / name / IMAGES[name].version
+    folder = set_folder(name, root)
     fix = _fix(name, root)
     if is_prepared(folder):
         digests = cache.verify_records(folder, fix)
@@ -86,6 +86,11 @@ def data_root(data_dir: Path | None) -> Path:
     """Return the folder of prepared sets: given, `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     return Path(chosen).expanduser().absolute()
+
+
+def set_folder(name: str, root: Path) -> Path:
+    """Return the folder in which TFDS keeps a prepared set, such as `root/mnist/3.0.1`."""
+    return root / IMAGES[name].builder / IMAGES[name].version
 
 
 def is_prepared(folder: Path) -> bool:
@@ -110,7 +115,7 @@ def _decode(
 
 def _build(name: str, root: Path, log: Log) -> None:
     """Try the routes in turn. The folder is built aside and renamed, so it is whole or absent."""
-    folder = root / name / IMAGES[name].version
+    folder = set_folder(name, root)
     prefix = f".actsweep-{name}-"
     reasons = [f"prepared folder: {'not used with --force' if folder.is_dir() else f'no {folder}'}"]
     try:
@@ -150,7 +155,7 @@ def _swap(built: Path, folder: Path, old: Path) -> None:
 @contextlib.contextmanager
 def _lock(name: str, root: Path, log: Log) -> Iterator[None]:
     """Let one process in at a time; where the data are read-only, by a lock in the user's cache."""
-    folder = root / name / IMAGES[name].version
+    folder = set_folder(name, root)
     for place in (root, cache.user_cache(folder)):
         lock = FileLock(place / f".actsweep-{name}.lock", mode=0o666)
         try:
@@ -181,9 +186,9 @@ def _nothing_worked(name: str, root: Path, reasons: list[str]) -> UserError:
     lines += [f"  - {reason}" for reason in reasons]
     lines += [
         "Type one of:",
-        f"  data.dir=<a TFDS folder that holds {name}/{IMAGES[name].version}>",
+        f"  data.dir=<a TFDS folder that holds {IMAGES[name].builder}/{IMAGES[name].version}>",
         "  data=digits  (another set, which needs no files)",
-        f"or put {', '.join(tfds.FILE_NAMES)}",
+        f"or put {', '.join(IMAGES[name].files)}",
         f"  into {routes.manual_dir(name, root)}",
     ]
     return UserError("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Where the four files of an image set can come from when they aren't prepared yet."""
+"""Where the files of an image set can come from when they aren't prepared yet."""
 
 import os
 import queue
@@ -13,6 +13,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 
 from actsweep.data import tfds
+from actsweep.data.images import IMAGES
 
 CONNECT_SECONDS = 20.0
 STALL_SECONDS = 10.0
@@ -29,7 +30,7 @@ class RouteFailed(Exception):
 
 
 def manual_dir(name: str, root: Path) -> Path:
-    """Return where a user may put the four files by hand."""
+    """Return where a user may put a set's files by hand."""
     return root / "downloads" / "manual" / name
 
 
@@ -43,13 +44,13 @@ def local_files(name: str, root: Path, work: Path, log: Log) -> Path:
         log: takes a line about each slow step.
 
     Returns:
-        A folder that holds the four files, as all routes do. TFDS checks their digests afterwards.
+        A folder that holds the set's files, as all routes do. TFDS checks their digests afterwards.
 
     Raises:
         RouteFailed: there are none.
     """
     folder = manual_dir(name, root)
-    missing = [file for file in tfds.FILE_NAMES if not (folder / file).is_file()]
+    missing = [file for file in IMAGES[name].files if not (folder / file).is_file()]
     if missing:
         raise RouteFailed(f"no {folder / missing[0]}")
     log(f"{name}: taking the files in {folder}")
@@ -92,7 +93,7 @@ def debian(name: str, root: Path, work: Path, log: Log) -> Path:
     _run(["dpkg", "-x", str(archives[0]), str(work / "unpacked")], work)
     files = work / "files"
     files.mkdir()
-    for file in tfds.FILE_NAMES:
+    for file in IMAGES[name].files:
         source = work / "unpacked" / inside / file
         if not source.is_file():
             raise RouteFailed(f"the package holds no {inside}/{file}")

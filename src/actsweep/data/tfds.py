@@ -1,64 +1,33 @@
-"""TFDS without TensorFlow: build an image set from its four IDX files, and read one back."""
+"""TFDS without TensorFlow: build an image set from its published files, and read one back."""
 
 import contextlib
-import gzip
 import io
 import json
 import logging
-import math
-import struct
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from actsweep.data.images import IMAGES
+from actsweep.data.images import IDX_FILES, IDX_NAMES, IMAGES, SVHN_FILES
+from actsweep.data.originals import BadFile, read_cifar, read_idx, read_svhn, read_tar
 
-FILES = {
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-}
+SPLITS = ("train", "test")
 READ_AT_ONCE = 1_000
-FILE_NAMES = tuple(name for pair in FILES.values() for name in pair)
 
-
-class BadFile(Exception):
-    """A file that isn't what TFDS registered, or can't be decoded. Its message is one line."""
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """Read a gzipped IDX file of bytes, as LeCun describes the format.
-
-    Args:
-        path: a `.gz` file.
-
-    Returns:
-        uint8 `[n, height, width]` or `[n]`.
-
-    Raises:
-        BadFile: not gzip, truncated, or not IDX of unsigned bytes.
-    """
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadFile(f"{path}: not a whole gzip file ({error})") from error
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise BadFile(f"{path}: not an IDX file of unsigned bytes")
-    shape = struct.unpack(f">{raw[3]}I", raw[4 : 4 + 4 * raw[3]])
-    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
-    if values.size != math.prod(shape):
-        raise BadFile(f"{path}: {values.size} bytes of data, its header says {shape}")
-    return values.reshape(shape)
+Record = tuple[int, dict[str, Any]]
 
 
 def urls(name: str) -> dict[str, str]:
     """Return each file's address by its name, as TFDS registers them."""
     import tensorflow_datasets as tfds
 
-    base = getattr(tfds.image_classification, IMAGES[name].builder).URL
-    return {file: base + file for file in FILE_NAMES}
+    base = tfds.builder_cls(IMAGES[name].builder)
+    if IMAGES[name].files == IDX_NAMES:
+        return {file: base.URL + file for file in IDX_NAMES}
+    known = {info.filename: url for url, info in (base.url_infos or {}).items()}
+    return {file: known[file] for file in IMAGES[name].files}
 
 
 def build(name: str, files: Path, data_dir: Path) -> Path:
@@ -68,16 +37,16 @@ def build(name: str, files: Path, data_dir: Path) -> Path:
 
     Args:
         name: a key of `IMAGES`.
-        files: holds the four `.gz` files.
+        files: holds the set's files.
         data_dir: a TFDS folder to write into.
 
     Returns:
-        `data_dir/name/version`, which `tfds.data_source(name, data_dir=data_dir)` reads.
+        The prepared folder, which `tfds.data_source` reads.
 
     Raises:
-        BadFile: a file is missing, has another checksum, or isn't IDX.
+        BadFile: a file is missing, has another checksum, or can't be read.
     """
-    for file in FILE_NAMES:
+    for file in IMAGES[name].files:
         if not (files / file).is_file():
             raise BadFile(f"{files / file}: missing")
     import tensorflow_datasets as tfds
@@ -104,8 +73,8 @@ def decode(folder: Path) -> dict[str, np.ndarray]:
         folder: `data_dir/name/version`.
 
     Returns:
-        `train_images`, `test_images`: uint8 `[n, 28, 28, 1]`; `train_labels`, `test_labels`: int32
-        `[n]`.
+        `train_images`, `test_images`: uint8 `[n, height, width, channels]`; `train_labels`,
+        `test_labels`: int32 `[n]`.
 
     Raises:
         BadFile: the folder isn't array_record, or a record is damaged.
@@ -120,7 +89,7 @@ def decode(folder: Path) -> dict[str, np.ndarray]:
         with _quiet():
             builder = tfds.builder_from_directory(folder)
             classes = builder.info.features["label"].num_classes
-            for split in FILES:
+            for split in SPLITS:
                 images, labels = _decode_split(builder, split)
                 arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, labels
                 if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
@@ -161,31 +130,84 @@ def _file_format(folder: Path) -> str:
 def _builder_class(name: str) -> Any:
     """Return the catalogue's builder, with what needs TensorFlow in it written without."""
     import tensorflow_datasets as tfds
+
+    def split_generators(self: Any, manager: Any) -> dict[str, Iterator[Record]]:
+        paths = {file: Path(path) for file, path in manager.download(urls(name)).items()}
+        return _examples(name)(self, paths)
+
+    base = tfds.builder_cls(IMAGES[name].builder)
+    body = {
+        "name": IMAGES[name].builder,
+        "url_infos": base.url_infos,
+        "_split_generators": split_generators,
+        "__module__": __name__,
+    }
+    with tfds.core.registered.skip_registration():
+        return type(base.__name__, (base,), body)
+
+
+def _examples(name: str) -> Callable[[Any, dict[str, Path]], dict[str, Iterator[Record]]]:
+    """Return what makes the records of each split from a builder and the files by name."""
+    if IMAGES[name].files == IDX_NAMES:
+        return _idx
+    return _svhn if name == "svhn" else _cifar
+
+
+def _idx(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Record]]:
     from PIL import Image
 
-    def split_generators(self: Any, manager: Any) -> dict[str, Any]:
-        paths = manager.download({file: self.URL + file for file in FILE_NAMES})
-        return {
-            split: self._generate_examples(Path(paths[images]), Path(paths[labels]))
-            for split, (images, labels) in FILES.items()
-        }
-
-    def generate(self: Any, images: Path, labels: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    def generate(images: Path, labels: Path) -> Iterator[Record]:
         x, y = read_idx(images), read_idx(labels)
         if x.ndim != 3 or y.shape != x.shape[:1]:
             raise BadFile(f"{images}: shape {x.shape}, but {labels.name} has {y.shape}")
         for index, (image, label) in enumerate(zip(x, y, strict=True)):
             yield index, {"image": Image.fromarray(image), "label": int(label)}
 
-    base = getattr(tfds.image_classification, IMAGES[name].builder)
-    body = {
-        "name": name,
-        "_split_generators": split_generators,
-        "_generate_examples": generate,
-        "__module__": __name__,
-    }
-    with tfds.core.registered.skip_registration():
-        return type(base.__name__, (base,), body)
+    return {split: generate(*(paths[file] for file in pair)) for split, pair in IDX_FILES.items()}
+
+
+def _cifar(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Record]]:
+    from PIL import Image
+
+    (path,), info = paths.values(), builder._cifar_info
+    batches = {"train": info.train_files, "test": info.test_files}
+    inside = (*info.label_files, *info.train_files, *info.test_files)
+    files = read_tar(path, [info.prefix + file for file in inside])
+    for key, file in zip(info.label_keys, info.label_files, strict=True):
+        names, n = (
+            files[info.prefix + file].decode().split(),
+            builder.info.features[key].num_classes,
+        )
+        if len(names) != n:
+            many = f"{len(names)} name{'s' * (len(names) != 1)}"
+            raise BadFile(f"{path}: {info.prefix}{file}: {many}, must be {n}")
+        builder.info.features[key].names = names
+    classes = [builder.info.features[key].num_classes for key in info.label_keys]
+
+    def generate(split: str) -> Iterator[Record]:
+        index = 0
+        for file in batches[split]:
+            where = f"{path}: {info.prefix}{file}"
+            for image, labels in zip(
+                *read_cifar(files[info.prefix + file], where, classes), strict=True
+            ):
+                record = dict(zip(info.label_keys, labels.tolist(), strict=True))
+                record |= {"id": f"{split}_{index:05d}", "image": Image.fromarray(image)}
+                yield index, record
+                index += 1
+
+    return {split: generate(split) for split in SPLITS}
+
+
+def _svhn(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Record]]:
+    from PIL import Image
+
+    def generate(split: str, path: Path) -> Iterator[Record]:
+        for index, (image, label) in enumerate(zip(*read_svhn(path), strict=True)):
+            picture = Image.fromarray(np.ascontiguousarray(image))
+            yield index, {"image": picture, "label": int(label), "id": f"{split}_{index:06d}"}
+
+    return {split: generate(split, paths[file]) for split, file in SVHN_FILES.items()}
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from actsweep.nn.network import Task
 from actsweep.runs.members import Pack, stack_hparams
 from actsweep.runtime.devices import check_platform, set_up_devices
 from actsweep.runtime.distributed import ProcessGroup
-from actsweep.train import own_code
+from actsweep.train import augment, own_code
 from actsweep.train.memory import MemoryPlan, plan_memory
 from actsweep.utils.errors import bad_value
 
@@ -58,6 +58,7 @@ def set_up(
     config = pack.static
     examples = _load(json.dumps(asdict(config.data)))
     _check_batch(config, len(examples.train_x))
+    augment.check(config.data.augment, examples.train_x.shape[1:], examples.name)
     observers = callbacks.build(config.callbacks)
     task = task_of(config, examples)
     hparams = stack_hparams(pack)

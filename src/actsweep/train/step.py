@@ -19,6 +19,7 @@ from actsweep.nn import optimizers
 from actsweep.nn.models.layers import named_key
 from actsweep.nn.models.recording import Intermediates
 from actsweep.nn.network import Held, HParams, Network, Params, Task, split
+from actsweep.train.augment import AUGMENTS
 from actsweep.train.statistics import add_readings, captured, concluding, counting
 from actsweep.train.types import ACTIVE, DIVERGED, STOPPED, Examples, Span, State, Tally
 
@@ -114,6 +115,11 @@ def _empty(names: Iterable[str]) -> Tally:
 
 def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
     optimiser, total = net.config.optim, net.task.total_steps
+    augment = AUGMENTS.get(net.config.data.augment)
+
+    def stream(hparams: HParams, name: str, step: Array) -> PRNGKeyArray:
+        key = jax.random.fold_in(named_key(hparams["seed"], name), step)
+        return key if batch_axis is None else jax.random.fold_in(key, lax.axis_index(batch_axis))
 
     def mean_loss(
         params: Params, held: Held, x: Array, y: Array, key: PRNGKeyArray
@@ -125,9 +131,8 @@ def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | N
     def one_step(
         state: State, hparams: HParams, x: Array, y: Array, step: Array
     ) -> tuple[State, dict]:
-        key = jax.random.fold_in(named_key(hparams["seed"], "train"), step)
-        if batch_axis is not None:
-            key = jax.random.fold_in(key, lax.axis_index(batch_axis))
+        x = x if augment is None else augment(x, stream(hparams, "augment", step))
+        key = stream(hparams, "train", step)
         (loss, (right, held)), grads = jax.value_and_grad(mean_loss, has_aux=True)(
             state.params, state.held, x, y, key
         )

@@ -29,7 +29,7 @@ class Cell(nnx.Module):
         self.kind, self.units = kind, units
         self.input = make.dense(f"{name}.input", inputs, GATES[kind] * units)
         self.recurrent = make.dense(f"{name}.recurrent", units, GATES[kind] * units)
-        acts = (name, f"{name}.state_act") if kind == "lstm" else (name,)
+        acts = [name, f"{name}.state_act"][: 2 if kind == "lstm" else 1]
         make.check_single_inputs("rnn", *acts)
         self.act = make.act(units, name)
         self.state_act = make.act(units, acts[1]) if kind == "lstm" else None
