@@ -22,7 +22,7 @@ RERUNS = ("none", "failed", "diverged", "all")
 MODELS = ("mlp", "cnn")
 TABLES = ("csv", "npz", "wine", "breast_cancer", "diabetes")
 DATASETS = (
-    *("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "svhn"),
+    *("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "svhn", "idx"),
     *("digits", "circle", "xor", "xor_table", "quadratic"),
     *TABLES,
 )
@@ -68,10 +68,11 @@ class ModelConfig:
 class DataConfig:
     """The data set. `dir` holds prepared TFDS folders; `stream` keeps the examples on the host.
 
-    Of a table, `path` is the file, `target` the column to predict and `columns` those to predict it
-    from (by default the last, and all others). `val_size` and `test_size` are numbers of examples
-    or shares of all; with `stratify` each split has the classes in their shares. `standardize`
-    gives each feature mean 0 and deviation 1. `task` is `auto`, `classification` or `regression`.
+    Of a table, `path` is the file (of `idx` the folder), `target` the column to predict and
+    `columns` those to predict it from (by default the last, and all others). `val_size` and
+    `test_size` are numbers of examples or shares of all; with `stratify` each split has the classes
+    in their shares. `standardize` gives each feature mean 0 and deviation 1. `task` is `auto`,
+    `classification` or `regression`.
     `augment` changes the images of training steps at random.
     """
 
