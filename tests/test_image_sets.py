@@ -1,5 +1,6 @@
 """Random crops and flips of images; CIFAR and SVHN in the formats in which they are published."""
 
+import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -311,3 +312,79 @@ def test_the_addresses_are_tfds_s() -> None:
         assert our_tfds.urls(name)[IMAGES[name].files[0]] == url
         info = our_tfds._builder_class(name).url_infos[url]
         assert len(info.checksum) == 64  # what TFDS registers reaches our builder
+
+
+# A folder of IDX files
+
+
+def idx_folder(folder: Path, gzipped: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    arrays = idx.draw(60, 20)
+    idx.write(folder, arrays)
+    for file in [] if gzipped else sorted(folder.iterdir()):
+        file.with_suffix("").write_bytes(gzip.decompress(file.read_bytes()))
+        file.unlink()
+    return arrays
+
+
+def own(folder: Path, **changes: Any) -> DataConfig:
+    return DataConfig(**{"name": "idx", "path": str(folder), "val_size": 20, **changes})
+
+
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_a_folder_of_idx_files(gzipped: bool, tmp_path: Path) -> None:
+    arrays = idx_folder(tmp_path / "mine", gzipped)
+    data = load(own(tmp_path / "mine"))
+    assert (data.name, data.classes, data.labels) == ("mine", 10, tuple("0123456789"))
+    assert (data.train_x.shape, data.val_x.shape) == ((40, 28, 28, 1), (20, 28, 28, 1))
+    both = np.concatenate([data.train_x, data.val_x]), np.concatenate([data.train_y, data.val_y])
+    assert idx.as_rows(*both) == idx.as_rows(*arrays["train"])
+    np.testing.assert_array_equal(data.test_x[..., 0], arrays["test"][0])
+    np.testing.assert_array_equal(data.test_y, arrays["test"][1])
+
+
+def test_idx_files_are_trained_on_and_count_towards_the_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    idx_folder(Path("mine"), gzipped=False)
+    mine = {"name": "idx", "path": "mine", "val_size": 20, "augment": "crop_flip"}
+    run = small(tmp_path, 0, data=mine, trainer={**STEPS, "batch_size": 10})
+    before = identity.run_id(run)
+    (result,) = run_pack([run], SweepContext("sweep"))
+    assert (result["run_id"], result["state"]) == (before, "complete")
+    idx.flip(Path("mine") / "train-images-idx3-ubyte")
+    assert identity.run_id(run) != before
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("train-labels-idx1-ubyte", None, "has no train-labels-idx1-ubyte, nor train-labels-idx1"),
+        ("t10k-images-idx3-ubyte", b"x", "t10k-images-idx3-ubyte: not an IDX file of unsigned"),
+        ("t10k-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x01\x05", "[20, 28, 28], t10k-labels-"),
+    ],
+)
+def test_bad_idx_files_are_named(
+    file: str, content: bytes | None, words: str, tmp_path: Path
+) -> None:
+    idx_folder(tmp_path, gzipped=False)
+    (tmp_path / file).unlink()
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        load(own(tmp_path))
+    assert str(raised.value).startswith(f"data.path={tmp_path}: ")
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_idx_cant_be_asked_for_is_refused(tmp_path: Path) -> None:
+    idx_folder(tmp_path, gzipped=True)
+    for changes, words in [
+        ({"path": None}, "data.path=null: must be a folder with four IDX files"),
+        ({"path": "nowhere"}, "data.path=nowhere: must be a folder with four IDX files"),
+        ({"task": "regression"}, "data.task=regression: must be auto"),
+        ({"val_size": 60}, "data.val_size=60: must be from 1 to 59"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            load(own(tmp_path, **changes))

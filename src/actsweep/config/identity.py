@@ -190,8 +190,11 @@ def targets(plain: Any) -> list[str]:
 
 
 def data_paths(data: Mapping[str, Any]) -> list[str]:
-    """Return the files that the `data` of a config (nested plain values) names."""
-    return paths_in([data.get("path"), data.get("options") or {}])
+    """Return the files that the `data` of a config (nested plain values) names or reads."""
+    path: Any = data.get("path")
+    if data.get("name") == "idx" and path:
+        path = sorted(str(file) for file in Path(path).glob("*-ubyte*"))
+    return paths_in([path, data.get("options") or {}])
 
 
 def paths_in(options: Any) -> list[str]:

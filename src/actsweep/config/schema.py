@@ -31,7 +31,7 @@ DEPTHS = {"resnet": (8, 16), "transformer": (4, 64), "rnn": (1, 128)}
 """The number and the width of a model's layers where `depth` says neither; else (4, 256)."""
 TABLES = ("csv", "npz", "wine", "breast_cancer", "diabetes")
 DATASETS = (
-    *("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "svhn"),
+    *("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "svhn", "idx"),
     *("digits", "circle", "xor", "xor_table", "quadratic"),
     *TABLES,
 )
@@ -97,10 +97,11 @@ class ModelConfig:
 class DataConfig:
     """The data set. `dir` holds prepared TFDS folders; `stream` keeps the examples on the host.
 
-    Of a table, `path` is the file, `target` the column to predict and `columns` those to predict it
-    from (by default the last, and all others). `val_size` and `test_size` are numbers of examples
-    or shares of all; with `stratify` each split has the classes in their shares. `standardize`
-    gives each feature mean 0 and deviation 1. `task` is `auto`, `classification` or `regression`.
+    Of a table, `path` is the file (of `idx` the folder), `target` the column to predict and
+    `columns` those to predict it from (by default the last, and all others). `val_size` and
+    `test_size` are numbers of examples or shares of all; with `stratify` each split has the classes
+    in their shares. `standardize` gives each feature mean 0 and deviation 1. `task` is `auto`,
+    `classification` or `regression`.
     `augment` changes the images of training steps at random.
     """
 

@@ -249,7 +249,7 @@ def _check_data(run: RunConfig) -> None:
     _at_least("data.split_seed", data.split_seed, 0, "data.split_seed=0")
     _at_least("data.examples", data.examples, 1, "data.examples=1000")
     _at_least("data.noise", data.noise, 0, "data.noise=0.0")
-    if data._target_ is not None or data.name in TABLES:
+    if data._target_ is not None or data.name in (*TABLES, *UNREAD):
         return
     whole = EXAMPLES.get(data.name)
     if whole is not None and data.val_size >= whole:

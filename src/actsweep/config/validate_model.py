@@ -11,7 +11,7 @@ IMAGE_SIDE = {
     **dict.fromkeys(("cifar10", "cifar100", "svhn"), 32),
     "digits": 8,
 }
-UNREAD = ("npz",)  # these may hold images or not, which is known once they are read
+UNREAD = ("npz", "idx")  # what they hold is known once they are read
 NORMS = {
     "mlp": ("none", "batch", "layer", "rms"),
     "cnn": ("none", "batch", "layer", "rms", "group", "local_response"),

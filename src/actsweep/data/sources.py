@@ -10,8 +10,9 @@ import numpy as np
 from actsweep.config.schema import DataConfig
 from actsweep.data import tables, toys
 from actsweep.data.dataset import Dataset, validate
-from actsweep.data.images import IMAGES
+from actsweep.data.images import IDX_FILES, IMAGES
 from actsweep.data.order import split_order
+from actsweep.data.originals import BadFile, read_idx
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 from actsweep.utils.imports import import_target
 
@@ -71,6 +72,54 @@ def digits(cfg: DataConfig) -> Dataset:
     return Dataset("digits", *arrays, classes=10, scale=1 / 8, offset=-1.0, labels=labels)
 
 
+def idx(cfg: DataConfig) -> Dataset:
+    """Read images and labels from the four IDX files in a folder, named as MNIST's.
+
+    `data.val_size` of the training images are for validation.
+
+    Raises:
+        UserError: a file is missing, damaged, or doesn't fit to the others.
+    """
+    _no_noise(cfg)
+    if not cfg.path or not Path(cfg.path).is_dir():
+        given = cfg.path or "null"
+        raise bad_value("data.path", given, "a folder with four IDX files", "data.path=my_images")
+    if cfg.task == "regression":
+        raise bad_value(
+            "data.task", cfg.task, "auto for data=idx, which has labels", "data.task=auto"
+        )
+    (x, y), (test_x, test_y) = (_idx_pair(Path(cfg.path), *pair) for pair in IDX_FILES.values())
+    classes = max(2, 1 + int(y.max()))
+    train, val = _split(cfg, len(x))
+    splits = (x[train], y[train], x[val], y[val], test_x, test_y)
+    labels = tuple(map(str, range(classes)))
+    name = Path(cfg.path).absolute().name
+    return Dataset(name, *splits, classes=classes, scale=2 / 255, offset=-1.0, labels=labels)
+
+
+def _idx_pair(folder: Path, images: str, labels: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images, uint8 `[n, height, width, 1]`, and labels, int32 `[n]`."""
+    x, y = (_idx_file(folder, name) for name in (images, labels))
+    if x.ndim != 3 or y.shape != x.shape[:1] or x.size == 0:
+        raise UserError(
+            f"data.path={folder}: {images} has shape {list(x.shape)}, {labels} {list(y.shape)}; "
+            "they must be [n, height, width] and [n]"
+        )
+    return x[..., None], y.astype(np.int32)
+
+
+def _idx_file(folder: Path, name: str) -> np.ndarray:
+    """Read a file, with `.gz` or without."""
+    plain = name.removesuffix(".gz")
+    for path in (folder / plain, folder / name):
+        if path.is_file():
+            try:
+                return read_idx(path)
+            except BadFile as error:
+                raise UserError(f"data.path={folder}: {error}; replace the file") from error
+    raise UserError(f"data.path={folder}: has no {plain}, nor {name}; put it there")
+
+
 GENERATED: dict[str, Callable[[DataConfig], Dataset]] = {
     "digits": digits,
     "circle": toys.circle,
@@ -79,6 +128,7 @@ GENERATED: dict[str, Callable[[DataConfig], Dataset]] = {
     "quadratic": toys.quadratic,
     "csv": tables.from_csv,
     "npz": tables.from_npz,
+    "idx": idx,
     **dict.fromkeys(("wine", "breast_cancer", "diabetes"), tables.bundled),
 }
 
