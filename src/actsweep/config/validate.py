@@ -9,7 +9,9 @@ from actsweep.config.schema import (
     BATCHINGS,
     DATASETS,
     INITS,
+    LEVELS,
     LOGGER_MODES,
+    LOSSES,
     MAX_SEED,
     MODELS,
     OPTIMISERS,
@@ -19,6 +21,8 @@ from actsweep.config.schema import (
     SLURM_REQUEUE_S,
     TABLES,
     TASKS,
+    TEXTS,
+    DataConfig,
     DepthConfig,
     LoggerConfig,
     RunConfig,
@@ -45,6 +49,7 @@ def check(run: RunConfig) -> None:
     _check_optim(run)
     _check_trainer(run)
     _check_data(run)
+    _check_loss(run)
     _check_model(run)
     _check_rest(run)
 
@@ -219,14 +224,18 @@ def _check_data(run: RunConfig) -> None:
     data, batch = run.data, run.trainer.batch_size
     if data._target_ is None and data.name not in DATASETS:
         raise unknown_name("data", data.name, DATASETS)
-    _check_size("data.val_size", data.val_size, shares=data.name in TABLES)
+    _check_size("data.val_size", data.val_size, shares=data.name in (*TABLES, *TEXTS))
     _check_size("data.test_size", data.test_size, shares=True)
     if data.task not in TASKS:
         raise unknown_name("data.task", data.task, TASKS)
     _at_least("data.split_seed", data.split_seed, 0, "data.split_seed=0")
     _at_least("data.examples", data.examples, 1, "data.examples=1000")
     _at_least("data.noise", data.noise, 0, "data.noise=0.0")
-    if data._target_ is not None or data.name in TABLES:
+    _check_target(data)
+    if data.level not in LEVELS:
+        raise unknown_name("data.level", data.level, LEVELS)
+    _at_least("data.length", data.length, 1, "data.length=64")
+    if data._target_ is not None or data.name in (*TABLES, *TEXTS):
         return
     whole = EXAMPLES.get(data.name)
     if whole is not None and data.val_size >= whole:
@@ -237,6 +246,27 @@ def _check_data(run: RunConfig) -> None:
         allowed = f"at most {train}, the number of training examples of data={data.name}"
         fix = f"trainer.batch_size={min(256, max(1, train // 10))}"
         raise bad_value("trainer.batch_size", batch, allowed, fix)
+
+
+def _check_target(data: DataConfig) -> None:
+    """Refuse what names no columns; only several labels that hold together have several."""
+    several = isinstance(data.target, list)
+    if several and (data.task != "multilabel" or not data.target):
+        allowed = "one column, unless data.task=multilabel"
+        raise bad_value("data.target", data.target, allowed, "data.task=multilabel")
+    if several:
+        data.target = list(map(str, data.target))
+    elif data.target is not None:
+        data.target = str(data.target)
+
+
+def _check_loss(run: RunConfig) -> None:
+    loss = run.loss
+    if loss.name not in LOSSES:
+        raise unknown_name("loss.name", loss.name, LOSSES)
+    if not 0 <= loss.label_smoothing < 1:
+        fix = "loss.label_smoothing=0.1"
+        raise bad_value("loss.label_smoothing", loss.label_smoothing, "in [0, 1)", fix)
 
 
 def _check_size(path: str, size: object, *, shares: bool) -> None:
@@ -260,6 +290,13 @@ def _check_model(run: RunConfig) -> None:
     for units in model.channels:
         if units < 1:
             raise bad_value("model.channels", model.channels, "at least 1 each", "model=cnn")
+    if model.name in ("mlp", "cnn") and data._target_ is None and data.name in TEXTS:
+        others = [name for name in MODELS if name not in ("mlp", "cnn")]
+        fix = f"model={others[0]}" if others else "model._target_=my_module.MyModel"
+        raise UserError(
+            f"model={model.name}: takes numbers, and data={data.name} has tokens; type for example "
+            f"{fix}"
+        )
     if (
         model.name != "cnn" or data._target_ is not None or data.name == "npz"
     ):  # known once it is read

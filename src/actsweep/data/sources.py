@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from actsweep.config.schema import DataConfig
-from actsweep.data import tables, toys
+from actsweep.data import tables, text, toys
 from actsweep.data.dataset import Dataset, validate
 from actsweep.data.images import IMAGES
 from actsweep.data.order import split_order
@@ -79,6 +79,8 @@ GENERATED: dict[str, Callable[[DataConfig], Dataset]] = {
     "quadratic": toys.quadratic,
     "csv": tables.from_csv,
     "npz": tables.from_npz,
+    "text": text.from_file,
+    "pydocs": text.from_pydocs,
     **dict.fromkeys(("wine", "breast_cancer", "diabetes"), tables.bundled),
 }
 
