@@ -1,6 +1,6 @@
 """What a network can learn, by which scores it is judged, and how these are shown. No jax."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,5 +70,11 @@ TASKS: Mapping[str, TaskScores] = {
 
 def task_in(summary: Mapping[str, Any]) -> str:
     """Return what a run has learned, by its summary; older ones don't say it."""
-    older = "regression" if summary.get("test_accuracy") is None else "classification"
-    return str(summary.get("task") or older)
+    classified = any(summary.get(f"{split}_accuracy") is not None for split in ("test", "best_val"))
+    return str(summary.get("task") or ("classification" if classified else "regression"))
+
+
+def tasks_in(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what runs have learned, in the order of `TASKS`, by their summaries if any."""
+    tasks = {task_in(summary) for summary in summaries if summary}
+    return [task for task in TASKS if task in tasks]
