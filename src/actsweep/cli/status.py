@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from actsweep.runs import run_dir
+from actsweep.stats.scores import SCORES
 from actsweep.sweeps import find, plan, slurm_jobs, table
 from actsweep.sweeps.status import RunStatus, SweepSnapshot, take_snapshot
 from actsweep.utils.errors import UserError
@@ -26,6 +27,8 @@ STYLES = {
     "starting": "cyan",
     "queued": "",
 }
+BESIDE_LOSS = ("val/accuracy", "val/mean_average_precision", "val/perplexity")
+"""Scores that stand in the row of a validation."""
 TAILS = (1 << 14, 1 << 17, 1 << 20)  # bytes read from the end of a metrics file, until they suffice
 SPANS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -127,25 +130,31 @@ def _members(sweep: SweepSnapshot) -> "Table":
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the columns of scores: accuracy for classes, loss for regression, or both."""
+    """Return the columns of scores: those by which each run is judged, and the training loss."""
     titles = {
         "val/accuracy": "val\nacc, %",
+        "val/mean_average_precision": "val\nmAP, %",
         "val/loss": "val\nloss",
+        "val/perplexity": "val\nperplexity",
         "train/loss": "train\nloss",
     }
-    classes = [row for row in rows if "val/accuracy" in row]
-    regressions = [row for row in rows if "val/loss" in row and "val/accuracy" not in row]
-    if not regressions:
-        del titles["val/loss"]
-    elif not classes:
-        del titles["val/accuracy"]
-    return titles
+    judged = {key for row in rows for key in _judged_by(row)} or {"val/accuracy"}
+    return {key: title for key, title in titles.items() if key in (*judged, "train/loss")}
+
+
+def _judged_by(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the scores by which a run is judged: it has perplexity if it learns tokens."""
+    if "val/perplexity" in row:
+        return "val/loss", "val/perplexity"
+    keys = ("val/accuracy", "val/mean_average_precision", "val/loss")
+    return tuple(key for key in keys if key in row)[:1]
 
 
 def _score(value: float | None, key: str) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.2f}" if key == "val/accuracy" else f"{value:.4g}"
+    scale = SCORES[key.partition("/")[2]].scale
+    return f"{scale * value:.2f}" if scale == 100 else f"{value:.4g}"
 
 
 def _epoch(member: RunStatus, row: Mapping[str, Any]) -> str:
@@ -215,8 +224,8 @@ def last_values(path: Path) -> dict[str, Any]:
     """Read the newest epoch, training loss and validation scores from the end of a metrics file.
 
     Returns:
-        `epoch`, `train/loss`, `val/loss` and `val/accuracy`, as far as the file has them; nothing
-        if it can't be read. A last line that isn't complete is ignored.
+        `epoch`, `train/loss`, `val/loss` and the scores in `BESIDE_LOSS`, as far as the file has
+        them; nothing if it can't be read. A last line that isn't complete is ignored.
     """
     values: dict[str, Any] = {}
     try:
@@ -243,7 +252,7 @@ def _newest_values(lines: Sequence[bytes]) -> dict[str, Any]:
         if not isinstance(row, dict):
             continue
         if "val/loss" in row and "val/loss" not in values:
-            values["val/accuracy"] = row.get("val/accuracy")
+            values |= {key: row.get(key) for key in BESIDE_LOSS}
         for key in ("epoch", "train/loss", "val/loss"):
             if key in row:
                 values.setdefault(key, row[key])

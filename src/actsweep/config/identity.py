@@ -13,6 +13,7 @@ from typing import Any
 
 from actsweep.config import by_layer, resolve
 from actsweep.config.schema import MODELS, RunConfig
+from actsweep.utils import pydocs
 
 ID_VERSION = 2
 NOT_IN_ID = ("logger", "paths", "pack", "sweep", "rerun", "slurm")
@@ -61,8 +62,12 @@ ADDED: tuple[Added, ...] = (
         for key, neutral in (
             *(("path", None), ("target", None), ("columns", []), ("task", "auto")),
             *(("test_size", 0.2), ("stratify", False), ("standardize", True)),
+            *(("level", "char"), ("length", 64)),
         )
     ),
+    Added("loss.name", "auto"),
+    Added("loss.label_smoothing", 0.0),
+    Added("loss", {}),  # once nothing is left in it
 )
 
 
@@ -79,13 +84,15 @@ def run_id(run: RunConfig) -> str:
 def identity(run: RunConfig) -> dict[str, Any]:
     """Return everything that can change the result, as nested plain values.
 
-    Code of the user's own counts by the file that a `_target_` points into, and files that
-    `data.options` names by their content.
+    Code of the user's own counts by the file that a `_target_` points into, files that
+    `data.options` names by their content, and the texts that come with Python likewise.
     """
     plain = resolve.to_dict(run)
     settings = {**without_neutral(what_counts(plain)), "id_version": ID_VERSION}
     code = {target: _source_digest(target) for target in targets(plain)}
     files = {path: _content_digest(path) for path in data_paths(plain["data"])}
+    if plain["data"]["name"] == "pydocs" and not plain["data"]["_target_"]:
+        files["pydocs"] = pydocs.digest()
     return settings | ({"code": code} if code else {}) | ({"files": files} if files else {})
 
 

@@ -30,13 +30,17 @@ MODELS: dict[str, tuple[str, ...]] = {
 DEPTHS = {"resnet": (8, 16), "transformer": (4, 64), "rnn": (1, 128)}
 """The number and the width of a model's layers where `depth` says neither; else (4, 256)."""
 TABLES = ("csv", "npz", "wine", "breast_cancer", "diabetes")
+TEXTS = ("text", "pydocs")
 DATASETS = (
     *("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "svhn", "idx"),
     *("digits", "circle", "xor", "xor_table", "quadratic"),
     *TABLES,
+    *TEXTS,
 )
 AUGMENTS = ("none", "crop_flip")
-TASKS = ("auto", "classification", "regression")
+LEVELS = ("char", "byte")
+TASKS = ("auto", "classification", "regression", "multilabel")
+LOSSES = ("auto", "cross_entropy", "binary_cross_entropy", "squared_error", "next_token")
 MAX_SEED = 2**32 - 1
 SLURM_REQUEUE_S = 30.0
 """Seconds reserved to queue a SLURM job again, between `trainer.grace_s` and its time limit."""
@@ -101,13 +105,18 @@ class DataConfig:
     `columns` those to predict it from (by default the last, and all others). `val_size` and
     `test_size` are numbers of examples or shares of all; with `stratify` each split has the classes
     in their shares. `standardize` gives each feature mean 0 and deviation 1. `task` is `auto`,
-    `classification` or `regression`.
-    `augment` changes the images of training steps at random.
+    `classification`, `regression` or `multilabel`, of which `target` lists the columns. `augment`
+    changes the images of training steps at random.
+
+    Of a text, `path` is the file, `level` says what a token is, `char` or `byte`, and `length` how
+    many make an example.
     """
 
     name: str = "fashion_mnist"
     path: str | None = None
-    target: str | None = None
+    level: str = "char"
+    length: int = 64
+    target: Any = None
     columns: list[str] = field(default_factory=list)
     task: str = "auto"
     test_size: float = 0.2
@@ -122,6 +131,18 @@ class DataConfig:
     augment: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
     _target_: str | None = None
+
+
+@dataclass
+class LossConfig:
+    """What training minimises; `auto` follows from the data.
+
+    `label_smoothing` is the share of each label that is given to all classes evenly. It changes the
+    training loss alone: validation and test are measured by the labels as they are.
+    """
+
+    name: str = "auto"
+    label_smoothing: float = 0.0
 
 
 @dataclass
@@ -267,6 +288,7 @@ class RunConfig:
     init: InitConfig = field(default_factory=InitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     callbacks: dict[str, Any] = field(default_factory=dict)

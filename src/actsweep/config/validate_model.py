@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from actsweep.config.schema import MODELS, ModelConfig, RunConfig
+from actsweep.config.schema import MODELS, TEXTS, ModelConfig, RunConfig
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 IMAGE_SIDE = {
@@ -21,6 +21,7 @@ NORMS = {
     ),
     "transformer": ("none", "layer", "rms", "dyt", "derf"),
 }
+OF_TOKENS = ("transformer", "rnn")
 CHOICES = {"cell": ("simple", "lstm", "gru"), "pool": ("avg", "max", "none")}
 
 
@@ -38,7 +39,7 @@ def check(run: RunConfig) -> None:
         _check_norm(model)
     _check_known(model)
     if model._target_ is None and run.data._target_ is None and run.data.name not in UNREAD:
-        _check_images(run)
+        _check_fits(run)
 
 
 def _check_known(model: ModelConfig) -> None:
@@ -84,8 +85,15 @@ def _check_norm(model: ModelConfig) -> None:
         raise unknown_name("model.norm", model.norm, allowed)
 
 
-def _check_images(run: RunConfig) -> None:
+def _check_fits(run: RunConfig) -> None:
     model, data = run.model, run.data
+    if data.name in TEXTS:
+        if model.name not in OF_TOKENS:
+            raise UserError(
+                f"model={model.name}: takes numbers, and data={data.name} has tokens; type for "
+                f"example model={OF_TOKENS[0]}"
+            )
+        return
     if model.name not in ("cnn", "resnet"):
         return
     side = IMAGE_SIDE.get(data.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from actsweep.config.schema import DataConfig
-from actsweep.data import tables, toys
+from actsweep.data import tables, text, toys
 from actsweep.data.dataset import Dataset, validate
 from actsweep.data.images import IDX_FILES, IMAGES
 from actsweep.data.order import split_order
@@ -129,6 +129,8 @@ GENERATED: dict[str, Callable[[DataConfig], Dataset]] = {
     "csv": tables.from_csv,
     "npz": tables.from_npz,
     "idx": idx,
+    "text": text.from_file,
+    "pydocs": text.from_pydocs,
     **dict.fromkeys(("wine", "breast_cancer", "diabetes"), tables.bundled),
 }
 

@@ -39,23 +39,29 @@ def from_csv(cfg: DataConfig) -> Dataset:
     """
     path = _path(cfg, "csv")
     names, rows = _rows(path)
-    target = cfg.target or names[-1]
-    if target not in names:
-        raise unknown_name("data.target", target, names)
-    columns = [*cfg.columns] or [name for name in names if name != target]
+    several = isinstance(cfg.target, list)
+    targets = list(cfg.target) if several else [cfg.target or names[-1]]
+    for target in targets:
+        if target not in names:
+            raise unknown_name("data.target", target, names)
+    others = [name for name in names if name not in targets]
+    columns = [*cfg.columns] or others
     for column in columns:
-        if column not in names or column == target:
-            others = [name for name in names if name != target]
+        if column not in others:
             raise unknown_name("data.columns", column, others)
     places = [names.index(column) for column in columns]
     x = np.empty((len(rows), len(places)))
     for row, cells in enumerate(rows):
         for i, place in enumerate(places):
             x[row, i] = _number(cells[place], path, row, names[place])
-    y = np.array([cells[names.index(target)].strip() for cells in rows])
+    ids = [names.index(target) for target in targets]
+    y = np.array([[cells[i].strip() for i in ids] for cells in rows])
     if (y == "").any():
-        raise _wrong(path, int(np.argmax(y == "")), target, "is empty", "fill it, or drop the row")
-    return split(Table(path.stem, x, _as_numbers(y)), cfg)
+        row, place = map(int, np.argwhere(y == "")[0])
+        raise _wrong(path, row, targets[place], "is empty", "fill it, or drop the row")
+    y = _as_numbers(y if several else y[:, 0])
+    labels = tuple(targets) if cfg.task == "multilabel" else ()
+    return split(Table(path.stem, x, y, labels), cfg)
 
 
 def from_npz(cfg: DataConfig) -> Dataset:
@@ -104,16 +110,24 @@ def split(table: Table, cfg: DataConfig) -> Dataset:
     Raises:
         UserError: too few examples, or a class that training lacks.
     """
-    x, (y, labels) = _features(table), _targets(table, cfg)
+    several = cfg.task == "multilabel"
+    x, (y, labels) = _features(table), _labels(table) if several else _targets(table, cfg)
     order = split_order(cfg.split_seed, len(x))
     n_test, n_val = _count(cfg.test_size, len(x)), _count(cfg.val_size, len(x))
     if n_test + n_val >= len(x):
         few = f"smaller: beside data.test_size={cfg.test_size} none of {len(x)} examples is left"
         raise bad_value("data.val_size", cfg.val_size, few, "data.val_size=0.1")
+    if cfg.stratify and several:
+        only = "false for several labels, which have no classes"
+        raise bad_value("data.stratify", True, only, "data.stratify=false")
     if cfg.stratify and labels:
         order = _stratified(order, y)
     parts = order[n_test + n_val :], order[n_test : n_test + n_val], order[:n_test]
-    if labels and (lacking := sorted(set(range(len(labels))) - {*y[parts[0]].tolist()})):
+    if (
+        not several
+        and labels
+        and (lacking := sorted(set(range(len(labels))) - {*y[parts[0]].tolist()}))
+    ):
         raise UserError(
             f"data={cfg.name}: no example of class {labels[lacking[0]]!r} is left for training; "
             "type data.stratify=true, a smaller data.val_size, or data.task=regression if it is a "
@@ -126,7 +140,8 @@ def split(table: Table, cfg: DataConfig) -> Dataset:
     x = x if pixels else x.astype(np.float32)
     arrays: Any = [array for ids in parts for array in (x[ids], y[ids])]
     scale, offset = (2 / 255, -1.0) if pixels else (1.0, 0.0)
-    about = (len(labels) or None, scale, offset, labels)
+    classes = None if several else len(labels) or None
+    about = (classes, scale, offset, labels, None, several)
     return Dataset(*(table.name, *arrays, *about))
 
 
@@ -177,6 +192,29 @@ def _targets(table: Table, cfg: DataConfig) -> tuple[np.ndarray, tuple[str, ...]
         raise UserError(f"data.target: is {values[0]} everywhere: there is nothing to learn")
     names = table.labels or tuple(f"{value:g}" if numeric else str(value) for value in values)
     return ids.astype(np.int32), names
+
+
+def _labels(table: Table) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels that may hold together as 0 or 1 [n, labels], with their names.
+
+    Raises:
+        UserError: something else stands there, or a label is the same everywhere.
+    """
+    y = table.y.reshape(len(table.y), -1)
+    names = table.labels if len(table.labels) == y.shape[1] else tuple(map(str, range(y.shape[1])))
+    for name, column in zip(names, map(_as_numbers, y.T), strict=True):
+        others = [value for value in np.unique(column).tolist() if value not in (0, 1, "0", "1")]
+        if others:
+            raise UserError(
+                f"data.task=multilabel: the label {name} is {others[0]!r} somewhere; it must be 0 "
+                "or 1 everywhere; type data.task=classification for the names of classes"
+            )
+        if len(np.unique(column)) < 2:
+            raise UserError(
+                f"data.task=multilabel: the label {name} is {column[0]:g} everywhere: there is "
+                "nothing to learn; leave it out of data.target"
+            )
+    return y.astype(np.uint8), names
 
 
 def _stratified(order: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -135,6 +135,8 @@ class Console:
         for name, label, form in (
             ("train/loss", "loss", ".4f"),
             ("val/accuracy", "val acc", ".4f"),
+            ("val/mean_average_precision", "val mAP", ".4f"),
+            ("val/perplexity", "val perplexity", ".2f"),
         ):
             values = [self._latest.get(member, {}).get(name, math.nan) for member in members]
             known = [value for value in values if math.isfinite(value)]

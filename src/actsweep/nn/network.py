@@ -9,13 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from actsweep.config import by_layer
 from actsweep.config.schema import RunConfig
-from actsweep.nn import models
+from actsweep.nn import losses, models
 from actsweep.nn import precision as numeric
 from actsweep.nn.models.layers import (
     Act,
@@ -24,6 +23,7 @@ from actsweep.nn.models.layers import (
     named_key,
 )
 from actsweep.nn.models.recording import Intermediates, Recorder, recording
+from actsweep.stats.scores import TASKS, TaskScores
 from actsweep.utils.errors import UserError
 
 Params = Any
@@ -38,10 +38,13 @@ class Task:
 
     Attributes:
         input_shape: the shape of one example.
-        classes: number of classes, or None for regression.
+        classes: number of classes, or None where nothing is classified.
         outputs: width of the head.
-        scale, offset: the network's input is x * scale + offset.
+        scale, offset: the network's input is x * scale + offset, unless it is tokens.
         total_steps: optimiser steps of the whole training, for the schedule.
+        vocabulary: how many tokens there are; None where the examples aren't tokens.
+        kind: what is learned, a name of `stats.scores.TASKS`; empty, as in older checkpoints, for
+            a classification or a regression.
     """
 
     input_shape: tuple[int, ...]
@@ -50,6 +53,31 @@ class Task:
     scale: float
     offset: float
     total_steps: int
+    vocabulary: int | None = None
+    kind: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what is learned."""
+        return self.kind or ("regression" if self.classes is None else "classification")
+
+    @property
+    def scores(self) -> TaskScores:
+        """Return the scores by which the network is judged."""
+        return TASKS[self.name]
+
+    def examples(self, n: int) -> jax.ShapeDtypeStruct:
+        """Return the shape of n examples: tokens are integers."""
+        dtype = jnp.float32 if self.vocabulary is None else jnp.int32
+        return jax.ShapeDtypeStruct((n, *self.input_shape), dtype)
+
+    def labels(self, n: int) -> jax.ShapeDtypeStruct:
+        """Return the shape of n examples' labels."""
+        shape, dtype = {
+            "classification": ((), jnp.int32),
+            "next_token": (self.input_shape, jnp.int32),
+        }.get(self.name, ((self.outputs,), jnp.float32))
+        return jax.ShapeDtypeStruct((n, *shape), dtype)
 
 
 class Network:
@@ -69,6 +97,7 @@ class Network:
 
     def __init__(self, config: RunConfig, task: Task, hparams: HParams) -> None:
         self.config, self.task = config, task
+        self.loss = losses.loss_of(config.loss, task.name)
         model = nnx.eval_shape(lambda values: self.draw(values), dict(hparams))
         _name_activations(model, config)
         model.train()
@@ -87,7 +116,7 @@ class Network:
         Args:
             hparams: config path -> the member's value; `seed` decides the draws.
         """
-        factory = LayerFactory(self.config, hparams)
+        factory = LayerFactory(self.config, hparams, self.task.vocabulary)
         return models.build(factory, self.task.input_shape, self.task.outputs)
 
     def _layer_paths(self) -> dict[str, tuple[Any, ...]]:
@@ -150,7 +179,7 @@ class Network:
         Args:
             params: trained parameters.
             held: what else the model holds.
-            x: examples [batch, *input_shape] as stored, before `scale` and `offset`.
+            x: examples [batch, *input_shape] as stored, before `scale` and `offset`; or tokens.
             recorder: receives every activation, see `recording`.
         """
         return self._run(self.graph, params, held, x, None, recorder)[0]
@@ -192,10 +221,15 @@ class Network:
         hparams, state = held
         arrays = (cast(params), cast(hparams), state, self._keyed(key))
         model = nnx.merge(graph, *arrays, copy=True)
-        x = x.astype(jnp.float32) * self.task.scale + self.task.offset
         with recording(recorder), numeric.matrix_products(precision):
-            logits = self._call(model, x.astype(dtype))
+            logits = self._call(model, self._input(x, dtype))
         return logits.astype(jnp.float32), model
+
+    def _input(self, x: Array, dtype: Any) -> Array:
+        """Return examples as the model takes them: scaled numbers, or tokens as they are."""
+        if self.task.vocabulary is not None:
+            return x.astype(jnp.int32)
+        return (x.astype(jnp.float32) * self.task.scale + self.task.offset).astype(dtype)
 
     def _call(self, model: Any, x: Array) -> Array:
         if not self._takes_capture:
@@ -228,8 +262,8 @@ class Network:
             with recording(intermediates):
                 return self._call(model, x)
 
-        x = jax.ShapeDtypeStruct((2, *self.task.input_shape), jnp.float32)
-        traced = jax.make_jaxpr(forward)(self.params, self.held, x)
+        traced = jax.make_jaxpr(forward)(self.params, self.held, self.task.examples(2))
+        self._check_outputs([value.shape for value in traced.out_avals])
         leaves = [path for path, _ in nnx.to_flat_state(self.params)]
         used = [leaves[i] for i in _uses(traced.jaxpr) if i < len(leaves)]
         names = {path: name for name, path in self._paths.items()}
@@ -237,33 +271,46 @@ class Network:
         unused = [name for name in self._paths if name not in called]
         return (*called, *unused), tuple(intermediates.preact)
 
-    def losses(self, logits: Array, y: Array) -> tuple[Float[Array, "batch"], Bool[Array, "batch"]]:
-        """Return each example's loss, and whether its class is predicted correctly.
+    def _check_outputs(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Refuse a model that doesn't return logits for each token, where the next is learned."""
+        expected = (*self.task.labels(2).shape, self.task.outputs)
+        if self.task.name == "next_token" and shapes != [expected]:
+            model = self.config.model
+            which = f"model._target_={model._target_}" if model._target_ else f"model={model.name}"
+            raise UserError(
+                f"{which}: returns {', '.join(map(str, shapes))} for 2 examples; the next token is "
+                f"learned from logits [batch, length, vocabulary], here {expected}"
+            )
+
+    def losses(
+        self, logits: Array, y: Array, *, training: bool = False
+    ) -> tuple[Float[Array, "batch"], Bool[Array, "batch ..."]]:
+        """Return each example's loss, and what of it is predicted correctly.
 
         Args:
-            logits: Float["batch outputs"].
-            y: Int["batch"] labels, or Float["batch outputs"] targets of a regression.
+            logits: Float["batch outputs"], or Float["batch length vocabulary"] of next tokens.
+            y: Int["batch"] labels, Int["batch length"] next tokens, ["batch outputs"] labels of 0
+                or 1 that hold together, or Float["batch outputs"] targets of a regression.
+            training: whether labels are smoothed, by `loss.label_smoothing`.
 
         Returns:
-            The cross-entropy in nats, or the squared error averaged over outputs; and for each
-            example whether the largest logit is that of its label (False for a regression).
+            The loss that the config names, see `nn.losses`; and for each example or token whether
+            it is predicted correctly (False for a regression).
         """
-        if self.task.classes is None:
-            return jnp.mean(jnp.square(logits - y), axis=-1), jnp.zeros(len(y), bool)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return loss, jnp.argmax(logits, axis=-1) == y
+        smoothing = self.config.loss.label_smoothing if training else 0.0
+        return self.loss.each(logits, y, smoothing), self.loss.right(logits, y)
 
     def scores(self, prefix: str, loss: Array, right: Array) -> dict[str, Array]:
-        """Return mean loss and, for classes, accuracy by their metric names.
+        """Return mean loss and, but for a regression, the share that is right, by metric name.
 
         Args:
             prefix: `train`, `val` or `test`.
             loss: the mean loss.
-            right: the share of examples that are classified correctly.
+            right: the share of examples, or tokens, that are predicted correctly.
         """
         readings = {f"{prefix}/loss": loss}
-        if self.task.classes is not None:
-            readings[f"{prefix}/accuracy"] = right
+        if self.task.scores.right is not None:
+            readings[f"{prefix}/{self.task.scores.right}"] = right
         return readings
 
 

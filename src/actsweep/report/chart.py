@@ -21,6 +21,7 @@ TITLES = {
     "saturated_frac": "Share of saturated units",
     "cos_sim": "Cosine similarity between examples",
     "val/accuracy": "Validation accuracy, %",
+    "val/mean_average_precision": "Validation mean average precision, %",
     "val/loss": "Validation loss",
     "train/loss": "Training loss",
 }

@@ -12,9 +12,10 @@ from actsweep.report import layer_charts, plotting
 from actsweep.report.chart import TITLES, Chart, drawing
 from actsweep.report.compare import Comparison
 from actsweep.report.design import Design, Label
-from actsweep.report.series import Curve, Series
+from actsweep.report.series import CURVES, Curve, Series
 from actsweep.stats import paired
 from actsweep.stats.factorial import Optimum
+from actsweep.stats.scores import SCORES, tasks_in
 
 DASHES = ("-", "--", ":", "-.")
 
@@ -204,15 +205,16 @@ def _curves(
     design: Design,
     styles: Mapping[Label, Mapping[str, Any]],
 ) -> Chart | None:
-    shown = [metric for metric in ("val/accuracy", "train/loss") if metric in curves]
-    if "val/accuracy" not in curves and "val/loss" in curves:
-        shown.insert(0, "val/loss")
+    learn_tokens = tasks_in(entry.summary for entry in design.entries) == ["next_token"]
+    scores = ("val/loss",) if learn_tokens else tuple(m for m in CURVES if m.startswith("val/"))
+    score = next((metric for metric in scores if metric in curves), "")
+    shown = [metric for metric in (score, "train/loss") if metric in curves]
     if not shown:
         return None
     figure, panels = plotting.panels(len(shown), 2, width=4.2, height=3.4, share=False)
     rows: list[dict[str, Any]] = []
     for metric, axes in zip(shown, panels, strict=True):
-        scale = 100.0 if metric == "val/accuracy" else 1.0
+        scale = SCORES[metric.partition("/")[2]].scale
         for label, style in styles.items():
             if label in curves[metric]:
                 curve = curves[metric][label]
@@ -221,7 +223,7 @@ def _curves(
         axes.set_xlabel("epoch")
         axes.set_title(TITLES[metric])
         means = [curve.mean for curve in curves[metric].values()]
-        if metric != "val/accuracy" and min(mean.min() for mean in means) > 0:
+        if scale == 1 and min(mean.min() for mean in means) > 0:
             axes.set_yscale("log")
             _plain(axes.yaxis)
             axes.set_ylim(0.8 * min(m.min() for m in means), 1.25 * max(m.max() for m in means))

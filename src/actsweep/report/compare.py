@@ -215,7 +215,7 @@ def _notes(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, floa
         notes.append(f"each seed's value is its mean over {', '.join(parts)}")
     if metric not in SUMMARY_KEYS:
         notes.append(f"{metric}: each run's last logged value")
-    if metric == "val/accuracy":
+    if metric.startswith("val/") and metric in SUMMARY_KEYS:
         notes.append("validation has chosen epochs and tuned values, which flatters it: see test/…")
     for path in design.confounded:
         values = ", ".join(

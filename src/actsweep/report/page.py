@@ -5,7 +5,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +17,7 @@ from actsweep.report.chart import INK, Chart
 from actsweep.report.compare import Comparison
 from actsweep.report.design import Design, Entry
 from actsweep.report.text import interval_text, words
+from actsweep.stats.scores import SCORES, TASKS, tasks_in
 from actsweep.sweeps.table import KNOWN
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _pairs(comparison: Comparison) -> Table:
 
 
 def _runs(design: Design, folder: Path) -> Table:
-    rows = []
+    rows, scores = [], _scores(design)
     for entry in design.entries:
         flat, summary = design.flat[entry.run.run_id], entry.summary
         rows.append(
@@ -201,16 +202,28 @@ def _runs(design: Design, folder: Path) -> Table:
                 _text(entry.state),
                 *(_text(flat.get(path)) for path in design.titles),
                 _number(flat.get("seed"), "d"),
-                _number(_percent(summary.get("test_accuracy")), ".4g"),
-                _number(summary.get("test_loss"), ".4g"),
+                *(_score(summary, name) for name in scores),
                 _number(summary.get("best_epoch"), "g"),
                 _number(_percent(summary.get("dead_frac")), ".2f"),
                 _number(summary.get("seconds"), ".1f"),
             ]
         )
-    numbers = ["seed", "test accuracy, %", "test loss", "best epoch", "dead units, %", "seconds"]
+    titles = [f"test {SCORES[name].title}" for name in scores]
+    numbers = ["seed", *titles, "best epoch", "dead units, %", "seconds"]
     columns = [*_columns("run", "state", *design.titles.values()), *_columns(*numbers, number=True)]
     return Table("Runs", columns, rows, name="runs")
+
+
+def _scores(design: Design) -> list[str]:
+    """Return the scores of the runs: accuracy and loss, and what else their tasks show."""
+    tasks = tasks_in(entry.summary for entry in design.entries)
+    shown = [name for task in tasks for name in TASKS[task].shown]
+    return list(dict.fromkeys(("accuracy", "loss", *shown)))
+
+
+def _score(summary: Mapping[str, Any], name: str) -> Cell:
+    value = summary.get(f"test_{name}")
+    return _number(None if value is None else SCORES[name].scale * value, ".4g")
 
 
 def _failures(entries: Sequence[Entry], folder: Path) -> Table | None:

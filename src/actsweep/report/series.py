@@ -12,7 +12,7 @@ from actsweep.runs.metrics_file import HistogramSeries, read_histograms, read_me
 from actsweep.stats.paired import mean_interval
 from actsweep.utils.errors import UserError
 
-CURVES = ("val/accuracy", "val/loss", "train/loss")
+CURVES = ("val/accuracy", "val/mean_average_precision", "val/loss", "train/loss")
 QUANTITIES = ("grad_norm", "dead_frac", "saturated_frac", "cos_sim")
 MAX_RUNS = 200
 """Runs up to which all logs are read: of more, the first seeds of each group."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from actsweep.report.design import Design, Entry, Label, hashable
 from actsweep.stats.paired import Cell
+from actsweep.stats.scores import SCORES, TASKS, task_in
 
 Choice = tuple[Hashable, ...]
 """Tuned values, in the order of `Design.tuned`."""
@@ -93,5 +94,6 @@ def _validation(entry: Entry) -> float | None:
     """Return how good a run is in validation, larger is better; None if it has no score."""
     if entry.state != "complete":
         return None
-    accuracy, loss = entry.summary.get("best_val_accuracy"), entry.summary.get("best_val_loss")
-    return accuracy if accuracy is not None else None if loss is None else -loss
+    own = TASKS[task_in(entry.summary)].own
+    value = entry.summary.get(f"best_val_{own}")
+    return None if value is None else SCORES[own].sign * value

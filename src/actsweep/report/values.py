@@ -11,21 +11,22 @@ import numpy as np
 from actsweep.report.design import Entry
 from actsweep.runs.metrics_file import read_metrics
 from actsweep.stats.paired import BETTER, WORSE
+from actsweep.stats.scores import SCORES, TASKS, task_in, tasks_in
 from actsweep.sweeps import table
 from actsweep.utils.errors import UserError
 
 SUMMARY_KEYS = {
-    "test/accuracy": "test_accuracy",
-    "test/loss": "test_loss",
+    **{f"test/{name}": f"test_{name}" for name in SCORES},
     "train/loss": "train_loss",
     "val/accuracy": "best_val_accuracy",
+    "val/mean_average_precision": "best_val_mean_average_precision",
     "exact_dead_frac/all": "dead_frac",
     "best_epoch": "best_epoch",
     "epochs": "epochs",
     "seconds": "seconds",
 }
 """Keys of metrics in a run's summary, whose parameters are the best in validation."""
-MARGINS = {"accuracy": 0.005}
+MARGINS = {name: 0.005 for name, score in SCORES.items() if score.scale == 100}
 RELATIVE_MARGIN = 0.05
 
 
@@ -61,8 +62,8 @@ class Measure:
 
 def default_metric(entries: Sequence[Entry]) -> str:
     """Return the metric that is compared by default."""
-    classify = any(entry.summary.get("test_accuracy") is not None for entry in entries)
-    return "test/accuracy" if classify else "test/loss"
+    tasks = tasks_in(entry.summary for entry in entries)
+    return f"test/{TASKS[tasks[0]].own}" if tasks else "test/loss"
 
 
 def values_of(entries: Sequence[Entry], metric: str) -> tuple[dict[str, float | None], list[str]]:
@@ -75,7 +76,7 @@ def values_of(entries: Sequence[Entry], metric: str) -> tuple[dict[str, float | 
     for entry in entries:
         value: float | None = None
         if entry.state == "complete":
-            key = SUMMARY_KEYS.get(metric)
+            key = _summary_key(entry, metric)
             value = entry.summary.get(key) if key else _last(entry, metric)
         known = value is not None and math.isfinite(value)
         values[entry.run.run_id] = value if known else None
@@ -94,6 +95,12 @@ def values_of(entries: Sequence[Entry], metric: str) -> tuple[dict[str, float | 
     if lacking:
         notes.append(f"not counted: {table.name_runs(lacking)} without {metric}")
     return values, notes
+
+
+def _summary_key(entry: Entry, metric: str) -> str | None:
+    """Return the key of a metric in a run's summary, which has one score of the best epoch."""
+    own = f"val/{TASKS[task_in(entry.summary)].own}"
+    return SUMMARY_KEYS.get(metric) if metric == own or not metric.startswith("val/") else None
 
 
 def _last(entry: Entry, metric: str) -> float | None:
@@ -125,8 +132,9 @@ def make_measure(metric: str, values: Sequence[float], margin: float | None) -> 
         UserError: the margin is negative or not finite.
     """
     kind = metric.rpartition("/")[2]
-    sign = {"accuracy": 1, "loss": -1, "seconds": -1}.get(kind, 0)
-    scale, unit = (100.0, "points") if kind == "accuracy" else (1.0, "")
+    score = SCORES.get(kind)
+    sign = score.sign if score else -1 if kind == "seconds" else 0
+    scale, unit = (100.0, "points") if score and score.scale == 100 else (1.0, "")
     if margin is not None:
         if not 0 <= margin < math.inf:
             raise UserError(
@@ -143,7 +151,7 @@ def diverged_runs(
     """Return the ids of the diverged runs that count against their groups, and notes on all.
 
     They have no value: how often a group's runs end well is compared by itself. Where the metric is
-    no score (accuracy, loss), they don't count.
+    no score (accuracy, loss, …), they don't count.
 
     Args:
         entries: the runs.
@@ -155,7 +163,7 @@ def diverged_runs(
     notes = []
     if unchosen := [run_id for run_id in diverged if run_id not in kept]:
         notes.append(f"{table.name_runs(unchosen)} diverged: not chosen in validation")
-    if counted and measure.metric.rpartition("/")[2] not in ("accuracy", "loss"):
+    if counted and measure.metric.rpartition("/")[2] not in SCORES:
         return [], [*notes, f"not counted: {table.name_runs(counted)} diverged"]
     if counted:
         notes.append(f"{table.name_runs(counted)} diverged: without a value, see seeds")

@@ -16,6 +16,7 @@ from actsweep.loggers.wandb_support import import_wandb, preflight
 from actsweep.report.design import Entry
 from actsweep.report.series import layer_sort_key
 from actsweep.runs.metrics_file import read_metrics
+from actsweep.stats.scores import SCORES
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -35,9 +36,14 @@ class Section:
     is_open: bool = False
 
 
+FURTHER = [name for name in SCORES if name not in ("accuracy", "loss")]
 SECTIONS = (
     Section("Accuracy", ("val/accuracy", "train/accuracy", "test/accuracy"), is_open=True),
     Section("Loss", ("val/loss", "train/loss", "test/loss"), log=True, is_open=True),
+    Section(
+        "Further scores",
+        tuple(f"{split}/{name}" for name in FURTHER for split in ("val", "test")),
+    ),
     Section("Gradient flow by layer", quantities=("grad_norm", "preact_grad_rms"), log=True),
     Section(
         "Dead and saturated", ("dead_frac/all",), ("dead_frac", "silent_frac", "saturated_frac")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from actsweep.config.by_layer import flat_act
 from actsweep.config.identity import flatten, what_counts
+from actsweep.stats.scores import SCORES, TASKS, Score, tasks_in
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,14 +131,11 @@ def _groups(
 
 
 def _scores(results: Sequence[Result]) -> dict[str, str]:
-    """Return the scores to show: accuracy for classes, loss for regression; both if both occur."""
+    """Return the scores to show: those of each task that occurs, such as accuracy for classes."""
     done = [result for result in results if result["state"] == "complete"]
-    titles = {}
-    if any(result.get("test_accuracy") is not None for result in done):
-        titles["test_accuracy"] = "test\naccuracy, %"
-    if not titles or any(result.get("test_accuracy") is None for result in done):
-        titles["test_loss"] = "test\nloss"
-    return titles
+    tasks = tasks_in(done) or ["regression"]
+    shown = dict.fromkeys(name for task in tasks for name in TASKS[task].shown)
+    return {f"test_{name}": f"test\n{SCORES[name].title}" for name in shown}
 
 
 def _rank(members: Sequence[Result], scores: Mapping[str, str]) -> tuple[float, ...]:
@@ -149,9 +147,13 @@ def _rank(members: Sequence[Result], scores: Mapping[str, str]) -> tuple[float, 
     states = [member["state"] for member in members]
     ended, diverged = states.count("complete"), states.count("diverged")
     means = {key: _mean(members, key) for key in scores}
-    signs = {"test_accuracy": -1.0, "test_loss": 1.0}
-    ranks = (math.inf if m is None else signs[key] * m for key, m in means.items())
+    ranks = (math.inf if m is None else -_of(key).sign * m for key, m in means.items())
     return (diverged / (ended + diverged) if diverged else 0.0, *ranks)
+
+
+def _of(key: str) -> Score:
+    """Return the score that stands at a key of the summary."""
+    return SCORES[key.removeprefix("test_")]
 
 
 def _cells(members: Sequence[Result], scores: Mapping[str, str], mixed: bool) -> list[str]:
@@ -171,7 +173,7 @@ def _score(members: Sequence[Result], key: str) -> str:
     values = _column(members, key)
     if not values:
         return "–"
-    scale, digits = (100.0, 2) if key == "test_accuracy" else (1.0, 5)
+    scale, digits = _of(key).scale, _of(key).digits
     from actsweep.stats.paired import (
         mean_interval,  # needs NumPy, which bad input is answered without
     )

@@ -27,6 +27,7 @@ from actsweep.runs.rows import MemberInfo, MetricsError
 from actsweep.runtime.distributed import ProcessGroup
 from actsweep.runtime.process import Process
 from actsweep.runtime.signals import StopRequest
+from actsweep.stats.scores import SCORES, TASKS
 from actsweep.train import loop
 from actsweep.train.checkpointing import Checkpointer, NoCheckpoints
 from actsweep.train.evaluation import ACT_PARAM
@@ -282,11 +283,9 @@ def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases)
     return results | busy([m for m in cohort.members if m.run_id not in results])
 
 
-def _is_at_chance(accuracy: float | None, loss: float | None, chance: float) -> bool:
-    """Return whether a test score, an accuracy or else a loss, is no better than chance."""
-    if accuracy is not None:
-        return accuracy <= chance
-    return loss is not None and loss >= chance
+def _is_at_chance(score: float | None, sign: int, chance: float) -> bool:
+    """Return whether a test score is no better than chance."""
+    return score is not None and sign * score <= sign * chance
 
 
 def _summary(
@@ -295,20 +294,20 @@ def _summary(
     """Return the final numbers; `seconds` is an equal share of the pack's wall-clock time."""
     scalars = trained.final[index]
     score = trained.best_score[index] if trained.best_epoch[index] else None
-    classify = data.classes is not None
-    chance, accuracy, loss = chance_of(data), scalars.get("test/accuracy"), scalars.get("test/loss")
+    task, chance = TASKS[data.task], chance_of(data)
+    own, sign = task.own, SCORES[task.own].sign
+    best = {own: None if score is None else sign * score}
+    tested = {name: scalars.get(f"test/{name}") for name in ("accuracy", *task.names)}
     return {
         **member.describe(),
         "state": state,
         "epochs": trained.epochs[index],
         "best_epoch": trained.best_epoch[index],
-        "best_val_accuracy": score if classify else None,
-        "best_val_loss": None if classify or score is None else -score,
-        "test_accuracy": accuracy,
-        "test_loss": loss,
+        "task": data.task,
+        **{f"best_val_{name}": best.get(name) for name in dict.fromkeys(("accuracy", "loss", own))},
+        **{f"test_{name}": value for name, value in tested.items()},
         "chance": chance,
-        "at_chance": state == "complete"
-        and _is_at_chance(accuracy if classify else None, loss, chance),
+        "at_chance": state == "complete" and _is_at_chance(tested[own], sign, chance),
         "train_loss": scalars.get("train/loss"),
         "dead_frac": scalars.get("exact_dead_frac/all"),
         "seconds": round(seconds, 3),

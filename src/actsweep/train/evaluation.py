@@ -31,7 +31,7 @@ def untrained(
     `between` is called between slices of the training set, and may raise.
     """
     readings: list[Mapping[str, Any]] = [
-        _named("val", population.score(state.params, state.held, sets.val), data)
+        _named("val", population.score(state.params, state.held, sets.val))
     ]
     due = due_at(callbacks, 0, 1)
     if due:
@@ -58,7 +58,7 @@ def finish(
     have learned is that of the best parameters in the result, and that of the end in the rows.
     """
     parts = [
-        _named("test", population.score(state.best, state.best_held, sets.test), data),
+        _named("test", population.score(state.best, state.best_held, sets.test)),
         train_set_statistics(population, state.best, state.best_held, data, callbacks, between),
     ]
     parts = jax.device_get([population.shared(part) for part in parts])
@@ -111,8 +111,6 @@ def train_set_statistics(
     return population.conclude(sums, len(data.train_x))
 
 
-def _named(prefix: str, score: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
-    keys = ("loss",) if data.classes is None else ("loss", "accuracy")
-    return {f"{prefix}/{key}": score[key] for key in keys} | {
-        name: value for name, value in score.items() if name.startswith(ACT_PARAM)
-    }
+def _named(prefix: str, score: Mapping[str, Any]) -> dict[str, Any]:
+    """Return scores by metric name; those of activations have one."""
+    return {name if "/" in name else f"{prefix}/{name}": value for name, value in score.items()}

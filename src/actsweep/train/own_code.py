@@ -102,7 +102,7 @@ def _check_draws(network: Network, hparams: Mapping[str, jax.Array]) -> None:
 
 
 def _trace_model(network: Network, hparams: Mapping[str, jax.Array]) -> Any:
-    x = jax.ShapeDtypeStruct((1, *network.task.input_shape), jnp.float32)
+    x = network.task.examples(1)
     return (
         jax.make_jaxpr(lambda values: network.draw(values) and None)(dict(hparams)),
         jax.make_jaxpr(network.forward)(network.params, network.held, x),

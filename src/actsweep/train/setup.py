@@ -78,15 +78,16 @@ def _load(config: str) -> Dataset:
 
 def task_of(config: RunConfig, examples: Dataset) -> Task:
     """Return the task of the network on this data: shapes, scaling, number of steps."""
-    outputs = examples.train_y.shape[-1] if examples.classes is None else examples.classes
     steps = len(examples.train_x) // config.trainer.batch_size
     return Task(
         input_shape=examples.train_x.shape[1:],
         classes=examples.classes,
-        outputs=outputs,
+        outputs=examples.outputs,
         scale=examples.scale,
         offset=examples.offset,
         total_steps=steps * config.trainer.epochs,
+        vocabulary=examples.vocabulary,
+        kind=examples.task,
     )
 
 

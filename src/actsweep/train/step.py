@@ -19,11 +19,11 @@ from actsweep.nn import optimizers
 from actsweep.nn.models.layers import named_key
 from actsweep.nn.models.recording import Intermediates
 from actsweep.nn.network import Held, HParams, Network, Params, Task, split
+from actsweep.stats.scores import SCORES
+from actsweep.train import scoring
 from actsweep.train.augment import AUGMENTS
 from actsweep.train.statistics import add_readings, captured, concluding, counting
 from actsweep.train.types import ACTIVE, DIVERGED, STOPPED, Examples, Span, State, Tally
-
-EVAL_SLICE = 2_000
 
 
 class Functions(NamedTuple):
@@ -57,7 +57,7 @@ def build(
     """
     net = Network(config, task, hparams)
     on_step = {name: c.on_step for name, c in callbacks.items() if c.on_step}
-    score = _score(net)
+    score = scoring.build(net)
     counts, no_counts = counting(net, callbacks)
     return Functions(
         init=_init(net, on_step),
@@ -91,10 +91,7 @@ def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]
             outcome=jnp.where(real, ACTIVE, STOPPED).astype(jnp.int32),
             tally=Tally({}, {}),
         )
-        x = jax.ShapeDtypeStruct((1, *net.task.input_shape), jnp.float32)
-        labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-        targets = jax.ShapeDtypeStruct((1, net.task.outputs), jnp.float32)
-        y = labels if net.task.classes is not None else targets
+        x, y = net.task.examples(1), net.task.labels(1)
         measured = jax.eval_shape(one_step, drawn, hparams, x, y, jnp.int32(0))[1]
         return drawn._replace(tally=_empty(measured))
 
@@ -125,7 +122,7 @@ def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | N
         params: Params, held: Held, x: Array, y: Array, key: PRNGKeyArray
     ) -> tuple[Array, tuple[Array, Held]]:
         logits, held = net.train_forward(params, held, x, key)
-        loss, right = net.losses(logits, y)
+        loss, right = net.losses(logits, y, training=True)
         return jnp.mean(loss), (jnp.mean(right, dtype=jnp.float32), held)
 
     def one_step(
@@ -208,29 +205,6 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
     return train_chunk
 
 
-def _score(net: Network) -> Callable[..., Readings]:
-    def score(params: Params, held: Held, examples: Examples) -> Readings:
-        """Return mean loss and accuracy over a whole set, and what the activations have learned."""
-
-        def sums(x: Array, y: Array) -> tuple[Array, Array]:
-            loss, right = net.losses(net.forward(params, held, x), y)
-            return jnp.sum(loss), jnp.sum(right, dtype=jnp.int32)
-
-        n = len(examples.y)
-        size = min(EVAL_SLICE, n)
-        whole = n - n % size
-        slices = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), examples)
-        loss, right = lax.map(lambda part: sums(*part), slices)
-        loss, right = jnp.sum(loss), jnp.sum(right)
-        if whole < n:
-            rest = sums(examples.x[whole:], examples.y[whole:])
-            loss, right = loss + rest[0], right + rest[1]
-        scores = {"loss": loss / n, "accuracy": right.astype(jnp.float32) / n}
-        return scores | net.act_params(params)
-
-    return score
-
-
 def _when_real(score: Callable[..., Readings]) -> Callable[..., Readings]:
     def real_score(params: Params, held: Held, real: Array, examples: Examples) -> Readings:
         """Return what `score` does; NaN for a row that holds no member."""
@@ -244,18 +218,21 @@ def _when_real(score: Callable[..., Readings]) -> Callable[..., Readings]:
 
 def _evaluate(net: Network, score: Callable) -> Callable:
     patience, least = net.config.trainer.patience, net.config.trainer.min_epochs
+    own = net.task.scores.own
+    sign = SCORES[own].sign
 
     def evaluate(state: State, val: Examples, epoch: Array) -> tuple[State, Readings]:
         """Validate after an epoch; return the new state and the readings.
 
         The best parameters are kept, and a member stops when patience has run out, but not before
-        `min_epochs`. The score is the accuracy, or minus the loss for regression. Only a strictly
+        `min_epochs`. The score is the task's own (`stats.scores`), such as the accuracy, or minus
+        the loss where less is better. Only a strictly
         better score replaces the best, so the earliest of equal scores is kept.
         """
 
         def run(state: State) -> tuple[State, dict]:
             measured = score(state.params, state.held, val)
-            goal = -measured["loss"] if net.task.classes is None else measured["accuracy"]
+            goal = measured[own] if sign > 0 else -measured[own]
             finite = jnp.isfinite(measured["loss"])
             better = finite & (goal > state.best_score)
             keep = lambda new, old: jnp.where(better, new, old)  # noqa: E731
@@ -272,7 +249,7 @@ def _evaluate(net: Network, score: Callable) -> Callable:
                 bad_epochs=bad_epochs,
                 outcome=outcome,
             )
-            return new, net.scores("val", measured["loss"], measured["accuracy"])
+            return new, {f"val/{name}": measured[name] for name in net.task.scores.names}
 
         return when_active(run, state)
 
@@ -286,7 +263,7 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
         def mean_loss(params: Params, perturbation: dict) -> tuple[Array, tuple[Array, dict]]:
             intermediates = Intermediates(perturbation)
             logits = net.probe_forward(params, state.held, batch.x, intermediates)
-            loss, _ = net.losses(logits, batch.y)
+            loss, _ = net.losses(logits, batch.y, training=True)
             return jnp.mean(loss), (logits, captured(intermediates))
 
         shapes = jax.eval_shape(lambda p: mean_loss(p, {})[1][1]["preact"], state.params)
