@@ -125,9 +125,11 @@ def test_gain_auto_is_that_of_the_activation_that_a_layer_reads() -> None:
     tanh = 1 / np.sqrt(np.sum(weights * np.tanh(nodes) ** 2) / np.sqrt(2 * np.pi))
     kernels = []
     for gain in ("auto", 1.0):
-        network, params, _ = drawn(act=act(hidden_1={"name": "tanh"}), init={"gain": gain})
+        changes = {"depth": {"widths": [8, 8, 8]}, "init": {"gain": gain}}
+        network, params, _ = drawn(act=act(hidden_1={"name": "tanh"}), **changes)
         kernels.append(network.kernels(params))
-    for name, expected in (("hidden_1", 1.0), ("hidden_2", tanh), ("head", np.sqrt(2))):
+    relu = np.sqrt(2)
+    for name, expected in zip(network.layers, (1.0, tanh, relu, relu), strict=True):
         ratio = kernels[0][name] / kernels[1][name]
         np.testing.assert_allclose(ratio, expected, rtol=1e-4)
 
