@@ -8,7 +8,7 @@ SMALLEST, LARGEST = 1.1754943508222875e-38, 3.4028234663852886e38  # normal numb
 
 
 def at_least(path: str, value: float, low: float, fix: str, strict: bool = False) -> None:
-    """Refuse a number below `low` (with `strict` also `low` itself), or one that is infinite or NaN."""
+    """Refuse a number below `low`, with `strict` also `low` itself, and one that is not finite."""
     if path.partition(".")[0] in ("optim", "init") and math.isfinite(value):
         check_float32(path, value, fix)
     if not math.isfinite(value) or value < low or (strict and value == low):
