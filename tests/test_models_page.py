@@ -1,0 +1,51 @@
+"""Every line of docs/models.md runs, and its model learns something."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "models.md").read_text()
+LINES = re.findall(r"^python train.py (.*)$", PAGE, flags=re.M)
+TRAINED = [line for line in LINES if "data=digits" in line or "data=pydocs" in line]
+
+
+def test_the_page_has_every_model():
+    from actsweep.config.schema import MODELS
+
+    for name, options in MODELS.items():
+        assert f"model={name}" in PAGE
+        for option in options:
+            assert f"`model.{option}`" in PAGE
+    assert len(TRAINED) == 12
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_each_line_can_be_planned(line, tmp_path):
+    """Composed and checked, as it is typed."""
+    done = run(line, f"paths.outputs={tmp_path}", "pack.plan=true", "trainer.epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert not [*tmp_path.glob("runs/*")]
+
+
+@pytest.mark.parametrize("line", TRAINED)
+def test_each_model_learns(line, tmp_path):
+    """Far above chance, which is 10 % of digits and a perplexity of some 25 of texts' characters."""
+    done = run(line, f"paths.outputs={tmp_path}", "logger=disabled", "trainer.epochs=3")
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("runs/*/summary.json")
+    summary = json.loads(file.read_text())
+    if "pydocs" in line:
+        assert summary["test_perplexity"] < 10
+    else:
+        assert summary["test_accuracy"] > 0.5
+
+
+def run(line: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "train.py", *shlex.split(line), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
