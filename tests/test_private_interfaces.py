@@ -152,6 +152,17 @@ def tfds_registration() -> None:
         pass
 
 
+def tfds_cifar() -> None:
+    import tensorflow_datasets as tfds
+
+    for name, batches, keys in (("cifar10", 5, 1), ("cifar100", 1, 2)):
+        cls = tfds.builder_cls(name)
+        info = cls._cifar_info.fget(cls)
+        assert (len(info.train_files), len(info.test_files)) == (batches, 1)
+        assert len(info.label_files) == len(info.label_keys) == keys
+        assert info.prefix.endswith("/")
+
+
 def wandb_keys() -> None:
     from wandb.sdk.lib import wbauth
 
@@ -237,6 +248,7 @@ USES = [
         "data/tfds.py",
         tfds_registration,
     ),
+    Private("tensorflow-datasets", "Cifar10._cifar_info", "data/tfds.py", tfds_cifar),
     Private("wandb", "sdk.lib.wbauth", "loggers/wandb_support.py", wandb_keys),
     Private("wandb", "_connection._proc._process", "loggers/wandb_support.py", wandb_process),
     Private("wandb", "Settings(x_…)", "loggers/wandb_support.py", wandb_settings),
