@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from actsweep.config.bounds import at_least, check_float32, is_int, is_number
 from actsweep.config.schema import (
     BATCHINGS,
     DATASETS,
@@ -32,7 +33,6 @@ from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 # Beyond these nothing has been tried, and planning alone would take minutes or all memory.
 MAX_LAYERS, MAX_WIDTH, MAX_EPOCHS, MAX_STEPS = 256, 65_536, 100_000, 10**9
-SMALLEST, LARGEST = 1.1754943508222875e-38, 3.4028234663852886e38  # normal numbers of float32
 # What has to be known of the data before it is there.
 EXAMPLES = {"fashion_mnist": 60_000, "mnist": 60_000, "kmnist": 60_000, "digits": 1_500}
 IMAGE_SIDE = {"fashion_mnist": 28, "mnist": 28, "kmnist": 28, "digits": 8}
@@ -110,7 +110,7 @@ def check_act_params(run: RunConfig, known: Mapping[str, Any]) -> None:
         if isinstance(known[key], bool):
             if not isinstance(value, bool):
                 raise bad_value(path, value, "true or false", f"{path}={str(known[key]).lower()}")
-        elif isinstance(known[key], int | float) and not _is_number(value):
+        elif isinstance(known[key], int | float) and not is_number(value):
             raise bad_value(path, value, "a number", f"{path}={known[key]}")
 
 
@@ -129,13 +129,13 @@ def _check_act(run: RunConfig) -> None:
         raise bad_value("act._target_", "''", "a dotted path", "act._target_=my_module.my_function")
     for key, value in run.act_params.items():
         path = f"act.{key}"
-        if _is_int(value) and key != "pieces" and "_target_" not in run.act:
+        if is_int(value) and key != "pieces" and "_target_" not in run.act:
             run.act[key] = value = float(value)  # alpha=1 and alpha=1.0 are the same run
         if isinstance(value, float):
-            _check_float32(path, value, f"{path}=1.0")
-        if key == "pieces" and (not _is_int(value) or value < 2):
+            check_float32(path, value, f"{path}=1.0")
+        if key == "pieces" and (not is_int(value) or value < 2):
             raise bad_value(path, value, "an integer of at least 2", f"{path}=2")
-        if key == "alpha" and _is_number(value) and value <= 0:
+        if key == "alpha" and is_number(value) and value <= 0:
             raise bad_value(path, value, "above 0", f"{path}=1.0")
 
 
@@ -144,14 +144,14 @@ def _check_init(run: RunConfig) -> None:
     if init.name not in INITS:
         raise unknown_name("init", init.name, INITS)
     if init.gain != "auto":
-        if not _is_number(init.gain):
+        if not is_number(init.gain):
             raise bad_value("init.gain", init.gain, "auto or a number above 0", "init.gain=auto")
         init.gain = float(init.gain)
-        _at_least("init.gain", init.gain, 0, "init.gain=1.0", strict=True)
-    _at_least("init.scale", init.scale, 0, "init.scale=1.0")
-    _at_least("init.sigma_w", init.sigma_w, 0, "init.sigma_w=1.0")
-    _at_least("init.sigma_b", init.sigma_b, 0, "init.sigma_b=0.0")
-    _check_float32("init.bias", init.bias, "init.bias=0.0")
+        at_least("init.gain", init.gain, 0, "init.gain=1.0", strict=True)
+    at_least("init.scale", init.scale, 0, "init.scale=1.0")
+    at_least("init.sigma_w", init.sigma_w, 0, "init.sigma_w=1.0")
+    at_least("init.sigma_b", init.sigma_b, 0, "init.sigma_b=0.0")
+    check_float32("init.bias", init.bias, "init.bias=0.0")
 
 
 def _check_optim(run: RunConfig) -> None:
@@ -160,33 +160,33 @@ def _check_optim(run: RunConfig) -> None:
         raise unknown_name("optim", optim.name, OPTIMISERS)
     if optim.schedule not in SCHEDULES:
         raise unknown_name("optim.schedule", optim.schedule, SCHEDULES)
-    _at_least("optim.lr", optim.lr, 0, "optim.lr=0.01", strict=True)
+    at_least("optim.lr", optim.lr, 0, "optim.lr=0.01", strict=True)
     for key in ("momentum", "b1", "b2", "warmup"):
         value = getattr(optim, key)
         if not 0 <= value < 1:
             raise bad_value(f"optim.{key}", value, "in [0, 1)", f"optim.{key}=0.9")
-    _at_least("optim.eps", optim.eps, 0, "optim.eps=1e-8", strict=True)
-    _at_least("optim.weight_decay", optim.weight_decay, 0, "optim.weight_decay=0.0")
+    at_least("optim.eps", optim.eps, 0, "optim.eps=1e-8", strict=True)
+    at_least("optim.weight_decay", optim.weight_decay, 0, "optim.weight_decay=0.0")
     if optim.clip_norm is not None:
-        _at_least("optim.clip_norm", optim.clip_norm, 0, "optim.clip_norm=1.0", strict=True)
+        at_least("optim.clip_norm", optim.clip_norm, 0, "optim.clip_norm=1.0", strict=True)
 
 
 def _check_trainer(run: RunConfig) -> None:
     trainer = run.trainer
     for key, example in (("epochs", 10), ("batch_size", 256), ("chunk_steps", 100)):
-        _at_least(f"trainer.{key}", getattr(trainer, key), 1, f"trainer.{key}={example}")
+        at_least(f"trainer.{key}", getattr(trainer, key), 1, f"trainer.{key}={example}")
     if trainer.epochs > MAX_EPOCHS:
         allowed = f"at most {MAX_EPOCHS}"
         raise bad_value("trainer.epochs", trainer.epochs, allowed, "trainer.epochs=10")
-    _at_least("trainer.probe_examples", trainer.probe_examples, 2, "trainer.probe_examples=512")
-    _at_least("trainer.save_every_s", trainer.save_every_s, 0, "trainer.save_every_s=60")
-    _at_least("trainer.grace_s", trainer.grace_s, 0, "trainer.grace_s=30", strict=True)
-    _at_least("trainer.min_epochs", trainer.min_epochs, 0, "trainer.min_epochs=0")
+    at_least("trainer.probe_examples", trainer.probe_examples, 2, "trainer.probe_examples=512")
+    at_least("trainer.save_every_s", trainer.save_every_s, 0, "trainer.save_every_s=60")
+    at_least("trainer.grace_s", trainer.grace_s, 0, "trainer.grace_s=30", strict=True)
+    at_least("trainer.min_epochs", trainer.min_epochs, 0, "trainer.min_epochs=0")
     if trainer.patience is not None:
-        _at_least("trainer.patience", trainer.patience, 1, "trainer.patience=7 (or null for none)")
+        at_least("trainer.patience", trainer.patience, 1, "trainer.patience=7 (or null for none)")
     if trainer.precision not in PRECISIONS:
         raise unknown_name("trainer.precision", trainer.precision, PRECISIONS)
-    _at_least("trainer.mesh.data", trainer.mesh.data, 1, "trainer.mesh.data=1")
+    at_least("trainer.mesh.data", trainer.mesh.data, 1, "trainer.mesh.data=1")
     if trainer.batch_size % trainer.mesh.data:
         raise bad_value(
             "trainer.mesh.data",
@@ -228,13 +228,13 @@ def _check_data(run: RunConfig) -> None:
     _check_size("data.test_size", data.test_size, shares=True)
     if data.task not in TASKS:
         raise unknown_name("data.task", data.task, TASKS)
-    _at_least("data.split_seed", data.split_seed, 0, "data.split_seed=0")
-    _at_least("data.examples", data.examples, 1, "data.examples=1000")
-    _at_least("data.noise", data.noise, 0, "data.noise=0.0")
+    at_least("data.split_seed", data.split_seed, 0, "data.split_seed=0")
+    at_least("data.examples", data.examples, 1, "data.examples=1000")
+    at_least("data.noise", data.noise, 0, "data.noise=0.0")
     _check_target(data)
     if data.level not in LEVELS:
         raise unknown_name("data.level", data.level, LEVELS)
-    _at_least("data.length", data.length, 1, "data.length=64")
+    at_least("data.length", data.length, 1, "data.length=64")
     if data._target_ is not None or data.name in (*TABLES, *TEXTS):
         return
     whole = EXAMPLES.get(data.name)
@@ -271,7 +271,7 @@ def _check_loss(run: RunConfig) -> None:
 
 def _check_size(path: str, size: object, *, shares: bool) -> None:
     """Refuse what is no number of examples, nor, where `shares` may be given, a share of all."""
-    count = _is_int(size) and int(size) >= 1  # type: ignore[call-overload]
+    count = is_int(size) and int(size) >= 1  # type: ignore[call-overload]
     share = (
         shares and isinstance(size, float) and (0 < size < 1 or (size >= 1 and size == int(size)))
     )
@@ -327,7 +327,7 @@ def _check_callbacks(run: RunConfig) -> None:
             raise bad_value(path, options, allowed, f"'{path}={{}}', or ~{path} to leave it out")
         for key in ("every", "every_steps"):
             value = options.get(key)
-            if value is not None and not (_is_int(value) and 1 <= value <= MAX_STEPS):
+            if value is not None and not (is_int(value) and 1 <= value <= MAX_STEPS):
                 allowed = f"a whole number from 1 to {MAX_STEPS}"
                 raise bad_value(f"{path}.{key}", value, allowed, f"{path}.{key}=1")
 
@@ -345,7 +345,7 @@ def _check_rest(run: RunConfig) -> None:
         raise unknown_name("rerun", run.rerun, RERUNS)
     if run.pack.batching not in BATCHINGS:
         raise unknown_name("pack.batching", run.pack.batching, BATCHINGS)
-    if run.pack.size != "auto" and not (_is_int(run.pack.size) and run.pack.size >= 1):
+    if run.pack.size != "auto" and not (is_int(run.pack.size) and run.pack.size >= 1):
         raise bad_value(
             "pack.size", run.pack.size, "auto or an integer of at least 1", "pack.size=auto"
         )
@@ -371,13 +371,13 @@ def _check_slurm(run: RunConfig) -> None:
     if not least <= slurm.hours < math.inf:
         allowed = f"at least {least:.2g}, with trainer.grace_s={run.trainer.grace_s:g}"
         raise bad_value("slurm.hours", slurm.hours, allowed, "slurm.hours=4")
-    _at_least("slurm.gpus", slurm.gpus, 0, "slurm.gpus=1")
+    at_least("slurm.gpus", slurm.gpus, 0, "slurm.gpus=1")
     for key, example in (("nodes", 1), ("cpus", 4), ("max_parallel", 8)):
         value = getattr(slurm, key)
         if value is not None:
-            _at_least(f"slurm.{key}", value, 1, f"slurm.{key}={example}")
+            at_least(f"slurm.{key}", value, 1, f"slurm.{key}={example}")
     if slurm.mem_gb is not None:
-        _at_least("slurm.mem_gb", slurm.mem_gb, 0, "slurm.mem_gb=16", strict=True)
+        at_least("slurm.mem_gb", slurm.mem_gb, 0, "slurm.mem_gb=16", strict=True)
     if "array" in slurm.extra:  # any other option may be set, or removed by null
         fix = "pack.size=4 slurm.max_parallel=8"
         raise bad_value("slurm.extra.array", slurm.extra["array"], "left out: jobs are packs", fix)
@@ -385,28 +385,3 @@ def _check_slurm(run: RunConfig) -> None:
         allowed = "1 unless trainer.distributed=slurm, which trains a pack on several nodes"
         fix = f"slurm.nodes={slurm.nodes} trainer.distributed=slurm"
         raise bad_value("slurm.nodes", slurm.nodes, allowed, fix)
-
-
-def _at_least(path: str, value: float, low: float, fix: str, strict: bool = False) -> None:
-    if path.partition(".")[0] in ("optim", "init") and math.isfinite(value):
-        _check_float32(path, value, fix)
-    if not math.isfinite(value) or value < low or (strict and value == low):
-        raise bad_value(path, value, f"a number {'above' if strict else 'of at least'} {low}", fix)
-
-
-def _check_float32(path: str, value: object, fix: str) -> None:
-    """Refuse what isn't a number, or becomes 0 or infinite in float32, where training computes."""
-    if not _is_number(value):
-        raise bad_value(path, value, "a finite number", fix)
-    size = abs(float(value))  # type: ignore[arg-type]
-    if size and not SMALLEST <= size <= LARGEST:
-        allowed = f"0, or from {SMALLEST:.2g} to {LARGEST:.2g} in size, as float32 holds"
-        raise bad_value(path, value, allowed, fix)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
