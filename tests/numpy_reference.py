@@ -217,6 +217,12 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, n
     return loss, dlogits
 
 
+def balanced_accuracy(logits: np.ndarray, y: np.ndarray) -> float:
+    """The mean over the classes that occur of the share that is predicted correctly."""
+    right = logits.argmax(axis=1) == y
+    return float(np.mean([right[y == label].mean() for label in sorted(set(y.tolist()))]))
+
+
 def squared_error(outputs: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ((outputs - y) ** 2).mean(axis=1), 2 * (outputs - y) / y.shape[1]
 

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from actsweep.config.resolve import resolve
-from actsweep.config.schema import DATASETS, DataConfig
+from actsweep.config.schema import DATASETS, TEXTS, DataConfig
 from actsweep.data import Dataset, load
 from actsweep.data.dataset import validate
 from actsweep.utils.errors import UserError
@@ -34,7 +34,10 @@ def tiny(**changes):
 def test_every_dataset_has_a_config_that_passes_the_schema(name):
     cfg = conf(name)
     assert cfg.name == name
-    resolve({"act": {"name": "relu"}, "data": OmegaConf.to_container(OmegaConf.structured(cfg))})
+    data = OmegaConf.to_container(OmegaConf.structured(cfg))
+    of_tokens = {"name": "mine", "_target_": "mine.Model"}
+    models = {"model": of_tokens} if name in TEXTS else {}
+    resolve({"act": {"name": "relu"}, "data": data, **models})
 
 
 def test_digits_are_scikit_learns_each_once():

@@ -20,7 +20,7 @@ from actsweep.callbacks.histograms import GRAD_EDGES, VALUE_EDGES, histogram
 from actsweep.callbacks.moments import quantiles
 from actsweep.callbacks.units import mean_cosine
 from actsweep.data.order import BatchOrder
-from actsweep.train import step, types
+from actsweep.train import scoring, types
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 PROBED, QUANTILE, HISTOGRAM = 64, 40, 50
@@ -38,6 +38,7 @@ PER_LAYER = (
     *("exact_dead", "exact_dead_frac", "exact_silent_frac"),
 )
 WHOLE = {f"{split}/{what}" for split in ("train", "val", "test") for what in ("loss", "accuracy")}
+WHOLE |= {f"{split}/balanced_accuracy" for split in ("val", "test")}
 
 RELU = {"hidden_1": ref.relu, "hidden_2": ref.relu, "head": None}
 MIXED = {
@@ -135,6 +136,7 @@ class Trained:
         return {
             f"{prefix}/loss": ref.cross_entropy(logits, y)[0].mean(),
             f"{prefix}/accuracy": ref.accuracy(self.net, params, x, y),
+            f"{prefix}/balanced_accuracy": ref.balanced_accuracy(logits, y),
         }
 
     def exact(self, params):
@@ -191,7 +193,7 @@ def relu():
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(types, "COUNT_SLICE", 150)
-        patch.setattr(step, "EVAL_SLICE", 70)
+        patch.setattr(scoring, "EVAL_SLICE", 70)
         return Trained(RELU, runs, spoil)
 
 

@@ -35,7 +35,7 @@ def test_each_line_can_be_planned(line, tmp_path):
 
 @pytest.mark.parametrize("line", TRAINED)
 def test_each_model_learns(line, tmp_path):
-    """Far above chance, which is 10 % of digits and a perplexity of some 25 of texts' characters."""
+    """Far above chance: 10 % of digits, and a perplexity of some 25 of a text's characters."""
     done = run(line, f"paths.outputs={tmp_path}", "logger=disabled", "trainer.epochs=3")
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("runs/*/summary.json")

@@ -237,6 +237,14 @@ def test_the_next_token_is_learned_and_scored(packed: list[RunConfig]) -> None:
     assert np.isfinite(metrics["dead_frac/act"][known]).all()
 
 
+def test_only_tokens_are_taken(packed: list[RunConfig]) -> None:
+    run = load_run(make_member(packed[0]).dir.path)
+    x = run.dataset().test_x[:2]
+    for wrong in (x.astype(np.float32), np.full_like(x, 255)):
+        with pytest.raises(UserError, match="takes tokens, whole numbers from 0 to"):
+            run.logits(wrong)
+
+
 def test_alone_and_in_a_pack_a_member_is_the_same(packed: list[RunConfig], tmp_path: Path) -> None:
     alone = short(tmp_path, 1)
     run_pack([alone], SweepContext("sweep"))

@@ -131,6 +131,8 @@ def _check_examples(x: np.ndarray, task: Task) -> None:
             f"x has shape {list(x.shape)}: must be [n, {', '.join(map(str, task.input_shape))}], "
             "as run.dataset().test_x"
         )
+    if task.vocabulary is not None:
+        _check_tokens(x, task.vocabulary)
     if (task.scale, task.offset) == (1.0, 0.0):
         return
     whole = np.issubdtype(x.dtype, np.integer) or bool((x == np.round(x)).all())
@@ -139,6 +141,15 @@ def _check_examples(x: np.ndarray, task: Task) -> None:
             f"x of {x.dtype} lies in [{x.min():g}, {x.max():g}]: this network takes images as they "
             "are stored, whole numbers from 0 to 255, and scales them itself; type logits(255 * x) "
             "if x lies in [0, 1]"
+        )
+
+
+def _check_tokens(x: np.ndarray, vocabulary: int) -> None:
+    whole = np.issubdtype(x.dtype, np.integer)
+    if x.size and not (whole and x.min() >= 0 and x.max() < vocabulary):
+        raise UserError(
+            f"x of {x.dtype} lies in [{x.min():g}, {x.max():g}]: this network takes tokens, whole "
+            f"numbers from 0 to {vocabulary - 1}, as run.dataset().test_x"
         )
 
 
