@@ -295,8 +295,10 @@ TRAINED: dict[str, tuple[dict[str, Any], int, int]] = {
 }
 
 
-@pytest.mark.parametrize("batching", ["map", "vmap"])
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    ("name", "batching"),
+    [*((name, "map") for name in TRAINED), ("mlp", "vmap"), ("resnet", "vmap"), ("rnn", "vmap")],
+)
 def test_alone_and_in_a_pack_each_is_the_same(name, batching, tmp_path):
     """To the bit under map, running averages and dropout too; with every diagnostic finite."""
     model, layers, width = TRAINED[name]

@@ -25,8 +25,8 @@ def test_the_page_has_every_model():
     assert len(TRAINED) == 12
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_each_line_can_be_planned(line, tmp_path):
+@pytest.mark.parametrize("line", [line for line in LINES if line not in TRAINED])
+def test_each_other_line_can_be_planned(line, tmp_path):
     """Composed and checked, as it is typed."""
     done = run(line, f"paths.outputs={tmp_path}", "pack.plan=true", "trainer.epochs=1")
     assert done.returncode == 0, done.stderr
