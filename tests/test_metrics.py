@@ -521,6 +521,13 @@ def test_health_reports_an_exploding_layer_once_and_each_kind_apart():
     assert third is None
 
 
+def test_health_names_the_layers_without_a_gradient_where_most_have_none():
+    """As in a residual network whose branches start at zero, or one whose units are dead."""
+    (text,) = messages_for(rms(head=0.1, stem=0.2, a=0.0, b=0.0, c=0.0))
+    assert re.findall(r"of (\w+ \w+):", text) == ["a vanishes", "b vanishes", "c vanishes"]
+    assert messages_for(rms(a=0.0, b=0.0)) == [None]
+
+
 def test_health_ratio_decides():
     row = rms(a=1.0, b=15.0, c=1.0)
     assert messages_for(row) == [None]

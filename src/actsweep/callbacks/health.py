@@ -23,8 +23,9 @@ def health(
     """Warn once per layer and kind of problem, from what the `gradients` callback measures.
 
     A layer's gradient vanishes when its `grad_rms` is `ratio` times below the median of the other
-    layers, and explodes when it is `ratio` times above; both are independent of scale. A gradient
-    that isn't finite at some step always gives a warning.
+    layers, and explodes when it is `ratio` times above; both are independent of scale. Where most
+    layers have a gradient of zero, these vanish. A gradient that isn't finite at some step always
+    gives a warning.
 
     Args:
         ratio: above 1.
@@ -105,9 +106,9 @@ def _relative(rms: Mapping[str, float], ratio: float) -> list[Problem]:
             continue
         median = statistics.median(others)
         why = f"RMS {value:.1e}, the other layers' median {median:.1e}"
-        if value * ratio < median:
+        if value * ratio < median or (value == 0 and max(others) > 0):
             problems.append((layer, "vanishes", why))
-        elif value > ratio * median:
+        elif median and value > ratio * median:
             problems.append((layer, "explodes", why))
     return problems
 
