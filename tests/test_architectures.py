@@ -371,7 +371,7 @@ def test_options_are_checked(model, message, tmp_path):
 
 
 def test_gates_and_unequal_widths_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"act=swiglu: takes 2 inputs a unit, and model=resnet"):
+    with pytest.raises(UserError, match=r"act=swiglu: takes 2 inputs a unit, and stem_act"):
         draw(config(tmp_path, {"name": "resnet"}, 8, 4, act={"name": "swiglu"}), DIGITS)
     run = config(tmp_path, {"name": "rnn"}, 2, 4)
     with pytest.raises(UserError, match=r"depth.widths=\[8, 4\]: the layers of model=rnn"):

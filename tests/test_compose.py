@@ -50,7 +50,7 @@ def one_by_one(master: DictConfig, words: list[str]) -> RunConfig:
         ["+model.options.x=1", "model.options.x=2", "seed=5"],
         ["optim.lr=${init.scale}", "init.scale=0.25", "seed=2"],
         ["optim=adam", "optim.b1=0.5", "~callbacks.health"],
-        ["model.channels=[4,8]", "model=cnn", "data=digits"],
+        ["model=cnn", "model.channels=[4,8]", "data=digits"],
     ],
 )
 def test_composing_together_equals_composing_one_by_one(

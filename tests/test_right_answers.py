@@ -209,11 +209,12 @@ def test_a_collapsed_network_is_at_chance(tmp_path: Path) -> None:
 def test_no_score_and_a_perfect_one_are_not_at_chance() -> None:
     from actsweep.train.cohort import _is_at_chance
 
-    assert _is_at_chance(0.1, 2.3, 0.1)
-    assert not _is_at_chance(0.11, 2.3, 0.1)
-    assert _is_at_chance(None, 1.5, 1.5)
-    assert not _is_at_chance(None, 0.0, 1.5)
-    assert not _is_at_chance(None, None, 1.5)
+    more, less = 1, -1
+    assert _is_at_chance(0.1, more, 0.1)
+    assert not _is_at_chance(0.11, more, 0.1)
+    assert _is_at_chance(1.5, less, 1.5)
+    assert not _is_at_chance(0.0, less, 1.5)
+    assert not _is_at_chance(None, less, 1.5)
 
 
 # Data and folders that aren't what they seem

@@ -1,6 +1,9 @@
 """The multilayer perceptron: dense layers of any widths, each followed by an activation."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -17,6 +20,11 @@ class MLP(nnx.Module):
         residual: adds a layer's input to its output where both have one width.
         dropout: share of units that are zero in a training step, after each activation.
     """
+
+    # What a subclass has that draws its layers itself.
+    residual = False
+    norms: Mapping[str, Any] = MappingProxyType({})
+    dropouts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
