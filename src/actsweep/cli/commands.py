@@ -261,11 +261,12 @@ def sync(
     return sync(find_sweep(outputs, sweep), project, entity, rebuild=rebuild)
 
 
-def show(run: str, /, *, outputs: Outputs = OUTPUTS) -> None:
+def show(run: str, /, *, classes: bool = False, outputs: Outputs = OUTPUTS) -> None:
     """Print a run's state and final numbers.
 
     Args:
         run: Its id, or outputs/runs/<run_id>.
+        classes: Also each class's accuracy on the test set, and what it is taken for.
     """
     from actsweep.sweeps.find import find_runs
 
@@ -276,6 +277,11 @@ def show(run: str, /, *, outputs: Outputs = OUTPUTS) -> None:
         loaded = load_run(folder.path)
         for name, value in {**loaded.status, **loaded.summary}.items():
             print(f"{name:18} {value}")
+        if classes:
+            from actsweep.cli.classes import print_classes
+
+            print()
+            print_classes(loaded)
 
 
 def rm(

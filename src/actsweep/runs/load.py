@@ -7,13 +7,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from omegaconf import DictConfig, OmegaConf
 
 from actsweep import data
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
 from actsweep.data import Dataset
+from actsweep.data.dataset import SPLITS
 from actsweep.nn.network import Network, Task
 from actsweep.runs import checkpoint, run_dir
 from actsweep.runs.members import make_member, make_pack, stack_hparams
@@ -21,6 +22,8 @@ from actsweep.runs.metrics_file import HistogramSeries, read_histograms, read_me
 from actsweep.runs.run_dir import RunDir
 from actsweep.utils.errors import UserError
 
+SLICE = 4096
+"""Examples of one forward pass."""
 BEST, LAST = ("best", "best_model_state"), ("params", "model_state")
 """Names of arrays in checkpoints: the parameters, and the state that belongs to them."""
 
@@ -94,6 +97,34 @@ class Run:
         x = np.asarray(x)
         _check_examples(x, network.task)
         return network.forward(params, held, jnp.asarray(x))
+
+    def confusion(self, split: str = "test", which: str = "best") -> Int[np.ndarray, "true said"]:
+        """Return how many examples of each class (row) were taken for each class (column).
+
+        The diagonal over the rows' sums is the accuracy of each class; `run.dataset().labels` are
+        the classes' names.
+
+        Args:
+            split: `train`, `val` or `test`.
+            which: `best`, by validation, or `last`.
+
+        Raises:
+            UserError: the run learned no classes, or the checkpoint is missing or damaged.
+        """
+        if split not in SPLITS:
+            raise UserError(f"split={split}: must be one of {', '.join(SPLITS)}")
+        examples = self.dataset()
+        if examples.task != "classification" or examples.classes is None:
+            raise UserError(
+                f"{self.folder.path}: has learned no classes, but a task of {examples.task}, so "
+                "that there is nothing to confuse"
+            )
+        x, y = getattr(examples, f"{split}_x"), getattr(examples, f"{split}_y")
+        counts = np.zeros((examples.classes, examples.classes), int)
+        for part in range(0, len(y), SLICE):
+            said = np.argmax(self.logits(x[part : part + SLICE], which), axis=1)
+            np.add.at(counts, (y[part : part + SLICE], said), 1)
+        return counts
 
     def _network(self, which: str) -> tuple[Network, Any, Any]:
         if which not in ("best", "last"):
