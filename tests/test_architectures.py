@@ -295,6 +295,23 @@ TRAINED: dict[str, tuple[dict[str, Any], int, int]] = {
 }
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_each_computes_in_bfloat16(name, tmp_path):
+    model, layers, width = TRAINED[name]
+    precision = {"epochs": 2, "batch_size": 64, "precision": "bfloat16"}
+    with jax.numpy_dtype_promotion("standard"):
+        run = config(tmp_path, model, layers, width, trainer=precision)
+        network, params, held = draw(run, DIGITS)
+    kept = Intermediates()
+    with jax.numpy_dtype_promotion("standard"):  # flax's own modules
+        found = network.forward(params, held, images(), kept)
+        logits, after = network.train_forward(params, held, images(), jax.random.key(0))
+    assert found.dtype == jnp.float32
+    assert {z.dtype for z in kept.preact.values()} == {jnp.dtype("bfloat16")}
+    assert np.isfinite(logits).all()
+    assert {leaf.dtype for leaf in jax.tree.leaves(after[1])} <= {jnp.dtype("float32")}
+
+
 @pytest.mark.parametrize(
     ("name", "batching"),
     [*((name, "map") for name in TRAINED), ("mlp", "vmap"), ("resnet", "vmap"), ("rnn", "vmap")],

@@ -75,5 +75,5 @@ def build(name: str, features: int, rngs: nnx.Rngs) -> nnx.Module | None:
 
 
 def apply(norm: nnx.Module | None, x: Array) -> Array:
-    """Return the normalised x, or x where there is no normalisation."""
-    return x if norm is None else norm(x)
+    """Return the normalised x, of its type, or x where there is no normalisation."""
+    return x if norm is None else norm(x).astype(x.dtype)  # running averages are float32
