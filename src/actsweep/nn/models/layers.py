@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray, UInt
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt
 
 from actsweep import activations
 from actsweep.activations import Activation
@@ -86,6 +86,20 @@ class Conv(nnx.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return z if self.bias is None else z + jnp.broadcast_to(self.bias[...], z.shape)
+
+
+class Embedding(nnx.Module):
+    """A table of vectors, one for each token or place."""
+
+    def __init__(self, table: Float[Array, "entries features"]) -> None:
+        self.embedding = nnx.Param(table)
+
+    def __call__(self, ids: Int[Array, "*batch"]) -> Float[Array, "*batch features"]:
+        return jnp.take(self.embedding[...], ids, axis=0)
+
+    def attend(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch entries"]:
+        """Return the product of each x with every vector."""
+        return x @ self.embedding[...].T
 
 
 class Act(nnx.Module):
@@ -251,13 +265,13 @@ class LayerFactory:
         weight, drawn = self._draw(name, (kernel, kernel, inputs, outputs), raw, after)
         return Conv(weight, drawn if bias else None, stride)
 
-    def embedding(self, name: str, entries: int, features: int) -> nnx.Embed:
+    def embedding(self, name: str, entries: int, features: int) -> Embedding:
         """Draw a table of vectors, one for each token or place, with GPT-2's deviation of 0.02.
 
         Radford et al. 2019, "Language models are unsupervised multitask learners".
         """
-        init = jax.nn.initializers.normal(0.02)
-        return nnx.Embed(entries, features, embedding_init=init, rngs=self.rngs(name))
+        key = named_key(self.hparams["seed"], f"init/{name}")
+        return Embedding(0.02 * jax.random.normal(key, (entries, features)))
 
     def norm(self, kind: str, name: str, features: int) -> nnx.Module | None:
         """Return the normalisation of that kind (`model.norm`), None for `none`."""
