@@ -145,4 +145,5 @@ def test_old_addresses_of_models_are_those_of_today() -> None:
         sys.modules.pop(name, None)
     with pytest.warns(DeprecationWarning, match=r"actsweep\.models is now actsweep\.nn\.models"):
         old = importlib.import_module("actsweep.models.layers")
-    assert (old.Make, old.Tap, old.apply) == (layers.LayerFactory, old.Capture, layers.apply)
+    assert (old.Make, old.Tap) == (layers.LayerFactory, old.Capture)
+    assert old.apply("hidden_1", 2.0, lambda z: z + 1) == 3.0

@@ -145,12 +145,6 @@ class Act(nnx.Module):
         return activations.gate_input(self.spec, z, **self.params)
 
 
-def apply(name: str, z: Array, act: Act) -> Array:
-    """Apply the activation: what models of version 0.1 called `capture`."""
-    del name
-    return act(z)
-
-
 @dataclass(frozen=True)
 class LayerFactory:
     """The source of one member's layers.
