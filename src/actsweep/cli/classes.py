@@ -1,13 +1,17 @@
 """A run's accuracy class by class, as a table."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from rich.table import Table
 
-from actsweep.runs.load import Run
 from actsweep.sweeps.table import plain_console
 
+if TYPE_CHECKING:
+    from actsweep.runs.load import Run
 
-def print_classes(run: Run) -> None:
+
+def print_classes(run: "Run") -> None:
     """Print each class of the test set with its accuracy, and what it is most often taken for.
 
     Raises:
