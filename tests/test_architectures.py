@@ -39,20 +39,27 @@ def config(outputs: Path, model: dict[str, Any], layers: int, width: int, **chan
     return make(outputs, **{"seed": 0, **plain, **changes})
 
 
-def draw(run: RunConfig, task: Task) -> tuple[Network, Any, Any]:
+def hparams_of(run: RunConfig) -> tuple[RunConfig, dict[str, Any]]:
     pack = make_pack([make_member(run)])
-    hparams = {key: jnp.asarray(values[0]) for key, values in stack_hparams(pack).items()}
-    network = Network(pack.static, task, hparams)
-    return network, *split(network.draw(hparams))
+    return pack.static, {k: jnp.asarray(values[0]) for k, values in stack_hparams(pack).items()}
+
+
+def describe(run: RunConfig, task: Task) -> Network:
+    """The network, nothing drawn."""
+    return Network(hparams_of(run)[0], task, hparams_of(run)[1])
+
+
+def draw(run: RunConfig, task: Task) -> tuple[Network, Any, Any]:
+    network = describe(run, task)
+    return network, *split(network.draw(hparams_of(run)[1]))
 
 
 def decoder(run: RunConfig, vocabulary: int, length: int, *, abstract: bool = False) -> Any:
     """A model of tokens."""
-    pack = make_pack([make_member(run)])
-    hparams = {key: jnp.asarray(values[0]) for key, values in stack_hparams(pack).items()}
+    static, hparams = hparams_of(run)
 
     def build(hparams: Any) -> Any:
-        factory = LayerFactory(pack.static, hparams, vocabulary)
+        factory = LayerFactory(static, hparams, vocabulary)
         return models.build(factory, (length,), vocabulary)
 
     return nnx.eval_shape(build, hparams) if abstract else build(hparams)
@@ -72,11 +79,7 @@ def images(n: int = 6) -> jax.Array:
 @pytest.mark.parametrize(("layers", "parameters"), [(20, 269_722), (56, 853_018), (110, 1_727_962)])
 def test_residual_networks_are_as_large_as_he_et_als(layers, parameters, tmp_path):
     """0.27, 0.85 and 1.7 million (table 6); to the digit those of PyTorch's with option A."""
-
-    run = config(tmp_path, {"name": "resnet"}, layers, 16)
-    pack = make_pack([make_member(run)])
-    hparams = {key: jnp.asarray(values[0]) for key, values in stack_hparams(pack).items()}
-    network = Network(pack.static, CIFAR, hparams)
+    network = describe(config(tmp_path, {"name": "resnet"}, layers, 16), CIFAR)
     assert count(network.params) == parameters
     assert len(network.layers) == layers
 
@@ -89,28 +92,28 @@ def test_gpt_small_is_as_large_as_gpt2(tmp_path):
 
 
 def test_a_vision_transformer_is_counted(tmp_path):
-    network, params, _ = draw(config(tmp_path, {"name": "transformer", "patch": 2}, 3, 64), DIGITS)
+    network = describe(config(tmp_path, {"name": "transformer", "patch": 2}, 3, 64), DIGITS)
     attention, mlp, norm = 4 * (64 * 64 + 64), 2 * 64 * 256 + 256 + 64, 2 * 64
     ends = (4 * 64 + 64) + 16 * 64 + norm + (64 * 10 + 10)
-    assert count(params) == 3 * (attention + mlp + 2 * norm) + ends
+    assert count(network.params) == 3 * (attention + mlp + 2 * norm) + ends
     assert network.acts == ("blocks.0.mlp", "blocks.1.mlp", "blocks.2.mlp")
 
 
 def test_like_vgg_it_is_counted(tmp_path):
     model = {"name": "cnn", "channels": [8, 16], "convs": 2, "pool": "max", "norm": "batch"}
-    network, params, _ = draw(config(tmp_path, model, 1, 32), CIFAR)
+    network = describe(config(tmp_path, model, 1, 32), CIFAR)
     channels = (3, 8, 8, 16, 16)
     convs = sum(9 * a * b + 3 * b for a, b in itertools.pairwise(channels))
-    assert count(params) == convs + (8 * 8 * 16 * 32 + 32) + 330
+    assert count(network.params) == convs + (8 * 8 * 16 * 32 + 32) + 330
     assert network.layers == ("conv_1", "conv_2", "conv_3", "conv_4", "hidden_1", "head")
 
 
 @pytest.mark.parametrize(("cell", "gates"), [("simple", 1), ("lstm", 4), ("gru", 3)])
 def test_recurrent_networks_are_as_large_as_pytorchs(cell, gates, tmp_path):
     model = {"name": "rnn", "cell": cell, "bidirectional": True}
-    _, params, _ = draw(config(tmp_path, model, 2, 16), DIGITS)
+    network = describe(config(tmp_path, model, 2, 16), DIGITS)
     one = lambda inputs: gates * (inputs * 16 + 16 * 16 + 2 * 16)  # noqa: E731
-    assert count(params) == 2 * one(8) + 2 * one(32) + 32 * 10 + 10
+    assert count(network.params) == 2 * one(8) + 2 * one(32) + 32 * 10 + 10
 
 
 # Forward passes, against NumPy
