@@ -222,13 +222,7 @@ class LayerFactory:
         return units * activations.inputs_per_unit(spec, static)
 
     def dense(
-        self,
-        name: str,
-        inputs: int,
-        outputs: int,
-        *,
-        raw: bool = False,
-        after: str | None = None,
+        self, name: str, inputs: int, outputs: int, *, raw: bool = False, after: str | None = None
     ) -> Dense:
         """Draw a dense layer.
 
