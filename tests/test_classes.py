@@ -37,7 +37,7 @@ def test_the_confusion_matrix_counts_what_is_taken_for_what(run: Run) -> None:
 def test_it_is_shown(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     outputs = run.folder.path.parent.parent
     main(["show", run.folder.path.name, "--classes", "--outputs", str(outputs)])
-    table = capsys.readouterr().out.split("most often taken for")[1].strip().splitlines()
+    table = capsys.readouterr().out.split("(times)")[1].strip().splitlines()
     confusion = run.confusion()
     assert len(table) == 10
     for digit, line in enumerate(table):

@@ -21,7 +21,7 @@ def print_classes(run: "Run") -> None:
     names = labels or tuple(map(str, range(len(confusion))))
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("class")
-    for title in ("test examples", "accuracy, %", "most often taken for"):
+    for title in ("test examples", "accuracy, %", "most often taken for (times)"):
         table.add_column(title, justify="left" if title.startswith("most") else "right")
     for name, row, right in zip(names, confusion, np.diag(confusion), strict=True):
         wrong = np.where(np.arange(len(row)) == names.index(name), 0, row)
