@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 from test_run import LIGHT, make, run_pack
 
 from actsweep import load_run
@@ -31,6 +32,8 @@ def test_the_confusion_matrix_counts_what_is_taken_for_what(run: Run) -> None:
     assert run.summary["test_accuracy"] == pytest.approx(np.trace(expected) / expected.sum())
     by_class = np.diag(expected) / expected.sum(1)
     assert run.summary["test_balanced_accuracy"] == pytest.approx(by_class.mean(), abs=1e-6)
+    f1 = 2 * np.diag(expected) / (expected.sum(0) + expected.sum(1))  # as docs/metrics.md has it
+    np.testing.assert_allclose(f1, f1_score(examples.test_y, said, average=None, zero_division=0))
     assert run.confusion("val").sum() == len(examples.val_y)
 
 
