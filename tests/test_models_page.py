@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+
+from actsweep.config import resolve
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "models.md").read_text()
@@ -49,3 +52,28 @@ def test_each_model_learns(line, tmp_path):
 def run(line: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "train.py", *shlex.split(line), *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "widths", "optim"),
+    [
+        (["model=resnet56"], "resnet", [16] * 56, "sgd"),
+        (["model=gpt_small", "data=pydocs"], "transformer", [768] * 12, "adamw"),
+        (["model=resnet", "depth=20"], "resnet", [16] * 20, "sgd"),
+        (
+            ["model=transformer", "depth=2", "depth.width=32", "optim=sgd"],
+            "transformer",
+            [32] * 2,
+            "sgd",
+        ),
+        (["model=rnn"], "rnn", [128], "adam"),
+        (["model=mlp", "depth=uniform"], "mlp", [256] * 4, "sgd"),
+        (["model=cnn"], "cnn", [256], "sgd"),
+    ],
+)
+def test_what_is_typed_decides_over_what_a_model_brings(words, model, widths, optim):
+    resolve.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        run = resolve.resolve(compose("config", overrides=words))
+    assert (run.model.name, run.depth.widths, run.optim.name) == (model, widths, optim)
+    assert run.model.heads == (12 if "model=gpt_small" in words else None)
