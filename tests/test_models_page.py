@@ -11,6 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from actsweep.config import resolve
+from actsweep.config.overrides import expand
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "models.md").read_text()
@@ -74,6 +75,8 @@ def run(line: str, *words: str) -> subprocess.CompletedProcess[str]:
 def test_what_is_typed_decides_over_what_a_model_brings(words, model, widths, optim):
     resolve.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        run = resolve.resolve(compose("config", overrides=words))
+        run = resolve.resolve(
+            compose("config", overrides=[part for word in words for part in expand(word)])
+        )
     assert (run.model.name, run.depth.widths, run.optim.name) == (model, widths, optim)
     assert run.model.heads == (12 if "model=gpt_small" in words else None)
