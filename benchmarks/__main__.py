@@ -13,6 +13,7 @@ import jax
 
 from actsweep.runtime.devices import set_up_devices
 from benchmarks import (
+    architectures,
     cluster,
     equivalence,
     faults,
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Section] = {
     "memory": Section(shell.memory, rounds=1),
     "many": Section(shell.many, rounds=1),
     "report": Section(report.report, rounds=3),
+    "models": Section(architectures.architectures, rounds=5, apart=True),
     "equivalence": Section(equivalence.equivalence, rounds=1, apart=True),
     "cluster": Section(cluster.cluster, rounds=3, apart=True),
     "faults": Section(faults.faults, rounds=7, apart=True),
