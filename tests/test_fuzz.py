@@ -1,5 +1,6 @@
 """Overrides from a grammar: what doesn't resolve is one line, at once, and nothing is written."""
 
+import importlib
 import runpy
 import sys
 import time
@@ -70,7 +71,8 @@ def test_what_doesnt_resolve_is_one_line(
     outputs = tmp_path / "outputs"
     shown: list[Any] = []
     for module in ("actsweep.launch.entry", "hydra_plugins.actsweep_pack.sweeper"):
-        monkeypatch.setattr(f"{module}.show_plan", shown.append)  # what resolves isn't compiled
+        # What resolves isn't compiled. (Hydra may have loaded its plugin past its package.)
+        monkeypatch.setattr(importlib.import_module(module), "show_plan", shown.append)
     typed = ["train.py", *["-m"] * sweep, "data=digits", *words, f"paths.outputs={outputs}"]
     monkeypatch.setattr(sys, "argv", [*typed, "pack.plan=true"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # which the last command has set
