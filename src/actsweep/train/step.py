@@ -226,8 +226,8 @@ def _evaluate(net: Network, score: Callable) -> Callable:
 
         The best parameters are kept, and a member stops when patience has run out, but not before
         `min_epochs`. The score is the task's own (`stats.scores`), such as the accuracy, or minus
-        the loss where less is better. Only a strictly
-        better score replaces the best, so the earliest of equal scores is kept.
+        the loss where less is better. Only a strictly better score replaces the best, so the
+        earliest of equal scores is kept.
         """
 
         def run(state: State) -> tuple[State, dict]:

@@ -74,6 +74,6 @@ def build(name: str, features: int, rngs: nnx.Rngs) -> nnx.Module | None:
     return None if name == "none" else NORMS[name](features, rngs)
 
 
-def apply(norm: nnx.Module | None, x: Array) -> Array:
-    """Return the normalised x, of its type, or x where there is no normalisation."""
-    return x if norm is None else norm(x).astype(x.dtype)  # running averages are float32
+def apply(module: nnx.Module | None, x: Array) -> Array:
+    """Return x through a normalisation or dropout, of x's type; x itself where there is none."""
+    return x if module is None else module(x).astype(x.dtype)  # running averages are float32
