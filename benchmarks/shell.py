@@ -13,6 +13,7 @@ from benchmarks.baselines import ROOT
 from benchmarks.harness import Result, figure, median
 from benchmarks.rig import DIGITS, TOY, Pack, prepare
 
+LEAST = (*TOY, "callbacks=none")  # of a toy
 ACTS = ("relu", "elu", "swish", "tanh", "gelu", "leaky_relu")
 RUNS_APART = ("relu", "swish")  # those activations whose programs take least and most to make
 
@@ -81,7 +82,7 @@ def train_sweep(cache: Path, *words: str) -> Done:
 
 def start(rounds: int, toy: bool) -> Result:
     """Seconds from the shell to the first training step; cold is without compiled programs."""
-    words = (*TOY, "callbacks=none") if toy else ()
+    words = LEAST if toy else ()
     cold, warm = [], []
     for _ in range(rounds):
         with scratch() as cache:
@@ -102,7 +103,7 @@ def sweep(rounds: int, toy: bool) -> Result:
 
     Of the processes those of two activations are timed, one seed each, and stand for the others.
     """
-    words = (*TOY, "callbacks=none") if toy else ()
+    words = LEAST if toy else ()
     acts = RUNS_APART if toy else ACTS
     runs, epochs = 3 * len(acts), 3
     pack = Pack(prepare(3, "callbacks=none", *words))
@@ -141,7 +142,7 @@ def sweep(rounds: int, toy: bool) -> Result:
 def memory(rounds: int, toy: bool) -> Result:
     """Peak memory of whole commands: flat in the members of a sweep, linear in the pack's size."""
     del rounds  # it hardly differs from one to the next
-    words = (*DIGITS, "trainer.epochs=1", "logger=disabled", *(TOY if toy else ()))
+    words = (*DIGITS, "trainer.epochs=1", "logger=disabled", *(LEAST if toy else ()))
     small, middle, large = sizes = (2, 4, 8) if toy else (16, 32, 64)
     few, many, size = (4, 8, 4) if toy else (16, 64, 8)
     with scratch() as cache:
@@ -169,7 +170,7 @@ def many(rounds: int, toy: bool) -> Result:
     """Many members on digits, one epoch, nothing compiled before: what each costs beside its
     training."""
     del rounds  # it takes long, and all members together are a mean already
-    words = (*DIGITS, *(TOY if toy else ()))
+    words = (*DIGITS, *(LEAST if toy else ()))
     count, at_once = (8, 8) if toy else (500, 100)
     pack = Pack(prepare(at_once, "callbacks=none", *words))
     epoch = median(baselines.rotate({"epoch": pack.train}, 5)["epoch"])

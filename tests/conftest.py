@@ -1,5 +1,6 @@
 """Strict JAX for the whole suite: several CPU devices, no silent promotion, warnings are errors."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -27,6 +28,7 @@ import pytest  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(50_000, 20, 50)  # as in a command: see launch/entry.py
 jax.devices()  # before any test could ask for other devices
 
 MACHINERY = {"browser", "cluster", "slurm"}
