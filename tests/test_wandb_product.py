@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,14 @@ from wandb_server import KEY, Run, WandbServer
 from actsweep.cli.main import main
 from actsweep.config import resolve
 from actsweep.config.overrides import for_hydra
-from actsweep.loggers.wandb_run import worst_layers
+from actsweep.loggers import wandb_support as support
+from actsweep.loggers.wandb_log import wait_until_finished
+from actsweep.loggers.wandb_run import WandbRun, worst_layers
 from actsweep.report import wandb_dashboard
+from actsweep.runs.members import make_member
 from actsweep.sweeps import wandb_sync as syncing
+from actsweep.train.pack import run_pack
+from actsweep.train.types import SweepContext
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "wandb_fixtures"
@@ -228,6 +235,73 @@ def test_a_run_made_of_our_own_rows_is_the_one_that_was_logged(
         assert paths[0] == {"outputs": str(outputs)}
         assert configs[0] == configs[1]
         assert run.group == first[run_id].group
+
+
+@pytest.fixture
+def written_late(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Timer]]:
+    """wandb-core writes most of a file only half a second after the run has been finished."""
+    writing: list[threading.Timer] = []
+    finish = WandbRun.finish
+
+    def late(run: WandbRun, state: str) -> None:
+        finish(run, state)
+        wait_until_finished(run.file, time.monotonic() + 10)
+        whole = run.file.read_bytes()
+        run.file.write_bytes(whole[:7])
+        writing.append(threading.Timer(0.5, run.file.write_bytes, [whole]))
+        writing[-1].start()
+
+    monkeypatch.setattr(WandbRun, "finish", late)
+    yield writing
+    for timer in writing:
+        timer.join()
+
+
+def test_what_is_written_late_is_uploaded(
+    trained: Path, server: WandbServer, tmp_path: Path, written_late: list[threading.Timer]
+) -> None:
+    """`wandb sync` takes a file without rows for one that it has uploaded."""
+    shutil.copytree(trained, tmp_path / "outputs", symlinks=True)
+    assert main(["sync", "--outputs", str(tmp_path / "outputs"), "--rebuild"]) == 0
+    assert len(written_late) == 4
+    assert [len(run.steps) for run in server.runs.values()] == [3] * 4
+
+
+def test_a_run_that_never_reaches_the_disk_is_not_uploaded(
+    trained: Path,
+    server: WandbServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(trained, tmp_path / "outputs", symlinks=True)
+    monkeypatch.setattr(WandbRun, "finish", lambda run, state: None)  # wandb-core hangs
+    monkeypatch.setattr(support, "FINISH_SECONDS", 0.5)
+    words = ["sync", "--outputs", str(tmp_path / "outputs"), "--rebuild"]
+    assert main(words) == 1
+    told = capsys.readouterr().out
+    assert "4 failed" in told
+    assert told.count("TimeoutError: W&B has not written ") == 4
+    monkeypatch.undo()
+    support.restart_service()
+    use_server(monkeypatch, server.port)
+    assert main(words) == 0
+    assert sorted(len(run.steps) for run in server.runs.values()) == [3] * 4
+
+
+def test_a_run_is_not_complete_before_w_and_b_s_file_is(
+    tmp_path: Path, written_late: list[threading.Timer]
+) -> None:
+    resolve.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        words = ["act=relu", *WORDS, f"paths.outputs={tmp_path}"]
+        config = resolve.resolve(compose("config", overrides=for_hydra(words)))
+    run_pack([make_member(config)], SweepContext("sweep"))
+    assert len(written_late) == 1
+    (file,) = tmp_path.glob("runs/*/wandb/offline-*/*.wandb")
+    (status,) = tmp_path.glob("runs/*/status.json")
+    assert json.loads(status.read_text())["state"] == "complete"
+    assert file.stat().st_mtime_ns < status.stat().st_mtime_ns
 
 
 def test_rebuilding_where_w_and_b_was_disabled(tmp_path: Path, server: WandbServer) -> None:

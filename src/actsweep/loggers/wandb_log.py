@@ -167,6 +167,23 @@ def uploaded(file: Path) -> tuple[int, str | None]:
     return rows, failure
 
 
+def wait_until_finished(file: Path, until: float) -> bool:
+    """Wait for a file to be written to its end, which wandb-core does some time after `finish`.
+
+    Args:
+        file: of a run that W&B has been told to finish.
+        until: when (`time.monotonic`) to stop waiting.
+
+    Returns:
+        Whether it is. One that isn't has no row, or lacks the last ones.
+    """
+    while not read(file).finished:
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def salvage(file: Path, until: float = 0.0) -> None:
     """Copy what the server lacks of an online attempt to an offline one, for `wandb sync`.
 
@@ -179,8 +196,7 @@ def salvage(file: Path, until: float = 0.0) -> None:
     """
     if is_synced(file) or not is_online(file):
         return
-    while time.monotonic() < until and not read(file).finished:
-        time.sleep(0.02)
+    wait_until_finished(file, until)
     skip, known = uploaded(file)[0], read(file)
     if known.steps[skip:] or known.finished:
         folder = file.parent.with_name(f"offline-{file.parent.name}")

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from actsweep.loggers import wandb_support as support
+from actsweep.loggers.wandb_log import wait_until_finished
 from actsweep.loggers.wandb_run import WandbRun
 from actsweep.runs.rows import MemberInfo
 from actsweep.utils.files import finite
@@ -24,10 +26,15 @@ def replay(
         mode: `offline` or `online`.
         options: arguments of `wandb.init`.
         summary: the final numbers, with the run's `state`.
+
+    Raises:
+        TimeoutError: wandb-core hasn't written the file to its end.
     """
     run = WandbRun(dataclasses.replace(info, resumed_at=None), mode, dict(options))
     for row in support.past_rows(info, math.inf):
         run.put(row)
     run.end(summary["state"], finite(dict(summary)))
     run.finish(summary["state"])
+    if not wait_until_finished(run.file, time.monotonic() + support.FINISH_SECONDS):
+        raise TimeoutError(f"W&B has not written {run.file} after {support.FINISH_SECONDS:g} s")
     return run.file

@@ -69,6 +69,7 @@ class WandbWriter:
         self._warnings: dict[int, list[str]] = {}
         self._ended: set[int] = set()
         self._finishing: list[Future[None]] = []
+        self._finished: list[Path] = []
         self._unreachable: str | None = None
         self._warned = False
         self._broken = False
@@ -250,6 +251,7 @@ class WandbWriter:
     def _finish_run(self, run: WandbRun, state: str) -> None:
         try:
             run.finish(state)
+            self._finished.append(run.file)
         except Exception as error:
             self._failed(error)
 
@@ -262,12 +264,14 @@ class WandbWriter:
             support.restart_service()
             for info in self._members:  # it may have been cut off within a record
                 wandb_log.close_interrupted(info.run_dir / "wandb", info.wandb_id)
-        self._keep_unsent()
+        until = time.monotonic() + (0 if self._broken else WRITING_SECONDS)
+        for file in filter(Path.exists, self._finished):  # a run isn't complete before its file is
+            wandb_log.wait_until_finished(file, until)
+        self._keep_unsent(until)
 
-    def _keep_unsent(self) -> None:
+    def _keep_unsent(self, until: float) -> None:
         """Prepare what the server didn't take of online runs for `wandb sync`."""
         unsent, reasons = list[Path](), dict[str, None]()
-        until = time.monotonic() + (0 if self._broken else WRITING_SECONDS)
         for member, file in self._files.items():
             if wandb_log.is_online(file) and not wandb_log.is_synced(file):
                 reasons[wandb_log.uploaded(file)[1] or "wandb-core ended before"] = None

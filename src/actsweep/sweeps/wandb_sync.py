@@ -16,7 +16,7 @@ from actsweep.loggers.wandb_support import init_options, preflight, server_url
 from actsweep.runs.run_dir import RunDir, read_record
 from actsweep.sweeps import status
 from actsweep.sweeps.plan import Plan, read_plan
-from actsweep.utils.errors import UserError
+from actsweep.utils.errors import UserError, first_line
 
 BATCH = 10
 """Runs that a call of `wandb sync` uploads."""
@@ -58,7 +58,11 @@ def sync(
             done.training.append(run_id)
             continue
         if rebuild:
-            _rebuild(read_plan(folder, to_train=False), run_id)
+            try:
+                _rebuild(read_plan(folder, to_train=False), run_id)
+            except Exception as error:  # W&B's own, such as a hung wandb-core
+                done.failed[run_id] = first_line(error)
+                continue
         files, pending = _files(run_status.run)
         if pending:
             todo[run_id] = pending
