@@ -239,7 +239,7 @@ def test_a_run_made_of_our_own_rows_is_the_one_that_was_logged(
 
 @pytest.fixture
 def written_late(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Timer]]:
-    """wandb-core writes most of a file only half a second after the run has been finished."""
+    """wandb-core writes most of a file only a second after the run has been finished."""
     writing: list[threading.Timer] = []
     finish = WandbRun.finish
 
@@ -248,7 +248,7 @@ def written_late(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Tim
         wait_until_finished(run.file, time.monotonic() + 10)
         whole = run.file.read_bytes()
         run.file.write_bytes(whole[:7])
-        writing.append(threading.Timer(0.5, run.file.write_bytes, [whole]))
+        writing.append(threading.Timer(1.2, run.file.write_bytes, [whole]))
         writing[-1].start()
 
     monkeypatch.setattr(WandbRun, "finish", late)
