@@ -21,6 +21,7 @@ CACHE = "actsweep-cache-v1"
 RECORDS = "actsweep-records.json"
 
 Log = Callable[[str], None]
+Buffer = bytes | memoryview
 Chunks = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
@@ -180,15 +181,16 @@ def _write_array(path: Path, n: int, chunks: Iterator[np.ndarray]) -> str:
     """Write the chunks of an array of n rows as one NPY file; return its digest."""
     digest = hashlib.sha256()
 
-    def parts() -> Iterator[bytes]:
+    def parts() -> Iterator[Buffer]:
         first = next(chunks)
         header = io.BytesIO()
         about = {"descr": first.dtype.str, "fortran_order": False, "shape": (n, *first.shape[1:])}
         np.lib.format.write_array_header_1_0(header, about)
-        rows = itertools.chain([first], chunks)
-        for raw in itertools.chain([header.getvalue()], (part.tobytes() for part in rows)):
-            digest.update(raw)
-            yield raw
+        digest.update(header.getvalue())
+        yield header.getvalue()
+        for rows in itertools.chain([first], chunks):
+            digest.update(rows.data)
+            yield rows.data
 
     write_file(path, parts())
     return digest.hexdigest()
@@ -228,7 +230,7 @@ def lock(title: str, root: Path, folder: Path, log: Log) -> Iterator[None]:
     yield
 
 
-def write_file(path: Path, raw: bytes | Iterable[bytes]) -> None:
+def write_file(path: Path, raw: bytes | Iterable[Buffer]) -> None:
     """Write a file, or its parts, whole or not at all; its folder is made first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(path, raw)

@@ -1,6 +1,7 @@
 """Encoded images of a set on disk, decoded a chunk at a time into the arrays of its cache."""
 
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from actsweep.data.originals import BadFile
 from actsweep.utils.errors import UserError, first_line, unknown_name
 
 IMAGE_SPLITS = ("train", "validation", "test")
-AT_ONCE = 256
+MOST, MOST_BYTES = 256, 16 << 20
+"""The images of a chunk, and its bytes once they are decoded."""
 THREADS = 4
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's names of 8-bit images by their channels."""
@@ -159,8 +161,10 @@ class Decoder:
         if n == 0:
             raise BadFile(f"{self.images.where}: {name} has no examples")
         with ThreadPoolExecutor(THREADS) as threads:
-            for start in range(0, n, AT_ONCE):
-                ids = range(start, min(start + AT_ONCE, n))
+            end = 0
+            while end < n:
+                ids = range(end, min(end + self._at_once(), n))
+                end = ids.stop
                 records = self._read(name, ids)
                 titles = [self._title(name, *pair) for pair in zip(ids, records, strict=True)]
                 labels = [self._label(*pair) for pair in zip(titles, records, strict=True)]
@@ -168,6 +172,10 @@ class Decoder:
                 for title, image in zip(titles, pixels, strict=True):
                     self._check_shape(title, image.shape)
                 yield np.stack(pixels), np.array(labels, np.int32)
+
+    def _at_once(self) -> int:
+        size = math.prod(self.shape) if self.shape else MOST_BYTES // THREADS
+        return min(MOST, max(1, MOST_BYTES // size))
 
     def _read(self, name: str, ids: range) -> Sequence[EncodedExample]:
         read = self.images.splits[name].read

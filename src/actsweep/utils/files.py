@@ -14,7 +14,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Characters with which a spreadsheet's formulas begin."""
 
 
-def write_atomic(path: Path, content: str | bytes | Iterable[bytes]) -> None:
+def write_atomic(path: Path, content: str | bytes | Iterable[bytes | memoryview]) -> None:
     """Replace a file in one step: write a temporary file beside it, fsync, rename.
 
     Args:
