@@ -18,6 +18,7 @@ from actsweep.config.schema import DataConfig, RunConfig
 from actsweep.data import cache, decoding, load, prepare, routes
 from actsweep.data.dataset import DiskRows
 from actsweep.data.feed import ResidentFeed, StreamingFeed
+from actsweep.launch import slurm_submit
 from actsweep.train.types import SweepContext
 from actsweep.utils.errors import UserError
 
@@ -143,6 +144,16 @@ def test_nowhere_to_write_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     assert str(raised.value).startswith("data.stream=disk: the decoded images can be written ")
     assert str(raised.value).endswith("type for example data.stream=true")
     assert "\n" not in str(raised.value)
+
+
+def test_a_submission_decodes_what_its_jobs_will_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg, lines = DataConfig(**of_tfds(tmp_path)), []
+    slurm_submit._prepare_data([cfg, cfg])
+    assert capsys.readouterr().err.count("decoding the images") == 1
+    load(cfg, lines.append)
+    assert lines == []
 
 
 def test_what_arrives_is_mapped_too(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from data_fixtures import idx, prepared
 from PIL import Image
+from test_going_on import ask
 from test_image_sets import small
 from test_run import run_pack
 
@@ -199,9 +200,14 @@ def test_several_shapes_are_refused_or_resized(tmp_path: Path) -> None:
     shapes = [(8, 6, 3)] * 20 + [(16, 12, 3)] * 10
     prepared.tfds_set(tmp_path, pictures(*shapes), features=features())
     said = refused(of_tfds(tmp_path))
-    assert "train record 20 has the shape [16, 12, 3], train record 0 [8, 6, 3]" in said or (
-        "they must have one: type for example 'data.size=[" in said
+    found = re.search(
+        r"train record \d+ has the shape (.+), train record 0 (.+); they must have one: type for "
+        r"example 'data.size=(.+)'$",
+        said,
     )
+    assert found
+    assert {found[1], found[2]} == {"[8, 6, 3]", "[16, 12, 3]"}
+    assert found[3] == found[2].replace(", 3]", "]")
     data = load(of_tfds(tmp_path, size=[4, 3]))
     assert data.train_x.shape[1:] == (4, 3, 3)
     resized = [
@@ -348,6 +354,28 @@ def test_another_content_is_another_run(tmp_path: Path) -> None:
     assert len({*ids}) == 3
 
 
+def test_every_part_of_a_large_file_counts_but_not_every_byte(tmp_path: Path) -> None:
+    path, size = tmp_path / "set" / "train.arrow", 40 << 20
+
+    def digest(*places: int) -> str:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size)
+            for place in places:
+                file.seek(place)
+                file.write(b"x")
+        data_folders.digest.cache_clear()
+        return data_folders.digest(path.parent)
+
+    zeros = digest()
+    assert zeros == digest()
+    begins = [(size - (1 << 20)) * i // 15 for i in range(16)]
+    assert len({zeros, *map(digest, begins), digest(size - 1)}) == 18
+    assert digest((2 << 20) + 1) == zeros  # between two blocks
+    size = 16 << 20
+    assert len({digest(), *(digest(place) for place in range(0, size, 1_234_567))}) == 15
+
+
 def test_runs_without_a_source_keep_their_ids(tmp_path: Path) -> None:
     plain = {"name": "digits", "val_size": 300}
     new = {**plain, "source": None, "config": None, "size": [], "stream": True}
@@ -373,7 +401,7 @@ def test_arrays_of_another_content_are_never_taken(tmp_path: Path) -> None:
 
 def test_folders_that_datasets_cant_read_are_refused(tmp_path: Path) -> None:
     gone = of_hf(tmp_path / "gone")
-    assert refused(gone).startswith(f"data=hf data.name={tmp_path / 'gone'}: no such folder in ")
+    assert refused(gone).startswith(f"data.name={tmp_path / 'gone'}: no such folder in ")
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "train.csv").write_text("a,b\n1,2\n")
     assert "texts: has no image; " in refused(of_hf(tmp_path / "texts"))
@@ -386,6 +414,19 @@ def test_folders_that_datasets_cant_read_are_refused(tmp_path: Path) -> None:
         f"data=hf data.name={folder}: train/lizard is empty, a class without images; remove it, "
         "or put some there"
     )
+
+
+def test_a_folder_may_have_several_configs(tmp_path: Path) -> None:
+    splits = {name: prepared.draw({"train": 30}, seed=i) for i, name in enumerate("ab")}
+    for name, images in splits.items():
+        prepared.image_folder(tmp_path / "mine" / name, images)
+    lines = [f"- config_name: {name}\n  data_dir: {name}" for name in splits]
+    (tmp_path / "mine" / "README.md").write_text("\n".join(["---", "configs:", *lines, "---", ""]))
+    for name, images in splits.items():
+        data = load(of_hf(tmp_path / "mine", config=name))
+        assert rows(data, "train", "val", "test") == went_in(*images["train"])
+    said = refused(of_hf(tmp_path / "mine"))
+    assert "can't be read (ValueError: Config name is missing." in said
 
 
 def test_examples_without_a_label_are_refused(tmp_path: Path) -> None:
@@ -517,6 +558,17 @@ def test_what_cant_be_asked_for_is_refused(data: dict[str, Any], words: str) -> 
         resolve.resolve({"act": {"name": "relu"}, "data": data})
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_sweep_over_sets_is_refused_whole(tmp_path: Path) -> None:
+    """Before anything is written."""
+    prepared.tfds_set(tmp_path / "sets", prepared.draw({"train": 90, "test": 9}))
+    words = ["-m", "data=tfds", "data.name=rock_paper_scissors,cats", "data.dir=sets"]
+    code, out, err = ask(tmp_path, "-m", "actsweep", "train", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: data.name=cats: no such set in {tmp_path}/sets; it holds rock_")
+    assert len(err.splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"sets"}
 
 
 def test_a_named_set_is_trained_on(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,20 +32,20 @@ def tfds_folder(name: str, root: Path) -> Path:
         UserError: there is none, or only one with a config that the name lacks.
     """
     title, _, version = name.partition(":")
-    sets = tfds_sets(root)
-    versions = sets.get(title, [])
+    folder = root / title
+    versions = _versions(folder)
     if versions and version in ("", *versions):
-        return root / title / (version or versions[-1])
+        return folder / (version or versions[-1])
     if versions:
-        known, fix = ", ".join(versions), f"data.name={title}:{versions[-1]}"
         raise UserError(
-            f"data.name={name}: {root / title} has no such version; type for example {fix}. "
-            f"Known: {known}"
+            f"data.name={name}: {folder} has no such version; type for example "
+            f"data.name={title}:{versions[-1]}. Known: {', '.join(versions)}"
         )
+    sets = tfds_sets(root)
     configs = [other for other in sets if other.startswith(f"{title}/")]
     if title and configs:
         raise UserError(
-            f"data.name={name}: {root / title} holds several configs; type for example "
+            f"data.name={name}: {folder} holds several configs; type for example "
             f"data.name={configs[0]}. Known: {', '.join(configs)}"
         )
     held = f"it holds {', '.join(sets)}" if sets else "it holds no prepared set"
@@ -64,17 +63,25 @@ def _source(title: str, root: Path) -> str:
     )
 
 
-def tfds_sets(root: Path) -> dict[str, list[str]]:
-    """Return the versions, in ascending order, of each set that a TFDS folder holds."""
+def tfds_sets(root: Path) -> list[str]:
+    """Return the names of the sets that a TFDS folder holds, with their configs."""
     found = [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]
-    folders = sorted(path.parent.relative_to(root) for path in found)
-    sets: dict[str, list[str]] = {}
-    for folder in folders:
-        if re.fullmatch(r"\d+\.\d+\.\d+", folder.name) and not folder.parts[0].startswith("."):
-            sets.setdefault(folder.parent.as_posix(), []).append(folder.name)
-    for versions in sets.values():
-        versions.sort(key=lambda version: tuple(map(int, version.split("."))))
-    return sets
+    folders = {path.parents[1] for path in found if _version(path.parent) is not None}
+    names = sorted(folder.relative_to(root).as_posix() for folder in folders)
+    return [name for name in names if not name.startswith(".")]
+
+
+def _versions(folder: Path) -> list[str]:
+    """Return the versions of a set that are prepared, in ascending order."""
+    folders = [path.parent for path in folder.glob("*/dataset_info.json") if _version(path.parent)]
+    return [folder.name for folder in sorted(folders, key=lambda folder: _version(folder) or ())]
+
+
+def _version(folder: Path) -> tuple[int, ...] | None:
+    """Return the version that a folder's name is, such as `3.0.1`; None if it is another name."""
+    parts = folder.name.split(".")
+    whole = len(parts) == 3 and all(part.isdecimal() for part in parts)
+    return tuple(map(int, parts)) if whole else None
 
 
 def is_path(name: str) -> bool:
@@ -83,16 +90,23 @@ def is_path(name: str) -> bool:
 
 
 def folder_of(data: DataConfig) -> Path | None:
-    """Return the folder whose content counts towards a run's id; None where there is none."""
-    if data._target_ is None and data.source == "tfds":
-        try:
-            return tfds_folder(data.name, data_root(data.dir))
-        except UserError:
-            return None
-    if data._target_ is None and data.source == "hf" and is_path(data.name):
-        folder = Path(data.name).expanduser()
-        return folder if folder.is_dir() else None
-    return None
+    """Return the folder whose content counts towards a run's id; None where there is none.
+
+    Raises:
+        UserError: the config names a folder, and it isn't there.
+    """
+    if data._target_ is not None or data.source is None:
+        return None
+    if data.source == "tfds":
+        return tfds_folder(data.name, data_root(data.dir))
+    if not is_path(data.name):
+        return None
+    folder = Path(data.name).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"data.name={data.name}: no such folder in {Path.cwd()}; type another data.name"
+        )
+    return folder
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The identity of runs, and which of them may share one compiled program. No jax."""
 
+import contextlib
 import copy
 import functools
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 from actsweep.config import by_layer, data_folders, resolve
 from actsweep.config.schema import MODELS, RunConfig
 from actsweep.utils import pydocs
+from actsweep.utils.errors import UserError
 
 ID_VERSION = 2
 NOT_IN_ID = ("logger", "paths", "pack", "sweep", "rerun", "slurm")
@@ -97,8 +99,9 @@ def identity(run: RunConfig) -> dict[str, Any]:
     files = {path: _content_digest(path) for path in data_paths(plain["data"])}
     if run.data.kind == "pydocs" and not run.data._target_:
         files["pydocs"] = pydocs.digest()
-    if folder := data_folders.folder_of(run.data):
-        files["images"] = data_folders.digest(folder)
+    with contextlib.suppress(UserError):  # of an old run the set may be gone
+        if folder := data_folders.folder_of(run.data):
+            files["images"] = data_folders.digest(folder)
     return settings | ({"code": code} if code else {}) | ({"files": files} if files else {})
 
 

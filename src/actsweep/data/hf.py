@@ -69,8 +69,9 @@ def encoded(cfg: DataConfig) -> EncodedSet:
 
 def _tables(datasets: Any, cfg: DataConfig) -> dict[str, Any]:
     """Return the tables of the splits, by name."""
-    if data_folders.is_path(cfg.name):
-        return _local(datasets, Path(cfg.name).expanduser(), cfg.config)
+    folder = data_folders.folder_of(cfg)
+    if folder is not None:
+        return _local(datasets, folder, cfg)
     name, _, revision = cfg.name.partition("@")
     try:
         return dict(datasets.load_dataset(name, cfg.config, revision=revision or None))
@@ -84,17 +85,15 @@ def _tables(datasets: Any, cfg: DataConfig) -> dict[str, Any]:
         ) from error
 
 
-def _local(datasets: Any, folder: Path, config: str | None) -> dict[str, Any]:
-    where = f"data=hf data.name={folder}"
-    if not folder.is_dir():
-        raise UserError(f"{where}: no such folder in {Path.cwd()}; type another data.name")
+def _local(datasets: Any, folder: Path, cfg: DataConfig) -> dict[str, Any]:
+    where = f"data=hf data.name={cfg.name}"
     saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
     try:
         if saved:
             found = datasets.load_from_disk(str(folder))
         else:
-            _refuse_empty_class(folder)
-            found = datasets.load_dataset(str(folder), config)
+            _refuse_empty_class(folder, where)
+            found = datasets.load_dataset(str(folder), cfg.config)
     except UserError:
         raise
     except Exception as error:  # Arrow's and Parquet's own
@@ -105,12 +104,12 @@ def _local(datasets: Any, folder: Path, config: str | None) -> dict[str, Any]:
     return dict(found) if isinstance(found, dict) else {"train": found}
 
 
-def _refuse_empty_class(folder: Path) -> None:
+def _refuse_empty_class(folder: Path, where: str) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_dir() and not any(path.iterdir()):
             raise UserError(
-                f"data=hf data.name={folder}: {path.relative_to(folder)} is empty, a class without "
-                "images; remove it, or put some there"
+                f"{where}: {path.relative_to(folder)} is empty, a class without images; remove it, "
+                "or put some there"
             )
 
 
