@@ -504,6 +504,31 @@ def test_a_hub_that_isnt_there_is_one_line(tmp_path: Path) -> None:
     assert said.startswith("data=hf data.name=someone/cats: the hub can't be reached (")
 
 
+def test_a_set_of_the_hub_and_its_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub is a folder here; what it gives lies in the cache of `datasets`, as there."""
+    asked, real = [], datasets.load_dataset
+    splits = [prepared.draw({"train": 30, "test": 9}, seed=seed) for seed in (0, 1)]
+    for number, images in enumerate(splits):
+        as_parquet(tmp_path / str(number), images)
+
+    def hub(name: str, config: str | None, revision: str | None) -> Any:
+        asked.append((name, config, revision))
+        return real(str(tmp_path / str(int(revision == "a1b2c3d")) / "mine"))
+
+    monkeypatch.setattr(datasets, "load_dataset", hub)
+    about: dict[str, Any] = {"source": "hf", "val_size": 8, "dir": str(tmp_path / "decoded")}
+    lines: list[str] = []
+    for name, images in (("user/set", splits[0]), ("user/set@a1b2c3d", splits[1])):
+        for _ in range(2):
+            data = load(DataConfig(name=name, config="small", **about), lines.append)
+            assert data.name == name
+            assert rows(data, "test") == went_in(*images["test"])
+    assert asked == [("user/set", "small", None)] * 2 + [("user/set", "small", "a1b2c3d")] * 2
+    assert sum("decoding the images" in line for line in lines) == 2
+    runs = [small(tmp_path, 0, data={**about, "name": name}) for name in ("a/b", "a/b@1", "a/c")]
+    assert len({*map(identity.run_id, runs)}) == 3
+
+
 def test_without_datasets_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

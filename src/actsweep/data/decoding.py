@@ -203,7 +203,8 @@ class Decoder:
     def _pixels(self, title: str, record: EncodedExample) -> np.ndarray:
         from PIL import Image, ImageOps
 
-        height_width, channels = self.images.size[:2], self.images.channels
+        size = self.images.size
+        channels = size[2] if len(size) == 3 else self.images.channels
         try:
             with Image.open(io.BytesIO(record.image)) as encoded:
                 encoded.load()
@@ -215,11 +216,10 @@ class Decoder:
                 f"{self.images.where}: {title} is an image of mode {image.mode}; only those of 8 "
                 "bits a channel are read"
             )
-        channels = dict(enumerate(self.images.size)).get(2, channels)
         mode = MODES[channels or OTHER_MODES.get(image.mode) or len(image.getbands())]
         image = image if image.mode == mode else image.convert(mode)
-        if height_width and image.size[::-1] != height_width:
-            image = image.resize(height_width[::-1], Image.Resampling.BILINEAR)
+        if size and image.size != (size[1], size[0]):
+            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return np.atleast_3d(np.asarray(image))
 
     def _check_shape(self, title: str, shape: tuple[int, ...]) -> None:

@@ -119,18 +119,19 @@ def _records(cfg: DataConfig, tables: dict[str, Any]) -> dict[str, str]:
     if folder is not None:
         return {"content": data_folders.digest(folder)}
     paths = [Path(file["filename"]) for table in tables.values() for file in table.cache_files]
-    return {str(path): f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths}
+    files = {str(path): f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths}
+    return {"name": f"{cfg.name} {cfg.config}", **files}
 
 
 def _split(datasets: Any, table: Any, picture: str, label: str) -> ImageSplit:
-    encoded = table.select_columns([picture, label])
-    encoded = encoded.cast_column(picture, datasets.Image(decode=False))
+    columns = table.select_columns([picture, label])
+    columns = columns.cast_column(picture, datasets.Image(decode=False))
 
     def read(ids: range) -> list[EncodedExample]:
-        rows = encoded[ids.start : ids.stop]
+        rows = columns[ids.start : ids.stop]
         return [_example(*pair) for pair in zip(rows[picture], rows[label], strict=True)]
 
-    return ImageSplit(len(encoded), read)
+    return ImageSplit(len(columns), read)
 
 
 def _example(image: dict[str, Any] | None, label: int | None) -> EncodedExample:

@@ -12,7 +12,7 @@ from actsweep.config.schema import DataConfig
 from actsweep.data import cache, decoding, hf, tfds
 from actsweep.data.dataset import Dataset, DiskRows
 from actsweep.data.order import split_order, split_size
-from actsweep.utils.errors import UserError, bad_value
+from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 
 def load(cfg: DataConfig, log: cache.Log) -> Dataset:
@@ -65,7 +65,9 @@ def arrays(cfg: DataConfig, log: cache.Log) -> tuple[decoding.EncodedSet, dict[s
     variant = cache.digest_of(json.dumps([cfg.config, cfg.target, cfg.size]))
     mapped = cfg.stream == "disk"
     try:
-        images = OPENED[str(cfg.source)](cfg)
+        if cfg.source not in OPENED:
+            raise unknown_name("data.source", cfg.source, OPENED)
+        images = OPENED[cfg.source](cfg)
         kept = cache.read(images.folder, images.records, log, variant, mapped=mapped)
         if kept is None:
             title = f"{images.folder.parent.name}-{images.folder.name}"
