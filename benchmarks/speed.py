@@ -73,7 +73,7 @@ def _work(pack: Pack) -> Work:
     static, data = pack.prepared.pack.static, pack.prepared.data
     widths = (int(np.prod(data.train_x.shape[1:])), *static.widths, 10)
     params = baselines.draw(widths)
-    return Work(data.train_x, data.train_y, static.trainer.batch_size, params)
+    return Work(data.train_x[:], data.train_y, static.trainer.batch_size, params)
 
 
 def diagnostics(rounds: int, toy: bool) -> Result:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from data_fixtures import idx
@@ -227,7 +228,7 @@ def test_nowhere_to_cache_decodes_each_time(copy, monkeypatch, tmp_path):
 
 def _make_read_only(monkeypatch, folder):
     """As a read-only file system does it; chmod would not hold root back."""
-    write, acquire = cache.write_file, prepare.FileLock.acquire
+    write, acquire = cache.write_file, filelock.FileLock.acquire
 
     def refuse_write(path, raw):
         if path.is_relative_to(folder) and "user-cache" not in path.parts[-6:-1]:
@@ -242,7 +243,7 @@ def _make_read_only(monkeypatch, folder):
         return acquire(self, *args, **kwargs)
 
     monkeypatch.setattr(cache, "write_file", refuse_write)
-    monkeypatch.setattr(prepare.FileLock, "acquire", refuse_lock)
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse_lock)
 
 
 def test_a_folder_that_can_not_be_made_is_named(tmp_path):

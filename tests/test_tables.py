@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_fixtures import prepared
 from sklearn.preprocessing import StandardScaler
 from test_app import ROOT
 from test_going_on import ask
@@ -219,6 +220,9 @@ def test_the_page_s_commands_train(tmp_path: Path) -> None:
     write(tmp_path, HEAD, *rows, name="penguins.csv")
     x = np.random.default_rng(0).integers(0, 256, (80, 28, 28, 1), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", x=x, y=np.arange(80) % 3)
+    images = prepared.draw({"train": 400, "test": 9}, (16, 16, 3))
+    prepared.tfds_set(tmp_path / "sets", images)
+    prepared.image_folder(tmp_path / "my_images", images)
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copy(ROOT / "train.py", tmp_path)
     (block,) = re.findall(r"<!-- run -->\n```bash\n(.*?)```", PAGE, re.S)

@@ -57,10 +57,10 @@ def measure(params: Params) -> Quantities:
     result: dict[str, Any] = {"runs": {}}
     for run in run_sweep(words, params):
         examples = inspector.dataset(run.config)
-        x, y = examples.train_x.astype(np.float64), examples.train_y.astype(np.float64)
+        x, y = examples.train_x[:].astype(np.float64), examples.train_y.astype(np.float64)
         depth = "nine layers" if len(run.config.widths) > 1 else "one layer"
         act = run.config.act["name"]
-        prediction = np.asarray(run.logits(examples.train_x, "last"), np.float64)
+        prediction = np.asarray(run.logits(examples.train_x[:], "last"), np.float64)
         numbers: dict[str, Any] = {
             "guess": prediction[:, 0],
             "error": np.mean((prediction - y) ** 2),

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from actsweep.config import by_layer, resolve, validate
+from actsweep.config import by_layer, data_folders, resolve, validate
 from actsweep.config.identity import config_value, set_config_value
 from actsweep.config.overrides import expand
 from actsweep.config.schema import RunConfig, SweepConfig
@@ -50,7 +50,8 @@ class Composer:
             words: overrides as Hydra takes them; see `overrides.expand`.
 
         Raises:
-            UserError: as `resolve.resolve`; or a parameter that the activation doesn't have.
+            UserError: as `resolve.resolve`; a parameter that the activation doesn't have; or a
+                folder of images that isn't there.
             HydraException: an override that doesn't fit the config.
         """
         chosen, values = self._divide([self._parse(word) for word in words])
@@ -77,6 +78,7 @@ class Composer:
             if plain and _is_independent(base):
                 self._composed[alike] = config, pickle.dumps(run)
         check_params(run, words, choices, self._act)
+        data_folders.folder_of(run.data)
         return run
 
     def sweep(self, words: Sequence[str]) -> SweepConfig:
@@ -162,10 +164,12 @@ def checked(
         option_of: a function from an option of `act` to its config; see `act_option`.
 
     Raises:
-        UserError: as `resolve.resolve`; or a parameter that the activation doesn't have.
+        UserError: as `resolve.resolve`; a parameter that the activation doesn't have; or a folder
+            of images that isn't there.
     """
     run = resolve.finish(cfg)
     check_params(run, words, choices, option_of)
+    data_folders.folder_of(run.data)
     return run
 
 

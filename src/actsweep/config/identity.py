@@ -1,5 +1,6 @@
 """The identity of runs, and which of them may share one compiled program. No jax."""
 
+import contextlib
 import copy
 import functools
 import hashlib
@@ -11,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from actsweep.config import by_layer, resolve
+from actsweep.config import by_layer, data_folders, resolve
 from actsweep.config.schema import MODELS, RunConfig
 from actsweep.utils import pydocs
+from actsweep.utils.errors import UserError
 
 ID_VERSION = 2
 NOT_IN_ID = ("logger", "paths", "pack", "sweep", "rerun", "slurm")
@@ -57,6 +59,9 @@ ADDED: tuple[Added, ...] = (
     Added("optim.decay_bias", False, NO_DECAY),
     Added("optim.decay_act", False, NO_DECAY),
     Added("data.augment", "none"),
+    Added("data.source", None),
+    Added("data.config", None),
+    Added("data.size", []),
     *(
         Added(f"data.{key}", neutral)
         for key, neutral in (
@@ -85,14 +90,18 @@ def identity(run: RunConfig) -> dict[str, Any]:
     """Return everything that can change the result, as nested plain values.
 
     Code of the user's own counts by the file that a `_target_` points into, files that
-    `data.options` names by their content, and the texts that come with Python likewise.
+    `data.options` names by their content, the texts that come with Python likewise, and prepared
+    or local folders of images by `data_folders.digest`.
     """
     plain = resolve.to_dict(run)
     settings = {**without_neutral(what_counts(plain)), "id_version": ID_VERSION}
     code = {target: _source_digest(target) for target in targets(plain)}
     files = {path: _content_digest(path) for path in data_paths(plain["data"])}
-    if plain["data"]["name"] == "pydocs" and not plain["data"]["_target_"]:
+    if run.data.kind == "pydocs" and not run.data._target_:
         files["pydocs"] = pydocs.digest()
+    with contextlib.suppress(UserError):  # of an old run the set may be gone
+        if folder := data_folders.folder_of(run.data):
+            files["images"] = data_folders.digest(folder)
     return settings | ({"code": code} if code else {}) | ({"files": files} if files else {})
 
 

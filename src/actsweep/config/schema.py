@@ -31,12 +31,18 @@ DEPTHS = {"resnet": (8, 16), "transformer": (4, 64), "rnn": (1, 128)}
 """The number and the width of a model's layers where `depth` says neither; else (4, 256)."""
 TABLES = ("csv", "npz", "wine", "breast_cancer", "diabetes")
 TEXTS = ("text", "pydocs")
+SOURCES = ("tfds", "hf")
+"""Where image sets of any name come from: `data.source`."""
+IMAGE_SETS = ("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "svhn")
+"""Image sets that arrive by themselves."""
 DATASETS = (
-    *("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "svhn", "idx"),
-    *("digits", "circle", "xor", "xor_table", "quadratic"),
+    *IMAGE_SETS,
+    *("idx", "digits", "circle", "xor", "xor_table", "quadratic"),
     *TABLES,
     *TEXTS,
+    *SOURCES,
 )
+STREAMS = (False, True, "disk")
 AUGMENTS = ("none", "crop_flip")
 LEVELS = ("char", "byte")
 TASKS = ("auto", "classification", "regression", "multilabel")
@@ -101,6 +107,10 @@ class ModelConfig:
 class DataConfig:
     """The data set. `dir` holds prepared TFDS folders; `stream` keeps the examples on the host.
 
+    With `stream=disk` images stay on the disk. `source` says who knows an image set by its `name`:
+    `tfds` or `hf`, of which `config` is a set's variant; None for a set that comes with actsweep.
+    Images are resized to `size`, `[height, width]` or `[height, width, channels]`.
+
     Of a table, `path` is the file (of `idx` the folder), `target` the column to predict and
     `columns` those to predict it from (by default the last, and all others). `val_size` and
     `test_size` are numbers of examples or shares of all; with `stratify` each split has the classes
@@ -113,6 +123,9 @@ class DataConfig:
     """
 
     name: str = "fashion_mnist"
+    source: str | None = None
+    config: str | None = None
+    size: list[int] = field(default_factory=list)
     path: str | None = None
     level: str = "char"
     length: int = 64
@@ -127,10 +140,15 @@ class DataConfig:
     split_seed: int = 0
     examples: int = 1_000
     noise: float = 0.0
-    stream: bool = False
+    stream: Any = False
     augment: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
     _target_: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Return which of `DATASETS` it is: the source, or the name of what comes with actsweep."""
+        return self.source or self.name
 
 
 @dataclass

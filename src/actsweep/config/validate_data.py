@@ -4,7 +4,10 @@ from actsweep.config.numbers import at_least, is_int
 from actsweep.config.schema import (
     AUGMENTS,
     DATASETS,
+    IMAGE_SETS,
     LEVELS,
+    SOURCES,
+    STREAMS,
     TABLES,
     TASKS,
     TEXTS,
@@ -12,7 +15,7 @@ from actsweep.config.schema import (
     RunConfig,
 )
 from actsweep.config.validate_model import IMAGE_SIDE, UNREAD
-from actsweep.utils.errors import bad_value, unknown_name
+from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 # What has to be known of the data before it is there.
 EXAMPLES = {
@@ -30,10 +33,14 @@ def check(run: RunConfig) -> None:
         UserError: the first value that isn't allowed.
     """
     data, batch = run.data, run.trainer.batch_size
-    if data._target_ is None and data.name not in DATASETS:
+    if data.source is not None:
+        _check_source(data)
+    elif data._target_ is None and data.name not in {*DATASETS} - {*SOURCES}:
         raise unknown_name("data", data.name, DATASETS)
+    _check_reading(data)
     _check_augment(run)
-    _check_size("data.val_size", data.val_size, shares=data.name in (*TABLES, *TEXTS))
+    shares = data.kind in (*TABLES, *TEXTS, *SOURCES)
+    _check_size("data.val_size", data.val_size, shares=shares)
     _check_size("data.test_size", data.test_size, shares=True)
     if data.task not in TASKS:
         raise unknown_name("data.task", data.task, TASKS)
@@ -44,7 +51,7 @@ def check(run: RunConfig) -> None:
     if data.level not in LEVELS:
         raise unknown_name("data.level", data.level, LEVELS)
     at_least("data.length", data.length, 1, "data.length=64")
-    if data._target_ is not None or data.name in (*TABLES, *TEXTS, *UNREAD):
+    if data._target_ is not None or data.kind in (*TABLES, *TEXTS, *UNREAD):
         return
     whole = EXAMPLES.get(data.name)
     if whole is not None and data.val_size >= whole:
@@ -57,11 +64,51 @@ def check(run: RunConfig) -> None:
         raise bad_value("trainer.batch_size", batch, allowed, fix)
 
 
+def _check_source(data: DataConfig) -> None:
+    """Check what an image set of any name is asked for."""
+    if data.source not in SOURCES:
+        raise unknown_name("data.source", data.source, SOURCES)
+    if data._target_ is not None:
+        allowed = "null with data._target_, which is a source of its own"
+        raise bad_value("data.source", data.source, allowed, "data.source=null")
+    example = {"tfds": "data.name=rock_paper_scissors", "hf": "data.name=./my_images"}
+    if not data.name:
+        raise bad_value("data.name", "''", f"a set for data={data.source}", example[data.source])
+    if data.source != "hf" and data.config is not None:
+        allowed = "null but for data=hf; the config of data=tfds is a part of its name"
+        raise bad_value("data.config", data.config, allowed, f"data.name={data.name}/{data.config}")
+    if data.task not in ("auto", "classification"):
+        allowed = f"auto for data={data.source}, which has labels"
+        raise bad_value("data.task", data.task, allowed, "data.task=auto")
+    whole = all(is_int(side) and side >= 1 for side in data.size)
+    if data.size and not (whole and (len(data.size) == 2 or data.size[2:] in ([1], [3]))):
+        allowed = "[height,width], or with 1 or 3 channels: [height,width,3]"
+        raise bad_value("data.size", data.size, allowed, "data.size=[64,64]")
+
+
+def _check_reading(data: DataConfig) -> None:
+    """Check how examples are read, and that what only image sets have isn't asked of others."""
+    if data.stream not in STREAMS:
+        allowed = "false, true or disk"
+        raise bad_value("data.stream", data.stream, allowed, "data.stream=disk")
+    on_disk = data.kind in (*SOURCES, *IMAGE_SETS) and data._target_ is None
+    if data.stream == "disk" and not on_disk:
+        allowed = f"false or true for data={data.name}, which doesn't lie on the disk as images"
+        raise bad_value("data.stream", data.stream, allowed, "data.stream=true")
+    for key in ("config", "size") if data.source is None else ():
+        value, neutral = getattr(data, key), DataConfig()
+        if value != getattr(neutral, key):
+            raise UserError(
+                f"data.{key}={value}: is an option of data={' and data='.join(SOURCES)}, and "
+                f"data={data.name} has no such option; leave it out"
+            )
+
+
 def _check_augment(run: RunConfig) -> None:
     data = run.data
     if data.augment not in AUGMENTS:
         raise unknown_name("data.augment", data.augment, AUGMENTS)
-    known = data._target_ is None and data.name not in UNREAD
+    known = data._target_ is None and data.kind not in UNREAD
     if data.augment != "none" and known and data.name not in IMAGE_SIDE:
         allowed = f"none for data={data.name}, which has no images"
         raise bad_value("data.augment", data.augment, allowed, "data.augment=none")

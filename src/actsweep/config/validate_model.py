@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from actsweep.config.schema import MODELS, TEXTS, ModelConfig, RunConfig
+from actsweep.config.schema import MODELS, SOURCES, TEXTS, ModelConfig, RunConfig
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 IMAGE_SIDE = {
@@ -11,7 +11,7 @@ IMAGE_SIDE = {
     **dict.fromkeys(("cifar10", "cifar100", "svhn"), 32),
     "digits": 8,
 }
-UNREAD = ("npz", "idx")  # what they hold is known once they are read
+UNREAD = ("npz", "idx", *SOURCES)  # what they hold is known once they are read
 NORMS = {
     "mlp": ("none", "batch", "layer", "rms"),
     "cnn": ("none", "batch", "layer", "rms", "group", "local_response"),
@@ -38,7 +38,7 @@ def check(run: RunConfig) -> None:
         _check_numbers(model)
         _check_norm(model)
     _check_known(model)
-    if model._target_ is None and run.data._target_ is None and run.data.name not in UNREAD:
+    if model._target_ is None and run.data._target_ is None and run.data.kind not in UNREAD:
         _check_fits(run)
 
 

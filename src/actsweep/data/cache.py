@@ -1,24 +1,28 @@
 """Decoded arrays beside a prepared folder, and the digests that guard both."""
 
+import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
 CACHE = "actsweep-cache-v1"
 RECORDS = "actsweep-records.json"
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 Log = Callable[[str], None]
+Buffer = bytes | memoryview
+Chunks = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 def user_cache(folder: Path) -> Path:
@@ -27,8 +31,13 @@ def user_cache(folder: Path) -> Path:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a container's user without a home
         base = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
-    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
+    key = digest_of(str(folder.resolve()))
     return base / "actsweep" / "data" / f"{folder.parent.name}-{key}"
+
+
+def digest_of(text: str) -> str:
+    """Return 12 hex digits of a text's hash, for names of files."""
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
 
 def record_digests(folder: Path) -> dict[str, str]:
@@ -87,57 +96,142 @@ def write_records(folder: Path, digests: dict[str, str]) -> None:
             continue
 
 
-def read(folder: Path, digests: dict[str, str], log: Log) -> dict[str, np.ndarray] | None:
+def read(
+    folder: Path, digests: dict[str, str], log: Log, variant: str = "", *, mapped: bool = False
+) -> dict[str, np.ndarray] | None:
     """Return the cached arrays of a prepared folder; `None` where there is no valid cache.
 
     Args:
         folder: `data_dir/name/version`.
         digests: of the folder's files as they are now; a cache of other files isn't valid.
         log: takes a line about a damaged cache.
+        variant: tells caches in one folder apart.
+        mapped: whether the arrays are memory-mapped, and never copied into memory as a whole.
     """
-    for place in (folder / CACHE, user_cache(folder) / CACHE):
+    for place in _places(folder, variant):
         try:
             manifest = json.loads((place / "manifest.json").read_text())
             if manifest["records"] != digests:
                 continue
             arrays = {}
-            for name in ARRAYS:
-                raw = (place / f"{name}.npy").read_bytes()
-                if hashlib.sha256(raw).hexdigest() != manifest["arrays"][name]:
+            for name, digest in manifest["arrays"].items():
+                path = place / f"{name}.npy"
+                if _sha256(path) != digest:
                     raise ValueError(f"{name}.npy is truncated or altered")
-                arrays[name] = np.load(io.BytesIO(raw), allow_pickle=False)
+                array = np.load(path, "r" if mapped else None, allow_pickle=False)
+                arrays[name] = array.view(np.ndarray)
             return arrays
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log(f"{place}: damaged cache ({error}); decoding the records again")
     return None
 
 
-def write(folder: Path, digests: dict[str, str], arrays: dict[str, np.ndarray], log: Log) -> None:
+def write(
+    folder: Path,
+    digests: dict[str, str],
+    splits: Callable[[], Mapping[str, tuple[int, Chunks]]],
+    log: Log,
+    variant: str = "",
+) -> bool:
     """Cache decoded arrays, in the folder or, where it is read-only, in the user's cache.
 
-    Every file is written aside and renamed, the manifest last.
+    Every file is written aside and renamed, the manifest last. Only a chunk is in memory at a time.
+
+    Args:
+        folder: `data_dir/name/version`.
+        digests: of the folder's files.
+        splits: returns the number of examples of each split, and its images and labels in chunks.
+        log: takes a line if there is no place for the cache.
+        variant: tells caches in one folder apart.
+
+    Returns:
+        Whether they are cached.
     """
-    for place in (folder / CACHE, user_cache(folder) / CACHE):
+    for place in _places(folder, variant):
         try:
-            sums = {}
-            for name in ARRAYS:
-                buffer = io.BytesIO()
-                np.save(buffer, arrays[name], allow_pickle=False)
-                raw = buffer.getvalue()
-                sums[name] = hashlib.sha256(raw).hexdigest()
-                write_file(place / f"{name}.npy", raw)
+            sums: dict[str, str] = {}
+            for name, (n, chunks) in splits().items():
+                sums |= _write_split(place, name, n, chunks)
             manifest = {"records": digests, "arrays": sums}
             write_file(place / "manifest.json", json.dumps(manifest, indent=1).encode())
-            return
+            return True
         except OSError as error:
             reason = error
     log(f"{folder}: the decoded arrays can't be cached ({reason}); every run will decode them")
+    return False
 
 
-def write_file(path: Path, raw: bytes) -> None:
-    """Write a file whole or not at all; its folder is made first."""
+def _write_split(place: Path, name: str, n: int, chunks: Chunks) -> dict[str, str]:
+    """Write the images and the labels of a split; return each file's digest by its name."""
+    labels: list[np.ndarray] = []
+
+    def images() -> Iterator[np.ndarray]:
+        for pixels, part in chunks:
+            labels.append(part)
+            yield pixels
+
+    digests = {f"{name}_images": _write_array(place / f"{name}_images.npy", n, images())}
+    path = place / f"{name}_labels.npy"
+    return digests | {f"{name}_labels": _write_array(path, n, iter([np.concatenate(labels)]))}
+
+
+def _write_array(path: Path, n: int, chunks: Iterator[np.ndarray]) -> str:
+    """Write the chunks of an array of n rows as one NPY file; return its digest."""
+    digest = hashlib.sha256()
+
+    def parts() -> Iterator[Buffer]:
+        first = next(chunks)
+        header = io.BytesIO()
+        about = {"descr": first.dtype.str, "fortran_order": False, "shape": (n, *first.shape[1:])}
+        np.lib.format.write_array_header_1_0(header, about)
+        digest.update(header.getvalue())
+        yield header.getvalue()
+        for rows in itertools.chain([first], chunks):
+            digest.update(rows.data)
+            yield rows.data
+
+    write_file(path, parts())
+    return digest.hexdigest()
+
+
+def _places(folder: Path, variant: str) -> tuple[Path, Path]:
+    name = f"{CACHE}-{variant}" if variant else CACHE
+    return folder / name, user_cache(folder) / name
+
+
+@contextlib.contextmanager
+def lock(title: str, root: Path, folder: Path, log: Log) -> Iterator[None]:
+    """Let one process in at a time; where the data are read-only, by a lock in the user's cache.
+
+    Args:
+        title: names the lock, and the set in the line that says that another process has it.
+        root: the folder in which the lock lies.
+        folder: of the prepared set.
+        log: takes that line.
+    """
+    for place in (root, user_cache(folder)):
+        lock = FileLock(place / f".actsweep-{title.replace('/', '-')}.lock", mode=0o666)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                log(f"{title}: waiting for another process that is preparing it in {root}")
+                lock.acquire()
+        except OSError:
+            continue
+        try:
+            yield
+        finally:
+            lock.release()
+        return
+    yield
+
+
+def write_file(path: Path, raw: bytes | Iterable[Buffer]) -> None:
+    """Write a file, or its parts, whole or not at all; its folder is made first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(path, raw)
 

@@ -1,6 +1,7 @@
 """A dataset in memory, and the checks that every source has to pass."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,27 @@ SPLITS = ("train", "val", "test")
 TOKENS = (np.uint8, np.uint16, np.int32)
 
 
+class DiskRows:
+    """Rows of a memory-mapped array, in an order of their own, read where they are indexed.
+
+    Args:
+        array: a memory-mapped array `[m, ...]`.
+        ids: int `[n]`, the rows of it that count, in their order.
+    """
+
+    def __init__(self, array: np.ndarray, ids: np.ndarray) -> None:
+        self.array, self.ids = array, ids
+        self.shape: tuple[int, ...] = (len(ids), *array.shape[1:])
+        self.dtype, self.ndim = array.dtype, array.ndim
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Return the rows of a slice, or of an array of ids of any shape, in memory."""
+        return np.asarray(self.array[self.ids[rows]])
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Three splits as arrays, stored as compactly as they come.
@@ -17,7 +39,8 @@ class Dataset:
     Attributes:
         name: what `summary.json` calls it.
         train_x: `[n, ...]`, uint8 images `[n, height, width, channels]`, float32 features `[n, d]`,
-            or tokens `[n, length]` of uint8, uint16 or int32; `val_x` and `test_x` alike.
+            or tokens `[n, length]` of uint8, uint16 or int32; `val_x` and `test_x` alike. Where
+            they stay on the disk, `DiskRows` of them.
         train_y: int32 `[n]` labels, float32 `[n, outputs]` targets of a regression, 0 or 1
             `[n, labels]` where `multilabel`, or the next tokens `[n, length]`; `val_y` and `test_y`
             alike.
@@ -31,7 +54,7 @@ class Dataset:
     """
 
     name: str
-    train_x: np.ndarray
+    train_x: np.ndarray | DiskRows
     train_y: np.ndarray
     val_x: np.ndarray
     val_y: np.ndarray
@@ -119,9 +142,9 @@ def validate(data: Dataset, path: str = "data") -> Dataset:
     return data
 
 
-def _check_x(data: Dataset, path: str, name: str, x: np.ndarray) -> None:
+def _check_x(data: Dataset, path: str, name: str, x: np.ndarray | DiskRows) -> None:
     dtypes = (np.uint8, np.float32) if data.vocabulary is None else TOKENS
-    if not isinstance(x, np.ndarray) or x.dtype not in dtypes:
+    if not isinstance(x, np.ndarray | DiskRows) or x.dtype not in dtypes:
         known = ", ".join(dtype.__name__ for dtype in dtypes[:-1])
         allowed = f"a numpy array of {known} or {dtypes[-1].__name__}"
         raise _wrong(data, path, f"{name} of {_kind(x)}", allowed)
@@ -130,6 +153,8 @@ def _check_x(data: Dataset, path: str, name: str, x: np.ndarray) -> None:
         raise _wrong(data, path, f"{name} of shape {x.shape}", shape)
     if x.dtype != data.train_x.dtype:
         raise _wrong(data, path, f"{name} of {x.dtype}", f"{data.train_x.dtype}, as train_x")
+    if isinstance(x, DiskRows):
+        return  # images, which can hold no wrong value
     if x.dtype == np.float32 and not np.isfinite(x).all():
         raise _wrong(data, path, f"{name} with NaN or infinity", "finite")
     if data.vocabulary is not None:

@@ -16,6 +16,11 @@ def split_order(seed: int, n: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(seeds)).permutation(n)
 
 
+def split_size(size: float, n: int) -> int:
+    """Return a number of examples, from a number or a share of n; at least one."""
+    return max(1, round(size * n)) if size < 1 else int(size)
+
+
 class BatchOrder:
     """A grain random-access source whose element k is the record ids of global batch k.
 

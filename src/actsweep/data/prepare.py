@@ -1,17 +1,15 @@
 """Image sets on disk: read, or prepared once by whichever process comes first."""
 
-import contextlib
 import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from actsweep.data import cache, routes, tfds
+from actsweep.config.data_folders import data_root
+from actsweep.data import cache, decoding, routes, tfds
 from actsweep.data.images import IMAGES
 from actsweep.utils.errors import UserError, unknown_name
 
@@ -51,16 +49,18 @@ def prepare(
         raise unknown_name("data", name, IMAGES)
     root = data_root(data_dir)
     if force:
-        with _lock(name, root, log):
+        with cache.lock(name, root, set_folder(name, root), log):
             _build(name, root, log)
     arrays(name, data_dir, log)
     return set_folder(name, root)
 
 
-def arrays(name: str, data_dir: Path | None = None, log: Log = log.info) -> dict[str, np.ndarray]:
+def arrays(
+    name: str, data_dir: Path | None = None, log: Log = log.info, *, mapped: bool = False
+) -> dict[str, np.ndarray]:
     """Return all examples of an image set, which is prepared first if it isn't there.
 
-    Arguments and errors as for `prepare`.
+    Arguments and errors as for `prepare`; with `mapped` the arrays are memory-mapped files.
 
     Returns:
         `train_images`, `test_images`: uint8 `[n, height, width, channels]`; `train_labels`,
@@ -71,21 +71,14 @@ def arrays(name: str, data_dir: Path | None = None, log: Log = log.info) -> dict
     fix = _fix(name, root)
     if is_prepared(folder):
         digests = cache.verify_records(folder, fix)
-        cached = cache.read(folder, digests, log) if digests else None
+        cached = cache.read(folder, digests, log, mapped=mapped) if digests else None
         if cached is not None:
             return cached
-    with _lock(name, root, log):
+    with cache.lock(name, root, folder, log):
         if not is_prepared(folder):
             _build(name, root, log)
         digests = cache.verify_records(folder, fix)
-        cached = cache.read(folder, digests, lambda line: None) if digests else None
-        return cached if cached is not None else _decode(folder, digests, fix, log)
-
-
-def data_root(data_dir: Path | None) -> Path:
-    """Return the folder of prepared sets: given, `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`."""
-    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
-    return Path(chosen).expanduser().absolute()
+        return _decode(folder, digests, fix, log, mapped=mapped)
 
 
 def set_folder(name: str, root: Path) -> Path:
@@ -99,17 +92,16 @@ def is_prepared(folder: Path) -> bool:
 
 
 def _decode(
-    folder: Path, digests: dict[str, str] | None, fix: str, log: Log
+    folder: Path, digests: dict[str, str] | None, fix: str, log: Log, *, mapped: bool
 ) -> dict[str, np.ndarray]:
-    log(f"{folder}: decoding the images; this happens once")
+    recorded = digests or cache.record_digests(folder)
     try:
-        decoded = tfds.decode(folder)
+        images = tfds.encoded(folder, recorded, "label")
+        decoded = decoding.arrays(images, log, mapped=mapped)
     except tfds.BadFile as error:
         raise UserError(f"{error}; {fix}") from error
     if digests is None:
-        digests = cache.record_digests(folder)
-        cache.write_records(folder, digests)
-    cache.write(folder, digests, decoded, log)
+        cache.write_records(folder, recorded)
     return decoded
 
 
@@ -150,29 +142,6 @@ def _swap(built: Path, folder: Path, old: Path) -> None:
     if folder.exists():
         folder.rename(old)
     built.rename(folder)
-
-
-@contextlib.contextmanager
-def _lock(name: str, root: Path, log: Log) -> Iterator[None]:
-    """Let one process in at a time; where the data are read-only, by a lock in the user's cache."""
-    folder = set_folder(name, root)
-    for place in (root, cache.user_cache(folder)):
-        lock = FileLock(place / f".actsweep-{name}.lock", mode=0o666)
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                log(f"{name}: waiting for another process that is preparing it in {root}")
-                lock.acquire()
-        except OSError:
-            continue
-        try:
-            yield
-        finally:
-            lock.release()
-        return
-    yield
 
 
 def _fix(name: str, root: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from actsweep.config.schema import DataConfig
-from actsweep.data import tables, text, toys
+from actsweep.data import image_sets, tables, text, toys
 from actsweep.data.dataset import Dataset, validate
 from actsweep.data.images import IDX_FILES, IMAGES
 from actsweep.data.order import split_order
@@ -41,7 +41,10 @@ def load(cfg: DataConfig, say: Callable[[str], None] = log.info) -> Dataset:
         raise bad_value(
             "data.options", cfg.options, "empty without data._target_", "data.options={}"
         )
-    if cfg.name in IMAGES:
+    if cfg.source is not None:
+        _no_noise(cfg)
+        data = image_sets.load(cfg, say)
+    elif cfg.name in IMAGES:
         _no_noise(cfg)
         data = _images(cfg, say)
     elif cfg.name in GENERATED:
@@ -138,11 +141,13 @@ GENERATED: dict[str, Callable[[DataConfig], Dataset]] = {
 def _images(cfg: DataConfig, say: Callable[[str], None]) -> Dataset:
     from actsweep.data.prepare import arrays
 
-    parts = arrays(cfg.name, Path(cfg.dir) if cfg.dir else None, say)
+    mapped = cfg.stream == "disk"
+    parts = arrays(cfg.name, Path(cfg.dir) if cfg.dir else None, say, mapped=mapped)
     x, y = parts["train_images"], parts["train_labels"]
     train, val = _split(cfg, len(x))
     labels = IMAGES[cfg.name].labels
-    splits = (x[train], y[train], x[val], y[val], parts["test_images"], parts["test_labels"])
+    train_x = image_sets.training_rows(x, train, cfg)
+    splits = (train_x, y[train], x[val], y[val], parts["test_images"], parts["test_labels"])
     return Dataset(
         cfg.name, *splits, classes=len(labels), scale=2 / 255, offset=-1.0, labels=labels
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from actsweep.config.schema import DataConfig
 from actsweep.data.dataset import Dataset
-from actsweep.data.order import split_order
+from actsweep.data.order import split_order, split_size
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 MOST_CLASSES = 100
@@ -113,7 +113,7 @@ def split(table: Table, cfg: DataConfig) -> Dataset:
     several = cfg.task == "multilabel"
     x, (y, labels) = _features(table), _labels(table) if several else _targets(table, cfg)
     order = split_order(cfg.split_seed, len(x))
-    n_test, n_val = _count(cfg.test_size, len(x)), _count(cfg.val_size, len(x))
+    n_test, n_val = split_size(cfg.test_size, len(x)), split_size(cfg.val_size, len(x))
     if n_test + n_val >= len(x):
         few = f"smaller: beside data.test_size={cfg.test_size} none of {len(x)} examples is left"
         raise bad_value("data.val_size", cfg.val_size, few, "data.val_size=0.1")
@@ -224,11 +224,6 @@ def _stratified(order: np.ndarray, y: np.ndarray) -> np.ndarray:
         members = np.flatnonzero(y[order] == label)
         rank[members] = (np.arange(len(members)) + 0.5) / len(members)
     return order[np.argsort(rank, kind="stable")]
-
-
-def _count(size: float, n: int) -> int:
-    """Return a number of examples, from a number or a share of n."""
-    return max(1, round(size * n)) if size < 1 else int(size)
 
 
 def _path(cfg: DataConfig, kind: str) -> Path:

@@ -10,13 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from actsweep.data.decoding import (
+    IMAGE_SPLITS,
+    EncodedExample,
+    EncodedSet,
+    ImageSplit,
+    check_splits,
+    chosen_feature,
+)
 from actsweep.data.images import IDX_FILES, IDX_NAMES, IMAGES, SVHN_FILES
 from actsweep.data.originals import BadFile, read_cifar, read_idx, read_svhn, read_tar
+from actsweep.utils.errors import first_line
 
 SPLITS = ("train", "test")
-READ_AT_ONCE = 1_000
 
-Record = tuple[int, dict[str, Any]]
+Generated = tuple[int, dict[str, Any]]
 
 
 def urls(name: str) -> dict[str, str]:
@@ -66,57 +74,68 @@ def build(name: str, files: Path, data_dir: Path) -> Path:
     return Path(builder.data_dir)
 
 
-def decode(folder: Path) -> dict[str, np.ndarray]:
-    """Read every example of a prepared folder, in TFDS's order.
+def encoded(
+    folder: Path, records: dict[str, str], label: str | None, size: tuple[int, ...] = ()
+) -> EncodedSet:
+    """Open a prepared folder of any image classification set.
 
     Args:
         folder: `data_dir/name/version`.
-
-    Returns:
-        `train_images`, `test_images`: uint8 `[n, height, width, channels]`; `train_labels`,
-        `test_labels`: int32 `[n]`.
+        records: what its content is known by.
+        label: the feature to learn; None for the only one that is a class.
+        size: of the decoded images, as for `EncodedSet`.
 
     Raises:
-        BadFile: the folder isn't array_record, or a record is damaged.
+        BadFile: the folder isn't array_record, or is no such set.
+        UserError: there is no label of that name, or none was chosen of several.
     """
     import tensorflow_datasets as tfds
 
     kind = _file_format(folder)
     if kind != "array_record":
         raise BadFile(f"{folder}: in the format {kind}; only array_record is read here")
-    arrays = {}
     try:
         with _quiet():
             builder = tfds.builder_from_directory(folder)
-            classes = builder.info.features["label"].num_classes
-            for split in SPLITS:
-                images, labels = _decode_split(builder, split)
-                arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, labels
-                if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
-                    raise BadFile(f"{folder}: labels of {split} are not in 0..{classes - 1}")
-    except BadFile:
-        raise
+            splits, features = dict(builder.info.splits), dict(builder.info.features or {})
     except Exception as error:
-        cause = (str(error).splitlines() or [""])[0][:200]
-        raise BadFile(f"{folder}: can't be decoded ({type(error).__name__}: {cause})") from error
-    return arrays
+        raise BadFile(f"{folder}: can't be decoded ({first_line(error)[:200]})") from error
+    kinds = {
+        kind: sorted(key for key, feature in features.items() if type(feature) is kind)
+        for kind in (tfds.features.Image, tfds.features.ClassLabel)
+    }
+    picture = chosen_feature(folder, "image", kinds[tfds.features.Image])
+    label = chosen_feature(folder, "label of a class", kinds[tfds.features.ClassLabel], label)
+    if features[picture].np_dtype != np.uint8:
+        kind = np.dtype(features[picture].np_dtype)
+        raise BadFile(f"{folder}: images of {kind}; only those of 8 bits a channel are read")
+    check_splits(folder, splits)
+    return EncodedSet(
+        where=str(folder),
+        folder=folder,
+        records=records,
+        classes=tuple(features[label].names),
+        splits={
+            name: _split(builder, name, picture, label) for name in IMAGE_SPLITS if name in splits
+        },
+        size=size,
+        channels=features[picture].shape[-1],
+    )
 
 
-def _decode_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _split(builder: Any, name: str, picture: str, label: str) -> ImageSplit:
     import tensorflow_datasets as tfds
-    from PIL import Image
 
-    source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-    n, shape = builder.info.splits[split].num_examples, builder.info.features["image"].shape
+    with _quiet():
+        source = builder.as_data_source(name, decoders={picture: tfds.decode.SkipDecoding()})
+    n = builder.info.splits[name].num_examples
     if len(source) != n:
-        raise BadFile(f"{builder.data_dir}: {len(source)} records of {split}, should be {n}")
-    images, labels = np.empty((n, *shape), np.uint8), np.empty(n, np.int32)
-    for start in range(0, n, READ_AT_ONCE):
-        rows = range(start, min(start + READ_AT_ONCE, n))
-        for i, record in zip(rows, source.__getitems__(rows), strict=True):
-            with Image.open(io.BytesIO(record["image"])) as image:
-                images[i], labels[i] = np.asarray(image).reshape(shape), record["label"]
-    return images, labels
+        raise BadFile(f"{builder.data_dir}: {len(source)} records of {name}, should be {n}")
+
+    def read(ids: range) -> list[EncodedExample]:
+        return [EncodedExample(row[picture], int(row[label])) for row in source.__getitems__(ids)]
+
+    return ImageSplit(n, read)
 
 
 def _file_format(folder: Path) -> str:
@@ -131,7 +150,7 @@ def _builder_class(name: str) -> Any:
     """Return the catalogue's builder, with what needs TensorFlow in it written without."""
     import tensorflow_datasets as tfds
 
-    def split_generators(self: Any, manager: Any) -> dict[str, Iterator[Record]]:
+    def split_generators(self: Any, manager: Any) -> dict[str, Iterator[Generated]]:
         paths = {file: Path(path) for file, path in manager.download(urls(name)).items()}
         return _examples(name)(self, paths)
 
@@ -146,17 +165,17 @@ def _builder_class(name: str) -> Any:
         return type(base.__name__, (base,), body)
 
 
-def _examples(name: str) -> Callable[[Any, dict[str, Path]], dict[str, Iterator[Record]]]:
+def _examples(name: str) -> Callable[[Any, dict[str, Path]], dict[str, Iterator[Generated]]]:
     """Return what makes the records of each split from a builder and the files by name."""
     if IMAGES[name].files == IDX_NAMES:
         return _idx
     return _svhn if name == "svhn" else _cifar
 
 
-def _idx(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Record]]:
+def _idx(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Generated]]:
     from PIL import Image
 
-    def generate(images: Path, labels: Path) -> Iterator[Record]:
+    def generate(images: Path, labels: Path) -> Iterator[Generated]:
         x, y = read_idx(images), read_idx(labels)
         if x.ndim != 3 or y.shape != x.shape[:1]:
             raise BadFile(f"{images}: shape {x.shape}, but {labels.name} has {y.shape}")
@@ -166,7 +185,7 @@ def _idx(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Record]]:
     return {split: generate(*(paths[file] for file in pair)) for split, pair in IDX_FILES.items()}
 
 
-def _cifar(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Record]]:
+def _cifar(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Generated]]:
     from PIL import Image
 
     (path,), info = paths.values(), builder._cifar_info
@@ -184,7 +203,7 @@ def _cifar(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Record]]:
         builder.info.features[key].names = names
     classes = [builder.info.features[key].num_classes for key in info.label_keys]
 
-    def generate(split: str) -> Iterator[Record]:
+    def generate(split: str) -> Iterator[Generated]:
         index = 0
         for file in batches[split]:
             where = f"{path}: {info.prefix}{file}"
@@ -199,10 +218,10 @@ def _cifar(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Record]]:
     return {split: generate(split) for split in SPLITS}
 
 
-def _svhn(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Record]]:
+def _svhn(builder: Any, paths: dict[str, Path]) -> dict[str, Iterator[Generated]]:
     from PIL import Image
 
-    def generate(split: str, path: Path) -> Iterator[Record]:
+    def generate(split: str, path: Path) -> Iterator[Generated]:
         for index, (image, label) in enumerate(zip(*read_svhn(path), strict=True)):
             picture = Image.fromarray(np.ascontiguousarray(image))
             yield index, {"image": picture, "label": int(label), "id": f"{split}_{index:06d}"}

@@ -135,13 +135,17 @@ def _submit(plan: Plan, jobs: Sequence[Sequence[str]]) -> list[Batch]:
 
 def _prepare_data(wanted: Sequence[DataConfig]) -> None:
     """Prepare the data here, once: nodes may lack a network, and jobs would wait for each other."""
+    from actsweep.data import image_sets
     from actsweep.data.images import IMAGES
     from actsweep.data.prepare import prepare
 
     log_line = lambda line: print(line, file=sys.stderr)  # noqa: E731
-    built_in = {(d.name, d.dir) for d in wanted if d._target_ is None and d.name in IMAGES}
+    built_in = {(d.name, d.dir) for d in wanted if d._target_ is None and d.kind in IMAGES}
     for name, folder in sorted(built_in, key=str):
         prepare(name, Path(folder) if folder else None, log_line)
+    named = {repr(d): d for d in wanted if d.source is not None}
+    for data in named.values():
+        image_sets.arrays(replace(data, stream="disk"), log_line)
 
 
 def _advice(refusal: str) -> str:

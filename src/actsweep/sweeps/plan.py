@@ -159,9 +159,9 @@ def _read_plan(folder: Path, to_train: bool, cwd: str, stamp: int) -> Plan:
         member = make_member(config) if to_train else recorded_member(config, name)
         if member.run_id != name:
             raise UserError(
-                f"{folder.name}: your own code (a _target_) or data (data.path, data.options) has "
-                "changed since the sweep was submitted, or can't be found. Runs of it are other "
-                "runs now: "
+                f"{folder.name}: your own code (a _target_) or data (data.path, data.name, "
+                "data.options) has changed since the sweep was submitted, or can't be found. Runs "
+                "of it are other runs now: "
                 "to train these, and leave out what needn't be trained again, type the command "
                 f"again: {typed_again(_without_folder(plain['command']))}"
             )

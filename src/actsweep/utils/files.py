@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Characters with which a spreadsheet's formulas begin."""
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes | Iterable[bytes | memoryview]) -> None:
     """Replace a file in one step: write a temporary file beside it, fsync, rename.
 
     Args:
         path: the file; its folder must exist.
-        content: all of it; text is written as UTF-8.
+        content: all of it, or its parts one after the other; text is written as UTF-8.
 
     Raises:
         OSError: the disk is full or the folder can't be written; the old file is unchanged.
@@ -27,7 +27,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            content = content.encode() if isinstance(content, str) else content
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
