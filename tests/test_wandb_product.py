@@ -24,8 +24,8 @@ from wandb_server import KEY, Run, WandbServer
 from actsweep.cli.main import main
 from actsweep.config import resolve
 from actsweep.config.overrides import for_hydra
+from actsweep.loggers import wandb_log
 from actsweep.loggers import wandb_support as support
-from actsweep.loggers.wandb_log import wait_until_finished
 from actsweep.loggers.wandb_run import WandbRun, worst_layers
 from actsweep.report import wandb_dashboard
 from actsweep.runs.members import make_member
@@ -245,7 +245,7 @@ def written_late(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Tim
 
     def late(run: WandbRun, state: str) -> None:
         finish(run, state)
-        wait_until_finished(run.file, time.monotonic() + 10)
+        wandb_log.wait_until_finished(run.file, time.monotonic() + 10)
         whole = run.file.read_bytes()
         run.file.write_bytes(whole[:7])
         writing.append(threading.Timer(1.2, run.file.write_bytes, [whole]))
@@ -297,10 +297,10 @@ def test_a_run_is_not_complete_before_w_and_b_s_file_is(
         words = ["act=relu", *WORDS, f"paths.outputs={tmp_path}"]
         config = resolve.resolve(compose("config", overrides=for_hydra(words)))
     run_pack([make_member(config)], SweepContext("sweep"))
-    assert len(written_late) == 1
     (file,) = tmp_path.glob("runs/*/wandb/offline-*/*.wandb")
+    assert wandb_log.read(file).finished
+    assert len(written_late) == 1
     (status,) = tmp_path.glob("runs/*/status.json")
-    assert json.loads(status.read_text())["state"] == "complete"
     assert file.stat().st_mtime_ns < status.stat().st_mtime_ns
 
 
