@@ -325,6 +325,35 @@ def test_each_computes_in_bfloat16(name, tmp_path):
     assert {leaf.dtype for leaf in jax.tree.leaves(after[1])} <= {jnp.dtype("float32")}
 
 
+def test_eight_transformers_under_vmap_are_eight_alone(tmp_path):
+    """After a hundred steps, to rounding."""
+    model, layers, width = TRAINED["transformer"]
+    settings = {"epochs": 6, "batch_size": 64, "patience": None}
+    packed, alone = (
+        [
+            config(
+                *(tmp_path / how, model, layers, width),
+                seed=seed,
+                pack={"batching": how},
+                trainer=settings,
+                callbacks={},
+            )
+            for seed in seeds
+        ]
+        for how, seeds in (("vmap", range(8)), ("map", (0, 5, 7)))
+    )
+    run_pack(packed, SweepContext("sweep"))
+    for run in alone:
+        run_pack([run], SweepContext("sweep"))
+        ours, theirs = (load_run(make_member(one).dir.path) for one in (packed[run.seed], run))
+        assert ours.summary["epochs"] == theirs.summary["epochs"] == 6
+        assert ours.metrics()["step"][-1] > 100
+        for one, other in zip(
+            *(jax.tree.leaves(one.parameters("last")[0]) for one in (ours, theirs)), strict=True
+        ):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "batching"),
     [*((name, "map") for name in TRAINED), ("mlp", "vmap"), ("resnet", "vmap"), ("rnn", "vmap")],

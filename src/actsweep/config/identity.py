@@ -70,6 +70,7 @@ ADDED: tuple[Added, ...] = (
             *(("level", "char"), ("length", 64)),
         )
     ),
+    Added("trainer.accumulate", 1),
     Added("loss.name", "auto"),
     Added("loss.label_smoothing", 0.0),
     Added("loss", {}),  # once nothing is left in it

@@ -197,10 +197,11 @@ class MeshConfig:
 class TrainerConfig:
     """Length, batches, early stopping, precision and checkpoints of the training.
 
-    `save_every_s` are the seconds between checkpoints (0: one after every chunk), `grace_s` those
-    within which training ends after a signal. `distributed` joins several processes to train each
-    pack together: `slurm`, or the address `host:port` of process 0 with `process`, the index of
-    this process, and `processes`, their number.
+    Where memory is short, `accumulate` cuts each batch into so many equal parts, whose gradients
+    are averaged. `save_every_s` are the seconds between checkpoints (0: one after
+    every chunk), `grace_s` those within which training ends after a signal. `distributed` joins
+    several processes to train each pack together: `slurm`, or the address `host:port` of process 0
+    with `process`, the index of this process, and `processes`, their number.
     """
 
     epochs: int = 10
@@ -208,6 +209,7 @@ class TrainerConfig:
     patience: int | None = 7
     min_epochs: int = 0
     precision: str = "float32"
+    accumulate: int = 1
     chunk_steps: int = 100
     probe_examples: int = 512
     save_every_s: float = 60.0

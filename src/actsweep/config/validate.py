@@ -194,12 +194,21 @@ def _check_trainer(run: RunConfig) -> None:
     if trainer.precision not in PRECISIONS:
         raise unknown_name("trainer.precision", trainer.precision, PRECISIONS)
     at_least("trainer.mesh.data", trainer.mesh.data, 1, "trainer.mesh.data=1")
+    at_least("trainer.accumulate", trainer.accumulate, 1, "trainer.accumulate=1")
     if trainer.batch_size % trainer.mesh.data:
         raise bad_value(
             "trainer.mesh.data",
             trainer.mesh.data,
             f"a divisor of trainer.batch_size={trainer.batch_size}",
             "trainer.mesh.data=1",
+        )
+    if trainer.batch_size // trainer.mesh.data % trainer.accumulate:
+        share = f", each device's of {trainer.mesh.data}" if trainer.mesh.data > 1 else ""
+        raise bad_value(
+            "trainer.accumulate",
+            trainer.accumulate,
+            f"a divisor of trainer.batch_size={trainer.batch_size}{share}",
+            "trainer.accumulate=1",
         )
     _check_distributed(trainer)
 

@@ -22,6 +22,7 @@ from actsweep.nn.network import Held, HParams, Network, Params, Task, split
 from actsweep.stats.scores import SCORES
 from actsweep.train import scoring
 from actsweep.train.augment import AUGMENTS
+from actsweep.train.gradient import gradient_of
 from actsweep.train.statistics import add_readings, captured, concluding, counting
 from actsweep.train.types import ACTIVE, DIVERGED, STOPPED, Examples, Span, State, Tally
 
@@ -91,7 +92,8 @@ def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]
             outcome=jnp.where(real, ACTIVE, STOPPED).astype(jnp.int32),
             tally=Tally({}, {}),
         )
-        x, y = net.task.examples(1), net.task.labels(1)
+        least = net.config.trainer.accumulate
+        x, y = net.task.examples(least), net.task.labels(least)
         measured = jax.eval_shape(one_step, drawn, hparams, x, y, jnp.int32(0))[1]
         return drawn._replace(tally=_empty(measured))
 
@@ -125,14 +127,14 @@ def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | N
         loss, right = net.losses(logits, y, training=True)
         return jnp.mean(loss), (jnp.mean(right, dtype=jnp.float32), held)
 
+    gradient = gradient_of(mean_loss, net.config.trainer.accumulate)
+
     def one_step(
         state: State, hparams: HParams, x: Array, y: Array, step: Array
     ) -> tuple[State, dict]:
         x = x if augment is None else augment(x, stream(hparams, "augment", step))
         key = stream(hparams, "train", step)
-        (loss, (right, held)), grads = jax.value_and_grad(mean_loss, has_aux=True)(
-            state.params, state.held, x, y, key
-        )
+        (loss, (right, held)), grads = gradient(state.params, state.held, x, y, key)
         model_state = held[1]
         if batch_axis is not None:
             measured = (loss, right, grads, model_state)
