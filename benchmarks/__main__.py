@@ -19,6 +19,7 @@ from benchmarks import (
     faults,
     harness,
     kernels,
+    looks,
     report,
     shell,
     speed,
@@ -42,6 +43,7 @@ SECTIONS: dict[str, Section] = {
     "cluster": Section(cluster.cluster, rounds=3, apart=True),
     "faults": Section(faults.faults, rounds=7, apart=True),
     "verdicts": Section(verdicts.verdicts, rounds=1, apart=True),
+    "looks": Section(looks.every_look, rounds=1, apart=True),
 }
 
 

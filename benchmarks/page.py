@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import verdicts
+from benchmarks import looks, verdicts
 from benchmarks.baselines import ROOT
 from benchmarks.harness import Result
 
@@ -97,7 +97,10 @@ PAGES: dict[Path, tuple[Path, dict[str, Callable[[Result], str]]]] = {
     ),
     ROOT / "docs" / "statistics.md": (
         SIMULATED,
-        {"verdicts": lambda measured: verdicts.table(measured["verdicts"])},
+        {
+            "looks": lambda measured: looks.table(measured["looks"]),
+            "verdicts": lambda measured: verdicts.table(measured["verdicts"]),
+        },
     ),
 }
 """Each page, the results it is made of, and what fills its blocks."""

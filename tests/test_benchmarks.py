@@ -21,7 +21,7 @@ from actsweep.train.types import SweepContext
 from benchmarks import __main__ as command
 from benchmarks import harness, kernels, page, rig, speed
 
-FAST = ("training", "histograms", "packs", "verdicts")
+FAST = ("training", "histograms", "packs", "verdicts", "looks")
 
 
 def numbers(value: Any) -> Iterator[float]:

@@ -89,6 +89,31 @@ def test_groups_and_pairs_are_those_of_stats() -> None:
     assert not comparison.notes
 
 
+def test_one_look_or_any_number() -> None:
+    """By default p and interval hold at any time; those for one look find more."""
+    gains = {"relu": 0.0, "tanh": 0.006}
+
+    def value(act: str, seed: int) -> float:
+        return 0.8 + gains[act] + NOISE[list(gains).index(act), seed]
+
+    entries = grid(value, act=gains, seed=range(4))
+    ((key, anytime),) = compare(entries).pairs.items()
+    once = compare(entries, one_look=True).pairs[key]
+    assert (anytime.verdict, once.verdict) == ("cannot tell", "better")
+    assert anytime.p_anytime == once.p_anytime > once.p_holm == anytime.p_holm
+    assert anytime.low < once.low < once.difference < once.high < anytime.high
+    text, text_once = printed(compare(entries)), printed(compare(entries, one_look=True))
+    assert f" {anytime.p_anytime:.2g}  cannot tell" in text
+    assert f" {once.p_holm:.2g}  better" in text_once
+    said = "compared at once: 1 pair, in test/accuracy alone; verdicts hold "
+    assert f"{said}after every seed, however often you look" in text
+    assert f"{said}for one look, at a number of seeds that was set beforehand" in text_once
+    assert "compared at once: 3 pairs" in printed(
+        compare(grid(usual_score, act=ACTS, seed=range(3)))
+    )
+    assert "compared at once" not in printed(compare(entries[:4]))
+
+
 def test_smaller_is_better_for_a_loss() -> None:
     comparison = compare(
         grid(usual_score, act=ACTS, seed=range(5)), metric="test/loss", margin=0.005

@@ -371,6 +371,25 @@ def test_compare_prints_the_answer(outputs: Path, capsys: pytest.CaptureFixture[
     assert shown.count("\n") > 8
 
 
+def test_one_look_is_said_in_the_answer_and_on_the_page(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, said in (
+        ([], "however often you look"),
+        (["--one-look"], "for one look, at a number"),
+    ):
+        assert main(["compare", *words, "--outputs", str(outputs)]) == 0
+        assert said in " ".join(capsys.readouterr().out.split())
+        assert main(["report", *words, "--to", str(tmp_path), "--outputs", str(outputs)]) == 0
+        page = (tmp_path / "index.html").read_text()
+        assert said in page
+        assert all(title in page for title in ("p (any time)", "p (t, Holm)", "a ahead, new seed"))
+        pairs = rows(tmp_path / "pairs.csv")
+        assert {"p_anytime", "p_holm", "p_equivalent_anytime", "ahead_next"} <= pairs[0].keys()
+        bounded = {pair["high"] != "" for pair in pairs}
+        assert bounded == {bool(words)}  # three seeds are enough for Student's interval alone
+
+
 def test_a_report_that_fails_fails_nothing(tmp_path: Path) -> None:
     """The folder of the report can't be made: it says so, and the sweep is complete."""
     words = [*SWEEP[:1], "seed=0", *WORDS]

@@ -27,12 +27,14 @@ class Comparing:
         by: act, depth, init, lr, a config path, or two of them: act,depth.
         where: KEY=VALUE: only such runs. May be repeated.
         margin: Differences below it don't matter; by default 0.5 points.
+        one_look: The number of seeds was set beforehand: verdicts for one look, which take fewer.
     """
 
     metric: str | None = None
     by: str | None = None
     where: tuple[str, ...] = ()
     margin: float | None = None
+    one_look: bool = False
 
     @property
     def factors(self) -> list[str]:
@@ -43,7 +45,7 @@ class Comparing:
         """The same for a report."""
         from actsweep.report.write import ReportRequest
 
-        return ReportRequest(self.factors, self.metric, self.margin, self.where)
+        return ReportRequest(self.factors, self.metric, self.margin, self.where, self.one_look)
 
 
 ALIKE = Comparing()
@@ -135,8 +137,9 @@ def compare(
     """Say which activation is better, and how sure that is.
 
     Means with 95 % intervals, every pair compared seed by seed and corrected for their number, and
-    the answer in words. What was tuned (optim.*) is chosen in validation. Without --by the groups
-    are the activations and, if one other thing was swept, its values.
+    the answer in words, which holds however often you look. What was tuned (optim.*) is chosen in
+    validation. Without --by the groups are the activations and, if one other thing was swept, its
+    values.
 
     Args:
         all: Every pair, also if they are many.
@@ -149,7 +152,8 @@ def compare(
     folders = [find_sweep(outputs, name) for name in sweep or ("last",)]
     entries = where(gather(folders), which.where)
     factors = which.factors or usual_factors(entries)
-    show(compare(entries, factors, which.metric, which.margin), every=all)
+    comparison = compare(entries, factors, which.metric, which.margin, one_look=which.one_look)
+    show(comparison, every=all)
 
 
 def report(

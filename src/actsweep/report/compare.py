@@ -36,6 +36,7 @@ class Comparison:
             often, and of these the one with the best mean.
         lost: by group, the seeds with which a run diverged; groups without any are left out.
         pairs: by (a, b) in the order of `groups`; with two factors, those that share the second.
+        one_look: their verdicts and intervals are for a number of seeds that was set beforehand.
         interaction: with two factors, p of their interaction.
         optima: where each group is best along a swept number: by the number's title, then by the
             group's label without it.
@@ -51,6 +52,7 @@ class Comparison:
     groups: Mapping[Label, Summary]
     lost: Mapping[Label, Collection[Hashable]]
     pairs: Mapping[tuple[Label, Label], Pair]
+    one_look: bool
     interaction: float | None
     optima: Mapping[str, Mapping[Label, Optimum]]
     chosen: Mapping[Label, Mapping[str, Any]]
@@ -64,6 +66,8 @@ def compare(
     by: Sequence[str] = ("act",),
     metric: str | None = None,
     margin: float | None = None,
+    *,
+    one_look: bool = False,
 ) -> Comparison:
     """Compare groups of runs.
 
@@ -73,6 +77,8 @@ def compare(
         metric: by default test accuracy; for regressions test loss.
         margin: below which a difference doesn't matter, as the metric is shown (percentage points
             for accuracies); by default 0.5 points, or 5 % of the median run.
+        one_look: the number of seeds was set beforehand. By default verdicts hold however often one
+            looks.
 
     Returns:
         The groups, best first, their pairs, and notes.
@@ -115,7 +121,8 @@ def compare(
         cells=cells,
         groups={label: groups[label] for label in order},
         lost=lost,
-        pairs=_pairs(oriented, measure, lost),
+        pairs=_pairs(oriented, measure, lost, one_look),
+        one_look=one_look,
         interaction=interaction,
         optima={
             title: {k: optimum for k, optimum in by_label.items() if optimum}
@@ -190,8 +197,10 @@ def _pairs(
     oriented: Mapping[Label, Mapping[Cell, float]],
     measure: Measure,
     lost: Mapping[Label, Collection[Hashable]],
+    one_look: bool,
 ) -> dict[tuple[Label, Label], Pair]:
-    pairs = paired.compare(oriented, measure.margin, lambda a, b: a[1:] == b[1:], lost)
+    alike = lambda a, b: a[1:] == b[1:]  # noqa: E731
+    pairs = paired.compare(oriented, measure.margin, alike, lost, one_look=one_look)
     return (
         pairs if measure.sign >= 0 else {key: _flip_direction(pair) for key, pair in pairs.items()}
     )

@@ -149,20 +149,18 @@ def _groups(comparison: Comparison) -> Table:
     rows = []
     for label, group in comparison.groups.items():
         chosen = comparison.chosen.get(label, {})
-        bootstrap = f"{measure.text(group.bca_low)} … {measure.text(group.bca_high)}"
         rows.append(
             [
                 *map(_text, label),
                 *(_text(chosen.get(key)) for key in tuned),
                 Cell(str(group.n), group.n),
                 Cell(interval_text(measure, group.mean, group.low, group.high), group.mean),
-                Cell(NONE if group.bca_low is None else bootstrap, group.bca_low),
                 Cell(measure.text(group.median), group.median),
                 Cell(measure.text(group.iqm), group.iqm),
             ]
         )
     unit = ", %" if measure.scale == 100 else ""
-    numbers = ["seeds", f"{measure.metric}{unit}: mean [95 %]", "bootstrap 95 %", "median", "IQM"]
+    numbers = ["seeds", f"{measure.metric}{unit}: mean [95 %]", "median", "IQM"]
     columns = [*_columns(*comparison.by, *tuned), *_columns(*numbers, number=True)]
     return Table("Groups", columns, rows)
 
@@ -179,15 +177,17 @@ def _pairs(comparison: Comparison) -> Table:
                 _text(measure.word(pair.verdict)),
                 Cell(difference, pair.difference),
                 _number(pair.improvement, ".2f"),
+                _number(pair.ahead_next, ".2f"),
                 _number(pair.effect, "+.1f"),
+                _number(pair.p_anytime, ".2g"),
                 _number(pair.p_holm, ".2g"),
                 _number(pair.p_flips, ".2g"),
                 Cell(str(pair.n), pair.n),
                 _number(pair.more, "d"),
             ]
         )
-    numbers = ["a − b [95 %]", "share of seeds a ahead", "effect size"]
-    numbers += ["p (t, Holm)", "p (sign flips)", "seeds", "further seeds"]
+    numbers = ["a − b [95 %]", "share of seeds a ahead", "a ahead, new seed", "effect size"]
+    numbers += ["p (any time)", "p (t, Holm)", "p (sign flips)", "seeds", "further seeds"]
     columns = [*_columns("a", "b", *comparison.by[1:], "a is"), *_columns(*numbers, number=True)]
     return Table("Pairs, seed by seed", columns, rows)
 

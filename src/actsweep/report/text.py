@@ -46,7 +46,18 @@ def words(comparison: Comparison) -> list[str]:
                 f"{best_at.low:g} … {best_at.high:g}"
                 + ("; the edge of the grid: try beyond" if best_at.edge else "")
             )
-    return lines
+    return [*lines, _guarantee(comparison)] if comparison.pairs else lines
+
+
+def _guarantee(comparison: Comparison) -> str:
+    """Return what is compared at once, and when the verdicts hold."""
+    when = "after every seed, however often you look"
+    if comparison.one_look:
+        when = "for one look, at a number of seeds that was set beforehand"
+    return (
+        f"compared at once: {_count(len(comparison.pairs), 'pair')}, in "
+        f"{comparison.measure.metric} alone; verdicts hold {when}"
+    )
 
 
 def _best(comparison: Comparison, labels: Sequence[Label]) -> Label:
@@ -152,18 +163,14 @@ def show(
     tuned = list(dict.fromkeys(key for values in comparison.chosen.values() for key in values))
     for name in (*comparison.by, *tuned):
         group_table.add_column(name, overflow="fold")
-    for name in ("seeds", f"{title}\nmean [95 %]", "bootstrap\n[95 %]", "median", "IQM"):
+    for name in ("seeds", f"{title}\nmean [95 %]", "median", "IQM"):
         group_table.add_column(name, justify="right", no_wrap=True)
     for label, summary in comparison.groups.items():
-        bca = "–"
-        if summary.bca_low is not None:
-            bca = f"[{measure.text(summary.bca_low)}, {measure.text(summary.bca_high)}]"
         group_table.add_row(
             *label,
             *(f"{comparison.chosen.get(label, {}).get(key, '–')}" for key in tuned),
             seeds_text(comparison, label),
             interval_text(measure, summary.mean, summary.low, summary.high),
-            bca,
             measure.text(summary.median),
             measure.text(summary.iqm),
         )
@@ -198,8 +205,11 @@ def _pairs_table(comparison: Comparison, pairs: Mapping[tuple[Label, Label], Pai
     if unequal := len(counts) > 1:
         pairs_table.add_column("\nseeds", justify="right")
     lost = any(any(pair.lost) for pair in pairs.values())
-    columns = ("difference\na − b [95 %]", "share of\nseeds a ahead", "effect\nsize", "p\n(Holm)")
-    for name in (*columns, *["p, ended\nas often"] * lost):
+    once = comparison.one_look
+    p_title = "p\n(Holm)" if once else "p, any\ntime"
+    columns = ["difference\na − b [95 %]", "share of\nseeds a ahead", "a ahead,\nnew seed"]
+    columns += ["effect\nsize", p_title, *["p, ended\nas often"] * lost]
+    for name in columns:
         pairs_table.add_column(name, justify="right", no_wrap=True)
     pairs_table.add_column("\na is")
     measure = comparison.measure
@@ -211,9 +221,14 @@ def _pairs_table(comparison: Comparison, pairs: Mapping[tuple[Label, Label], Pai
             *([str(pair.n)] if unequal else []),
             interval_text(measure, pair.difference, pair.low, pair.high, signed=True),
             "–" if math.isnan(pair.improvement) else f"{pair.improvement:.2f}",
-            "–" if pair.effect is None else f"{pair.effect:+.1f}",
-            "–" if pair.p_holm is None else f"{pair.p_holm:.2g}",
-            *(["–" if pair.p_ended_holm is None else f"{pair.p_ended_holm:.2g}"] if lost else []),
+            _cell(pair.ahead_next, ".2f"),
+            _cell(pair.effect, "+.1f"),
+            _cell(pair.p_holm if once else pair.p_anytime, ".2g"),
+            *([_cell(pair.p_ended_holm if once else pair.p_ended_anytime, ".2g")] if lost else []),
             measure.word(pair.verdict),
         )
     return pairs_table
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -33,6 +33,7 @@ class ReportRequest:
     metric: str | None = None
     margin: float | None = None
     where: Sequence[str] = ()
+    one_look: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:
     by = list(request.by) or usual_factors(entries)
     comparison: Comparison | str
     try:
-        comparison = compare(entries, by, request.metric, request.margin)
+        comparison = compare(entries, by, request.metric, request.margin, one_look=request.one_look)
         design, labels, kept = comparison.design, list(comparison.groups), comparison.kept
     except UserError as error:
         if any(entry.state == "complete" for entry in entries):

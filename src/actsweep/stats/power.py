@@ -3,33 +3,44 @@
 import bisect
 import math
 
+from actsweep.stats import fixed, sequential
+
 POWER = 0.8
 """Chance to decide that is asked for."""
 MAX_FURTHER_SEEDS = 1_000
 
 
-def power(effect: float, n: int, alpha: float) -> float:
-    """Return the power of a paired t test of n seeds, by the noncentral t distribution.
+def power(effect: float, n: int, alpha: float, *, one_look: bool = True) -> float:
+    """Return the power of a test of n seeds, by the noncentral t distribution.
 
     Args:
         effect: the true effect: mean over standard deviation of the differences.
         n: number of seeds.
         alpha: level of the test.
+        one_look: the paired t test; else the sequential one, at n seeds alone: looking before
+            finds more.
     """
-    from scipy.special import stdtrit
-    from scipy.stats import nct
-
-    critical = float(stdtrit(n - 1, 1 - alpha / 2))
+    critical = (fixed if one_look else sequential).critical(n, alpha)
+    if math.isinf(critical):
+        return 0.0
     shift = abs(effect) * math.sqrt(n)
-    opposite_tail = float(nct.cdf(-critical, n - 1, shift))  # NaN where it is too small for SciPy
-    opposite_tail = 0.0 if math.isnan(opposite_tail) else opposite_tail
-    return float(nct.sf(critical, n - 1, shift)) + opposite_tail
+    return 1 - _cdf(critical, n, shift) + _cdf(-critical, n, shift)
 
 
-def further_seeds(n: int, size: float, spread: float, margin: float, alpha: float) -> int | None:
+def _cdf(t: float, n: int, shift: float) -> float:
+    """Return the noncentral t distribution's function; 0 where SciPy has no number: far below."""
+    from scipy.special import nctdtr
+
+    share = float(nctdtr(n - 1, shift, t))
+    return 0.0 if math.isnan(share) else share
+
+
+def further_seeds(
+    n: int, size: float, spread: float, margin: float, alpha: float, *, one_look: bool
+) -> int | None:
     """Return how many further seeds would decide, if difference and spread are what they seem.
 
-    To decide is to find a difference, by a t test at `alpha`, or that it doesn't matter.
+    To decide is to find a difference, by a test at `alpha`, or that it doesn't matter.
 
     Args:
         n: number of seeds so far.
@@ -37,6 +48,7 @@ def further_seeds(n: int, size: float, spread: float, margin: float, alpha: floa
         spread: the standard deviation of the differences.
         margin: below which a difference doesn't matter.
         alpha: level of the test.
+        one_look: by t tests; else by sequential ones.
 
     Returns:
         At most `MAX_FURTHER_SEEDS`; None where all differences are the same.
@@ -45,18 +57,23 @@ def further_seeds(n: int, size: float, spread: float, margin: float, alpha: floa
         return None
 
     def power_of(total: int) -> float:
-        equivalence = _equivalence_power(size, margin, spread, total) if size < margin else 0.0
-        return max(power(size / spread, total, alpha), equivalence)
+        different = power(size / spread, total, alpha, one_look=one_look)
+        if size >= margin:
+            return different
+        # Two one-sided t tests; a confidence sequence has both of its sides at once.
+        critical = fixed.critical(total, 2 * alpha)
+        if not one_look:
+            critical = sequential.critical(total, alpha)
+        return max(different, _equivalence_power(size, margin, spread, total, critical))
 
     totals = range(max(n + 1, 3), MAX_FURTHER_SEEDS + n + 1)  # the power grows with them
     return totals[bisect.bisect_left(totals, POWER, key=power_of, hi=len(totals) - 1)] - n
 
 
-def _equivalence_power(size: float, margin: float, spread: float, n: int) -> float:
+def _equivalence_power(size: float, margin: float, spread: float, n: int, critical: float) -> float:
     """Return the power to find equivalent what differs by less than the margin."""
-    from scipy.special import stdtrit
-    from scipy.stats import nct
-
-    critical, scale = float(stdtrit(n - 1, 0.95)), math.sqrt(n) / spread
-    tails = (float(nct.sf(critical, n - 1, (margin + side * size) * scale)) for side in (-1, 1))
-    return max(0.0, sum(tails) - 1)
+    if math.isinf(critical):
+        return 0.0
+    scale = math.sqrt(n) / spread
+    below = (_cdf(critical, n, (margin + side * size) * scale) for side in (-1, 1))
+    return max(0.0, 1 - sum(below))

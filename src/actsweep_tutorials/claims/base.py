@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actsweep.stats.paired import ALPHA, ended_test, mean_interval
+from actsweep.stats.fixed import ended_test
+from actsweep.stats.paired import ALPHA, mean_interval
 
 HOLDS = "holds"
 ONLY_IF = "holds only if"
