@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from actsweep.config import by_layer
+from actsweep.config.numbers import LARGEST
 from actsweep.config.schema import InitConfig, RunConfig
 from actsweep.theory.mean_field import TINY, Layer, Unit
 from actsweep.theory.units import Elementwise, unit_of
@@ -152,7 +153,7 @@ def predict(network: Network, q_0: float, c_0: float) -> list[LayerPrediction]:
         UserError: the second moment isn't finite in some layer.
     """
     states = _forward(network, q_0, c_0)
-    gradients = _backward(network, states)
+    gradients = _backward(network, states, q_0)
     last = gradients[-1]
     return [
         LayerPrediction(
@@ -196,10 +197,11 @@ def _forward(network: Network, q_0: float, c_0: float) -> list[_State]:
         c = min(c, 1.0) if q > TINY else 1.0
         at = 1.0 if network.normalised else max(q, TINY)
         moments = network.unit.moments(at)
-        if not 0 <= moments.second < float("inf") or q > 1e150:
+        if not 0 <= moments.second < LARGEST:
             raise UserError(
-                f"act: E[f²] isn't finite in layer {i + 1}, where pre-activations have the second "
-                f"moment {q:.3g}; type smaller weights, for example init.scale=0.1"
+                f"act: E[f²] is infinite, or too large for float32, in layer {i + 1}, whose "
+                f"pre-activations have the second moment {q:.3g}; type smaller weights, for "
+                "example init.scale=0.1"
             )
         product, _ = network.unit.pair(at, c)
         drift = (layer.sigma_w2 * slope) ** 2 * state.drift + layer.sigma_w2**2 * spread
@@ -228,14 +230,14 @@ def _add(state: _State, added: tuple[float, float, float], *, skip: bool) -> _St
     return replace(state, second=second, product=product, mean=mean)
 
 
-def _backward(network: Network, states: Sequence[_State]) -> list[tuple[float, float]]:
+def _backward(network: Network, states: Sequence[_State], q_0: float) -> list[tuple[float, float]]:
     """Return |dL/dW|^2 and |dL/dz|^2 of every layer, up to one factor."""
     of_output = 1.0
     squares: list[tuple[float, float]] = []
     for i in range(len(states) - 1, -1, -1):
         scale = states[i].q if network.normalised else 1.0
         preact = of_output * states[i].derivative / scale
-        before = states[i - 1].second if i else 1.0
+        before = states[i - 1].second if i else q_0
         squares.append((preact * network.widths[i] * before, preact))
         of_output *= network.skips[i] + network.layers[i].sigma_w2 * states[i].derivative / scale
     return squares[::-1]
