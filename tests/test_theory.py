@@ -185,6 +185,14 @@ def test_edge_of_chaos_of_tanh(sigma_b2, sigma_w2):
     )
 
 
+def test_edge_of_chaos_without_biases():
+    """tanh: sigma_w = 1 at q = 0, stable; swish: sigma_w = 2, whence q = q + 3/4 q^2 grows."""
+    (tanh,), swish = mf.edge_at(unit("tanh"), 0.0), mf.edge_at(unit("swish"), 0.0)[0]
+    assert (tanh.q, tanh.sigma_w2, tanh.stable) == (0.0, pytest.approx(1), True)
+    assert (swish.q, swish.sigma_w2, swish.stable) == (0.0, pytest.approx(4), False)
+    assert swish.slope == pytest.approx(1 + 1.5e-4, abs=1e-6)
+
+
 def test_edge_of_chaos_of_elu():
     assert mf.edge_at(unit("elu"), 0.05)[0].sigma_w2 == pytest.approx(1.5337, abs=1e-4)
 

@@ -246,6 +246,7 @@ def test_what_there_is_no_theory_for_is_said_in_one_line(groups, said):
 def test_a_second_moment_that_is_not_finite_is_refused():
     init = {"name": "normal", "sigma_w": 1e3}
     with pytest.raises(
-        UserError, match=r"E\[f²\] is infinite, or too large .* layer \d, .* init\.scale=0\.1"
+        UserError,
+        match=r"act=squared_relu: E\[f²\] is infinite, or too large .* layer \d, .* init\.scale",
     ):
         predict(network_of(run_of("squared_relu", depth=20, init=init)), 1.0, 0.0)

@@ -18,9 +18,10 @@ from actsweep.theory.units import Elementwise, SeveralInputs
 from actsweep.utils.errors import UserError
 
 Unit = Elementwise | SeveralInputs
-TINY = 1e-20
+TINY = 1e-30
 """A second moment that stands for 0, where the maps are those of the tangents at 0."""
 CLOSE = 1e-9
+_JUST_ABOVE = 1e-4
 _DECADES = (-12, 12)
 
 
@@ -62,9 +63,13 @@ def gradient_factor(unit: Unit, layer: Layer, q: float) -> float:
 
 
 def correlation_map(unit: Unit, layer: Layer, q: float, c: float) -> float:
-    """Return C(c) = (sigma_w^2 E[f(u1) f(u2)] + sigma_b^2) / Q(q), u1, u2 of correlation c."""
+    """Return C(c) = (sigma_w^2 E[f(u1) f(u2)] + sigma_b^2) / Q(q), u1, u2 of correlation c.
+
+    It is 1 where Q(q) = 0: two zeros are alike.
+    """
     product, _ = unit.pair(max(q, TINY), c)
-    return (layer.sigma_w2 * product + layer.sigma_b2) / length_map(unit, layer, q)
+    length = length_map(unit, layer, q)
+    return (layer.sigma_w2 * product + layer.sigma_b2) / length if length else 1.0
 
 
 def correlation_slope(unit: Unit, layer: Layer, q: float, c: float) -> float:
@@ -114,7 +119,7 @@ def attractor(unit: Unit, layer: Layer, start: float) -> FixedPoint | None:
 
 def _grid(unit: Unit) -> np.ndarray:
     """Return values of log q between which the length map is followed."""
-    per_decade = 20 if unit.inputs == 1 else 4
+    per_decade = 20 if unit.inputs == 1 else 2  # a Monte Carlo estimate takes long
     low, high = _DECADES
     return np.linspace(low, high, (high - low) * per_decade + 1) * math.log(10)
 
@@ -222,17 +227,15 @@ def edge_of_chaos(unit: Unit, low: float = 1e-6, high: float = 1e3) -> list[Edge
     grid = np.linspace(math.log(low), math.log(high), 181 if unit.inputs == 1 else 31)
     points = [edge_point(unit, math.exp(t)) for t in grid]
     curve = [point for point in points if point]
+    turns = []
+    excess = lambda t: _slope_above_one(unit, t) - CLOSE  # noqa: E731
     for before, after in itertools.pairwise(curve):
-        if before.stable != after.stable:
-            root = brentq(
-                lambda t: _slope_above_one(unit, t),
-                *(math.log(point.q) for point in (before, after)),
-                xtol=1e-13,
-            )
-            turn = edge_point(unit, math.exp(root))
+        ends = math.log(before.q), math.log(after.q)
+        if excess(ends[0]) * excess(ends[1]) < 0:
+            turn = edge_point(unit, math.exp(brentq(excess, *ends, xtol=1e-13)))
             if turn:
-                curve.append(EdgePoint(turn.q, turn.sigma_w2, turn.sigma_b2, 1.0))
-    return sorted(curve, key=lambda point: point.q)
+                turns.append(EdgePoint(turn.q, turn.sigma_w2, turn.sigma_b2, 1.0))
+    return sorted([*curve, *turns], key=lambda point: point.q)
 
 
 def _slope_above_one(unit: Unit, t: float) -> float:
@@ -242,6 +245,9 @@ def _slope_above_one(unit: Unit, t: float) -> float:
 
 def edge_at(unit: Unit, sigma_b2: float) -> list[EdgePoint]:
     """Return the points of the edge at a variance of the biases, in ascending order of q.
+
+    Without biases q = 0 is one where f(0) = 0, with sigma_w^2 = 1 / f'(0)^2. Its slope is 1, so
+    that of a q just above tells whether it is stable.
 
     Raises:
         UserError: sigma_b2 is negative.
@@ -254,7 +260,13 @@ def edge_at(unit: Unit, sigma_b2: float) -> list[EdgePoint]:
     curve = edge_of_chaos(unit, low=1e-8)
     if len({round(point.sigma_w2, 9) for point in curve}) == 1:  # the same point for every q
         return [curve[0]] if curve[0].sigma_b2 == sigma_b2 else []
-    return [point for point in _where_bias(unit, sigma_b2, curve) if point]
+    points = [point for point in _where_bias(unit, sigma_b2, curve) if point]
+    at_zero = unit.quick_moments(TINY)
+    if sigma_b2 == 0 and at_zero.second <= 2 * TINY * at_zero.derivative and at_zero.derivative:
+        sigma_w2 = 1 / at_zero.derivative
+        slope = sigma_w2 * unit.quick_moments(_JUST_ABOVE).slope
+        points = [EdgePoint(0.0, sigma_w2, 0.0, slope), *points]
+    return points
 
 
 def _where_bias(unit: Unit, sigma_b2: float, curve: Sequence[EdgePoint]) -> list[EdgePoint | None]:

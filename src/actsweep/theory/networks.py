@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
 from actsweep.config import by_layer
 from actsweep.config.numbers import LARGEST
 from actsweep.config.schema import InitConfig, RunConfig
@@ -27,6 +31,7 @@ class Network:
         normalised: whether each pre-activation is divided by its root mean square.
         orthogonal: whether the weights are.
         bias: added to every pre-activation; the unit knows of it.
+        name: of the activation.
     """
 
     unit: Unit
@@ -36,6 +41,7 @@ class Network:
     normalised: bool = False
     orthogonal: bool = False
     bias: float = 0.0
+    name: str = ""
 
     @property
     def repeated(self) -> Layer:
@@ -101,8 +107,16 @@ def network_of(run: RunConfig, inputs: int | None = None) -> Network:
     if len(layers) == 1:
         layers = (_layer(run.init, widths[0], units[0] * unit.inputs, gain),)
     skips = tuple(bool(run.model.residual) and a == b for a, b in zip(widths, units, strict=False))
-    orthogonal = run.init.name == "orthogonal"
-    return Network(unit, widths, layers, skips, norm in NORMALISED, orthogonal, bias)
+    return Network(
+        unit,
+        widths,
+        layers,
+        skips,
+        normalised=norm in NORMALISED,
+        orthogonal=run.init.name == "orthogonal",
+        bias=bias,
+        name=run.act["name"],
+    )
 
 
 def _check(run: RunConfig) -> None:
@@ -159,13 +173,19 @@ def predict(network: Network, q_0: float, c_0: float) -> list[LayerPrediction]:
         LayerPrediction(
             second=state.q + network.bias**2,
             band=state.band,
-            correlation=(state.q * state.c + network.bias**2) / (state.q + network.bias**2),
+            correlation=_cosine(state, network.bias),
             act_cosine=state.act_cosine,
             gradient=_root(kernel, last[0]),
             preact_gradient=_root(preact, last[1]),
         )
         for state, (kernel, preact) in zip(states, gradients, strict=True)
     ]
+
+
+def _cosine(state: "_State", bias: float) -> float:
+    """Return the cosine of two inputs' pre-activations, 1 where both are 0."""
+    second = state.q + bias**2
+    return (state.q * state.c + bias**2) / second if second else 1.0
 
 
 def _root(square: float, of: float) -> float:
@@ -199,9 +219,9 @@ def _forward(network: Network, q_0: float, c_0: float) -> list[_State]:
         moments = network.unit.moments(at)
         if not 0 <= moments.second < LARGEST:
             raise UserError(
-                f"act: E[f²] is infinite, or too large for float32, in layer {i + 1}, whose "
-                f"pre-activations have the second moment {q:.3g}; type smaller weights, for "
-                "example init.scale=0.1"
+                f"act={network.name}: E[f²] is infinite, or too large for float32, in layer "
+                f"{i + 1}, whose pre-activations have the second moment {q:.3g}; type smaller "
+                "weights, for example init.scale=0.1"
             )
         product, _ = network.unit.pair(at, c)
         drift = (layer.sigma_w2 * slope) ** 2 * state.drift + layer.sigma_w2**2 * spread
@@ -246,3 +266,17 @@ def _backward(network: Network, states: Sequence[_State], q_0: float) -> list[tu
 def describe_layers(predictions: Sequence[LayerPrediction]) -> dict[str, list[Any]]:
     """Return the predictions as a column a quantity."""
     return {name: [getattr(p, name) for p in predictions] for name in vars(predictions[0])}
+
+
+def input_moments(x: Float[ndarray, "examples *features"]) -> tuple[float, float]:
+    """Return q_0, the mean square of the examples' features, and c_0, the mean cosine of two.
+
+    Args:
+        x: at least two examples as the network reads them, none of them 0.
+    """
+    flat = x.reshape(len(x), -1).astype(float)
+    sizes = np.linalg.norm(flat, axis=-1, keepdims=True)
+    units = flat / np.where(sizes > 0, sizes, 1)
+    n = len(flat)
+    cosine = (np.sum(units.sum(0) ** 2) - np.sum(units**2)) / (n * (n - 1))
+    return float(np.mean(flat**2)), float(cosine)
