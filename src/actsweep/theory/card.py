@@ -74,7 +74,7 @@ def _at_fixed_point(network: Network, unit: Unit, layer: Layer, start: float) ->
         points = [FixedPoint(1.0, 0.0)]
     else:
         points = mean_field.fixed_points(unit, layer)
-        point = mean_field.attractor(unit, layer, start)
+        point = mean_field.attractor(unit, layer, start, points)
     edge = None if network.normalised else _edge(unit, layer)
     found = None if point is None else describe_fixed_point(unit, layer, point)
     moments = None if point is None else vars(unit.moments(max(point.q, mean_field.TINY)))
@@ -116,7 +116,7 @@ def _edge(unit: Unit, layer: Layer) -> dict[str, Any]:
     """Return the edge of chaos: the points at this sigma_b^2, and the curve of them all."""
     curve = mean_field.edge_of_chaos(unit)
     return {
-        "here": [_edge_values(point) for point in mean_field.edge_at(unit, layer.sigma_b2)],
+        "here": [_edge_values(point) for point in mean_field.edge_at(unit, layer.sigma_b2, curve)],
         "stable_from": _first_stable(curve),
         "curve": [_edge_values(point) for point in curve],
     }

@@ -22,6 +22,7 @@ TINY = 1e-30
 """A second moment that stands for 0, where the maps are those of the tangents at 0."""
 CLOSE = 1e-9
 _JUST_ABOVE = 1e-4
+_DIP = 1 - 1e-9  # less is rounding, as where f(k u) = k f(u)
 _DECADES = (-12, 12)
 
 
@@ -96,7 +97,9 @@ def keeps_every_length(unit: Unit, layer: Layer) -> bool:
     return max(abs(_excess(unit, layer, t)) for t in grid) < CLOSE
 
 
-def attractor(unit: Unit, layer: Layer, start: float) -> FixedPoint | None:
+def attractor(
+    unit: Unit, layer: Layer, start: float, points: Sequence[FixedPoint] | None = None
+) -> FixedPoint | None:
     """Return the fixed point that second moments go to; None if they grow without bound.
 
     The length map rises with q, so it is the next one in the direction of the first step.
@@ -104,10 +107,11 @@ def attractor(unit: Unit, layer: Layer, start: float) -> FixedPoint | None:
     Args:
         unit, layer: as in `length_map`.
         start: the second moment of the first layer's pre-activations.
+        points: all `fixed_points`, where they are known.
     """
     if keeps_every_length(unit, layer):
         return FixedPoint(start, 1.0)
-    points = fixed_points(unit, layer)
+    points = fixed_points(unit, layer) if points is None else points
     step = length_map(unit, layer, start) - start
     if abs(step) <= CLOSE * start:
         return min(points, key=lambda point: abs(point.q - start), default=None)
@@ -137,7 +141,7 @@ def _roots(excess: Callable[[float], float], grid: np.ndarray) -> list[float]:
     size = np.abs(values)
     for i in range(1, len(grid) - 1):
         same_sign = values[i - 1] * values[i] > 0 and values[i] * values[i + 1] > 0
-        if same_sign and size[i] <= min(size[i - 1], size[i + 1]) and size[i] < 0.1:
+        if same_sign and size[i] < min(size[i - 1], size[i + 1]) * _DIP and size[i] < 0.1:
             sign = math.copysign(1, values[i])
             bounds = (grid[i - 1], grid[i + 1])
             options = {"xatol": 1e-10}
@@ -218,13 +222,13 @@ def edge_point(unit: Unit, q: float) -> EdgePoint | None:
     return EdgePoint(q, sigma_w2, sigma_b2, sigma_w2 * moments.slope)
 
 
-def edge_of_chaos(unit: Unit, low: float = 1e-6, high: float = 1e3) -> list[EdgePoint]:
+def edge_of_chaos(unit: Unit, low: float = 1e-8, high: float = 1e3) -> list[EdgePoint]:
     """Return the curve of `edge_point` over q, with the points where it becomes stable or ceases
     to be.
 
     For ReLU and other units with f(k u) = k f(u) it is one point, whatever q.
     """
-    grid = np.linspace(math.log(low), math.log(high), 181 if unit.inputs == 1 else 31)
+    grid = np.linspace(math.log(low), math.log(high), 201 if unit.inputs == 1 else 31)
     points = [edge_point(unit, math.exp(t)) for t in grid]
     curve = [point for point in points if point]
     turns = []
@@ -243,11 +247,18 @@ def _slope_above_one(unit: Unit, t: float) -> float:
     return moments.slope / moments.derivative - 1
 
 
-def edge_at(unit: Unit, sigma_b2: float) -> list[EdgePoint]:
+def edge_at(
+    unit: Unit, sigma_b2: float, curve: Sequence[EdgePoint] | None = None
+) -> list[EdgePoint]:
     """Return the points of the edge at a variance of the biases, in ascending order of q.
 
     Without biases q = 0 is one where f(0) = 0, with sigma_w^2 = 1 / f'(0)^2. Its slope is 1, so
     that of a q just above tells whether it is stable.
+
+    Args:
+        unit: of the layers.
+        sigma_b2: the variance of the biases.
+        curve: `edge_of_chaos`, where it is known.
 
     Raises:
         UserError: sigma_b2 is negative.
@@ -257,7 +268,7 @@ def edge_at(unit: Unit, sigma_b2: float) -> list[EdgePoint]:
             f"init.sigma_b={-math.sqrt(-sigma_b2):g}: must be a number of at least 0; type for "
             "example init.sigma_b=0.0"
         )
-    curve = edge_of_chaos(unit, low=1e-8)
+    curve = edge_of_chaos(unit) if curve is None else curve
     if len({round(point.sigma_w2, 9) for point in curve}) == 1:  # the same point for every q
         return [curve[0]] if curve[0].sigma_b2 == sigma_b2 else []
     points = [point for point in _where_bias(unit, sigma_b2, curve) if point]

@@ -19,7 +19,7 @@ from actsweep.theory.panels import (
 )
 from actsweep.utils.errors import UserError
 
-SAMPLES = 100_000
+SAMPLES = 50_000
 _INNER = np.arange(-10.0, 10.1, 1.25)  # edges of panels, in standard deviations
 _AROUND = 2.0 ** np.arange(-1, 4)
 
