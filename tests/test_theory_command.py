@@ -108,6 +108,21 @@ def test_constant_output_is_no_error(capsys):
     theory("act=tanh init=normal init.sigma_w=0 depth=2", capsys)
 
 
+def test_narrow_networks_of_one_input_are_born_dead(capsys):
+    """As published, 0.631 of width 3 and depth 10; for one input 0.737."""
+    words = "act=relu init=he_normal depth=10 depth.width=3 data=quadratic --data"
+    out = theory(words, capsys)
+    assert "born dead for one input: probability 0.737" in out
+    (content,) = json.loads(theory(f"{words} --json", capsys))
+    dead = content["born_dead_everywhere"]
+    assert dead["share"] == pytest.approx(0.631, abs=0.0035 + 3 * dead["error"])
+    assert f"born dead for all inputs: {dead['share']:.3g} ± 0.003" in out
+    others = (("width=3", "width=17"), ("he_normal", "torch_uniform"), ("relu", "relu6"))
+    for old, new in others:
+        (content,) = json.loads(theory(f"{words.replace(old, new)} --json", capsys))
+        assert content["born_dead_everywhere"] is None
+
+
 def test_the_card_agrees_with_the_maps():
     init = {"name": "normal", "sigma_w": 1.5**0.5, "sigma_b": 0.05**0.5}
     run = resolve.resolve({"act": {"name": "tanh"}, "init": init, "depth": {"layers": 40}})
@@ -212,6 +227,12 @@ def test_a_card_is_kept_and_drawn_once(capsys, monkeypatch):
     times = [path.stat().st_mtime_ns for path in figures]
     assert theory(words, capsys) == first
     assert [path.stat().st_mtime_ns for path in figures] == times
+
+
+def test_what_makes_no_difference_makes_no_card(capsys):
+    out = theory("act=tanh depth=3 seed=0,1 optim.lr=0.1,0.2", capsys)
+    assert len([*Path("outputs/theory").iterdir()]) == 2
+    assert out.count("fixed points of q") == 1
 
 
 @pytest.mark.parametrize("model", ["model.norm=layer", "model.residual=true"])

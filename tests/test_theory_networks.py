@@ -34,6 +34,7 @@ def draw(run, x, rng):
         fan_in = inputs.shape[-1]
         std = {
             "normal": init.sigma_w / math.sqrt(fan_in),
+            "lecun_normal": math.sqrt(1 / fan_in),
             "he_normal": math.sqrt(2 / fan_in),
             "glorot_normal": math.sqrt(2 / (fan_in + width)),
             "torch_uniform": math.sqrt(1 / (3 * fan_in)),
@@ -165,7 +166,7 @@ def test_a_normalisation_makes_depth_harmless_to_lengths():
         ("tanh", {"name": "normal", "sigma_w": 1.5, "sigma_b": 0.2}, 100),
         ("relu", {"name": "he_normal"}, 200),
         ("gelu", {"name": "normal", "sigma_w": 1.4}, 100),
-        ("swish", {"name": "he_normal", "bias": 0.3}, 100),
+        ("relu", {"name": "lecun_normal", "bias": 1.0}, 100),
     ],
 )
 def test_the_band_is_the_spread_of_a_thousand_networks(act, init, width):

@@ -66,11 +66,13 @@ def show(
         sys.path.insert(0, os.getcwd())
     folder = outputs / "theory"
     cards: dict[str, Card] = {}
+    drawn: dict[str, RunConfig] = {}
     for run in runs:
         q_0, c_0, inputs = _measured(run) if data else (1.0 if q0 is None else q0, c0 or 0.0, None)
         name = card_name(run, q_0, c_0, inputs)
         kept = read_json(folder / f"{name}.json")
         cards[name] = kept or finite(card(run, q_0, c_0, inputs))
+        drawn[name] = run
     _keep(cards, folder)
     if as_json:
         print(json.dumps([*cards.values()], indent=2, allow_nan=False))
@@ -78,7 +80,7 @@ def show(
     for content in cards.values():
         print_card(content)
     print_table([*cards.values()])
-    _draw(cards, runs, folder)
+    _draw(cards, drawn, folder)
 
 
 def _check_inputs(q0: float | None, c0: float | None, data: bool) -> None:
@@ -227,6 +229,8 @@ def _end_lines(content: Mapping[str, Any]) -> list[str]:
         )
     if content["born_dead"] is not None:
         lines.append(f"born dead for one input: probability {content['born_dead']:.3g}")
+    if dead := content["born_dead_everywhere"]:
+        lines.append(f"born dead for all inputs: {dead['share']:.3g} ± {dead['error']:.1g}")
     return [*lines, *content["notes"]]
 
 
@@ -278,11 +282,11 @@ def _scale(layers: float | None) -> str:
     return "∞" if layers is None else f"{layers:.4g}"
 
 
-def _draw(cards: Mapping[str, Card], runs: Sequence[RunConfig], folder: Path) -> None:
+def _draw(cards: Mapping[str, Card], runs: Mapping[str, RunConfig], folder: Path) -> None:
     from actsweep.report.theory_figures import draw
 
-    for (name, content), run in zip(cards.items(), runs, strict=True):
+    for name, content in cards.items():
         path = folder / f"{name}.png"
         if not path.exists():
-            draw(content, run, path)
+            draw(content, runs[name], path)
         print(path)

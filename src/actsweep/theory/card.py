@@ -7,7 +7,7 @@ from typing import Any
 
 from actsweep.config.schema import RunConfig
 from actsweep.theory import mean_field
-from actsweep.theory.jacobian import born_dead, jacobian_spectrum
+from actsweep.theory.jacobian import born_dead, born_dead_on_line, jacobian_spectrum
 from actsweep.theory.mean_field import EdgePoint, FixedPoint, Layer, Unit
 from actsweep.theory.networks import Network, describe_layers, network_of, predict
 
@@ -15,6 +15,9 @@ AT_EDGE = 1e-6
 """How close to 1 chi_1 is called an edge of chaos."""
 TRAINABLE = 6
 """Layers in units of xi_c through which a signal still trains: Schoenholz et al. 2017."""
+
+NARROW = 16
+"""Units of a layer; wider ones are born dead less often than can be drawn."""
 
 
 def card(run: RunConfig, q_0: float, c_0: float, inputs: int | None = None) -> dict[str, Any]:
@@ -46,6 +49,7 @@ def card(run: RunConfig, q_0: float, c_0: float, inputs: int | None = None) -> d
         "q_0": q_0,
         "c_0": c_0,
         "born_dead": dead,
+        "born_dead_everywhere": _dead_everywhere(network) if network.plain else None,
         "layers": describe_layers(layers),
     }
     if any(network.skips):
@@ -59,6 +63,17 @@ def card(run: RunConfig, q_0: float, c_0: float, inputs: int | None = None) -> d
     if network.normalised:
         layer = _normalised(unit, layer)
     return content | _at_fixed_point(network, unit, layer, second[0])
+
+
+def _dead_everywhere(network: Network) -> dict[str, float] | None:
+    """Return the share of networks that are 0 for all inputs, where it can be drawn: of ReLUs, one
+    input and no biases, and narrow enough to be born dead at all."""
+    inputs, *widths = network.widths
+    biases = network.bias or any(layer.sigma_b2 for layer in network.layers)
+    if network.name != "relu" or inputs > 1 or biases or max(widths) > NARROW:
+        return None
+    share, error = born_dead_on_line(widths)
+    return {"share": share, "error": error}
 
 
 def _normalised(unit: Unit, layer: Layer) -> Layer:
