@@ -12,13 +12,17 @@ from scipy.special import erf
 
 from actsweep.activations import ACTIVATIONS
 from actsweep.theory import mean_field as mf
-from actsweep.theory.closed_forms import CLOSED_FORMS, evaluate
+from actsweep.theory.closed_forms import CLOSED_FORMS
 from actsweep.theory.jacobian import born_dead, born_dead_on_line, jacobian_spectrum
 from actsweep.theory.mean_field import Layer
 from actsweep.theory.units import GATES, SeveralInputs, unit_of
 from actsweep.utils.errors import UserError
 
 ELEMENTWISE = [name for name, act in ACTIVATIONS.items() if act.units == "elementwise"]
+
+
+def evaluate(name, z, params):
+    return CLOSED_FORMS[name].evaluate(z, **params)
 
 
 def unit(name, **params):

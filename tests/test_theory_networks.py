@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from actsweep.config import resolve
-from actsweep.theory.closed_forms import evaluate
+from actsweep.theory.closed_forms import CLOSED_FORMS
 from actsweep.theory.jacobian import jacobian_spectrum
 from actsweep.theory.mean_field import Layer, edge_point
 from actsweep.theory.networks import network_of, predict
 from actsweep.theory.units import unit_of
 from actsweep.utils.errors import UserError
+
+
+def evaluate(name, z, params):
+    return CLOSED_FORMS[name].evaluate(z, **params)
 
 
 def run_of(act="tanh", depth=5, width=400, widths=None, **groups):

@@ -376,12 +376,11 @@ def theory(
     """Say what can be said of networks without training them.
 
     For each activation the fixed points of mean-field theory and whether they are stable, depth
-    scales, the edge of chaos, the Jacobian's spectrum, dead networks, and every layer's second
-    moment, cosine and gradient. Takes overrides as training does; docs/theory.md says what each
-    number is. Cards and figures are kept in OUTPUTS/theory.
+    scales, the edge of chaos, the Jacobian's spectrum, and what to expect of every layer;
+    docs/theory.md says what each number is. Cards and figures are kept in OUTPUTS/theory.
 
     Args:
-        words: Overrides, as in act=tanh,swish init=normal init.sigma_w=1.3 depth=50.
+        words: Overrides, as in act=tanh,swish init=normal init.sigma_w=1.3.
         q0: Mean square of the inputs' features; by default 1.
         c0: Cosine of two inputs; by default 0.
         data: Measure both on the training set of data=NAME.

@@ -190,7 +190,7 @@ def _fixed_point_lines(content: Mapping[str, Any]) -> list[str]:
         )
     if moments := content["moments"]:
         second = moments["second"] if moments["second"] > 1e-25 else 0.0
-        curvature = moments["slope"] - moments["derivative"]
+        curvature = moments["curvature"]
         curvature = curvature if abs(curvature) > 1e-12 * moments["derivative"] else 0.0
         lines.append(
             f"at q*: E[f²] = {second:.10g}, E[f'²] = {moments['derivative']:.10g}, "

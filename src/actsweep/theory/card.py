@@ -92,7 +92,10 @@ def _at_fixed_point(network: Network, unit: Unit, layer: Layer, start: float) ->
         point = mean_field.attractor(unit, layer, start, points)
     edge = None if network.normalised else _edge(unit, layer)
     found = None if point is None else describe_fixed_point(unit, layer, point)
-    moments = None if point is None else vars(unit.moments(max(point.q, mean_field.TINY)))
+    moments = None
+    if point is not None:
+        at_point = unit.moments(max(point.q, mean_field.TINY))
+        moments = vars(at_point) | {"curvature": at_point.curvature}
     jacobian = None
     if point is not None and unit.inputs == 1 and not network.normalised:
         jacobian = _jacobian(network, unit, layer, point.q)

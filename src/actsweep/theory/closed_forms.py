@@ -4,11 +4,10 @@ The catalogue's own functions are exact to float32; a quadrature of ten digits n
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
 from numpy import ndarray
 from scipy.special import expit, ndtr
 
@@ -26,13 +25,6 @@ class ClosedForm(NamedTuple):
 
     evaluate: Callable[..., Pair]
     kinks: tuple[float, ...] = ()
-
-
-def evaluate(
-    name: str, z: Float64[ndarray, "*shape"], params: Mapping[str, Any]
-) -> tuple[Float64[ndarray, "*shape"], Float64[ndarray, "*shape"]]:
-    """Return f(z) and f'(z) of an activation of `CLOSED_FORMS`."""
-    return CLOSED_FORMS[name].evaluate(z, **params)
 
 
 def _identity(z: ndarray) -> Pair:

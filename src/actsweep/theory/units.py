@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -51,20 +51,6 @@ class Moments:
     def curvature(self) -> float:
         """Return E[f f'']."""
         return self.slope - self.derivative
-
-
-class Unit(Protocol):
-    """A unit as mean-field theory sees it."""
-
-    @property
-    def inputs(self) -> int:
-        """Return how many pre-activations it takes."""
-
-    def moments(self, q: float) -> Moments:
-        """Return its moments at pre-activations of variance q."""
-
-    def pair(self, q: float, c: float) -> tuple[float, float]:
-        """Return E[f(u1) f(u2)] and E[f'(u1) f'(u2)], of variance q and correlation c."""
 
 
 @dataclass(frozen=True)
