@@ -24,7 +24,7 @@ DOORS = {
     "actsweep.models": {"nn"},  # old addresses
     "actsweep.models.layers": {"nn"},
 }
-USES_JAX = {"activations", "callbacks", "nn", "theory", "train"}
+USES_JAX = {"activations", "callbacks", "nn", "train"}
 USES_JAX_TOO = {
     *("actsweep.runs.checkpoint", "actsweep.runs.load", "actsweep.runtime.devices"),
     *("actsweep.runtime.distributed",),  # in its functions

@@ -2,8 +2,8 @@
 
 Every activation is a function, an entry in `ACTIVATIONS` and a file in `conf/act/`. To add one,
 write a function `fn(z, **params)` in `elementwise.py` or `across.py`, an entry below,
-`conf/act/<name>.yaml` with the same parameters, and a reference in `tests/test_activations.py`,
-which fails until all four agree.
+`conf/act/<name>.yaml` with the same parameters, a reference in `tests/test_activations.py`, which
+fails until all four agree, and if it is elementwise its float64 form in `theory/closed_forms.py`.
 
 Numerics. On every finite float32 and bfloat16 input, value and derivative are finite wherever the
 exact ones are representable. In float32 on CPU, at default parameters, values are within 4 units in

@@ -368,8 +368,37 @@ def prepare(name: str, /, *, dir: Path | None = None, force: bool = False) -> No
     print(prepare(name, dir, lambda line: print(line, file=sys.stderr), force=force))
 
 
+def theory(
+    *words: str,
+    q0: float | None = None,
+    c0: float | None = None,
+    data: bool = False,
+    json: bool = False,
+    config_dir: Path | None = None,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Say what can be said of networks without training them.
+
+    For each activation the fixed points of mean-field theory and whether they are stable, depth
+    scales, the edge of chaos, the Jacobian's spectrum, and what to expect of every layer;
+    docs/theory.md says what each number is. Cards and figures are kept in OUTPUTS/theory.
+
+    Args:
+        words: Overrides, as in act=tanh,swish init=normal init.sigma_w=1.3.
+        q0: Mean square of the inputs' features; by default 1.
+        c0: Cosine of two inputs; by default 0.
+        data: Measure both on the training set of data=NAME.
+        json: Print the cards as JSON, without figures.
+        config_dir: A folder with further groups, as for training.
+    """
+    from actsweep.cli.theory import runs_of, show
+
+    show(runs_of(words, config_dir), outputs, q0=q0, c0=c0, data=data, as_json=json)
+
+
 COMMANDS = (
     *(train, status, resume, retry, table, cancel, job),
+    theory,
     *(compare, report, watch, dashboard, sync),
     *(show, rerun, doctor, rm, gc),
 )

@@ -96,7 +96,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
     """
     plain = resolve.to_dict(run)
     settings = {**without_neutral(what_counts(plain)), "id_version": ID_VERSION}
-    code = {target: _source_digest(target) for target in targets(plain)}
+    code = code_digests(plain)
     files = {path: _content_digest(path) for path in data_paths(plain["data"])}
     if run.data.kind == "pydocs" and not run.data._target_:
         files["pydocs"] = pydocs.digest()
@@ -104,6 +104,11 @@ def identity(run: RunConfig) -> dict[str, Any]:
         if folder := data_folders.folder_of(run.data):
             files["images"] = data_folders.digest(folder)
     return settings | ({"code": code} if code else {}) | ({"files": files} if files else {})
+
+
+def code_digests(plain: Any) -> dict[str, str | None]:
+    """Return, for each `_target_` in a config, the hash of the file that it points into."""
+    return {target: _source_digest(target) for target in targets(plain)}
 
 
 def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:

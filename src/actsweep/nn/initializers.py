@@ -12,6 +12,7 @@ from actsweep.activations import Activation, inputs_per_unit
 from actsweep.activations.base import Params
 from actsweep.config.schema import INITS
 from actsweep.theory.gaussian import quadrature
+from actsweep.theory.variances import weight_variance
 from actsweep.utils.errors import UserError, unknown_name
 
 Number = float | int | Array
@@ -65,22 +66,11 @@ def weight(
         return jax.random.normal(key, shape, jnp.float32) * factor
     if init_name not in INITS:
         raise unknown_name("init", init_name, INITS)
-    std = math.sqrt(_variance(init_name, fan_in, fan_out))
+    std = math.sqrt(weight_variance(init_name, fan_in, fan_out))
     if init_name.endswith("uniform"):
         return _uniform(key, shape, std * math.sqrt(3), scale)
     draw = jax.random.truncated_normal(key, -2, 2, shape, jnp.float32)
     return draw * _factor(std / _TRUNCATED_STD, scale)
-
-
-def _variance(init_name: str, fan_in: int, fan_out: int) -> float:
-    return {
-        "torch_uniform": 1 / (3 * fan_in),
-        "lecun_normal": 1 / fan_in,
-        "he_normal": 2 / fan_in,
-        "he_uniform": 2 / fan_in,
-        "glorot_normal": 2 / (fan_in + fan_out),
-        "glorot_uniform": 2 / (fan_in + fan_out),
-    }[init_name]
 
 
 def bias(

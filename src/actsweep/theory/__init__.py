@@ -1,1 +1,1 @@
-"""Quantities that can be computed without training: Gaussian integrals."""
+"""Quantities that can be computed without training: Gaussian integrals, signal propagation."""
