@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from matplotlib.axes import Axes
+from numpy import ndarray
 
 from actsweep.config.schema import RunConfig
 from actsweep.report import plotting
 from actsweep.theory import mean_field
-from actsweep.theory.depth_scales import depth_scale_map
+from actsweep.theory.depth_scales import DepthScaleMap, depth_scale_map
 from actsweep.theory.mean_field import Layer, Unit
 from actsweep.theory.networks import network_of
 from actsweep.theory.units import Elementwise
 
 POINTS, STEPS = 40, 30
+LEAST_COSINE = 1e-12
+"""Less is rounding."""
 Card = Mapping[str, Any]
 
 
@@ -94,24 +98,14 @@ def _cobweb(axes: Axes, step: Callable[[float], float], start: float, top: float
 
 def _edge(axes: Axes, unit: Unit, layer: Layer, card: Card) -> None:
     point = card["fixed_point"]
-    around = max(layer.sigma_b2, 0.1)
+    around, right = max(layer.sigma_b2, 0.1), max(4.0, 1.3 * layer.sigma_w2)
     if isinstance(unit, Elementwise):
-        q = np.geomspace(1e-3, 30, 120)
-        biases = np.linspace(0, 2.5 * around, 30)
-        scales = depth_scale_map(unit, q, biases)
-        shown = scales.stable & ~np.isnan(scales.sigma_w2)
-        depth = np.log10(np.clip(6 * scales.xi_c, 1, 1e3))
-        dots = axes.scatter(
-            scales.sigma_w2[shown],
-            np.broadcast_to(biases, shown.shape)[shown],
-            c=depth[shown],
-            s=12,
-            marker="s",
-            vmin=0,
-            vmax=3,
-            cmap="cividis",
-        )
-        axes.figure.colorbar(dots, ax=axes, label="log10 of 6 xi_c, layers")
+        biases, weights = np.linspace(0, 2.5 * around, 30), np.linspace(0, right, 160)
+        scales = depth_scale_map(unit, np.geomspace(1e-3, 30, 120), biases)
+        depths = [_at(weights, scales, column) for column in range(len(biases))]
+        depth = np.log10(np.clip(6 * np.array(depths), 1, 1e3))
+        colours = axes.pcolormesh(weights, biases, depth, vmin=0, vmax=3, cmap="cividis")
+        axes.figure.colorbar(colours, ax=axes, label="log10 of 6 xi_c, layers")
     curve = card["edge"]["curve"]
     for stable, dash, label in ((True, "-", "edge of chaos"), (False, ":", "chi_1 = 1, unstable")):
         points = [p for p in curve if p["stable"] is stable]
@@ -121,10 +115,26 @@ def _edge(axes: Axes, unit: Unit, layer: Layer, card: Card) -> None:
             axes.plot(sigma_w2, sigma_b2, dash, marker=mark, color=plotting.RED, label=label)
     colour = plotting.BLACK if point else plotting.RED
     axes.plot(layer.sigma_w2, layer.sigma_b2, "*", color=colour, markersize=10, label="here")
-    axes.set_xlim(0, max(4.0, 1.3 * layer.sigma_w2))
+    axes.set_xlim(0, right)
     axes.set_ylim(-0.05 * around, 2.5 * around)
     axes.legend(fontsize=7, loc="upper left", frameon=True)
     _label(axes, "depth scales", "sigma_w²", "sigma_b²")
+
+
+def _at(weights: Float64[ndarray, " n"], scales: DepthScaleMap, column: int) -> ndarray:
+    """Return the depth scales at these variances of the weights, for one variance of the biases.
+
+    Between neighbouring fixed points that are both stable; NaN elsewhere.
+    """
+    sigma_w2, xi_c = scales.sigma_w2[:, column], scales.xi_c[:, column]
+    depths = np.full(len(weights), np.nan)
+    known = scales.stable[:, column] & ~np.isnan(sigma_w2)
+    for i in np.flatnonzero(known[:-1] & known[1:]):
+        low, high = sorted((i, i + 1), key=sigma_w2.__getitem__)
+        inside = (weights >= sigma_w2[low]) & (weights <= sigma_w2[high])
+        ends = np.minimum(xi_c[[low, high]], 1e6)
+        depths[inside] = np.interp(weights[inside], sigma_w2[[low, high]], ends)
+    return depths
 
 
 def _layers(axes: Axes, card: Card, act: str) -> None:
@@ -138,7 +148,9 @@ def _layers(axes: Axes, card: Card, act: str) -> None:
         axes.fill_between(layer, low, second + band, alpha=0.2, color=plotting.colour(act))
     gradient = np.array(columns["gradient"], float)
     axes.plot(layer, gradient, "--", color=plotting.BLACK, label="|dL/dW|, last = 1")
-    axes.plot(layer, columns["act_cosine"], ":", color=plotting.RED, label="cosine of f(z)")
+    cosine = np.array(columns["act_cosine"], float)
+    cosine = np.where(np.abs(cosine) > LEAST_COSINE, cosine, np.nan)
+    axes.plot(layer, cosine, ":", color=plotting.RED, label="cosine of f(z)")
     axes.set_yscale("log")
     axes.legend(fontsize=7)
     _label(axes, "layer by layer; band: 95 % of networks", "hidden layer", "")
