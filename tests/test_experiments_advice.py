@@ -114,6 +114,9 @@ def test_advice_holds_where_nothing_else_is_better() -> None:
     result = {"networks": {"encoder": worse, "decoder": higher}}
     assert decide("S4.transformer-default", result).verdict == base.REFUTED
     noisy = network(1, 1.0, gelu=around(95), relu=[90.0, 99.0] * 5, tanh=around(90))
+    untrained = decide("S4.transformer-default", {"networks": {"encoder": good}})
+    assert str(untrained) == "holds only if gelu in encoder"
+    assert "gelu in decoder: not trained" in untrained.text
     result = {"networks": {"encoder": noisy, "decoder": higher}}
     assert decide("S4.transformer-default", result).verdict == base.NOISE
 

@@ -9,6 +9,7 @@ from typing import Any
 from actsweep_tutorials import architectures, output_layers
 from actsweep_tutorials.claims.base import (
     HOLDS,
+    NOISE,
     Claim,
     Verdict,
     combine,
@@ -69,20 +70,24 @@ def _networks(advice: Mapping[str, Sequence[str]]) -> Callable[[Any], Verdict]:
     def decide(result: Any) -> Verdict:
         networks = result["networks"]
         cases = {
-            f"{act} in {name}": _in_network(networks[name], act)
+            f"{act} in {name}": _in_network(networks.get(name), act)
             for act, names in advice.items()
             for name in names
         }
         verdict = _judge(cases)
         shown = dict.fromkeys(name for names in advice.values() for name in names)
-        means = "; ".join(f"{name}: {_means(networks[name])}" for name in shown)
+        means = "; ".join(f"{n}: {_means(networks[n])}" for n in shown if n in networks)
         return Verdict(verdict.verdict, f"{verdict.text}. {means}", verdict.condition)
 
     return decide
 
 
 def _in_network(network: Any, act: str) -> Callable[[int], Verdict]:
-    """Return the decision on one activation in one network, by the number of looks."""
+    """Return the decision on one activation in one network, by the number of looks; one that isn't
+    recorded decides nothing.
+    """
+    if network is None:
+        return lambda looks: Verdict(NOISE, "not trained")
     scores = {
         name: {seed: network["sign"] * value for seed, value in of_seeds.items()}
         for name in network["acts"]
