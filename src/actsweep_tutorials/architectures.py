@@ -130,7 +130,7 @@ def _measure(network: Network, params: Params) -> dict[str, Any]:
     classified = all(task_in(entry.summary) == "classification" for entry in entries)
     comparison = compare(entries, ["act"], margin=MARGIN if classified else None)
     return {
-        "words": words,
+        "words": network.words,
         **_scale(comparison.measure),
         "order": [first_word(label) for label in comparison.groups],
         "acts": {
@@ -151,7 +151,7 @@ def _scale(measure: Measure) -> dict[str, Any]:
         "metric": measure.metric,
         "sign": measure.sign,
         "scale": measure.scale,
-        "unit": measure.unit or "nats per token",
+        "unit": "%" if measure.unit else "nats per token",
         "margin": measure.scale * measure.margin,
     }
 
