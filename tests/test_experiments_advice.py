@@ -1,7 +1,7 @@
 """The experiments on architectures and output layers, and the advice that they judge."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,22 @@ def test_only_what_has_learned_has_a_score() -> None:
 
 
 def test_who_is_told_from_whom() -> None:
-    values: Mapping[str, Mapping[paired.Cell, float]] = {
-        name: {(seed,): value for seed, value in enumerate(around(mean))}
+    values = {
+        name: dict(enumerate(around(mean)))
         for name, mean in (("a", 90.0), ("b", 90.0), ("c", 80.0))
     }
-    record = pairs.record_pairs(paired.compare(values, 0.005 * 100), scale=2.0)
-    assert [pair["difference"] for pair in record] == pytest.approx([0.0, 20.0, 20.0])
+    trained = dict.fromkeys(values, range(10))
+    record = pairs.record_pairs(values, trained, 0.5)
+    assert [pair["difference"] for pair in record] == pytest.approx([0.0, 10.0, 10.0])
     assert pairs.told(record, "a") == ("c", "b")
     assert pairs.told(record, "b") == ("c", "a")
     assert pairs.told(record, "c") == ("–", "–")
+    losses = {name: {s: -v for s, v in of_seeds.items()} for name, of_seeds in values.items()}
+    smaller = pairs.record_pairs(losses, trained, 0.5, sign=-1)
+    assert [pair["verdict"] for pair in smaller] == [pair["verdict"] for pair in record]
+    assert smaller[1]["difference"] == pytest.approx(-10.0)
+    seldom = pairs.record_pairs({**values, "a": {0: 99.0, 1: 99.1}}, trained, 0.5)
+    assert pairs.told(seldom, "a") == ("–", "–")  # whatever its two values
     assert pairs.interval_text([1.0, 2.0, 3.0]) == "2 ± 2.5"
     assert pairs.interval_text([1.0]) == "1"
     assert pairs.interval_text([]) == "–"

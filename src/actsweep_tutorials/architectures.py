@@ -22,7 +22,7 @@ from actsweep.stats.scores import TASKS, task_in
 from actsweep.utils.errors import bad_value, unknown_name
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
 from actsweep_tutorials.pairs import draw_group, interval_text, record_pairs, told
-from actsweep_tutorials.tuning import first_word, train_tuned
+from actsweep_tutorials.tuning import train_tuned
 
 MARGIN = 1.0  # points of accuracy that don't matter: three of the 297 test images of digits
 COMMON = (
@@ -129,20 +129,26 @@ def _measure(network: Network, params: Params) -> dict[str, Any]:
     entries = tuned.entries
     classified = all(task_in(entry.summary) == "classification" for entry in entries)
     comparison = compare(entries, ["act"], margin=MARGIN if classified else None)
+    scale = _scale(comparison.measure)
+    acts: dict[str, Any] = {
+        act: {"lr": rate, "tuning": _tuning(tuned.tuning, act), "seeds": _seeds(entries, act)}
+        for act, rate in tuned.rates.items()
+    }
+    values = {act: scores({**scale, "acts": acts}, act) for act in acts}
+    trained = {act: [seed["seed"] for seed in acts[act]["seeds"]] for act in acts}
     return {
         "words": network.words,
-        **_scale(comparison.measure),
-        "order": [first_word(label) for label in comparison.groups],
-        "acts": {
-            act: {"lr": rate, "tuning": _tuning(tuned.tuning, act), "seeds": _seeds(entries, act)}
-            for act, rate in tuned.rates.items()
-        },
-        "pairs": record_pairs(
-            {(first_word(a), first_word(b)): pair for (a, b), pair in comparison.pairs.items()},
-            comparison.measure.scale,
-        ),
+        **scale,
+        "order": sorted(acts, key=lambda act: _rank(values[act], scale["sign"])),
+        "acts": acts,
+        "pairs": record_pairs(values, trained, scale["margin"], scale["sign"]),
         "notes": [*tuned.notes, *comparison.notes],
     }
+
+
+def _rank(values: Mapping[int, float], sign: int) -> tuple[int, float]:
+    """Return a key that sorts the best first: how often it learns, then its mean."""
+    return -len(values), -sign * float(np.mean([*values.values()])) if values else 0.0
 
 
 def _scale(measure: Measure) -> dict[str, Any]:

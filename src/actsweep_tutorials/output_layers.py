@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from actsweep.report import plotting
 from actsweep.report.design import Entry
 from actsweep.runs.load import load_run
-from actsweep.stats import paired
 from actsweep.utils.errors import unknown_name
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
 from actsweep_tutorials.pairs import draw_group, interval_text, record_pairs, told
@@ -233,13 +232,10 @@ def scores(output: Mapping[str, Any]) -> dict[int, float]:
 
 
 def _compare(outputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    values: dict[str, dict[paired.Cell, float]] = {}
-    values |= {name: {(seed,): v for seed, v in scores(o).items()} for name, o in outputs.items()}
-    lost = {
-        name: [seed["seed"] for seed in output["seeds"] if seed["seed"] not in scores(output)]
-        for name, output in outputs.items()
-    }
-    return record_pairs(paired.compare(values, MARGIN, lost=lost))
+    """Compare the outputs of a task in pairs."""
+    trained = {name: [s["seed"] for s in output["seeds"]] for name, output in outputs.items()}
+    values = {name: scores(output) for name, output in outputs.items()}
+    return record_pairs(values, trained, MARGIN)
 
 
 def draw(result: Quantities) -> Mapping[str, Figure]:

@@ -5,20 +5,37 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from actsweep.stats.paired import BETTER, EQUIVALENT, WORSE, Pair, mean_interval
+from actsweep.stats.paired import BETTER, EQUIVALENT, WORSE, Cell, compare, mean_interval
 
 
-def record_pairs(pairs: Mapping[tuple[str, str], Pair], scale: float = 1.0) -> list[dict[str, Any]]:
-    """Return of each pair the difference a - b in the unit that is shown, p and the verdict."""
+def record_pairs(
+    values: Mapping[str, Mapping[int, float]],
+    trained: Mapping[str, Sequence[int]],
+    margin: float,
+    sign: int = 1,
+) -> list[dict[str, Any]]:
+    """Compare each pair by seed; return a - b, p and the verdict, as `actsweep compare` gives them.
+
+    Args:
+        values: by group, the score of each seed that learned something; none is made up for others.
+        trained: by group, the seeds that it was trained with.
+        margin: what doesn't matter, in the unit of the values.
+        sign: 1 if larger is better, -1 if smaller is.
+    """
+    cells: dict[str, dict[Cell, float]] = {
+        name: {(seed,): sign * value for seed, value in of_seeds.items()}
+        for name, of_seeds in values.items()
+    }
+    lost = {name: set(trained[name]) - values[name].keys() for name in values}
     return [
         {
             "a": a,
             "b": b,
-            "difference": scale * pair.difference,
+            "difference": sign * pair.difference,
             "p": pair.p_holm,
             "verdict": pair.verdict,
         }
-        for (a, b), pair in pairs.items()
+        for (a, b), pair in compare(cells, margin, lost=lost).items()
     ]
 
 
