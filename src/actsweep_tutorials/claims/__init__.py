@@ -71,10 +71,9 @@ _OTHER_GROUNDS = """
 
 _UNCHECKED = """## What isn't checked
 
-The advice on networks and outputs is checked on small networks and sets, in minutes of training:
-what holds there needn't hold for large ones. How well ELU
-generalises: training accuracies aren't recorded. Slopes and conventions at 0 that
-differ from source to source: ours are in the [gallery](gallery.md)'s facts."""
+Large networks and sets: the advice on networks and outputs is checked on small ones, in minutes of
+training. How well ELU generalises: training accuracies aren't recorded. Slopes and conventions at
+0 that differ from source to source: ours are in the [gallery](gallery.md)'s facts."""
 
 
 def tally(verdicts: Mapping[Claim, Verdict]) -> dict[str, int]:
