@@ -157,8 +157,8 @@ CLAIMS = (
         "scores",
         needs_training=True,
         reason=(
-            "No other is found to be better than either, but that one is, by more than a point, can't "
-            "be excluded with so few seeds and test images."
+            "No other is found to be better than either, but that one is by more than a point "
+            "can't be excluded with so few seeds and test images."
         ),
     ),
     Claim(
@@ -170,7 +170,7 @@ CLAIMS = (
         "scores",
         needs_training=True,
         reason=(
-            "Nothing is told from tanh, in either direction. Over text ReLU and GELU, which have "
+            "Nothing is told from tanh, either way. Over text ReLU and GELU, which have "
             "no bound, explode through time at high rates, GELU once at the rate that was chosen."
         ),
     ),
