@@ -19,6 +19,7 @@ from actsweep.config.conf_dir import conf_dir
 from actsweep.report import plotting
 from actsweep_tutorials import (
     base,
+    batchnorm_as_activation,
     catalogue,
     gallery,
     gradient_flow,
@@ -37,8 +38,8 @@ def test_list_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in out for name in catalogue.EXPERIMENTS)
     expected = (
         "gallery gradient-scan signal-through-layers dead-units circle xor xor-signs "
-        "linear-collapse jacobians gradient-flow activation-distributions dead-neurons tutorial3 "
-        "depth dying-relu"
+        "linear-collapse jacobians batchnorm-as-activation gradient-flow activation-distributions "
+        "dead-neurons tutorial3 depth dying-relu architectures output-layers"
     )
     assert set(expected.split()) <= set(catalogue.EXPERIMENTS)
 
@@ -63,6 +64,8 @@ def test_list_shows_all(capsys: pytest.CaptureFixture[str]) -> None:
             ["gradient-flow", "init=he", "act=relu"],
             "init=he: no such name; did you mean init=he_normal?",
         ),
+        (["batchnorm-as-activation", "units=7"], "units=7: must be even: groups and maxout"),
+        (["batchnorm-as-activation", "examples=1"], "examples=1: must be at least 2: one has no"),
         (["images", "data=circle"], "data=circle: must be a set of images; type for example data="),
         (["depth", "sedes=3"], "experiment=sedes: no such name; did you mean experiment=seeds?"),
     ],
@@ -187,6 +190,41 @@ def test_off_diagonal_entries_belong_to_other_units() -> None:
     assert jacobians._off_diagonal(jnp.ones((3, 6))).sum() == 12
 
 
+def test_what_normalisations_couple() -> None:
+    """Beside differences in NumPy; each mean and variance that is removed costs two ranks."""
+    experiment = batchnorm_as_activation.EXPERIMENT
+    result = base.measure(experiment, {"examples": 4, "units": 8, "seed": 0})
+    assert max(result["formula_error"].values()) < 1e-5
+    maps = result["maps"]
+    z = np.asarray(jax.random.normal(jax.random.key(0), (4, 8)), np.float64)
+
+    def normalised(z: np.ndarray, axis: int) -> np.ndarray:
+        centred = z - z.mean(axis, keepdims=True)
+        return centred / np.sqrt(z.var(axis, keepdims=True) + 1e-5)
+
+    for name, axis in (("layer_norm", 1), ("batch_norm", 0)):
+        columns = []
+        for place in range(32):
+            step = 1e-5 * np.eye(32)[place].reshape(4, 8)
+            change = normalised(z + step, axis) - normalised(z - step, axis)
+            columns.append(change.reshape(-1) / 2e-5)
+        expected = np.stack(columns, axis=1)
+        np.testing.assert_allclose(maps[name]["jacobian"], expected, atol=1e-4)
+    ranks = {name: found["rank"] for name, found in maps.items()}
+    lost = {"softmax": 4, "layer_norm": 2 * 4, "group_norm": 2 * 2 * 4, "batch_norm": 2 * 8}
+    assert {name: 32 - ranks[name] for name in lost} == lost
+    assert ranks["maxout"] == maps["maxout"]["outputs"] == 16
+    assert ranks["relu"] == (z > 0).sum()
+    coupled = {name: batchnorm_as_activation._couples(found) for name, found in maps.items()}
+    assert coupled == {
+        **dict.fromkeys(("softmax", "layer_norm", "group_norm", "local_response_norm"), "units"),
+        **dict.fromkeys(("relu", "maxout", "batch_norm_evaluated"), "each alone"),
+        "batch_norm": "examples",
+    }
+    assert set(batchnorm_as_activation.draw(result)) == {"jacobians"}
+    assert len(batchnorm_as_activation.tables(result)[0].rows) == len(maps)
+
+
 def test_infinite_values_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert numerics._finite("tanh") == {"float32": True, "bfloat16": True}
     broken = activations.custom("test_experiments.by_hand", {})
@@ -268,7 +306,9 @@ def test_hydra_s_global_state_is_restored() -> None:
         assert GlobalHydra.instance().hydra is inside
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/gallery.md", "docs/results.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/gallery.md", "docs/models.md", "docs/results.md"]
+)
 def test_commands_on_pages_are_valid(page: str) -> None:
     text = (Path(__file__).parents[1] / page).read_text()
     typed = re.findall(r"^actsweep experiment ([a-z0-9-]+)([^#\n]*)", text, re.M)

@@ -14,7 +14,7 @@ import pytest
 from actsweep.cli.main import main
 from actsweep_tutorials import base as base_of_experiments
 from actsweep_tutorials import catalogue, claims, commands, dead_units, dying_relu
-from actsweep_tutorials.claims import CLAIMS, base
+from actsweep_tutorials.claims import CLAIMS, advice, base
 from actsweep_tutorials.scalar import scalar_activations
 from actsweep_tutorials.training import learned
 
@@ -424,6 +424,7 @@ def test_what_changed_is_on_the_page() -> None:
     assert set(claims.CHANGES) <= keys
     page = PAGE.read_text()
     section = page[page.index("## What changed") : page.index("## What isn't checked")]
+    assert f"All {len(CLAIMS) - len(advice.CLAIMS)} were then" in section
     verdicts = claims.parse_verdicts(page)
     for key, change in claims.CHANGES.items():
         same = verdicts[key] == change.before

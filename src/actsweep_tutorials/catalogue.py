@@ -6,6 +6,8 @@ To add one, write a module with `measure`, `draw`, `tables` and an `Experiment`,
 from actsweep.utils.errors import unknown_name
 from actsweep_tutorials import (
     activation_distributions,
+    architectures,
+    batchnorm_as_activation,
     dead_neurons,
     dead_units,
     depth,
@@ -17,6 +19,7 @@ from actsweep_tutorials import (
     jacobians,
     linear_collapse,
     numerics,
+    output_layers,
     plane,
     signal_through_layers,
     tutorial3,
@@ -31,6 +34,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         signal_through_layers.EXPERIMENT,
         dead_units.EXPERIMENT,
         jacobians.EXPERIMENT,
+        batchnorm_as_activation.EXPERIMENT,
         numerics.EXPERIMENT,
         plane.CIRCLE,
         plane.XOR,
@@ -42,6 +46,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         activation_distributions.EXPERIMENT,
         linear_collapse.EXPERIMENT,
         depth.EXPERIMENT,
+        architectures.EXPERIMENT,
+        output_layers.EXPERIMENT,
         dying_relu.EXPERIMENT,
     )
 }

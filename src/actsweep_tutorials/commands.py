@@ -21,6 +21,8 @@ from actsweep_tutorials.claims import Claim, Verdict
 from actsweep_tutorials.training import TrainingStopped
 
 FOLDER = "experiments"
+WITH_TABLES = ("gallery", "architectures", "output-layers")
+"""Experiments whose tables are in docs/gallery.md, too."""
 
 
 def list_experiments() -> int:
@@ -201,7 +203,7 @@ def _gallery(
             path = docs / FOLDER / f"{name}-{key}"
             plotting.save_figure(figure, path, ("png",))
             lines += [f"![{name}: {key}]({FOLDER}/{path.name}.png)"]
-        if name == "gallery":
+        if name in WITH_TABLES:
             lines += [f"\n{table.markdown()}" for table in experiment.tables(result)]
     return "\n".join(lines) + "\n"
 

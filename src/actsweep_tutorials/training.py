@@ -41,6 +41,17 @@ def run_sweep(words: Sequence[str], params: Params) -> list[Run]:
         Every run of the sweep, by seed, including those that diverged or failed: see `Run.status`.
 
     Raises:
+        TrainingStopped, UserError: as `train_sweep`.
+    """
+    plan = read_plan(train_sweep(words, params), to_train=False)
+    runs = [load_run(member.dir.path) for member in plan.runs.values()]
+    return sorted(runs, key=lambda run: run.config.seed)
+
+
+def train_sweep(words: Sequence[str], params: Params) -> Path:
+    """Run a sweep as `run_sweep` does, and return its folder.
+
+    Raises:
         TrainingStopped: the training was interrupted or preempted, or its input was refused.
         UserError: jobs of the sweep are in a queue.
     """
@@ -63,7 +74,7 @@ def run_sweep(words: Sequence[str], params: Params) -> list[Run]:
             f"{folder.name}: {unfinished} of {len(runs)} runs aren't finished; wait until actsweep "
             f"status shows them finished, then type the same command again"
         )
-    return sorted((load_run(run.path) for run in runs), key=lambda run: run.config.seed)
+    return folder
 
 
 def learned(seed: Mapping[str, Any]) -> bool:
@@ -77,6 +88,6 @@ def learned(seed: Mapping[str, Any]) -> bool:
     return seed["state"] == "complete" and (seed["test_accuracy"] or 0) > CHANCE
 
 
-def seed_override(count: int) -> str:
-    """Return the override for this many seeds, from 0 on."""
-    return f"seed={','.join(map(str, range(count)))}"
+def seed_override(count: int, first: int = 0) -> str:
+    """Return the override for this many seeds, from the first one on."""
+    return f"seed={','.join(map(str, range(first, first + count)))}"

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from actsweep_tutorials.base import Quantities
-from actsweep_tutorials.claims import comparison, nonlinear, plots, scratch, silent
+from actsweep_tutorials.claims import advice, comparison, nonlinear, plots, scratch, silent
 from actsweep_tutorials.claims.base import HOLDS, NOISE, ONLY_IF, REFUTED, VERDICTS, Claim, Verdict
 from actsweep_tutorials.claims.changes import CHANGES
 
@@ -20,6 +20,7 @@ CLAIMS = tuple(
             *silent.CLAIMS,
             *nonlinear.CLAIMS,
             *scratch.CLAIMS,
+            *advice.CLAIMS,
         ),
         key=lambda claim: (claim.source == "traps", claim.source),
     )
@@ -61,7 +62,8 @@ Statements are ours, and say no more than is measured."""
 _CHANGED = """## What changed
 
 An outside examination found verdicts of the first page wrong or misleading. All {count} were then
-gone through again, each by trying to refute it. {changed} came out differently:
+gone through again, each by trying to refute it. {changed} came out differently (the advice on
+networks and outputs came later):
 """
 _OTHER_GROUNDS = """
 {kept} are the same, but say less or rest on something else:
@@ -69,10 +71,9 @@ _OTHER_GROUNDS = """
 
 _UNCHECKED = """## What isn't checked
 
-Advice on networks that aren't here: GELU in transformers, tanh in recurrent networks, ReLU or
-swish in convolutional ones, the choice of the output by the task and its labels. How well ELU
-generalises: training accuracies aren't recorded. Slopes and conventions at 0 that
-differ from source to source: ours are in the [gallery](gallery.md)'s facts."""
+Large networks and sets: the advice on networks and outputs is checked on small ones, in minutes of
+training. How well ELU generalises: training accuracies aren't recorded. Slopes and conventions at
+0 that differ from source to source: ours are in the [gallery](gallery.md)'s facts."""
 
 
 def tally(verdicts: Mapping[Claim, Verdict]) -> dict[str, int]:
@@ -114,10 +115,11 @@ def page(verdicts: Mapping[Claim, Verdict]) -> str:
 
 def _what_changed(verdicts: Mapping[Claim, Verdict]) -> list[str]:
     """Return the section on the verdicts that were published before, with the reasons."""
+    first = [claim for claim in verdicts if claim not in advice.CLAIMS]
     known = {c: v for c, v in verdicts.items() if c.key in CHANGES}
     changed = {c: v for c, v in known.items() if str(v) != CHANGES[c.key].before}
     kept = [claim for claim in known if claim not in changed]
-    lines = [_CHANGED.format(count=len(verdicts), changed=len(changed))]
+    lines = [_CHANGED.format(count=len(first), changed=len(changed))]
     for claim, verdict in changed.items():
         change = CHANGES[claim.key]
         lines += [f"- **{claim.key}**: *{change.before}*, now *{verdict}*. {change.why}"]
@@ -126,7 +128,7 @@ def _what_changed(verdicts: Mapping[Claim, Verdict]) -> list[str]:
         f"- **{claim.key}** ({CHANGES[claim.key].before}): {CHANGES[claim.key].why}"
         for claim in kept
     ]
-    return [*lines, "", f"The other {len(verdicts) - len(known)} stood as they were."]
+    return [*lines, "", f"The other {len(first) - len(known)} stood as they were."]
 
 
 def table(verdicts: Mapping[Claim, Verdict]) -> list[str]:

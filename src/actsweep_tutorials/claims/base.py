@@ -136,7 +136,12 @@ def exceeds(
 
 
 def exceeds_where_both_learn(
-    a: Mapping[int, float], b: Mapping[int, float], trained: Sequence[int], *, looks: int = 1
+    a: Mapping[int, float],
+    b: Mapping[int, float],
+    trained: Sequence[int],
+    *,
+    by: float = 0.0,
+    looks: int = 1,
 ) -> Verdict:
     """Return whether `a` exceeds `b`, values by seed of the networks that learned something.
 
@@ -146,9 +151,10 @@ def exceeds_where_both_learn(
     Args:
         a, b: values by seed; a network that diverged or stayed at chance has none.
         trained: the seeds that both were trained with.
+        by: what the difference must exceed.
         looks: in how many cases this is tested.
     """
-    values = exceeds(a, b, looks=looks)
+    values = exceeds(a, b, by=by, looks=looks)
     text = f"{values.text} (learned: {len(a)} and {len(b)} of {len(trained)})"
     p = ended_test(len(a.keys() - b.keys()), len(b.keys() - a.keys()))
     more_often = len(a) - len(b)
