@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,12 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(outputs: Path) -> Path:
     return sweep_of(outputs) / "report"
+
+
+def test_the_readme_s_first_picture_is_drawn_from_a_sweep(outputs: Path, tmp_path: Path) -> None:
+    program = runpy.run_path(str(ROOT / "docs" / "images" / "sweep.py"))
+    program["main"](sweep_of(outputs), tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").stat().st_size > 20_000
 
 
 @pytest.fixture(scope="module")

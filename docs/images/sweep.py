@@ -8,8 +8,9 @@ import matplotlib
 import numpy as np
 
 import actsweep
-from actsweep import figures, ledger
-from actsweep.stats import mean_interval
+from actsweep.report import plotting
+from actsweep.runs import run_dir
+from actsweep.stats.paired import mean_interval
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -18,11 +19,11 @@ import matplotlib.pyplot as plt
 def main(sweep: Path, picture: Path) -> None:
     """Test accuracy by activation; gradient norm and dead units by layer, at the start and end."""
     groups: dict[str, list[actsweep.Run]] = defaultdict(list)
-    for row in ledger.read_members_csv(sweep):
+    for row in run_dir.read_members_csv(sweep):
         groups[row["act"]].append(actsweep.load_run(sweep.parents[1] / "runs" / row["run_id"]))
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for place, (act, runs) in enumerate(groups.items()):
-        colour = figures.colour(act)
+        colour = plotting.colour(act)
         _accuracy(axes[0], place, runs, colour)
         _by_layer(axes[1], act, runs, "grad_norm", colour)
         _by_layer(axes[2], act, runs, "dead_frac", colour)

@@ -21,7 +21,7 @@ from actsweep.report.values import Measure
 from actsweep.stats.scores import TASKS, task_in
 from actsweep.utils.errors import bad_value, unknown_name
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.pairs import draw_group, interval_text, record_pairs, told
+from actsweep_tutorials.pairs import compare_pairs, draw_group, interval_text, told
 from actsweep_tutorials.tuning import train_tuned
 
 MARGIN = 1.0  # points of accuracy that don't matter: three of the 297 test images of digits
@@ -135,13 +135,11 @@ def _measure(network: Network, params: Params) -> dict[str, Any]:
         for act, rate in tuned.rates.items()
     }
     values = {act: scores({**scale, "acts": acts}, act) for act in acts}
-    trained = {act: [seed["seed"] for seed in acts[act]["seeds"]] for act in acts}
     return {
         "words": network.words,
         **scale,
         "order": sorted(acts, key=lambda act: _rank(values[act], scale["sign"])),
         "acts": acts,
-        "pairs": record_pairs(values, trained, scale["margin"], scale["sign"]),
         "notes": [*tuned.notes, *comparison.notes],
     }
 
@@ -194,6 +192,13 @@ def scores(network: Mapping[str, Any], act: str) -> dict[int, float]:
         for seed in network["acts"][act]["seeds"]
         if seed["state"] == "complete" and not seed["at_chance"]
     }
+
+
+def _compare(network: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Compare the activations of a network in pairs."""
+    trained = {act: [s["seed"] for s in found["seeds"]] for act, found in network["acts"].items()}
+    values = {act: scores(network, act) for act in network["acts"]}
+    return compare_pairs(values, trained, network["margin"], network["sign"])
 
 
 def draw(result: Quantities) -> Mapping[str, Figure]:
@@ -260,12 +265,12 @@ def tables(result: Quantities) -> Sequence[Table]:
 
 
 def _table(name: str, network: Mapping[str, Any]) -> Table:
-    rows = []
+    rows, pairs = [], _compare(network)
     for act in network["order"]:
         values = [*scores(network, act).values()]
         count = f"{len(values)} of {len(network['acts'][act]['seeds'])}"
         rate = network["acts"][act]["lr"]
-        rows.append([act, rate, interval_text(values), count, *told(network["pairs"], act)])
+        rows.append([act, rate, interval_text(values), count, *told(pairs, act)])
     score = f"{network['metric']}, {network['unit']}: mean ± 95 %"
     heading = ("activation", "lr", score, "learned", "better than", "equivalent to")
     return Table(f"{name}: {' '.join(network['words'])}", heading, rows)

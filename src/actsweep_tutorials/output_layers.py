@@ -19,7 +19,7 @@ from actsweep.report.design import Entry
 from actsweep.runs.load import load_run
 from actsweep.utils.errors import unknown_name
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
-from actsweep_tutorials.pairs import draw_group, interval_text, record_pairs, told
+from actsweep_tutorials.pairs import compare_pairs, draw_group, interval_text, told
 from actsweep_tutorials.tuning import train_tuned
 
 MARGIN = 1.0  # points that don't matter: four of the test images, or 1 % of the variance
@@ -178,7 +178,7 @@ def measure(params: Params) -> Quantities:
         outputs: dict[str, Any] = {}
         for training in TASKS[name].trainings:
             outputs |= _train(training, folder / f"{TASKS[name].file}.npz", params)
-        tasks[name] = {"outputs": outputs, "pairs": _compare(outputs)}
+        tasks[name] = {"outputs": outputs}
     return {"tasks": tasks, "lr": params["lr"]}
 
 
@@ -235,7 +235,7 @@ def _compare(outputs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Compare the outputs of a task in pairs."""
     trained = {name: [s["seed"] for s in output["seeds"]] for name, output in outputs.items()}
     values = {name: scores(output) for name, output in outputs.items()}
-    return record_pairs(values, trained, MARGIN)
+    return compare_pairs(values, trained, MARGIN)
 
 
 def draw(result: Quantities) -> Mapping[str, Figure]:
@@ -258,13 +258,11 @@ def tables(result: Quantities) -> Sequence[Table]:
     """Return a table a task: the rates, the scores, and who is told from whom."""
     made = []
     for task, found in result["tasks"].items():
-        rows = []
+        rows, pairs = [], _compare(found["outputs"])
         for name, output in found["outputs"].items():
             values = [*scores(output).values()]
             count = f"{len(values)} of {len(output['seeds'])}"
-            rows.append(
-                [name, output["lr"], interval_text(values), count, *told(found["pairs"], name)]
-            )
+            rows.append([name, output["lr"], interval_text(values), count, *told(pairs, name)])
         score = f"{TASKS[task].score}: mean ± 95 %"
         heading = ("output", "lr", score, "learned", "better than", "equivalent to")
         made.append(Table(f"{task}: {TASKS[task].title}", heading, rows))

@@ -1,4 +1,4 @@
-"""What experiments record of groups that are compared in pairs, and how they show it."""
+"""Groups that an experiment compares in pairs, and how it shows them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,19 +8,22 @@ from matplotlib.axes import Axes
 from actsweep.stats.paired import BETTER, EQUIVALENT, WORSE, Cell, compare, mean_interval
 
 
-def record_pairs(
+def compare_pairs(
     values: Mapping[str, Mapping[int, float]],
     trained: Mapping[str, Sequence[int]],
     margin: float,
     sign: int = 1,
 ) -> list[dict[str, Any]]:
-    """Compare each pair by seed; return a - b, p and the verdict, as `actsweep compare` gives them.
+    """Compare each pair by seed, as `actsweep compare --one-look`: experiments set their seeds.
 
     Args:
         values: by group, the score of each seed that learned something; none is made up for others.
         trained: by group, the seeds that it was trained with.
         margin: what doesn't matter, in the unit of the values.
         sign: 1 if larger is better, -1 if smaller is.
+
+    Returns:
+        Of each pair a - b, p and the verdict about a.
     """
     cells: dict[str, dict[Cell, float]] = {
         name: {(seed,): sign * value for seed, value in of_seeds.items()}
@@ -35,7 +38,7 @@ def record_pairs(
             "p": pair.p_holm,
             "verdict": pair.verdict,
         }
-        for (a, b), pair in compare(cells, margin, lost=lost).items()
+        for (a, b), pair in compare(cells, margin, lost=lost, one_look=True).items()
     ]
 
 
