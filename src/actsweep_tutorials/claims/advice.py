@@ -145,8 +145,8 @@ CLAIMS = (
         "scores",
         needs_training=True,
         reason=(
-            "Over text all seven are equivalent, also with other rates (0.002 to 0.02). Of images five "
-            "seeds spread too much to tell."
+            "Over text all seven are equivalent, also with other rates (0.002 to 0.02). Of "
+            "images five seeds spread too much to tell."
         ),
     ),
     Claim(
