@@ -429,14 +429,68 @@ def test_a_folder_may_have_several_configs(tmp_path: Path) -> None:
     assert "can't be read (ValueError: Config name is missing." in said
 
 
+def relabelled(table: Any, labels: list[int | None], features: Any = None) -> Any:
+    bare = table.remove_columns("label").add_column("label", labels)
+    return bare.cast(features or table.features)
+
+
 def test_examples_without_a_label_are_refused(tmp_path: Path) -> None:
     tables = prepared.hf_tables(prepared.draw({"train": 30, "test": 9}))
-    bare = tables["test"].remove_columns("label").add_column("label", [None] * 9)
-    tables["test"] = bare.cast(tables["train"].features)
+    tables["test"] = relabelled(tables["test"], [0, None, *[1] * 7])
     tables.save_to_disk(tmp_path / "mine")
-    assert "test record 0 has the label None; must be from 0 to 2" in refused(
+    assert "test record 1 has the label None; must be from 0 to 2" in refused(
         of_hf(tmp_path / "mine")
     )
+
+
+@pytest.mark.parametrize("missing", [-1, None])
+def test_a_split_without_labels_is_not_read(missing: int | None, tmp_path: Path) -> None:
+    """As the test sets of competitions: one is taken from training instead."""
+    splits = prepared.draw({"train": 30, "test": 9})
+    tables = prepared.hf_tables(splits)
+    tables["test"] = relabelled(tables["test"], [missing] * 9)
+    tables.save_to_disk(tmp_path / "mine")
+    data = load(of_hf(tmp_path / "mine", test_size=6))
+    assert len(data.test_y) == 6
+    assert rows(data, "train", "val", "test") == went_in(*splits["train"])
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "val", "dev"])
+def test_every_name_of_the_validation_split(name: str, tmp_path: Path) -> None:
+    splits = prepared.draw({"train": 30, name: 7, "test": 9})
+    prepared.hf_tables(splits).save_to_disk(tmp_path / "mine")
+    assert rows(load(of_hf(tmp_path / "mine")), "val") == went_in(*splits[name])
+
+
+def test_splits_with_other_classes_are_refused(tmp_path: Path) -> None:
+    """Joined from two folders of which one lacks a class: its third class is the other's second."""
+    tables = prepared.hf_tables(prepared.draw({"train": 30, "test": 9}))
+    fewer = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=["rock", "scissors"])
+    )
+    tables["test"] = relabelled(tables["test"], [0, 1, 0] * 3, fewer)
+    for split, table in tables.items():
+        table.save_to_disk(tmp_path / "mine" / split)
+    (tmp_path / "mine" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    said = refused(of_hf(tmp_path / "mine"))
+    assert "the classes of its split test are rock, scissors, those of train rock, paper" in said
+
+
+def test_what_tools_leave_in_a_folder_makes_no_difference(tmp_path: Path) -> None:
+    """An empty folder of git's or Jupyter's is no class, and a cache of `datasets` no content."""
+    tables = prepared.hf_tables(prepared.draw({"train": 30}))
+    tables.save_to_disk(tmp_path / "mine")
+    before = data_folders.digest(tmp_path / "mine")
+    (tmp_path / "mine" / "train" / "cache-1234.arrow").write_bytes(b"any")
+    data_folders.digest.cache_clear()
+    assert data_folders.digest(tmp_path / "mine") == before
+    for index, image in enumerate(tables["train"]["image"]):
+        file = tmp_path / "images" / "train" / "rp"[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image.save(file)
+    (tmp_path / "images" / ".git" / "refs" / "tags").mkdir(parents=True)
+    (tmp_path / "images" / "train" / ".ipynb_checkpoints").mkdir()
+    assert load(of_hf(tmp_path / "images")).labels == ("p", "r")
 
 
 @pytest.fixture

@@ -108,6 +108,11 @@ def test_constant_output_is_no_error(capsys):
     theory("act=tanh init=normal init.sigma_w=0 depth=2", capsys)
 
 
+def test_a_jacobian_beyond_every_number(capsys):
+    out = theory("act=tanh init=normal init.sigma_w=40 depth=256", capsys)
+    assert "Jacobian of 256 layers at q*: mean of J Jᵀ –, normalised variance" in out
+
+
 def test_narrow_networks_of_one_input_are_born_dead(capsys):
     """As published, 0.631 of width 3 and depth 10; for one input 0.737."""
     words = "act=relu init=he_normal depth=10 depth.width=3 data=quadratic --data"

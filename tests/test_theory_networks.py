@@ -248,6 +248,12 @@ def test_what_there_is_no_theory_for_is_said_in_one_line(groups, said):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_gain_is_for_what_activations_made(depth):
+    """The first layer reads the examples, also where it is the only one."""
+    compare(run_of("relu", depth, init={"name": "lecun_normal", "gain": 1.6}))
+
+
 def test_a_second_moment_that_is_not_finite_is_refused():
     init = {"name": "normal", "sigma_w": 1e3}
     with pytest.raises(

@@ -29,7 +29,7 @@ from actsweep.theory.networks import input_moments
 from actsweep.utils.errors import UserError
 from actsweep.utils.files import finite, read_json, write_json
 
-VERSION = 1
+VERSION = 2
 """Of what is computed: raised when cards change."""
 EXAMPLES = 1000
 """Of the training set, for q_0 and c_0."""
@@ -221,11 +221,12 @@ def _edge_lines(content: Mapping[str, Any]) -> list[str]:
 def _end_lines(content: Mapping[str, Any]) -> list[str]:
     lines = []
     if jacobian := content["jacobian"]:
-        variance = jacobian["variance"]
-        spread = "–" if variance is None else f"{variance:.4g}"
+        mean, variance = (
+            "–" if jacobian[key] is None else f"{jacobian[key]:.4g}" for key in ("mean", "variance")
+        )
         lines.append(
-            f"Jacobian of {content['depth']} layers at q*: mean of J Jᵀ {jacobian['mean']:.4g}, "
-            f"normalised variance {spread}"
+            f"Jacobian of {content['depth']} layers at q*: mean of J Jᵀ {mean}, "
+            f"normalised variance {variance}"
         )
     if content["born_dead"] is not None:
         lines.append(f"born dead for one input: probability {content['born_dead']:.3g}")

@@ -114,12 +114,14 @@ def digest(folder: Path) -> str:
     """Return a hash of a folder: of each file in it the name, the size and the content.
 
     Of a file of more than 16 MiB that many count, spread over it: a set may be larger than anybody
-    would wait for. What actsweep keeps there, and hidden files, are left out. Read once a process.
+    would wait for. Hidden files are left out, and what actsweep and `datasets` keep there. It is
+    read once a process.
     """
     paths = [
         path
         for path in sorted(folder.rglob("*"))
         if not any(part.startswith((".", "actsweep-")) for part in path.relative_to(folder).parts)
+        and not path.match("cache-*.arrow")
         and path.is_file()
     ]
     with ThreadPoolExecutor(4) as threads:

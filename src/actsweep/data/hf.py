@@ -18,7 +18,11 @@ from actsweep.data.decoding import (
 from actsweep.data.originals import BadFile
 from actsweep.utils.errors import UserError, first_line
 
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "test": "test",
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+}
 """The splits that are read, and what they are to us."""
 UNREACHABLE = "LocalEntryNotFoundError"
 """What the hub's client raises, and `datasets` quotes, where neither hub nor cache has a file."""
@@ -51,7 +55,18 @@ def encoded(cfg: DataConfig) -> EncodedSet:
     }
     picture = chosen_feature(cfg.name, "image", kinds[datasets.Image])
     label = chosen_feature(cfg.name, "label of a class", kinds[datasets.ClassLabel], cfg.target)
-    names = {SPLIT_NAMES[name]: name for name in tables if name in SPLIT_NAMES}
+    names = {
+        SPLIT_NAMES[name]: name
+        for name, table in tables.items()
+        if name in SPLIT_NAMES and (name == "train" or _has_labels(table, label))
+    }
+    for name in names.values():
+        own = tables[name].features.get(label)
+        if own != features[label]:
+            raise BadFile(
+                f"{cfg.name}: the classes of its split {name} are {_names(own)}, those of train "
+                f"{_names(features[label])}; cast both to one ClassLabel"
+            )
     records = _records(cfg, tables)
     key = cache.digest_of(repr(sorted(records.items())))
     title = Path(cfg.name).name.replace("@", "-")
@@ -65,6 +80,15 @@ def encoded(cfg: DataConfig) -> EncodedSet:
         },
         size=tuple(cfg.size),
     )
+
+
+def _has_labels(table: Any, label: str) -> bool:
+    """Return whether some example has a label: those of competitions are all -1, or missing."""
+    return label not in table.features or any(y not in (None, -1) for y in table[label])
+
+
+def _names(feature: Any) -> str:
+    return ", ".join(getattr(feature, "names", None) or ["none"])
 
 
 def _tables(datasets: Any, cfg: DataConfig) -> dict[str, Any]:
@@ -106,7 +130,8 @@ def _local(datasets: Any, folder: Path, cfg: DataConfig) -> dict[str, Any]:
 
 def _refuse_empty_class(folder: Path, where: str) -> None:
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() and not any(path.iterdir()):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.is_dir() and not any(path.iterdir()):
             raise UserError(
                 f"{where}: {path.relative_to(folder)} is empty, a class without images; remove it, "
                 "or put some there"

@@ -153,7 +153,8 @@ def _edge_values(point: EdgePoint) -> dict[str, Any]:
 def _jacobian(network: Network, unit: Unit, layer: Layer, q: float) -> dict[str, float | None]:
     depth = len(network.layers)
     mean, variance = jacobian_spectrum(unit, layer, q, depth, orthogonal=network.orthogonal)
-    return {"mean": mean, "variance": variance if math.isfinite(variance) else None}
+    numbers = {"mean": mean, "variance": variance}
+    return {key: value if math.isfinite(value) else None for key, value in numbers.items()}
 
 
 def _verdict(found: dict[str, Any] | None, edge: Any, sigma_b: float) -> str:

@@ -30,7 +30,10 @@ def jacobian_spectrum(
         orthogonal: whether the weights are.
     """
     moments = unit.quick_moments(max(q, TINY))
-    mean = (layer.sigma_w2 * moments.derivative) ** depth
+    try:
+        mean = (layer.sigma_w2 * moments.derivative) ** depth
+    except OverflowError:
+        mean = math.inf
     if moments.derivative == 0:
         return mean, math.nan
     ratio = moments.derivative_fourth / moments.derivative**2

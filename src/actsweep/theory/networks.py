@@ -27,6 +27,7 @@ class Network:
         unit: of every hidden layer.
         widths: units of the input and of each hidden layer.
         layers: the variances of each hidden layer.
+        repeated: those of a layer that is repeated without end.
         skips: whether a layer's input is added to its output.
         normalised: whether each pre-activation is divided by its root mean square.
         orthogonal: whether the weights are.
@@ -37,16 +38,12 @@ class Network:
     unit: Unit
     widths: tuple[int, ...]
     layers: tuple[Layer, ...]
+    repeated: Layer
     skips: tuple[bool, ...]
     normalised: bool = False
     orthogonal: bool = False
     bias: float = 0.0
     name: str = ""
-
-    @property
-    def repeated(self) -> Layer:
-        """Return the last layer's variances, those of a layer that is repeated without end."""
-        return self.layers[-1]
 
     @property
     def plain(self) -> bool:
@@ -104,13 +101,14 @@ def network_of(run: RunConfig, inputs: int | None = None) -> Network:
         _layer(run.init, fan_in, fan_out * unit.inputs, gain if i else 1.0)
         for i, (fan_in, fan_out) in enumerate(zip(widths, units, strict=False))
     )
-    if len(layers) == 1:
-        layers = (_layer(run.init, widths[0], units[0] * unit.inputs, gain),)
+    # The gain is for what an activation made: the first layer reads the examples.
+    alone = _layer(run.init, widths[0], units[0] * unit.inputs, gain)
     skips = tuple(bool(run.model.residual) and a == b for a, b in zip(widths, units, strict=False))
     return Network(
         unit,
         widths,
         layers,
+        layers[-1] if len(layers) > 1 else alone,
         skips,
         normalised=norm in NORMALISED,
         orthogonal=run.init.name == "orthogonal",
