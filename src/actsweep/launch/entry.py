@@ -137,7 +137,7 @@ def set_up_process(process: Process) -> None:
     """Handle signals; keep tracebacks of other libraries off the terminal."""
     process.stop.install()
     # Importing and tracing make millions of objects and hardly any garbage: by default Python looks
-    # for it so often that this takes a twelfth of a sweep's time.
+    # for it so often that this takes 7 % of a small sweep's time.
     gc.set_threshold(50_000, 20, 50)
     logging.raiseExceptions = False  # else a traceback per log line on a full disk
     streams.make_lasting()

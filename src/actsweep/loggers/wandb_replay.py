@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from actsweep.loggers import wandb_log
 from actsweep.loggers import wandb_support as support
-from actsweep.loggers.wandb_log import wait_until_finished
 from actsweep.loggers.wandb_run import WandbRun
 from actsweep.runs.rows import MemberInfo
 from actsweep.utils.files import finite
@@ -31,10 +31,15 @@ def replay(
         TimeoutError: wandb-core hasn't written the file to its end.
     """
     run = WandbRun(dataclasses.replace(info, resumed_at=None), mode, dict(options))
-    for row in support.past_rows(info, math.inf):
-        run.put(row)
-    run.end(summary["state"], finite(dict(summary)))
-    run.finish(summary["state"])
-    if not wait_until_finished(run.file, time.monotonic() + support.FINISH_SECONDS):
-        raise TimeoutError(f"W&B has not written {run.file} after {support.FINISH_SECONDS:g} s")
+    try:
+        for row in support.past_rows(info, math.inf):
+            run.put(row)
+        run.end(summary["state"], finite(dict(summary)))
+        run.finish(summary["state"])
+        if not wandb_log.wait_until_finished(run.file, time.monotonic() + support.FINISH_SECONDS):
+            raise TimeoutError(f"W&B has not written {run.file} after {support.FINISH_SECONDS:g} s")
+    except Exception:
+        if mode == "offline":  # else the next upload would take this part for a run of its own
+            wandb_log.mark_synced(run.file)
+        raise
     return run.file

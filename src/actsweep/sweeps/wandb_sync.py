@@ -52,14 +52,15 @@ def sync(
     """
     done = SyncResult([], [], [], [], {})
     todo: dict[str, list[Path]] = {}
+    plan = read_plan(folder, to_train=False) if rebuild else None
     for run_status in status.take_snapshot(folder).runs:
         run_id = run_status.run.run_id
         if run_status.owner or run_status.state in ("running", "starting"):
             done.training.append(run_id)
             continue
-        if rebuild:
+        if plan is not None:
             try:
-                _rebuild(read_plan(folder, to_train=False), run_id)
+                _rebuild(plan, run_id)
             except Exception as error:  # W&B's own, such as a hung wandb-core
                 done.failed[run_id] = first_line(error)
                 continue
