@@ -180,7 +180,7 @@ def _compile(run: RunConfig, examples: Dataset) -> _Programs:
     fns = _functions(run, examples)
 
     def probe(state: types.State, hparams: Mapping, batch: types.Examples) -> Mapping[str, Array]:
-        return fns.probe(state, hparams, batch, jnp.int32(0), ("inside",))
+        return fns.probe_of(("inside",))(state, hparams, batch, jnp.int32(0))
 
     def count(params: Any, held: Any, sums: dict[str, Array], x: Array) -> Mapping[str, Array]:
         return fns.counts(params, held, jnp.bool_(True), sums, x)[0]

@@ -19,7 +19,10 @@ the value of the gate.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+import jax
 
 from actsweep.activations import across, elementwise
 from actsweep.activations.base import (
@@ -317,7 +320,15 @@ _ENTRIES = (
     ),
 )
 
-ACTIVATIONS: dict[str, Activation] = {entry.name: entry for entry in _ENTRIES}
+
+def _traced_once(entry: Activation) -> Activation:
+    """Return the activation with its function jitted: JAX then traces it, and its derivative, once
+    for each shape rather than wherever it acts. What is compiled is the same."""
+    static = [name for name, default in entry.params.items() if not isinstance(default, float)]
+    return replace(entry, fn=jax.jit(entry.fn, static_argnames=static))
+
+
+ACTIVATIONS: dict[str, Activation] = {entry.name: _traced_once(entry) for entry in _ENTRIES}
 
 
 def get(name: str, path: str = "act") -> Activation:

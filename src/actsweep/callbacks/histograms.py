@@ -1,7 +1,9 @@
 """The `histograms` callback: pre-activations, activations and gradients on fixed edges."""
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -62,6 +64,7 @@ def histogram(x: Float[Array, "..."], edges: tuple[float, ...]) -> Histogram:
     return Histogram(_count(jnp.ravel(x), int(first), bins, width), edges)
 
 
+@functools.partial(jax.jit, static_argnames=("first", "bins", "width"))
 def _count(x: Float[Array, "n"], first: int, bins: int, width: float) -> Int[Array, "bins+2"]:
     position = jnp.floor(x / width) - first
     position = jnp.where(jnp.isnan(position), bins, position)

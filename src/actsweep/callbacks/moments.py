@@ -1,5 +1,6 @@
 """The `moments` callback: means, standard deviations and quantiles of every layer."""
 
+import functools
 import math
 
 import jax
@@ -42,6 +43,7 @@ def moments(
     return Callback(probe=probe, every=every, every_steps=every_steps)
 
 
+@functools.partial(jax.jit, static_argnames="shares")
 def quantiles(x: Float[Array, "..."], shares: tuple[float, ...]) -> Float[Array, "shares"]:
     """Return quantiles: the least entry that at least a share q of all entries doesn't exceed.
 

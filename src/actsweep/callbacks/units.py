@@ -78,6 +78,7 @@ def similarity(every: int = 1, every_steps: int | None = None) -> Callback:
     return Callback(probe=probe, every=every, every_steps=every_steps)
 
 
+@jax.jit
 def mean_cosine(a: Float[Array, "n ..."]) -> Float[Array, ""]:
     """Return the mean cosine similarity of different rows; see `similarity`."""
     rows = a.reshape(a.shape[0], -1)
@@ -119,6 +120,7 @@ def _per_unit(
     return {name: _column_sums(flag) for name, flag in flags.items()}
 
 
+@jax.jit
 def _column_sums(flag: Bool[Array, "rows units"]) -> Int[Array, "units"]:
     rows, units = flag.shape
     blocked = rows - rows % ROW_BLOCK

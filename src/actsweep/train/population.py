@@ -198,7 +198,7 @@ class Population:
     def probe_of(self, due: tuple[str, ...]) -> Callable:
         """Return the batched probe of the callbacks in `due`."""
         if due not in self._probes:
-            probe = functools.partial(self.functions.probe, due=due)
+            probe = self.functions.probe_of(due)
             self._probes[due] = self._batched(probe, MEMBER, MEMBER, SHARED, SHARED, wide=WIDE)
         return self._probes[due]
 

@@ -25,6 +25,7 @@ def counting(net: Network, callbacks: Mapping[str, Callback]) -> tuple[Callable,
         final = [c.settled(_of(sums, n)) if c.settled else False for n, c in observers.items()]
         return jnp.all(jnp.asarray(final))
 
+    @jax.jit  # traced once for each size of a slice
     def of_slice(params: Params, held: Held, x: Array) -> dict[str, Array]:
         intermediates = Intermediates()
         net.forward(params, held, x, intermediates)

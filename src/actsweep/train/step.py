@@ -1,4 +1,4 @@
-"""Pure functions of ONE member: init, train_chunk, evaluate, probe, count. No member axis.
+"""Pure functions of ONE member: init, train_chunk, evaluate, probes, count. No member axis.
 
 Static values come by closure from a config whose varying fields are None; a member's hparams come
 by argument. `population` batches these functions over members.
@@ -34,7 +34,7 @@ class Functions(NamedTuple):
     train_chunk: Callable[..., tuple[State, Readings]]
     evaluate: Callable[..., tuple[State, Readings]]
     score: Callable[..., Readings]
-    probe: Callable[..., Readings]
+    probe_of: Callable[[tuple[str, ...]], Callable[..., Readings]]
     counts: Callable[..., tuple[Mapping[str, Array], Bool[Array, ""]]]
     no_counts: Callable[..., Mapping[str, Array]]
     conclude: Callable[..., Readings]
@@ -58,14 +58,14 @@ def build(
     """
     net = Network(config, task, hparams)
     on_step = {name: c.on_step for name, c in callbacks.items() if c.on_step}
-    score = scoring.build(net)
+    score = jax.jit(scoring.build(net))  # traced once for each set
     counts, no_counts = counting(net, callbacks)
     return Functions(
         init=_init(net, on_step),
         train_chunk=_train_chunk(net, on_step, batch_axis),
         evaluate=_evaluate(net, score),
         score=_when_real(score),
-        probe=_probe(net, callbacks),
+        probe_of=_probe_of(net, callbacks),
         counts=counts,
         no_counts=no_counts,
         conclude=concluding(callbacks),
@@ -73,7 +73,7 @@ def build(
 
 
 def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]:
-    one_step = _one_step(net, on_step, None)
+    measure = _measure(net, on_step)
 
     def init(hparams: HParams, real: Bool[Array, ""]) -> State:
         """Draw a member and return its state; one that only pads the pack is stopped at once."""
@@ -92,10 +92,8 @@ def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]
             outcome=jnp.where(real, ACTIVE, STOPPED).astype(jnp.int32),
             tally=Tally({}, {}),
         )
-        least = net.config.trainer.accumulate
-        x, y = net.task.examples(least), net.task.labels(least)
-        measured = jax.eval_shape(one_step, drawn, hparams, x, y, jnp.int32(0))[1]
-        return drawn._replace(tally=_empty(measured))
+        number = jnp.float32(0.0)
+        return drawn._replace(tally=_empty(jax.eval_shape(measure, params, params, number, number)))
 
     return init
 
@@ -112,9 +110,21 @@ def _empty(names: Iterable[str]) -> Tally:
     )
 
 
+def _measure(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., dict[str, Array]]:
+    def measure(params: Params, grads: Params, loss: Array, right: Array) -> dict[str, Array]:
+        """Return the readings of one step."""
+        view = StepView(net.kernels(params), net.kernels(grads))
+        readings = net.scores("train", loss, right)
+        for name, measure in on_step.items():
+            add_readings(readings, measure(view), name)
+        return readings
+
+    return measure
+
+
 def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
     optimiser, total = net.config.optim, net.task.total_steps
-    augment = AUGMENTS.get(net.config.data.augment)
+    augment, measure = AUGMENTS.get(net.config.data.augment), _measure(net, on_step)
 
     def stream(hparams: HParams, name: str, step: Array) -> PRNGKeyArray:
         key = jax.random.fold_in(named_key(hparams["seed"], name), step)
@@ -143,10 +153,7 @@ def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | N
             optimiser, hparams, optimizers.schedule_factor(optimiser, step, total)
         )
         updates, opt_state = rule.update(grads, state.opt_state, state.params)
-        view = StepView(net.kernels(state.params), net.kernels(grads))
-        readings = net.scores("train", loss, right)
-        for name, measure in on_step.items():
-            add_readings(readings, measure(view), name)
+        readings = measure(state.params, grads, loss, right)
         params = optax.apply_updates(state.params, updates)
         new = state._replace(params=params, opt_state=opt_state, model_state=model_state)
         return new, readings
@@ -157,6 +164,7 @@ def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | N
 def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str | None) -> Callable:
     one_step = _one_step(net, on_step, batch_axis)
 
+    @when_active
     def train_chunk(
         state: State, hparams: HParams, batches: Any, train: Examples | None, span: Span
     ) -> tuple[State, Readings]:
@@ -184,25 +192,22 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
                 jax.tree.map(jnp.add, tally.total, now), jax.tree.map(jnp.maximum, tally.most, now)
             )
 
-        def run(state: State) -> tuple[State, dict]:
-            known, empty = state.tally, _empty(state.tally.total)
-            starts_row = span.first == span.begin
-            tally = jax.tree.map(lambda old, zero: jnp.where(starts_row, zero, old), known, empty)
-            state, tally = lax.fori_loop(0, span.n, advance, (state, tally))
-            steps = span.first + span.n - span.begin
-            means = jax.tree.map(lambda leaf: leaf / steps.astype(jnp.float32), tally.total)
-            sound = jnp.isfinite(tally.total["train/loss"]) & _all_finite(state.params)
-            broken = (span.begin + steps == span.end) & ~sound
-            outcome = jnp.where(broken, DIVERGED, state.outcome)
-            readings = means | {
-                key.replace("/", "_max/", 1): value
-                for key, value in tally.most.items()
-                if not key.startswith("train/")
-            }
-            readings |= net.act_params(state.params)
-            return state._replace(outcome=outcome, tally=tally), readings
-
-        return when_active(run, state)
+        known, empty = state.tally, _empty(state.tally.total)
+        starts_row = span.first == span.begin
+        tally = jax.tree.map(lambda old, zero: jnp.where(starts_row, zero, old), known, empty)
+        state, tally = lax.fori_loop(0, span.n, advance, (state, tally))
+        steps = span.first + span.n - span.begin
+        means = jax.tree.map(lambda leaf: leaf / steps.astype(jnp.float32), tally.total)
+        sound = jnp.isfinite(tally.total["train/loss"]) & _all_finite(state.params)
+        broken = (span.begin + steps == span.end) & ~sound
+        outcome = jnp.where(broken, DIVERGED, state.outcome)
+        readings = means | {
+            key.replace("/", "_max/", 1): value
+            for key, value in tally.most.items()
+            if not key.startswith("train/")
+        }
+        readings |= net.act_params(state.params)
+        return state._replace(outcome=outcome, tally=tally), readings
 
     return train_chunk
 
@@ -210,10 +215,12 @@ def _train_chunk(net: Network, on_step: Mapping[str, Callable], batch_axis: str 
 def _when_real(score: Callable[..., Readings]) -> Callable[..., Readings]:
     def real_score(params: Params, held: Held, real: Array, examples: Examples) -> Readings:
         """Return what `score` does; NaN for a row that holds no member."""
-        shapes = jax.eval_shape(score, params, held, examples)
-        nothing = {key: jnp.full(leaf.shape, jnp.nan, leaf.dtype) for key, leaf in shapes.items()}
-        run = lambda: score(params, held, examples)  # noqa: E731
-        return lax.cond(real, run, lambda: nothing)
+
+        def nothing(*arguments: Any) -> Readings:
+            shapes = jax.eval_shape(score, *arguments)
+            return {key: jnp.full(leaf.shape, jnp.nan, leaf.dtype) for key, leaf in shapes.items()}
+
+        return lax.cond(real, score, nothing, params, held, examples)
 
     return real_score
 
@@ -223,6 +230,7 @@ def _evaluate(net: Network, score: Callable) -> Callable:
     own = net.task.scores.own
     sign = SCORES[own].sign
 
+    @when_active
     def evaluate(state: State, val: Examples, epoch: Array) -> tuple[State, Readings]:
         """Validate after an epoch; return the new state and the readings.
 
@@ -232,33 +240,30 @@ def _evaluate(net: Network, score: Callable) -> Callable:
         earliest of equal scores is kept.
         """
 
-        def run(state: State) -> tuple[State, dict]:
-            measured = score(state.params, state.held, val)
-            goal = measured[own] if sign > 0 else -measured[own]
-            finite = jnp.isfinite(measured["loss"])
-            better = finite & (goal > state.best_score)
-            keep = lambda new, old: jnp.where(better, new, old)  # noqa: E731
-            bad_epochs = keep(jnp.int32(0), state.bad_epochs + 1)
-            outcome = jnp.where(finite, state.outcome, DIVERGED)
-            if patience is not None:
-                spent = (bad_epochs >= patience) & (epoch >= least) & (outcome == ACTIVE)
-                outcome = jnp.where(spent, STOPPED, outcome)
-            new = state._replace(
-                best=jax.tree.map(keep, state.params, state.best),
-                best_model_state=jax.tree.map(keep, state.model_state, state.best_model_state),
-                best_score=keep(goal, state.best_score),
-                best_epoch=keep(epoch, state.best_epoch),
-                bad_epochs=bad_epochs,
-                outcome=outcome,
-            )
-            return new, {f"val/{name}": measured[name] for name in net.task.scores.names}
-
-        return when_active(run, state)
+        measured = score(state.params, state.held, val)
+        goal = measured[own] if sign > 0 else -measured[own]
+        finite = jnp.isfinite(measured["loss"])
+        better = finite & (goal > state.best_score)
+        keep = lambda new, old: jnp.where(better, new, old)  # noqa: E731
+        bad_epochs = keep(jnp.int32(0), state.bad_epochs + 1)
+        outcome = jnp.where(finite, state.outcome, DIVERGED)
+        if patience is not None:
+            spent = (bad_epochs >= patience) & (epoch >= least) & (outcome == ACTIVE)
+            outcome = jnp.where(spent, STOPPED, outcome)
+        new = state._replace(
+            best=jax.tree.map(keep, state.params, state.best),
+            best_model_state=jax.tree.map(keep, state.model_state, state.best_model_state),
+            best_score=keep(goal, state.best_score),
+            best_epoch=keep(epoch, state.best_epoch),
+            bad_epochs=bad_epochs,
+            outcome=outcome,
+        )
+        return new, {f"val/{name}": measured[name] for name in net.task.scores.names}
 
     return evaluate
 
 
-def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Readings]:
+def _probe_of(net: Network, callbacks: Mapping[str, Callback]) -> Callable:
     def view_of(state: State, hparams: HParams, batch: Examples, step: Array) -> ProbeView:
         n = len(batch.y)
 
@@ -286,35 +291,45 @@ def _probe(net: Network, callbacks: Mapping[str, Callback]) -> Callable[..., Rea
             updates=net.kernels(updates),
         )
 
-    def probe(
-        state: State, hparams: HParams, batch: Examples, step: Array, due: tuple[str, ...]
-    ) -> Readings:
-        """Return the readings of the callbacks named in `due` (static) on the probe batch."""
+    def probe_of(due: tuple[str, ...]) -> Callable[..., Readings]:
+        """Return the probe of the callbacks named in `due`."""
 
-        def run(state: State) -> tuple[State, dict]:
+        @when_active
+        def measure(
+            state: State, hparams: HParams, batch: Examples, step: Array
+        ) -> tuple[State, Readings]:
             view = view_of(state, hparams, batch, step)
             readings: dict[str, Any] = {}
             for name in due:
-                measure = callbacks[name].probe
-                if measure is not None:
-                    add_readings(readings, measure(view), name)
+                probe = callbacks[name].probe
+                if probe is not None:
+                    add_readings(readings, probe(view), name)
             return state, readings
 
-        return when_active(run, state)[1]
+        def probe(state: State, hparams: HParams, batch: Examples, step: Array) -> Readings:
+            """Return the readings on the probe batch."""
+            return measure(state, hparams, batch, step)[1]
 
-    return probe
+        return probe
+
+    return probe_of
 
 
-def when_active(run: Callable, state: State) -> tuple[State, Readings]:
-    """Return `run(state)` if the member is active, else the same state and readings of zero.
+def when_active(run: Callable[..., tuple[State, Readings]]) -> Callable:
+    """Return `run(state, *arguments)` for a member that may have stopped.
 
-    Two readings are added: `active`, whether `run` was called, and `outcome`, the new state's.
+    Of one that isn't active the state stays as it is, and the readings are zero. Two are added:
+    `active`, whether `run` was called, and `outcome`, the new state's.
     """
+    run = jax.jit(run)  # traced once, for the shapes of its readings and to be called
 
-    def skip(state: State) -> tuple[State, Readings]:
-        shapes = jax.eval_shape(run, state)[1]
+    def skip(state: State, *arguments: Any) -> tuple[State, Readings]:
+        shapes = jax.eval_shape(run, state, *arguments)[1]
         return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    active = state.outcome == ACTIVE
-    state, readings = lax.cond(active, run, skip, state)
-    return state, dict(readings) | {"active": active, "outcome": state.outcome}
+    def run_if_active(state: State, *arguments: Any) -> tuple[State, Readings]:
+        active = state.outcome == ACTIVE
+        state, readings = lax.cond(active, run, skip, state, *arguments)
+        return state, dict(readings) | {"active": active, "outcome": state.outcome}
+
+    return run_if_active
