@@ -31,6 +31,7 @@ from actsweep.loggers.wandb_run import WandbRun
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs.metrics_file import MetricsFile, read_metrics
 from actsweep.runs.rows import Row
+from actsweep.stats.histogram import closed_bins
 from actsweep.train import cohort
 from actsweep.utils.errors import UserError
 
@@ -150,7 +151,7 @@ def test_axes_are_epochs_and_globs_never_overlap(tmp_path: Path) -> None:
 
 
 def test_underflow_and_overflow_are_end_bins() -> None:
-    counts, edges = support.wandb_bins(make_histogram(7))
+    counts, edges = closed_bins(make_histogram(7))
     assert counts == [7, 8, 9, 10, 11, 12]
     assert edges == [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]
 

@@ -29,6 +29,7 @@ from actsweep.launch.job import (
     train_all,
     train_members,
 )
+from actsweep.loggers import tools
 from actsweep.runs import run_dir
 from actsweep.runs.members import make_member
 from actsweep.runtime import streams, supervisor
@@ -196,6 +197,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
         loader = GlobalHydra.instance().config_loader()
         option_of = functools.partial(act_option, loader)
         config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, option_of)
+        tools.check(config.logger.writers)
         run_dir.check_writable(config.paths.outputs)
         member = make_member(config)
         if config.pack.plan:

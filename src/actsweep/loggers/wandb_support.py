@@ -112,16 +112,6 @@ def run_config(info: MemberInfo) -> dict[str, Any]:
     return {**{key: getattr(info, key) for key in top}, "config": info.config}
 
 
-def wandb_bins(histogram: Histogram) -> tuple[list[int], list[float]]:
-    """Return counts and edges for `wandb.Histogram`: under- and overflow become two more bins.
-
-    Each is as wide as its neighbour; W&B knows no open-ended bins.
-    """
-    edges = histogram.edges.tolist()
-    low, high = 2 * edges[0] - edges[1], 2 * edges[-1] - edges[-2]
-    return histogram.counts.tolist(), [low, *edges, high]
-
-
 def past_rows(info: MemberInfo, until: float) -> list[Row]:
     """Read the rows up to a step from the run's own files."""
     histograms: dict[int, dict[str, Histogram]] = {}

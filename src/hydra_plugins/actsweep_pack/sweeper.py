@@ -19,6 +19,7 @@ from actsweep.config.schema import RunConfig
 from actsweep.launch.entry import this_process
 from actsweep.launch.hydra import train
 from actsweep.launch.job import is_coordinator, run_worker, show_plan
+from actsweep.loggers import tools
 from actsweep.runs import run_dir
 from actsweep.runs.members import Member, make_member
 from actsweep.sweeps.exit_codes import OK
@@ -72,6 +73,7 @@ class PackSweeper(BasicSweeper):
         runs = [member.config for member in members]
         check_alike(runs)
         check_distinct(members)
+        tools.check(runs[0].logger.writers)
         packs = list(merge(members))
         if runs[0].pack.plan:
             show_plan(packs)
