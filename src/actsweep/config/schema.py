@@ -292,12 +292,17 @@ class SlurmConfig:
 
 @dataclass
 class SweepConfig:
-    """Which combinations a sweep trains, and whether it ends with the first failure.
+    """Which combinations a sweep trains, what it is called, and whether a failure ends it.
+
+    Commands find a sweep by its `name`; `notes` and `tags` are shown beside it.
 
     `pairs` lists keys whose values go together, one by one; `exclude` combinations to leave out, as
     values by key. With `fail_fast` no further pack is begun once a run has failed.
     """
 
+    name: str | None = None
+    notes: str | None = None
+    tags: list[str] = field(default_factory=list)
     pairs: list[Any] = field(default_factory=list)
     exclude: list[Any] = field(default_factory=list)
     fail_fast: bool = False

@@ -23,6 +23,7 @@ from actsweep.config.schema import (
     DepthConfig,
     LoggerConfig,
     RunConfig,
+    SweepConfig,
     TrainerConfig,
 )
 from actsweep.utils.errors import UserError, bad_value, unknown_name
@@ -282,6 +283,7 @@ def _check_rest(run: RunConfig) -> None:
         raise unknown_name("logger.mode", run.logger.mode, LOGGER_MODES)
     _check_wandb(run.logger)
     _check_writers(run.logger)
+    _check_sweep(run.sweep)
     if run.rerun not in RERUNS:
         raise unknown_name("rerun", run.rerun, RERUNS)
     if run.pack.batching not in BATCHINGS:
@@ -303,6 +305,17 @@ def _check_wandb(logger: LoggerConfig) -> None:
         if not 1 <= len(tag) <= 64:
             shown = f"{tag[:20]}…" if tag else "''"
             raise bad_value("logger.tags", shown, "of 1 to 64 characters", "logger.tags=[mine]")
+
+
+def _check_sweep(sweep: SweepConfig) -> None:
+    name = sweep.name
+    if name is not None and (not re.fullmatch(r"\w[\w.-]{0,63}", name) or name == "last"):
+        allowed = "1 to 64 letters, digits, _ . -, not last"
+        raise bad_value("sweep.name", name or "''", allowed, "sweep.name=depth-study")
+    for tag in sweep.tags:
+        if not 1 <= len(tag) <= 64:
+            shown = f"{tag[:20]}…" if tag else "''"
+            raise bad_value("sweep.tags", shown, "of 1 to 64 characters", "sweep.tags=[mine]")
 
 
 def _check_writers(logger: LoggerConfig) -> None:

@@ -23,13 +23,13 @@ from actsweep.config import resolve
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
 from actsweep.launch.job import (
+    check_before,
     is_coordinator,
     run_worker,
     show_plan,
     train_all,
     train_members,
 )
-from actsweep.loggers import tools
 from actsweep.runs import run_dir
 from actsweep.runs.members import make_member
 from actsweep.runtime import streams, supervisor
@@ -197,7 +197,6 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
         loader = GlobalHydra.instance().config_loader()
         option_of = functools.partial(act_option, loader)
         config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, option_of)
-        tools.check(config.logger.writers)
         run_dir.check_writable(config.paths.outputs)
         member = make_member(config)
         if config.pack.plan:
@@ -206,6 +205,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
             return OK
         plan = new_plan(folder, [[member]], {member.run_id: overrides})
         plan = check_folder(plan, "hydra.run.dir")
+        check_before(plan)
     except UserError:
         fresh.discard()
         raise

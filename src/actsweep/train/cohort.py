@@ -192,7 +192,7 @@ def _loggers(config: RunConfig, context: SweepContext) -> list[Writer]:
     loggers: list[Writer] = []
     mode = mode_of(config.logger)
     if mode != "disabled":
-        options = init_options(config.logger, context.sweep, context.total or 1)
+        options = init_options(config, context.sweep, context.total or 1)
         loggers.append(WandbWriter(mode, options, config.logger.require_online))
     loggers += tools.build(config.logger.writers)
     if config.logger.console:
@@ -202,7 +202,7 @@ def _loggers(config: RunConfig, context: SweepContext) -> list[Writer]:
 
 def _infos(cohort: Cohort, context: SweepContext) -> list[MemberInfo]:
     step = cohort.start.step if cohort.start else None
-    return [member.info(context.sweep, step) for member in cohort.members]
+    return [m.info(m.config.sweep.name or context.sweep, step) for m in cohort.members]
 
 
 class _Ended(NamedTuple):
