@@ -17,6 +17,7 @@ from actsweep.config.schema import RunConfig
 from actsweep.data import load
 from actsweep.runs import checkpoint, metrics_file, run_dir
 from actsweep.runs.members import make_member, make_pack
+from actsweep.runs.metrics_file import read_metrics
 from actsweep.runtime.process import Process
 from actsweep.train import loop, memory, pack, types
 from actsweep.train.types import SweepContext
@@ -222,6 +223,34 @@ def test_a_hook_can_stop_its_member(tmp_path: Path) -> None:
     said = folder_of(result, tmp_path).messages.read_text()
     assert "step 0" in said
     assert "enough" in said
+
+
+def logging(name: str) -> Callback:
+    def hook() -> Hook:
+        def look(step: int, epoch: float, readings: Any) -> dict[str, float]:
+            return {name: 2 * readings["val/loss"]} if "val/loss" in readings else {}
+
+        return look
+
+    return Callback(hook=hook)
+
+
+def test_a_hook_can_log_numbers(tmp_path: Path) -> None:
+    own = {"mine": {"_target_": f"{__name__}.logging", "name": "mine/twice"}}
+    (result,) = run_pack([make(tmp_path, callbacks=own)], SweepContext("sweep"))
+    columns = read_metrics(folder_of(result, tmp_path).metrics)
+    assert np.isfinite(columns["mine/twice"]).sum() >= 2
+    np.testing.assert_allclose(columns["mine/twice"], 2 * columns["val/loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["val/loss", "epoch"])
+def test_a_hook_can_not_log_under_a_name_that_is_taken(name: str, tmp_path: Path) -> None:
+    own = {"mine": {"_target_": f"{__name__}.logging", "name": name}}
+    (result,) = run_pack([make(tmp_path, callbacks=own)], SweepContext("sweep"))
+    status = run_dir.read_status(folder_of(result, tmp_path))
+    assert status is not None
+    assert status["state"] == "failed"
+    assert f"it returned a number called '{name}', a name that is taken" in status["cause"]
 
 
 def test_a_broken_hook_fails_its_run(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from wandb.sdk.lib.wbauth import unauthenticate_session
 from wandb.util import get_core_path
 from wandb_server import KEY, WandbServer
 
-from actsweep.config.schema import LoggerConfig
+from actsweep.config.schema import LoggerConfig, RunConfig
 from actsweep.loggers import wandb_log
 from actsweep.loggers import wandb_support as support
 from actsweep.loggers.base import Writers
@@ -31,6 +31,7 @@ from actsweep.loggers.wandb_run import WandbRun
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs.metrics_file import MetricsFile, read_metrics
 from actsweep.runs.rows import Row
+from actsweep.stats.histogram import closed_bins
 from actsweep.train import cohort
 from actsweep.utils.errors import UserError
 
@@ -150,7 +151,7 @@ def test_axes_are_epochs_and_globs_never_overlap(tmp_path: Path) -> None:
 
 
 def test_underflow_and_overflow_are_end_bins() -> None:
-    counts, edges = support.wandb_bins(make_histogram(7))
+    counts, edges = closed_bins(make_histogram(7))
     assert counts == [7, 8, 9, 10, 11, 12]
     assert edges == [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]
 
@@ -540,12 +541,12 @@ def test_w_and_b_learns_how_a_run_was_cut_short(
 def test_w_and_b_s_variables_count_where_the_config_is_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain = support.init_options(LoggerConfig(), "nine", 2)
+    plain = support.init_options(RunConfig(), "nine", 2)
     assert (plain["project"], plain["group"], plain["tags"]) == ("actsweep", "nine", [])
     for name in ("PROJECT", "RUN_GROUP", "NAME", "NOTES", "JOB_TYPE", "ENTITY"):
         monkeypatch.setenv(f"WANDB_{name}", name.lower())
     monkeypatch.setenv("WANDB_TAGS", "a,b")
-    several = support.init_options(LoggerConfig(), "nine", 2)
+    several = support.init_options(RunConfig(), "nine", 2)
     assert several == {
         "project": "project",
         "entity": "entity",
@@ -556,7 +557,7 @@ def test_w_and_b_s_variables_count_where_the_config_is_open(
         "tags": ["a", "b"],
     }
     typed = LoggerConfig(project="mine", group="ours", name="one", tags=["c"])
-    one = support.init_options(typed, "nine", 1)
+    one = support.init_options(RunConfig(logger=typed), "nine", 1)
     assert (one["project"], one["group"], one["name"], one["tags"]) == (
         "mine",
         "ours",

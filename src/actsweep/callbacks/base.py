@@ -100,8 +100,11 @@ class Hook(Protocol):
 
     def __call__(
         self, step: int, epoch: float, readings: Mapping[str, float]
-    ) -> LogMessage | EarlyStop | None:
-        """Receive one row, and return a message, a request to stop, or None.
+    ) -> LogMessage | EarlyStop | Mapping[str, float] | None:
+        """Receive one row, and return a message, a request to stop, numbers to log, or None.
+
+        Numbers, by names of their own, are added to the row. When a run goes on, the rows come
+        again, with the numbers that were added to them.
 
         Args:
             step: optimiser steps done; 0 before training.

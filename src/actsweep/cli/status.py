@@ -57,6 +57,8 @@ def show(
         console.print()
     sweep = take_snapshot(last)
     console.print(sweep.command, style="bold", no_wrap=True, overflow="ellipsis")
+    if sweep.about:
+        console.print(sweep.about, soft_wrap=True)
     console.print(_members(sweep))
     console.print(f"\n{sweep.folder.name}: {sweep.counts()}")
     ended = [_result(member) for member in sweep.runs if member.state in run_dir.ENDED]
@@ -87,16 +89,20 @@ def _list(folders: Sequence[Path], width: int) -> "Table":
     for folder in folders:
         try:
             sweep = take_snapshot(folder)
-            rows.append((folder.name, sweep.counts(), sweep.command))
+            rows.append((folder.name, find.given_name(folder) or "", sweep.counts(), sweep.command))
         except (UserError, KeyError) as error:
-            rows.append((folder.name, "?", str(error)))
-    room = width - 4 - max(len(row[0]) for row in rows) - max(len(row[1]) for row in rows)
+            rows.append((folder.name, "", "?", str(error)))
+    named = any(row[1] for row in rows)
+    room = width - 4 - 2 * named - sum(max(len(row[column]) for row in rows) for column in range(3))
     sweeps = _table()
     sweeps.add_column("sweep", no_wrap=True)
+    if named:
+        sweeps.add_column("name", no_wrap=True)
     sweeps.add_column("runs", min_width=16)
     sweeps.add_column("command", no_wrap=True)
-    for name, counts, command in rows:
-        sweeps.add_row(name, counts, textwrap.shorten(command, max(room, 16), placeholder=" …"))
+    for folder_name, name, counts, command in rows:
+        names = [folder_name, name] if named else [folder_name]
+        sweeps.add_row(*names, counts, textwrap.shorten(command, max(room, 16), placeholder=" …"))
     return sweeps
 
 

@@ -105,7 +105,7 @@ class Composer:
         return tuple(o.input_line or "" for o in choices), values
 
     def _is_value(self, override: Override) -> bool:
-        if _is_by_layer(override):  # its key is added, but nothing else follows from it
+        if _is_entry(override):  # its key is added, but nothing else follows from it
             return not override.is_delete()
         if override.is_add() or override.is_force_add() or override.is_delete():
             return False
@@ -199,13 +199,13 @@ def _is_independent(base: DictConfig) -> bool:
 def _is_plain(override: Override) -> bool:
     """Return whether an override sets a single value from which nothing else follows."""
     value = override.value()
-    if override.key_or_group.startswith("depth.") or _is_by_layer(override):
+    if override.key_or_group.startswith("depth.") or _is_entry(override):
         return False  # the widths follow from it; what a name leaves out
     return isinstance(value, int | float | bool) or value is None
 
 
-def _is_by_layer(override: Override) -> bool:
-    return bool(re.match(r"act\.by_layer\b", override.key_or_group))
+def _is_entry(override: Override) -> bool:
+    return bool(re.match(r"(act\.by_layer|logger\.writers)\b", override.key_or_group))
 
 
 def act_params(loader: ConfigLoader, choice: str) -> dict[str, Any]:

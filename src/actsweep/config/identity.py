@@ -96,7 +96,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
     """
     plain = resolve.to_dict(run)
     settings = {**without_neutral(what_counts(plain)), "id_version": ID_VERSION}
-    code = code_digests(plain)
+    code = code_digests(what_counts(plain))
     files = {path: _content_digest(path) for path in data_paths(plain["data"])}
     if run.data.kind == "pydocs" and not run.data._target_:
         files["pydocs"] = pydocs.digest()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from actsweep.config.schema import LOGGER_MODES
 from actsweep.utils.errors import UserError, bad_value
 
 # Config groups, each with an option that exists.
@@ -40,7 +41,7 @@ RENAMED = {"pack.lift": "pack.batching"}
 """Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
 BEFORE = {"optim": ("clip_norm", {"decay_bias": True, "decay_act": True})}
 """By group: a key that complete groups have always had, and newer keys as they were in effect."""
-OPEN_GROUP = r"(slurm\.extra|act\.by_layer)\b"  # keys may be added to them
+OPEN_GROUP = r"(slurm\.extra|act\.by_layer|logger\.writers)\b"  # keys may be added to them
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
 
 
@@ -94,7 +95,8 @@ def expand(override: str) -> list[str]:
     """Return one override as Hydra takes it, as one or more overrides.
 
     `depth=7` becomes the option `uniform` with 7 layers; `slurm.extra.qos=long` adds its key, as
-    `act.by_layer` does; a key of version 0.1 becomes today's, and a line on standard error says so.
+    `act.by_layer` does; of `logger=[…]` W&B's mode goes last; a key of version 0.1 becomes today's,
+    and a line on standard error says so.
 
     Raises:
         UserError: a list, a number or null was given for a group, which needs an option's name.
@@ -108,10 +110,17 @@ def expand(override: str) -> list[str]:
         return [f"++{override.lstrip('+')}"]
     if group == "depth" and re.fullmatch(r"[+-]?\d+", value):
         return ["depth=uniform", f"depth.layers={int(value)}"]
+    if group == "logger" and re.fullmatch(r"\[[\w, ]+\]", value):
+        return [f"logger=[{','.join(_wandb_last(value.strip('[]').split(',')))}]"]
     several = group == "callbacks" and value.startswith("[")
     if group in GROUPS and _NOT_A_NAME.fullmatch(value) and not several:
         raise _not_one_name(group, value)
     return [override]
+
+
+def _wandb_last(names: Iterable[str]) -> list[str]:
+    """Return options of `logger` in an order in which W&B's mode isn't taken back by another."""
+    return sorted((name.strip() for name in names), key=LOGGER_MODES.__contains__)
 
 
 def as_typed(overrides: Iterable[str]) -> list[str]:

@@ -17,6 +17,8 @@ OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "warmup_cosine")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 BATCHINGS = ("auto", "map", "vmap")
+LOGGERS = ("csv", "tensorboard", "trackio", "mlflow")
+"""The loggers beside W&B, under `logger.writers`."""
 LOGGER_MODES = ("offline", "online", "disabled")
 RERUNS = ("none", "failed", "diverged", "all")
 MODELS: dict[str, tuple[str, ...]] = {
@@ -225,9 +227,11 @@ class LoggerConfig:
     """Weights & Biases, offline by default; `report` writes a report at the end of a sweep.
 
     What is null or empty is taken from W&B's environment variables, such as WANDB_PROJECT.
+    `writers` are the loggers beside W&B: name -> options, or a `_target_`.
     """
 
     mode: str = "offline"
+    writers: dict[str, Any] = field(default_factory=dict)
     project: str | None = None
     entity: str | None = None
     group: str | None = None
@@ -288,12 +292,17 @@ class SlurmConfig:
 
 @dataclass
 class SweepConfig:
-    """Which combinations a sweep trains, and whether it ends with the first failure.
+    """Which combinations a sweep trains, what it is called, and whether a failure ends it.
+
+    Commands find a sweep by its `name`; `notes` and `tags` are shown beside it.
 
     `pairs` lists keys whose values go together, one by one; `exclude` combinations to leave out, as
     values by key. With `fail_fast` no further pack is begun once a run has failed.
     """
 
+    name: str | None = None
+    notes: str | None = None
+    tags: list[str] = field(default_factory=list)
     pairs: list[Any] = field(default_factory=list)
     exclude: list[Any] = field(default_factory=list)
     fail_fast: bool = False

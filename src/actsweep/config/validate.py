@@ -12,6 +12,7 @@ from actsweep.config.schema import (
     DEPTHS,
     INITS,
     LOGGER_MODES,
+    LOGGERS,
     LOSSES,
     MAX_SEED,
     OPTIMISERS,
@@ -22,6 +23,7 @@ from actsweep.config.schema import (
     DepthConfig,
     LoggerConfig,
     RunConfig,
+    SweepConfig,
     TrainerConfig,
 )
 from actsweep.utils.errors import UserError, bad_value, unknown_name
@@ -280,6 +282,8 @@ def _check_rest(run: RunConfig) -> None:
     if run.logger.mode not in LOGGER_MODES:
         raise unknown_name("logger.mode", run.logger.mode, LOGGER_MODES)
     _check_wandb(run.logger)
+    _check_writers(run.logger)
+    _check_sweep(run.sweep)
     if run.rerun not in RERUNS:
         raise unknown_name("rerun", run.rerun, RERUNS)
     if run.pack.batching not in BATCHINGS:
@@ -301,6 +305,27 @@ def _check_wandb(logger: LoggerConfig) -> None:
         if not 1 <= len(tag) <= 64:
             shown = f"{tag[:20]}…" if tag else "''"
             raise bad_value("logger.tags", shown, "of 1 to 64 characters", "logger.tags=[mine]")
+
+
+def _check_sweep(sweep: SweepConfig) -> None:
+    name = sweep.name
+    if name is not None and (not re.fullmatch(r"\w[\w.-]{0,63}", name) or name == "last"):
+        allowed = "1 to 64 letters, digits, _ . -, not last"
+        raise bad_value("sweep.name", name or "''", allowed, "sweep.name=depth-study")
+    for tag in sweep.tags:
+        if not 1 <= len(tag) <= 64:
+            shown = f"{tag[:20]}…" if tag else "''"
+            raise bad_value("sweep.tags", shown, "of 1 to 64 characters", "sweep.tags=[mine]")
+
+
+def _check_writers(logger: LoggerConfig) -> None:
+    for name, options in logger.writers.items():
+        path = f"logger.writers.{name}"
+        if options is not None and not isinstance(options, dict):
+            allowed = "a group of options, perhaps an empty one"
+            raise bad_value(path, options, allowed, f"'{path}={{}}', or ~{path} to leave it out")
+        if name not in LOGGERS and options is not None and "_target_" not in options:
+            raise unknown_name("logger.writers", name, LOGGERS, f"{path}._target_=my_module.Mine")
 
 
 def _check_slurm(run: RunConfig) -> None:

@@ -23,6 +23,7 @@ from actsweep.config import resolve
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
 from actsweep.launch.job import (
+    check_before,
     is_coordinator,
     run_worker,
     show_plan,
@@ -204,6 +205,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
             return OK
         plan = new_plan(folder, [[member]], {member.run_id: overrides})
         plan = check_folder(plan, "hydra.run.dir")
+        check_before(plan)
     except UserError:
         fresh.discard()
         raise

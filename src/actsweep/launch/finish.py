@@ -48,9 +48,9 @@ def _tell_agent(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
     if mode == "disabled":
         return
     member = plan.runs[result["run_id"]]
-    options = init_options(plan.config.logger, plan.folder.name, 1)
+    options = init_options(plan.config, plan.folder.name, 1)
     try:
-        replay(member.info(plan.folder.name), mode, options, result)
+        replay(member.info(plan.name), mode, options, result)
         print(f"W&B's agent gets the rows of {member.run_id}, which was complete before")
     except Exception as error:  # W&B's own; the run is as complete as it was
         print(f"W&B's agent doesn't get {member.run_id}: {first_line(error)}", file=sys.stderr)

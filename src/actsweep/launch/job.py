@@ -16,6 +16,7 @@ from actsweep.runs.run_dir import is_of, read_record
 from actsweep.runtime.distributed import process_index
 from actsweep.runtime.process import Process
 from actsweep.runtime.signals import Interrupted
+from actsweep.sweeps import find
 from actsweep.sweeps.exit_codes import OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import Plan, read_plan
 from actsweep.sweeps.results import (
@@ -36,6 +37,22 @@ Ends = Sequence[list[Result] | Exception]
 POLL_SECONDS = 1.0
 FRUITLESS_S = 600.0
 """A job that took no step in so long, or in half its time, isn't queued again."""
+
+
+def check_before(plan: Plan) -> None:
+    """Check what a sweep's loggers need, and its name, before anything is written.
+
+    Raises:
+        UserError: a logger's package isn't installed, or it refuses its options; or the name is
+            that of another sweep's folder.
+    """
+    config = plan.config
+    if config.logger.writers:
+        # It needs NumPy, which bad input is answered without.
+        from actsweep.loggers import tools
+
+        tools.check(config.logger.writers)
+    find.tell_if_taken(plan.outputs, plan.folder, config.sweep.name)
 
 
 def show_plan(packs: Sequence[Sequence[Member]]) -> None:

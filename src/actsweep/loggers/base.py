@@ -86,7 +86,7 @@ class Writers:
                 raised = raised or error
             except Exception as error:
                 self._writers.remove(writer)
-                name = type(writer).__name__
+                name = getattr(writer, "name", type(writer).__name__)
                 log.warning("%s is switched off, since it failed in %s: %r", name, method, error)
                 with contextlib.suppress(Exception):
                     writer.close()

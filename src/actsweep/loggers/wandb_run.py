@@ -9,6 +9,7 @@ from urllib.parse import quote
 from actsweep.loggers import wandb_log
 from actsweep.loggers import wandb_support as support
 from actsweep.runs.rows import MemberInfo, Row, shortest_scalars
+from actsweep.stats.histogram import closed_bins
 from actsweep.utils.files import finite
 
 CUT_SHORT = ("running", "preempted")
@@ -112,8 +113,7 @@ class WandbRun:
         self._define_all(row)
         data: dict[str, Any] = dict(shortest_scalars(row))
         for name, histogram in row.histograms.items():
-            bins = support.wandb_bins(histogram)
-            data[name] = support.import_wandb().Histogram(np_histogram=bins)
+            data[name] = support.import_wandb().Histogram(np_histogram=closed_bins(histogram))
         self._wandb.log(data, step=row.step, commit=True)
 
     def _define_all(self, row: Row) -> None:

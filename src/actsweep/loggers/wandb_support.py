@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from actsweep.config.schema import LoggerConfig
+from actsweep.config.schema import LoggerConfig, RunConfig
 from actsweep.runs.metrics_file import read_histograms
 from actsweep.runs.rows import MemberInfo, Row
 from actsweep.stats.histogram import Histogram
@@ -66,26 +66,27 @@ def fast_settings(mode: str) -> Any:
     )
 
 
-def init_options(logger: LoggerConfig, sweep: str, runs: int) -> dict[str, Any]:
+def init_options(run: RunConfig, sweep: str, runs: int) -> dict[str, Any]:
     """Return the arguments of `wandb.init` that are the same for all runs of a sweep.
 
     What the config leaves open is what W&B's environment variables say.
 
     Args:
-        logger: the config.
-        sweep: the sweep's name, the runs' group by default.
+        run: the config of a run; its `sweep` says the name, the notes and tags of all.
+        sweep: the name of the sweep's folder, the runs' group by default.
         runs: how many runs the sweep has: a name alone would be that of all.
     """
-    env = os.environ.get
+    env, logger = os.environ.get, run.logger
+    tags = list(logger.tags) or [tag for tag in env("WANDB_TAGS", "").split(",") if tag]
     name = logger.name or env("WANDB_NAME")
     return {
         "project": logger.project or env("WANDB_PROJECT") or PROJECT,
         "entity": logger.entity or env("WANDB_ENTITY"),
-        "group": logger.group or env("WANDB_RUN_GROUP") or sweep,
+        "group": logger.group or env("WANDB_RUN_GROUP") or run.sweep.name or sweep,
         "name": f"{name} {RUN_ID}" if name and runs > 1 else name or RUN_ID,
-        "notes": logger.notes or env("WANDB_NOTES"),
+        "notes": logger.notes or env("WANDB_NOTES") or run.sweep.notes,
         "job_type": logger.job_type or env("WANDB_JOB_TYPE"),
-        "tags": list(logger.tags) or [tag for tag in env("WANDB_TAGS", "").split(",") if tag],
+        "tags": list(dict.fromkeys([*tags, *run.sweep.tags])),
     }
 
 
@@ -110,16 +111,6 @@ def run_config(info: MemberInfo) -> dict[str, Any]:
     """Return a run's W&B config: what is grouped by at the top level, all else under `config`."""
     top = ("act", "depth", "init", "seed", "model", "data", "lr")
     return {**{key: getattr(info, key) for key in top}, "config": info.config}
-
-
-def wandb_bins(histogram: Histogram) -> tuple[list[int], list[float]]:
-    """Return counts and edges for `wandb.Histogram`: under- and overflow become two more bins.
-
-    Each is as wide as its neighbour; W&B knows no open-ended bins.
-    """
-    edges = histogram.edges.tolist()
-    low, high = 2 * edges[0] - edges[1], 2 * edges[-1] - edges[-2]
-    return histogram.counts.tolist(), [low, *edges, high]
 
 
 def past_rows(info: MemberInfo, until: float) -> list[Row]:

@@ -120,11 +120,16 @@ def _sensitivities(
 
 
 def _page(folders: Sequence[Path], to: Path, report: Report) -> str:
-    name = ", ".join(folder.name for folder in folders)
+    name = ", ".join(_about(folder) for folder in folders)
     reproductions = [_reproduction(folder, report.design.entries) for folder in folders]
     return page(
         name, to, report.design, report.comparison, report.charts, report.notes, reproductions
     )
+
+
+def _about(folder: Path) -> str:
+    first = next(iter(plan.read_frozen(folder)["members"].values()))
+    return plan.about(first["config"].get("sweep", {})) or folder.name
 
 
 def _reproduction(folder: Path, entries: Sequence[Entry]) -> Reproduction:

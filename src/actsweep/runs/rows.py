@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from actsweep.stats.histogram import Histogram
+from actsweep.stats.histogram import Histogram, quantiles
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,18 @@ class MemberInfo:
     def wandb_id(self) -> str:
         """Return the run's id in W&B, where a config may be trained in several output folders."""
         return f"{self.run_id}-{self.training}" if self.training else self.run_id
+
+
+SHARES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
+
+
+def with_quantiles(row: Row) -> Row:
+    """Return a row whose histograms have become scalars: `hist/act/hidden_1/q50` and so on."""
+    scalars = dict(row.scalars)
+    for name, histogram in row.histograms.items():
+        values = quantiles(histogram, list(SHARES.values()))
+        scalars |= {f"{name}/{key}": value for key, value in zip(SHARES, values, strict=True)}
+    return Row(row.step, row.epoch, scalars)
 
 
 class MetricsError(Exception):

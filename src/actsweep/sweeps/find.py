@@ -4,10 +4,12 @@ import difflib
 import fnmatch
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps.plan import PLAN_FILE
@@ -22,6 +24,46 @@ def newest(outputs: Path) -> list[Path]:
     """Return the folders of all sweeps, the newest first."""
     folders = [path.parent for path in (outputs / "sweeps").glob(f"*/{PLAN_FILE}")]
     return sorted(folders, key=lambda folder: (_submitted(folder), folder.name), reverse=True)
+
+
+def given_name(folder: Path) -> str | None:
+    """Return the `sweep.name` of a sweep, None if it has none."""
+    with suppress(OSError), open(folder / PLAN_FILE, "rb") as file:
+        if match := re.search(r'"name": "([\w.-]+)"', _head(file)):
+            return match[1]
+    return None
+
+
+def tell_if_taken(outputs: Path, folder: Path, name: str | None) -> None:
+    """Say on standard error that an earlier sweep has the name of a new one, which wins.
+
+    Args:
+        outputs: `paths.outputs`.
+        folder: the new sweep's, not written yet.
+        name: its `sweep.name`.
+
+    Raises:
+        UserError: the folder of another sweep is called so, and commands would find that one.
+    """
+    if name is None:
+        return
+    called = outputs / "sweeps" / name
+    if (called / PLAN_FILE).is_file() and not (folder.exists() and called.samefile(folder)):
+        raise UserError(
+            f"sweep.name={name}: is the folder of another sweep, {called}; type another name"
+        )
+    others = [other for other in newest(outputs) if given_name(other) == name]
+    others = [other for other in others if not (folder.exists() and other.samefile(folder))]
+    if others:
+        print(
+            f"sweep.name={name}: was {others[0].name}'s; from now on it is this sweep's, and that "
+            "one is found by its folder's name",
+            file=sys.stderr,
+        )
+
+
+def _head(file: BinaryIO) -> str:
+    return file.read(400).decode(errors="replace").partition('"members"')[0]
 
 
 def _submitted(folder: Path) -> float:
@@ -39,7 +81,7 @@ def find_sweep(outputs: Path, name: str) -> Path:
 
     Args:
         outputs: `paths.outputs`.
-        name: the sweep's name, a path, or `last`.
+        name: its `sweep.name`, of several the newest, the folder's name, a path, or `last`.
 
     Raises:
         UserError: there is no such sweep.
@@ -49,7 +91,8 @@ def find_sweep(outputs: Path, name: str) -> Path:
     known = newest(outputs)
     if not known:
         raise UserError(f"{outputs}/sweeps: no sweep yet; type {train_command()} -m act=relu,elu")
-    hint = _nearest(name, [folder.name for folder in known])
+    names = [given for folder in known if (given := given_name(folder))]
+    hint = _nearest(name, [*names, *(folder.name for folder in known)])
     raise UserError(f"{name}: no such sweep in {outputs}/sweeps; {hint}")
 
 
@@ -60,7 +103,7 @@ def sweep_named(outputs: Path, name: str) -> Path | None:
     for folder in (outputs / "sweeps" / name, Path(name)):
         if (folder / PLAN_FILE).is_file():
             return folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
-    return None
+    return next((folder for folder in newest(outputs) if given_name(folder) == name), None)
 
 
 def find_runs(outputs: Path, names: Iterable[str]) -> list[RunDir]:

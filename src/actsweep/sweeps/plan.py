@@ -72,6 +72,11 @@ class Plan:
         return self.packs[0][0].config
 
     @property
+    def name(self) -> str:
+        """Return the sweep's name, by default that of its folder."""
+        return self.config.sweep.name or self.folder.name
+
+    @property
     def jobs(self) -> list[list[str]]:
         """Return the run ids of each job."""
         return [[member.run_id for member in pack] for pack in self.packs]
@@ -96,7 +101,8 @@ class Plan:
         # Relative to the folder: valid from any working folder, and after both were moved.
         outputs = os.path.relpath(self.config.paths.outputs, self.folder)
         about = {key: getattr(self, key) for key in ("command", "attempt", "cwd", "path")}
-        first = {"submitted": self.submitted}  # read alone, to order sweeps
+        # Read alone, to order sweeps and to find one by its name.
+        first = {"submitted": self.submitted, "name": self.config.sweep.name}
         whole = {**first, **about, "outputs": outputs, "members": members}
         files.write_json(self.folder / PLAN_FILE, whole)
 
@@ -269,6 +275,16 @@ class FreshFiles:
                 made.rmdir()
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+
+def about(sweep: Mapping[str, Any]) -> str:
+    """Return a sweep's name, tags and notes in one line, empty if it has none.
+
+    Args:
+        sweep: the `sweep` of its runs' configs; older versions knew none of the three.
+    """
+    tags = f"[{', '.join(sweep['tags'])}]" if sweep.get("tags") else ""
+    return "  ".join(text for text in (sweep.get("name"), tags, sweep.get("notes")) if text)
 
 
 def name_of(folder: Path) -> str:

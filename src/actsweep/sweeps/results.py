@@ -13,6 +13,7 @@ from actsweep.runs.run_dir import RunRecord, is_of, read_record
 from actsweep.sweeps import table
 from actsweep.sweeps.exit_codes import INTERRUPTED, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import Plan, name_of
+from actsweep.sweeps.plan import about as about_sweep
 from actsweep.utils.errors import UserError
 from actsweep.utils.provenance import other_code
 
@@ -149,6 +150,8 @@ def _explained(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[Result]
 
 def _show(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
     configs = {r["run_id"]: resolve.to_dict(plan.runs[r["run_id"]].config) for r in results}
+    if about := about_sweep(resolve.to_dict(plan.config)["sweep"]):
+        print(about)
     table.show(results, configs)
 
 

@@ -55,6 +55,7 @@ class SweepSnapshot:
         runs: the status of every run.
         supervised: whether a living process trains it or waits for its jobs, or SLURM has jobs.
         trouble: why SLURM can't be asked, if so.
+        about: its name, tags and notes.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class SweepSnapshot:
     runs: Sequence[RunStatus]
     supervised: bool
     trouble: str | None = None
+    about: str = ""
 
     def counts(self) -> str:
         """Return the number of runs in each state, such as `3 complete, 1 failed`."""
@@ -92,7 +94,9 @@ def take_snapshot(folder: Path) -> SweepSnapshot:
     ]
     supervised = any(run.left and (run.owner or (run.job and run.job.live)) for run in runs)
     supervised = supervised or any(owner.sweep == folder.name for owner in living_owners(outputs))
-    return SweepSnapshot(folder, typed_again(plain["command"]), runs, supervised, trouble)
+    first: Mapping[str, Any] = next(iter(plain["members"].values()), {"config": {}})
+    about = plan.about(first["config"].get("sweep", {}))
+    return SweepSnapshot(folder, typed_again(plain["command"]), runs, supervised, trouble, about)
 
 
 def _jobs(folder: Path) -> tuple[dict[str, Job], str | None]:

@@ -91,9 +91,9 @@ def _rebuild(plan: Plan, run_id: str) -> None:
     if record.status is None:
         return
     before = [file for name in ids(member.dir.wandb) for file in fragments(member.dir.wandb, name)]
-    options = init_options(member.config.logger, plan.folder.name, len(plan.runs))
+    options = init_options(member.config, plan.folder.name, len(plan.runs))
     summary = {**(record.summary or {}), "state": record.status["state"]}
-    info = member.info(plan.folder.name)
+    info = member.info(plan.name)
     info = replace(info, training=secrets.token_hex(3)) if before else info
     replay(info, "offline", options, summary)
     for file in before:

@@ -15,8 +15,10 @@ from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
 from actsweep.data import Dataset
 from actsweep.data.dataset import chance as chance_of
+from actsweep.loggers import tools
 from actsweep.loggers.base import Writer, Writers
 from actsweep.loggers.console import Console
+from actsweep.loggers.tool_writer import ToolWriter
 from actsweep.loggers.wandb_support import init_options, mode_of
 from actsweep.loggers.wandb_writer import WandbWriter
 from actsweep.runs import checkpoint, run_dir
@@ -125,13 +127,13 @@ def _prepare_folders(cohort: Cohort, context: SweepContext) -> Results:
 def _say_how_it_ended(loggers: Sequence[Writer], error: BaseException) -> None:
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
     for logger in loggers:
-        if isinstance(logger, WandbWriter):
+        if isinstance(logger, WandbWriter | ToolWriter):
             logger.cut_short = "preempted" if interrupted else "failed"
 
 
 def _end(writers: Writers, loggers: Sequence[Writer], stop: StopRequest, grace_s: float) -> None:
     for logger in loggers:
-        if isinstance(logger, WandbWriter):  # W&B may wait for a server
+        if isinstance(logger, WandbWriter | ToolWriter):  # it may wait for a server
             logger.close_seconds = min(logger.close_seconds, stop.left(grace_s) / 2)
     try:
         writers.close()
@@ -190,8 +192,9 @@ def _loggers(config: RunConfig, context: SweepContext) -> list[Writer]:
     loggers: list[Writer] = []
     mode = mode_of(config.logger)
     if mode != "disabled":
-        options = init_options(config.logger, context.sweep, context.total or 1)
+        options = init_options(config, context.sweep, context.total or 1)
         loggers.append(WandbWriter(mode, options, config.logger.require_online))
+    loggers += tools.build(config.logger.writers)
     if config.logger.console:
         loggers.append(Console(run_offset=context.offset, total_runs=context.total))
     return loggers
@@ -199,7 +202,7 @@ def _loggers(config: RunConfig, context: SweepContext) -> list[Writer]:
 
 def _infos(cohort: Cohort, context: SweepContext) -> list[MemberInfo]:
     step = cohort.start.step if cohort.start else None
-    return [member.info(context.sweep, step) for member in cohort.members]
+    return [m.info(m.config.sweep.name or context.sweep, step) for m in cohort.members]
 
 
 class _Ended(NamedTuple):

@@ -55,7 +55,7 @@ class MetricLog:
         """
         for row in rows:
             self.last[member] = row
-            self._run_hooks(member, row)
+            self._run_hooks(member, row, stored=True)
         if not active:
             self._ended.setdefault(member, self.last[member].step)
 
@@ -96,13 +96,16 @@ class MetricLog:
         except MetricsError as error:
             self.fail(error.member, str(error))
 
-    def _run_hooks(self, member: int, row: Row) -> None:
+    def _run_hooks(self, member: int, row: Row, *, stored: bool = False) -> None:
+        """Run a member's hooks; a `stored` row has the numbers that they returned before."""
         if member in self._stopping:  # this row was measured before the stop took effect
             self._ended.setdefault(member, row.step)
             return
         for name, hook in self.hooks[member]:
             try:
                 action = hook(row.step, row.epoch, row.scalars)
+                if isinstance(action, Mapping) and not stored:
+                    self._add(member, row, _numbers(action, row.scalars))
             except Exception as error:
                 self.fail(member, f"callbacks.{name}: {type(error).__name__}: {error}")
                 return
@@ -111,11 +114,32 @@ class MetricLog:
             if isinstance(action, EarlyStop):
                 self._stopping[member] = row.step
 
+    def _add(self, member: int, row: Row, numbers: Mapping[str, float]) -> None:
+        if numbers:
+            self._write(member, Row(row.step, row.epoch, dict(numbers)))
+            row.scalars.update(numbers)
+
     def fail(self, member: int, cause: str) -> None:
         """End a member whose hook or metrics file raised; the others go on."""
         self.failures.setdefault(member, cause)
         self._stopping.setdefault(member, self.last[member].step)
         self._ended.setdefault(member, self.last[member].step)
+
+
+def _numbers(returned: Mapping[str, float], taken: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers that a hook has returned.
+
+    Raises:
+        ValueError: what it returned is no number, or its name is taken.
+    """
+    numbers = {}
+    for name, value in returned.items():
+        if not isinstance(name, str) or name in ("step", "epoch") or name in taken:
+            raise ValueError(f"it returned a number called {name!r}, a name that is taken")
+        if np.ndim(value) or not isinstance(np.asarray(value).item(), int | float):
+            raise ValueError(f"it returned {value!r} for {name}, which is not a number")
+        numbers[name] = float(value)
+    return numbers
 
 
 def row_of(place: int, step: int, epoch: float, parts: Sequence[Mapping[str, Any]]) -> Row | None:

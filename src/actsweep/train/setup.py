@@ -64,7 +64,8 @@ def set_up(
     hparams = stack_hparams(pack)
     own_code.check(config, task, hparams)
     logged = config.logger.mode != "disabled"
-    files = wandb_support.runs_that_fit(len(pack.members), 1 + wandb_support.FILES_A_RUN * logged)
+    held = 1 + wandb_support.FILES_A_RUN * logged + len(config.logger.writers)
+    files = wandb_support.runs_that_fit(len(pack.members), held)
     most = max(1, min(files, most or files))
     memory = plan_memory(config, task, hparams, observers, examples, most, group, estimate=estimate)
     return PreparedPack(pack, task, observers, examples, memory)

@@ -18,7 +18,7 @@ from actsweep.config.overrides import bare, expand
 from actsweep.config.schema import RunConfig
 from actsweep.launch.entry import this_process
 from actsweep.launch.hydra import train
-from actsweep.launch.job import is_coordinator, run_worker, show_plan
+from actsweep.launch.job import check_before, is_coordinator, run_worker, show_plan
 from actsweep.runs import run_dir
 from actsweep.runs.members import Member, make_member
 from actsweep.sweeps.exit_codes import OK
@@ -86,6 +86,7 @@ class PackSweeper(BasicSweeper):
             raise SystemExit(run_worker(runs[0], process))
         folder = Path(self.config.hydra.sweep.dir)
         plan = check_folder(new_plan(folder, packs, given_by_id), "hydra.sweep.dir")
+        check_before(plan)
         run_dir.check_writable(runs[0].paths.outputs)
         fresh = FreshFiles(folder)
         freeze(plan, self.config)
