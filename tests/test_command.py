@@ -17,7 +17,19 @@ from actsweep.utils import invocation
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
     *("train", "status", "resume", "retry", "table", "cancel", "job", "compare", "report"),
-    *("watch", "dashboard", "sync", "show", "rm", "gc", "data", "experiment", "claims", "theory"),
+    *(
+        "export",
+        "watch",
+        "dashboard",
+        "sync",
+        "show",
+        "rm",
+        "gc",
+        "data",
+        "experiment",
+        "claims",
+        "theory",
+    ),
 }
 MISTAKES = [
     ("statsu", 'Unknown command "statsu". Did you mean "status"?'),
@@ -30,6 +42,8 @@ MISTAKES = [
     ("status a b", "b: not expected here; see actsweep --help"),
     ("dashboard me/acts --push --dry-run", "--dry-run: not with --push; leave one of them out"),
     ("gc --no-dry-run", "Unknown option: --no-dry-run."),
+    ("export", "no format: must be one of --latex, --csv, --parquet, --json, --figures; type for"),
+    ("export --csv --json", "--csv and --json: must be one of --latex, --csv, --parquet, --json,"),
     ("status", "outputs/sweeps: no sweep yet; type actsweep train -m act=relu,elu"),
 ]
 

@@ -13,13 +13,14 @@ SRC = Path(__file__).parents[1] / "src"
 # A wing imports from those left of it, and from itself.
 WINGS = (
     "utils stats < config callbacks activations < theory < runtime nn data < runs < loggers"
-    " < train sweeps < report < launch < cli hydra_plugins < actsweep_tutorials"
+    " < train sweeps < report < launch < api < cli hydra_plugins < actsweep_tutorials"
 )
 RANKS = {wing: rank for rank, row in enumerate(WINGS.split(" < ")) for wing in row.split()}
 JAX = {"jax", "jaxlib", "flax", "optax"}
 # What lies in no wing, and which wings it may show.
 DOORS = {
-    "actsweep": {"runs"},
+    "actsweep": {"runs", "api", "utils", "actsweep.train"},
+    "actsweep.train": {"api"},  # the function of that name
     "actsweep.__main__": {"cli"},
     "actsweep.models": {"nn"},  # old addresses
     "actsweep.models.layers": {"nn"},

@@ -16,9 +16,8 @@ import yaml
 from test_run import make
 
 from actsweep.cli import cleanup
-from actsweep.cli import status as status_module
 from actsweep.cli.main import main
-from actsweep.cli.status import ago, last_values, show
+from actsweep.cli.status import show
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
 from actsweep.runs import checkpoint, leases, run_dir
@@ -26,7 +25,9 @@ from actsweep.runs.leases import Leases
 from actsweep.runs.members import make_member
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import find, plan
+from actsweep.sweeps import status_text as status_module
 from actsweep.sweeps.status import SweepSnapshot, take_snapshot
+from actsweep.sweeps.status_text import ago, last_values
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 

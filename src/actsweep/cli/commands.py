@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from actsweep.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from actsweep.report.write import ReportRequest
+    from actsweep.report.compare import ReportRequest
 
 Outputs = Annotated[Path, Parameter(help="The paths.outputs.")]
 Sweep = Annotated[str, Parameter(help="Its name, its folder, or last.")]
@@ -43,7 +43,7 @@ class Comparing:
 
     def request(self) -> "ReportRequest":
         """The same for a report."""
-        from actsweep.report.write import ReportRequest
+        from actsweep.report.compare import ReportRequest
 
         return ReportRequest(self.factors, self.metric, self.margin, self.where, self.one_look)
 
@@ -60,11 +60,17 @@ def train(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     raise AssertionError(f"main takes {words} before anything is parsed")
 
 
-def status(sweep: Sweep | None = None, /, *, outputs: Outputs = OUTPUTS) -> None:
-    """Show how far sweeps and their runs are; without a name the newest."""
-    from actsweep.cli.status import show
+def status(
+    sweep: Sweep | None = None, /, *, json: bool = False, outputs: Outputs = OUTPUTS
+) -> None:
+    """Show how far sweeps and their runs are; without a name the newest.
 
-    show(outputs, sweep)
+    Args:
+        json: Print one sweep, by default the last, as JSON; docs/python.md says what its keys are.
+    """
+    from actsweep.cli.status import show, show_json
+
+    show_json(outputs, sweep) if json else show(outputs, sweep)
 
 
 def resume(sweep: Sweep, /, *words: str, outputs: Outputs = OUTPUTS) -> int:
@@ -132,6 +138,7 @@ def compare(
     *sweep: Sweep,
     which: Comparing = ALIKE,
     all: bool = False,
+    json: bool = False,
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Say which activation is better, and how sure that is.
@@ -143,17 +150,70 @@ def compare(
 
     Args:
         all: Every pair, also if they are many.
+        json: Print it as JSON; docs/python.md says what its keys are.
     """
-    from actsweep.report.compare import compare
-    from actsweep.report.design import gather, usual_factors, where
+    from actsweep.report.compare import compare_sweeps
+    from actsweep.report.tables import as_plain
     from actsweep.report.text import show
     from actsweep.sweeps.find import find_sweep
+    from actsweep.utils.files import json_text
 
     folders = [find_sweep(outputs, name) for name in sweep or ("last",)]
-    entries = where(gather(folders), which.where)
-    factors = which.factors or usual_factors(entries)
-    comparison = compare(entries, factors, which.metric, which.margin, one_look=which.one_look)
-    show(comparison, every=all)
+    comparison = compare_sweeps(folders, which.request())
+    if json:
+        print(json_text(as_plain(comparison)))
+    else:
+        show(comparison, every=all)
+
+
+def export(
+    *sweep: Sweep,
+    which: Comparing = ALIKE,
+    latex: bool = False,
+    csv: bool = False,
+    parquet: bool = False,
+    json: bool = False,
+    figures: bool = False,
+    to: Path | None = None,
+    width: str = "3.25in",
+    font_size: float = 8.0,
+    outputs: Outputs = OUTPUTS,
+) -> None:
+    """Write the table of a comparison, or its figures, for a paper.
+
+    The table has a row for each group of actsweep compare: mean, 95 % interval, seeds. In LaTeX
+    the best mean is bold only if its group is better than every other one, and the caption names
+    the test and its correction.
+
+    Args:
+        latex: As a LaTeX table, with booktabs.
+        csv: As CSV; numbers in their own units.
+        parquet: The same as Parquet; needs --to.
+        json: The whole comparison, as actsweep compare --json.
+        figures: The scores and their curves as PDF and SVG, into a folder.
+        to: Where to; by default tables are printed, and figures go to the sweep's folder figures/.
+        width: Of a figure: a number with in, cm, mm or pt.
+        font_size: Of a figure, in points.
+    """
+    from actsweep.report import export
+    from actsweep.report import figures as drawing
+    from actsweep.report.compare import compare_sweeps
+    from actsweep.sweeps.find import find_sweep
+
+    named = {"latex": latex, "csv": csv, "parquet": parquet, "json": json, "figures": figures}
+    kinds = [f"--{kind}" for kind, chosen in named.items() if chosen]
+    if len(kinds) != 1:
+        typed = " and ".join(kinds) or "no format"
+        raise UserError(f"{typed}: must be one of --{', --'.join(named)}; type for example --latex")
+    folders = [find_sweep(outputs, name) for name in sweep or ("last",)]
+    if figures:
+        size = drawing.Size.of(width, font_size)
+        own = folders[0] / "figures" if len(folders) == 1 else outputs / "figures"
+        print(*drawing.save(folders, which.request(), to or own, size), sep="\n")
+        return
+    comparison = compare_sweeps(folders, which.request())
+    kind = kinds[0].removeprefix("--")
+    print(export.write(comparison, kind, to) if to else export.text(comparison, kind))
 
 
 def report(
@@ -399,6 +459,6 @@ def theory(
 COMMANDS = (
     *(train, status, resume, retry, table, cancel, job),
     theory,
-    *(compare, report, watch, dashboard, sync),
+    *(compare, export, report, watch, dashboard, sync),
     *(show, rerun, doctor, rm, gc),
 )

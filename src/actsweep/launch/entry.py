@@ -22,6 +22,7 @@ from yaml import YAMLError
 from actsweep.config import resolve
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
+from actsweep.config.schema import RunConfig
 from actsweep.launch.job import (
     check_before,
     is_coordinator,
@@ -90,7 +91,7 @@ def guarded(action: Callable[[Process], int]) -> int:
             traceback.print_exception(error)
         if process.stop.asked:  # the signal caused the error
             return _interrupted(process)
-        code = BAD_INPUT if _is_input(error) else SOME_FAILED
+        code = BAD_INPUT if is_input(error) else SOME_FAILED
         number = getattr(error, "errno", None)  # none in what Hydra calls an OSError
         # Maybe of this process only.
         private = code != BAD_INPUT or number is not None or isinstance(error, LocalError)
@@ -141,10 +142,12 @@ def set_up_process(process: Process) -> None:
     # for it so often that this takes 7 % of a small sweep's time.
     gc.set_threshold(50_000, 20, 50)
     logging.raiseExceptions = False  # else a traceback per log line on a full disk
-    streams.make_lasting()
+    if not process.called:  # the streams are the caller's
+        streams.make_lasting()
 
 
-def _is_input(error: BaseException) -> bool:
+def is_input(error: BaseException) -> bool:
+    """Return whether an error says that the input was bad."""
     from hydra.errors import HydraException
 
     kinds = (UserError, HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError)
@@ -178,6 +181,21 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
         raise
 
 
+def check_called(process: Process, launcher: str, config: RunConfig) -> None:
+    """Check that what was called from Python trains in this process.
+
+    Raises:
+        UserError: it would train in others.
+    """
+    if not process.called:
+        return
+    why = "a call from Python trains in its own process; leave it out, or type actsweep train -m …"
+    if launcher != "basic":
+        raise UserError(f"hydra/launcher={launcher}: {why}")
+    if config.trainer.distributed:
+        raise UserError(f"trainer.distributed={config.trainer.distributed}: {why}")
+
+
 def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
     """Check, plan and train one run as a sweep; return the exit code."""
     from hydra.core.global_hydra import GlobalHydra
@@ -197,6 +215,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
         loader = GlobalHydra.instance().config_loader()
         option_of = functools.partial(act_option, loader)
         config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, option_of)
+        check_called(process, hydra.runtime.choices["hydra/launcher"], config)
         run_dir.check_writable(config.paths.outputs)
         member = make_member(config)
         if config.pack.plan:
@@ -217,6 +236,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
     whole.hydra.launcher = {"_target_": BASIC}
     whole.hydra.runtime.choices["hydra/launcher"] = "basic"
     freeze(plan, whole)
+    process.folder = folder
     try:
         return train_all(
             plan,

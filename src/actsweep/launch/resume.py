@@ -48,8 +48,7 @@ def _with_resources(plan: Plan, words: Sequence[str]) -> Plan:
 def show_table(folder: Path) -> None:
     """Print a sweep's table from what is on disk, and write its `members.csv`."""
     plan = read_plan(folder, to_train=False)
-    members = plan.runs.values()
-    results.finish(plan, [results.interrupted_result(plan, member) for member in members])
+    results.finish(plan, results.results_on_disk(plan))
 
 
 def retry(folder: Path, words: Sequence[str] = (), *, diverged: bool) -> int:

@@ -4,15 +4,17 @@ import math
 import statistics
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from actsweep.report.design import Design, Entry, Label, lay_out
+from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
 from actsweep.report.tune import tune
 from actsweep.report.values import (
     SUMMARY_KEYS,
     Measure,
     default_metric,
     diverged_runs,
+    lost_share,
     make_measure,
     values_of,
 )
@@ -22,9 +24,10 @@ from actsweep.stats.paired import Cell, Pair, Summary
 from actsweep.sweeps import table
 from actsweep.sweeps.table import KNOWN
 from actsweep.utils.errors import UserError
+from actsweep.utils.notebook import as_html
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Groups of runs, their pairs, and the notes to show beside them.
 
@@ -59,6 +62,50 @@ class Comparison:
     notes: Sequence[str]
     design: Design
     kept: Collection[str]
+
+    def __str__(self) -> str:
+        """Return what `actsweep compare` prints."""
+        from actsweep.report.text import as_text
+
+        return as_text(self)
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.groups)} groups, {len(self.pairs)} pairs"
+        return f"<Comparison of {self.measure.metric} by {', '.join(self.by)}: {sizes}>"
+
+    def _repr_html_(self) -> str:
+        return as_html(str(self))
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """The subject of a comparison or a report, as typed for `actsweep compare`.
+
+    Attributes:
+        by: one or two factors; by default chosen, see `design.usual_factors`.
+        metric, margin, one_look: as for `compare`.
+        where: conditions on the runs, such as `depth=4`.
+    """
+
+    by: Sequence[str] = ()
+    metric: str | None = None
+    margin: float | None = None
+    where: Sequence[str] = ()
+    one_look: bool = False
+
+
+USUAL = ReportRequest()
+
+
+def compare_sweeps(folders: Sequence[Path], request: ReportRequest) -> Comparison:
+    """Compare groups of the runs of some sweeps, given by their folders; see `compare`.
+
+    Raises:
+        UserError: a sweep can't be read, or no run meets a condition; as `compare`.
+    """
+    entries = where(gather(folders), request.where)
+    by = list(request.by) or usual_factors(entries)
+    return compare(entries, by, request.metric, request.margin, one_look=request.one_look)
 
 
 def compare(
@@ -263,14 +310,6 @@ def _order(
         ranks.append(design.numbers(title) or by_rank)
     key = lambda label: [r[text] for r, text in zip(ranks, label, strict=True)][::-1]  # noqa: E731
     return sorted(groups, key=key)
-
-
-def lost_share(
-    groups: Mapping[Label, Summary], lost: Mapping[Label, Collection[Hashable]], label: Label
-) -> float:
-    """Return the share of a group's seeds with which a run diverged."""
-    gone = len(lost.get(label, ()))
-    return gone / (gone + groups[label].n) if gone else 0.0
 
 
 def _gaps(cells: Mapping[Label, Mapping[Cell, float]]) -> list[str]:

@@ -1,22 +1,32 @@
 """A comparison as sentences and tables, for the terminal. No jax."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from actsweep.report.compare import Comparison, lost_share
 from actsweep.report.design import Label
-from actsweep.report.values import Measure
+from actsweep.report.values import Measure, lost_share
 from actsweep.stats import paired
 from actsweep.stats.paired import BETTER, EQUIVALENT, UNDECIDED, WORSE, Pair
 from actsweep.stats.power import MAX_FURTHER_SEEDS
 from actsweep.sweeps import table
 
+if TYPE_CHECKING:
+    from actsweep.report.compare import Comparison
+
 MAX_PAIRS = 21
 """Pairs up to which all are shown."""
 
 
-def words(comparison: Comparison) -> list[str]:
+def as_text(comparison: "Comparison") -> str:
+    """Return what `show` prints, for as many columns as it takes."""
+    stream = io.StringIO()
+    show(comparison, stream, table.UNLIMITED)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def words(comparison: "Comparison") -> list[str]:
     """Return the answer in sentences: how the best group compares with each other one."""
     measure, lines = comparison.measure, []
     seconds = list(dict.fromkeys(label[1:] for label in comparison.groups))
@@ -49,7 +59,7 @@ def words(comparison: Comparison) -> list[str]:
     return [*lines, _guarantee(comparison)] if comparison.pairs else lines
 
 
-def _guarantee(comparison: Comparison) -> str:
+def _guarantee(comparison: "Comparison") -> str:
     """Return what is compared at once, and when the verdicts hold."""
     when = "after every seed, however often you look"
     if comparison.one_look:
@@ -60,7 +70,7 @@ def _guarantee(comparison: Comparison) -> str:
     )
 
 
-def _best(comparison: Comparison, labels: Sequence[Label]) -> Label:
+def _best(comparison: "Comparison", labels: Sequence[Label]) -> Label:
     """Return the group with the best mean over the seeds that all have, if there are any.
 
     Of the groups whose runs end well most often.
@@ -81,7 +91,7 @@ def _best(comparison: Comparison, labels: Sequence[Label]) -> Label:
     return max(labels, key=score)
 
 
-def _against_others(comparison: Comparison, best: Label, labels: Sequence[Label]) -> list[str]:
+def _against_others(comparison: "Comparison", best: Label, labels: Sequence[Label]) -> list[str]:
     """Return how the best group compares with the others, a line for each verdict."""
     by_verdict: dict[str, list[str]] = {BETTER: [], WORSE: [], EQUIVALENT: [], UNDECIDED: []}
     for other in labels:
@@ -112,7 +122,7 @@ def _against_others(comparison: Comparison, best: Label, labels: Sequence[Label]
     ]
 
 
-def seeds_text(comparison: Comparison, label: Label) -> str:
+def seeds_text(comparison: "Comparison", label: Label) -> str:
     """Return a group's number of seeds, and of how many if runs diverged: `4 of 5`."""
     n, lost = comparison.groups[label].n, len(comparison.lost.get(label, ()))
     return f"{n} of {n + lost}" if lost else str(n)
@@ -140,7 +150,7 @@ def interval_text(
 
 
 def show(
-    comparison: Comparison,
+    comparison: "Comparison",
     stream: TextIO | None = None,
     width: int | None = None,
     *,
@@ -195,7 +205,7 @@ def show(
         console.print(note, style="yellow", soft_wrap=True)
 
 
-def _pairs_table(comparison: Comparison, pairs: Mapping[tuple[Label, Label], Pair]) -> Any:
+def _pairs_table(comparison: "Comparison", pairs: Mapping[tuple[Label, Label], Pair]) -> Any:
     from rich.table import Table
 
     pairs_table = Table(box=None, pad_edge=False, header_style="bold")

@@ -3,14 +3,14 @@
 import difflib
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from actsweep.report.design import Entry
+from actsweep.report.design import Entry, Label
 from actsweep.runs.metrics_file import read_metrics
-from actsweep.stats.paired import BETTER, WORSE
+from actsweep.stats.paired import BETTER, WORSE, Summary
 from actsweep.stats.scores import SCORES, TASKS, task_in, tasks_in
 from actsweep.sweeps import table
 from actsweep.utils.errors import UserError
@@ -143,6 +143,14 @@ def make_measure(metric: str, values: Sequence[float], margin: float | None) -> 
         return Measure(metric, sign, scale, unit, margin / scale)
     default = MARGINS.get(kind, RELATIVE_MARGIN * abs(statistics.median(values)))
     return Measure(metric, sign, scale, unit, default)
+
+
+def lost_share(
+    groups: Mapping[Label, Summary], lost: Mapping[Label, Collection[Hashable]], label: Label
+) -> float:
+    """Return the share of a group's seeds with which a run diverged."""
+    gone = len(lost.get(label, ()))
+    return gone / (gone + groups[label].n) if gone else 0.0
 
 
 def diverged_runs(

@@ -1,19 +1,18 @@
 """The report of sweeps: a page, and every figure and table as a file. No jax."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from actsweep.report import plotting
 from actsweep.report.chart import Chart
 from actsweep.report.charts import charts, sensitivity
-from actsweep.report.compare import Comparison, compare
+from actsweep.report.compare import USUAL, Comparison, ReportRequest, compare
 from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
 from actsweep.report.page import Reproduction, page
 from actsweep.report.series import series
+from actsweep.report.tables import as_csv, group_rows, pair_rows, run_rows
 from actsweep.runs import run_dir
 from actsweep.sweeps import plan
 from actsweep.utils import files
@@ -23,17 +22,6 @@ from actsweep.utils.invocation import typed_again
 PAGE = "index.html"
 MAX_GROUPS = 24
 """Groups up to which all are drawn: of more, the best."""
-
-
-@dataclass(frozen=True)
-class ReportRequest:
-    """The subject of a report, as typed for `actsweep compare`; by default `by` is chosen."""
-
-    by: Sequence[str] = ()
-    metric: str | None = None
-    margin: float | None = None
-    where: Sequence[str] = ()
-    one_look: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +37,7 @@ class Report:
 def write(
     folders: Sequence[Path],
     to: Path,
-    request: ReportRequest = ReportRequest(),
+    request: ReportRequest = USUAL,
     *,
     allow_incomplete: bool = False,
 ) -> Path:
@@ -71,9 +59,9 @@ def write(
     to.mkdir(parents=True, exist_ok=True)
     for chart in report.charts:
         plotting.save_figure(chart.figure, to / chart.name, ("png",))
-        _write_csv(to / f"{chart.name}.csv", chart.rows)
+        files.write_atomic(to / f"{chart.name}.csv", as_csv(chart.rows))
     for name, rows in _tables(report.design, report.comparison).items():
-        _write_csv(to / f"{name}.csv", rows)
+        files.write_atomic(to / f"{name}.csv", as_csv(rows))
     files.write_atomic(to / PAGE, _page(folders, to, report))
     return to / PAGE
 
@@ -159,45 +147,7 @@ def _unique(texts: Iterable[str]) -> list[str]:
 
 def _tables(design: Design, comparison: Comparison | str) -> dict[str, list[dict[str, Any]]]:
     """Return the page's tables as rows; numbers in their own units."""
-    runs = [
-        {
-            "run_id": entry.run.run_id,
-            "state": entry.state,
-            **{title: design.flat[entry.run.run_id].get(p) for p, title in design.titles.items()},
-            "seed": entry.config["seed"],
-            **{key: value for key, value in entry.summary.items() if key not in ("state", "seed")},
-            "cause": entry.cause,
-        }
-        for entry in design.entries
-    ]
+    runs = run_rows(design.entries)
     if isinstance(comparison, str):
         return {"runs": runs}
-    first, *rest = comparison.by
-    groups = [
-        {
-            **dict(zip(comparison.by, label, strict=True)),
-            **comparison.chosen.get(label, {}),
-            **asdict(summary),
-        }
-        for label, summary in comparison.groups.items()
-    ]
-    pairs = [
-        {
-            f"{first} a": a[0],
-            f"{first} b": b[0],
-            **dict(zip(rest, a[1:], strict=True)),
-            **asdict(pair),
-            "verdict": comparison.measure.word(pair.verdict),
-        }
-        for (a, b), pair in comparison.pairs.items()
-    ]
-    return {"groups": groups, "pairs": pairs, "runs": runs}
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    stream = io.StringIO()
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: files.csv_cell(value) for key, value in row.items()} for row in rows)
-    files.write_atomic(path, stream.getvalue())
+    return {"groups": group_rows(comparison), "pairs": pair_rows(comparison), "runs": runs}

@@ -66,6 +66,12 @@ class StopRequest:
                 self._before[number] = before
                 signal.signal(number, self._handle)
 
+    def uninstall(self) -> None:
+        """Give the signals back to the handlers of before."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before.clear()
+
     @contextlib.contextmanager
     def patience(self) -> Iterator[None]:
         """Only note signals, until `check` raises; obey a second Ctrl-C at once."""

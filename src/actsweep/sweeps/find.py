@@ -17,6 +17,7 @@ from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import train_command
 
 LAST = "last"
+NEWEST = (LAST, "latest")
 NAMED_BY_TIME = "%Y-%m-%d_%H-%M-%S-%f"
 
 
@@ -81,7 +82,8 @@ def find_sweep(outputs: Path, name: str) -> Path:
 
     Args:
         outputs: `paths.outputs`.
-        name: its `sweep.name`, of several the newest, the folder's name, a path, or `last`.
+        name: its `sweep.name`, of several the newest, the folder's name, a path, or `last`, which
+            `latest` is too.
 
     Raises:
         UserError: there is no such sweep.
@@ -98,7 +100,7 @@ def find_sweep(outputs: Path, name: str) -> Path:
 
 def sweep_named(outputs: Path, name: str) -> Path | None:
     """Return the folder of a sweep, or None if there is none of that name; as `find_sweep`."""
-    if name == LAST:
+    if name in NEWEST:
         return next(iter(newest(outputs)), None)
     for folder in (outputs / "sweeps" / name, Path(name)):
         if (folder / PLAN_FILE).is_file():

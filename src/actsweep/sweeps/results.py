@@ -1,9 +1,10 @@
 """Results of a sweep's runs, and the summary printed at its end. No jax."""
 
+import io
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from actsweep.config import resolve
 from actsweep.config.identity import targets
@@ -67,6 +68,18 @@ def result_on_disk(plan: Plan, member: Member, otherwise: Mapping[str, Any]) -> 
     """Return a run's result from its folder, or `otherwise` if it hasn't ended."""
     result = ended_result(plan, member, read_record(member.dir))
     return result or {**member.describe(), **otherwise, "reused": False}
+
+
+def results_on_disk(plan: Plan) -> list[Result]:
+    """Return the result of every run of a sweep, in order, from what is on disk."""
+    return [interrupted_result(plan, member) for member in plan.runs.values()]
+
+
+def table_text(plan: Plan) -> str:
+    """Return the table of a sweep from what is on disk, for as many columns as it takes."""
+    stream = io.StringIO()
+    _show(plan, _explained(plan, results_on_disk(plan)), stream)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
 def failed_run(plan: Plan) -> str | None:
@@ -148,11 +161,11 @@ def _explained(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[Result]
     return explained
 
 
-def _show(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
+def _show(plan: Plan, results: Sequence[Mapping[str, Any]], stream: TextIO | None = None) -> None:
     configs = {r["run_id"]: resolve.to_dict(plan.runs[r["run_id"]].config) for r in results}
     if about := about_sweep(resolve.to_dict(plan.config)["sweep"]):
-        print(about)
-    table.show(results, configs)
+        print(about, file=stream)
+    table.show(results, configs, stream)
 
 
 def _code(plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None) -> int:

@@ -12,7 +12,9 @@ from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import plan, slurm_jobs
 from actsweep.sweeps.slurm_commands import SlurmError
 from actsweep.sweeps.slurm_jobs import Job
+from actsweep.sweeps.status_text import as_text
 from actsweep.utils.invocation import typed_again
+from actsweep.utils.notebook import as_html
 
 ORDER = (
     *("complete", "running", "failed", "diverged", "interrupted", "preempted"),
@@ -45,7 +47,7 @@ class RunStatus:
     job: Job | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepSnapshot:
     """A sweep as it is now.
 
@@ -69,6 +71,16 @@ class SweepSnapshot:
         """Return the number of runs in each state, such as `3 complete, 1 failed`."""
         count = Counter(run.state for run in self.runs)
         return ", ".join(f"{count[state]} {state}" for state in ORDER if count[state])
+
+    def __str__(self) -> str:
+        """Return what `actsweep status NAME` prints."""
+        return as_text(self)
+
+    def __repr__(self) -> str:
+        return f"<SweepSnapshot of {self.folder.name}: {self.counts()}>"
+
+    def _repr_html_(self) -> str:
+        return as_html(str(self))
 
 
 def take_snapshot(folder: Path) -> SweepSnapshot:

@@ -58,7 +58,12 @@ def is_inside(root: Path, path: Path) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically; NaN and infinity become null."""
-    write_atomic(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+    write_atomic(path, json_text(value) + "\n")
+
+
+def json_text(value: Any) -> str:
+    """Return indented JSON; NaN and infinity become null."""
+    return json.dumps(finite(value), indent=2, allow_nan=False)
 
 
 def csv_cell(value: Any) -> Any:

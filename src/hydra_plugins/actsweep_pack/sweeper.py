@@ -16,7 +16,7 @@ from actsweep.config import identity, resolve
 from actsweep.config.compose import Composer, act_params
 from actsweep.config.overrides import bare, expand
 from actsweep.config.schema import RunConfig
-from actsweep.launch.entry import this_process
+from actsweep.launch.entry import check_called, this_process
 from actsweep.launch.hydra import train
 from actsweep.launch.job import check_before, is_coordinator, run_worker, show_plan
 from actsweep.runs import run_dir
@@ -70,13 +70,14 @@ class PackSweeper(BasicSweeper):
         ]
         given_by_id = {m.run_id: given for m, given in zip(members, overrides, strict=True)}
         runs = [member.config for member in members]
+        launcher = self.config.hydra.runtime.choices["hydra/launcher"]
+        check_called(process, launcher, runs[0])
         check_alike(runs)
         check_distinct(members)
         packs = list(merge(members))
         if runs[0].pack.plan:
             show_plan(packs)
             raise SystemExit(OK)
-        launcher = self.config.hydra.runtime.choices["hydra/launcher"]
         if runs[0].trainer.distributed and launcher not in ("basic", "slurm"):
             raise UserError(
                 f"trainer.distributed={runs[0].trainer.distributed}: needs hydra/launcher=basic or "
@@ -90,6 +91,7 @@ class PackSweeper(BasicSweeper):
         run_dir.check_writable(runs[0].paths.outputs)
         fresh = FreshFiles(folder)
         freeze(plan, self.config)
+        process.folder = folder
         try:
             code = train(plan, self.launcher, process)
         except UserError:  # nothing has started

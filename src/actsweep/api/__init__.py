@@ -1,0 +1,1 @@
+"""What Python code calls: train, sweep, load, and ask a sweep what the commands answer."""

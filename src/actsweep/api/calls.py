@@ -1,0 +1,102 @@
+"""Calls that train, or open what was trained. No jax before training starts."""
+
+import os
+import re
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actsweep.api.sweep import Sweep
+from actsweep.launch import call
+from actsweep.sweeps.find import find_sweep
+from actsweep.sweeps.plan import outputs_dir, read_frozen
+from actsweep.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from actsweep.runs.load import Run
+
+Folder = str | PathLike[str]
+PLAN_ONLY = (
+    "pack.plan=true: shows the packs and trains nothing; leave it out, or call actsweep.plan"
+)
+
+
+def sweep(*words: str, outputs: Folder | None = None) -> Sweep:
+    """Train every combination of the listed values, and return the sweep.
+
+    Does in this process what `actsweep train -m` does with the same words, and leaves the same
+    files. An interruption saves; the same call then goes on.
+
+    >>> sweep = actsweep.sweep("act=relu,elu", "seed=0,1,2")  # doctest: +SKIP
+
+    Args:
+        words: overrides, such as `act=relu,elu`.
+        outputs: the folder to write to, `paths.outputs`; by default `outputs`.
+
+    Returns:
+        The sweep. Of runs that failed or diverged, its `runs` tell so.
+
+    Raises:
+        UserError: bad input; nothing has started.
+        KeyboardInterrupt: it was interrupted.
+    """
+    folder = call.train(_with_outputs(words, outputs), multirun=True)
+    if folder is None:
+        raise UserError(PLAN_ONLY)
+    return Sweep(folder)
+
+
+def train(*words: str, outputs: Folder | None = None) -> "Run":
+    """Train one run, and return it.
+
+    Does in this process what `actsweep train` does with the same words.
+
+    Args:
+        words: overrides, such as `act=relu`.
+        outputs: the folder to write to, `paths.outputs`; by default `outputs`.
+
+    Returns:
+        The run; its `status` tells whether it is complete.
+
+    Raises:
+        UserError: bad input; nothing has started.
+        KeyboardInterrupt: it was interrupted.
+    """
+    folder = call.train(_with_outputs(words, outputs), multirun=False)
+    if folder is None:
+        raise UserError(PLAN_ONLY)
+    plain = read_frozen(folder)
+    (run_id,) = plain["members"]
+    from actsweep.runs.load import load_run
+
+    return load_run(outputs_dir(folder, plain) / "runs" / run_id)
+
+
+def plan(*words: str, outputs: Folder | None = None) -> None:
+    """Print which runs would share a program, and the memory they need; train nothing.
+
+    Args, Raises: as `sweep`.
+    """
+    call.train(_with_outputs([*words, "pack.plan=true"], outputs), multirun=True)
+
+
+def load_sweep(name: Folder = "latest", outputs: Folder = "outputs") -> Sweep:
+    """Return a sweep on disk, perhaps one that is still being trained.
+
+    Args:
+        name: its name, such as `2026-03-01_12-00-00-000000`; its folder; or `latest`.
+        outputs: the folder that it was written to.
+
+    Raises:
+        UserError: there is no such sweep.
+    """
+    return Sweep(find_sweep(Path(outputs), os.fspath(name)))
+
+
+def _with_outputs(words: "tuple[str, ...] | list[str]", outputs: Folder | None) -> list[str]:
+    if outputs is None:
+        return [*words]
+    path = os.fspath(outputs)
+    if not re.fullmatch(r"[\w./-]+", path):  # as Hydra takes it in one piece
+        path = "'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return [*words, f"paths.outputs={path}"]
