@@ -59,7 +59,8 @@ def as_plain(sweep: "SweepSnapshot") -> dict[str, Any]:
     """Return a snapshot as plain values, as `actsweep status --json` prints it.
 
     Returns:
-        `sweep`, its folder's name; `about`, its name, notes and tags as text; `folder`; `command`; `counts`, the number of runs by state; `supervised`,
+        `sweep`, its folder's name; `about`, its name, notes and tags as text; `folder`; `command`;
+        `counts`, the number of runs by state; `supervised`,
         whether a process trains it or SLURM has jobs; `next`, lines on what to type; and `runs`,
         each with `run_id`, `state`, `left` (whether the sweep would still train it), `epoch`,
         `epochs`, `seconds_left` (estimated, or None), `scores` (the newest, by metric), `where`
