@@ -6,6 +6,7 @@ from typing import Any
 
 import altair as alt
 import numpy as np
+from altair.utils.schemapi import debug_mode
 
 from actsweep.report import layer_charts
 from actsweep.report.chart import (
@@ -39,15 +40,16 @@ def charts(
         series: what the groups logged.
     """
     made: list[Chart | None] = []
-    if comparison:
-        made += [_scores(comparison, styles)]
-    made += [curves(series.curves, design, styles)]
-    for quantity, layers in series.layers.items():
-        drawn = {label: layers[label] for label in styles if label in layers}
-        made += [layer_charts.heat(quantity, drawn)]
-    for layer, ridges in series.ridges.items():
-        known = {label: ridges[label] for label in styles if label in ridges}
-        made += [layer_charts.ridges(layer, known, styles)]
+    with debug_mode(False):  # the suite validates the specifications, which takes a second
+        if comparison:
+            made += [_scores(comparison, styles)]
+        made += [curves(series.curves, design, styles)]
+        for quantity, layers in series.layers.items():
+            drawn = {label: layers[label] for label in styles if label in layers}
+            made += [layer_charts.heat(quantity, drawn)]
+        for layer, ridges in series.ridges.items():
+            known = {label: ridges[label] for label in styles if label in ridges}
+            made += [layer_charts.ridges(layer, known, styles)]
     return [chart for chart in made if chart]
 
 
@@ -89,7 +91,14 @@ def _scores(comparison: Comparison, styles: Styles) -> Chart:
     chart = _score_chart(comparison, {label: styles[label] for label in labels}, kinds["auto"])
     axes = [{"path": ["encoding", "x", "scale"], "scales": kinds}]
     return Chart(
-        "scores", title, caption, chart.to_dict(), drawn, rows, axes=axes, panel=(700, 190)
+        "scores",
+        title,
+        caption,
+        chart.to_dict(validate=False),
+        drawn,
+        rows,
+        axes=axes,
+        panel=(700, 130),
     )
 
 
@@ -176,7 +185,9 @@ def _score_table(comparison: Comparison, rows: Sequence[Row]) -> Chart:
     caption = "Means over seeds; blank where no run counts."
     if comparison.interaction is not None:
         caption += f" Interaction of the two: p = {comparison.interaction:.2g}."
-    return Chart("scores", title, caption, chart.to_dict(), drawn, rows, panel=(600, 160))
+    return Chart(
+        "scores", title, caption, chart.to_dict(validate=False), drawn, rows, panel=(600, 160)
+    )
 
 
 def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
@@ -212,7 +223,16 @@ def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
     chart = _sensitivity_chart(_score_title(comparison), title, own, kinds["auto"], log=log)
     axes = [{"path": ["encoding", "y", "scale"], "scales": kinds}]
     name, heading = f"sensitivity-{title}", f"Sensitivity to {title}"
-    return Chart(name, heading, caption, chart.to_dict(), drawn, rows, axes=axes, panel=(700, 190))
+    return Chart(
+        name,
+        heading,
+        caption,
+        chart.to_dict(validate=False),
+        drawn,
+        rows,
+        axes=axes,
+        panel=(700, 130),
+    )
 
 
 def _sensitivity_rows(

@@ -70,7 +70,14 @@ def curves(
     if is_thinned:
         caption += f" Of single runs' curves at most {most} points each are drawn."
     return Chart(
-        "curves", "Curves", caption, chart.to_dict(), drawn, rows, singles="asked", axes=axes
+        "curves",
+        "Curves",
+        caption,
+        chart.to_dict(validate=False),
+        drawn,
+        rows,
+        singles="asked",
+        axes=axes,
     )
 
 

@@ -31,6 +31,8 @@ TIMES = 40
 """Epochs that the slider can show."""
 POINTS = 16_000
 """Points of a figure's distributions."""
+PANEL = (175, 45)
+"""Least width of a panel and what lies beside it, in pixels: two fit onto a phone."""
 LEAST_DENSITY = 0.002
 UNITS = {
     "grad_norm": (1.0, "L2 norm"),
@@ -63,7 +65,16 @@ def heat(quantity: str, layers: Mapping[Label, Layers]) -> Chart | None:
         caption += " Too many runs to choose seeds here."
     title = f"{TITLES[quantity]}, layer by epoch"
     chart = _heat_chart(quantity, layers, drawn)
-    return Chart(quantity, title, caption, chart.to_dict(), drawn, rows, singles="chosen")
+    return Chart(
+        quantity,
+        title,
+        caption,
+        chart.to_dict(validate=False),
+        drawn,
+        rows,
+        singles="chosen",
+        panel=PANEL,
+    )
 
 
 def _cells(
@@ -171,7 +182,7 @@ def ridges(layer: str, by_group: Mapping[Label, Ridges], styles: Styles) -> Char
         f"Output of {layer} in each group's first run, epochs from top to bottom; the height is "
         f"the square root of the density. At most {100 * outside:.1f} % lie beyond the edges."
     )
-    chart = _ridge_chart(by_group, drawn, styles).to_dict()
+    chart = _ridge_chart(by_group, drawn, styles).to_dict(validate=False)
     return Chart(
         f"activations-{layer}",
         f"Distribution of activations, {layer.replace('_', ' ')}",
@@ -179,6 +190,7 @@ def ridges(layer: str, by_group: Mapping[Label, Ridges], styles: Styles) -> Char
         chart,
         drawn,
         rows,
+        panel=PANEL,
         times=sorted({row["epoch"] for row in drawn}),
     )
 

@@ -1,11 +1,13 @@
 """The report as one HTML file that needs nothing else; its layout is `page.html`. No jax."""
 
+import contextlib
 import functools
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from actsweep.report.design import Design, Entry
 from actsweep.report.text import interval_text, words
 from actsweep.stats.scores import SCORES, TASKS, tasks_in
 from actsweep.sweeps.table import KNOWN
+from actsweep.utils.files import write_atomic
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -111,11 +114,19 @@ def page(
 
 @functools.cache
 def _vega() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script; made once a version, which takes 1 s."""
     import vl_convert
 
-    bundle = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # its default is made
-    return bundle.replace("</script", "<\\/script")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    kept = caches / "actsweep" / f"vega-{version('vl-convert-python')}.js"
+    with contextlib.suppress(OSError):
+        return kept.read_text()
+    bundle = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # it has a default
+    bundle = bundle.replace("</script", "<\\/script")
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(kept, bundle)
+    return bundle
 
 
 @functools.cache

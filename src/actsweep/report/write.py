@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,15 @@ def write(
     if isinstance(report.comparison, str) and not allow_incomplete:
         raise UserError(report.comparison)
     to.mkdir(parents=True, exist_ok=True)
-    for chart in report.charts:
-        files.write_atomic(to / f"{chart.name}.png", png(chart))
-        _write_csv(to / f"{chart.name}.csv", chart.rows)
-    for name, rows in _tables(report.design, report.comparison).items():
-        _write_csv(to / f"{name}.csv", rows)
-    files.write_atomic(to / PAGE, _page(folders, to, report))
+    with ThreadPoolExecutor(2) as pool:
+        pictures = pool.map(png, report.charts)
+        for chart in report.charts:
+            _write_csv(to / f"{chart.name}.csv", chart.rows)
+        for name, rows in _tables(report.design, report.comparison).items():
+            _write_csv(to / f"{name}.csv", rows)
+        files.write_atomic(to / PAGE, _page(folders, to, report))
+        for chart, picture in zip(report.charts, pictures, strict=True):
+            files.write_atomic(to / f"{chart.name}.png", picture)
     return to / PAGE
 
 
