@@ -12,6 +12,7 @@ from test_compare import NOISE, entry, grid, printed
 
 from actsweep.cli.main import main
 from actsweep.launch.finish import _report
+from actsweep.report.charts import styles_of
 from actsweep.report.compare import compare
 from actsweep.report.design import Entry
 from actsweep.report.layer_charts import ridges
@@ -26,7 +27,7 @@ def beyond(*epochs: float) -> Ridges:
 
 def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
     """Weights a million times too large: no bin holds anything."""
-    styles = {("relu",): {"color": "black", "label": "relu"}}
+    styles = styles_of([("relu",)])
     made = ridges("hidden_1", {("relu",): beyond(0, 1)}, styles)
     assert made is not None
     assert "100.0 % lie beyond the edges" in made.caption
@@ -34,11 +35,13 @@ def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
 
 def test_each_panel_of_a_layer_shows_its_own_epochs() -> None:
     ends = {("relu",): 12.0, ("tanh",): 30.0, ("elu",): 2.0}
-    styles = {label: {"color": "black", "label": label[0]} for label in ends}
-    made = ridges("hidden_1", {k: beyond(0, last / 2, last) for k, last in ends.items()}, styles)
+    made = ridges(
+        "hidden_1", {k: beyond(0, last / 2, last) for k, last in ends.items()}, styles_of([*ends])
+    )
     assert made is not None
-    shown = [[tick.get_text() for tick in axes.get_yticklabels()] for axes in made.figure.axes]
-    assert shown == [["epoch 0", f"epoch {last:g}"] for last in ends.values()]
+    shown = {k: {row["epoch"] for row in made.drawn if row["group"] == k[0]} for k in ends}
+    assert shown == {k: {0, last / 2, last} for k, last in ends.items()}
+    assert made.times == [0, 1, 2, 6, 12, 15, 30]
 
 
 def test_a_run_in_training_ends_its_group_s_curve() -> None:
@@ -206,7 +209,16 @@ def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
         again = [Reproduction(hostile, [hostile], [hostile])]
         where = tmp_path / "a b"
         return Elements(
-            page(hostile, where, made.design, made.comparison, made.charts, [hostile], again)
+            page(
+                hostile,
+                where,
+                made.design,
+                made.comparison,
+                made.charts,
+                made.styles,
+                [hostile],
+                again,
+            )
         )
 
     plain = written("x")
@@ -220,4 +232,4 @@ def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
         assert found.tags == plain.tags
         assert found.attributes == plain.attributes
         assert found.text.count(hostile) >= 8
-    assert plain.tags["script"] == 1
+    assert plain.tags["script"] == (5 if complete else 3)

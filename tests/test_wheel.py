@@ -60,7 +60,7 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
     kinds = ("*.py", "*.css", "*.js", "*.html")
     files = [file for kind in kinds for file in (ROOT / "src").rglob(kind)]
     code = {str(file.relative_to(ROOT / "src")) for file in files}
-    assert {"actsweep/report/page.css", "actsweep/report/page.js"} <= code
+    assert {f"actsweep/report/{name}" for name in ("page.css", "select.js", "figures.js")} <= code
     assert names == conf | code
     assert {name.partition("/")[0] for name in code} == {
         "actsweep",

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 
 import actsweep
-from actsweep.report import plotting
+from actsweep.report import colours
 from actsweep.runs import run_dir
 from actsweep.stats.paired import mean_interval
 
@@ -23,7 +23,7 @@ def main(sweep: Path, picture: Path) -> None:
         groups[row["act"]].append(actsweep.load_run(sweep.parents[1] / "runs" / row["run_id"]))
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for place, (act, runs) in enumerate(groups.items()):
-        colour = plotting.colour(act)
+        colour = colours.colour(act)
         _accuracy(axes[0], place, runs, colour)
         _by_layer(axes[1], act, runs, "grad_norm", colour)
         _by_layer(axes[2], act, runs, "dead_frac", colour)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from actsweep.callbacks.units import mean_cosine
-from actsweep.report import plotting
+from actsweep.report import colours, plotting
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
 from actsweep_tutorials.networks import Network, NetworkInspector, compose_seeds, layer_sort_key
 from actsweep_tutorials.training import run_sweep, seed_override
@@ -81,7 +81,7 @@ def _fates(
 def draw(result: Quantities) -> Mapping[str, Figure]:
     """Draw the silent share and the similarity of the ten layers, by init."""
     figure, (left, right) = plotting.panels(2, 2, width=4.2, height=3.2, share=False)
-    palette = (plotting.RED, plotting.BLUE, plotting.GREEN, plotting.ORANGE, plotting.PINK)
+    palette = (colours.RED, colours.BLUE, colours.GREEN, colours.ORANGE, colours.PINK)
     marks = "^soDv"
     deep = result["untrained"]["deep10"]
     for (init, counts_by_layer), colour, mark in zip(deep.items(), palette, marks, strict=False):
@@ -110,7 +110,7 @@ def draw(result: Quantities) -> Mapping[str, Figure]:
         for place, (when, counts_by_layer) in enumerate(result["trained"].items()):
             means = [np.mean(silent) for silent in counts_by_layer["silent"].values()]
             at = np.arange(len(means)) + 0.4 * place - 0.2
-            colour = (plotting.SKY, plotting.RED)[place]
+            colour = (colours.SKY, colours.RED)[place]
             axes.bar(at, means, 0.38, color=colour, label=f"{when} training")
             for x, silent in zip(at, counts_by_layer["silent"].values(), strict=True):
                 axes.plot([x] * len(silent), silent, "k.", markersize=4)

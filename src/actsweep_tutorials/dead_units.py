@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from actsweep.report import plotting
+from actsweep.report import colours, plotting
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
 from actsweep_tutorials.scalar import ScalarActivation, scalar_activations
 
 UNITS, INPUTS, WEAK, DEAD_DERIVATIVE = 20, 5, 0.05, 1e-3
 SHIFT_STEP = 0.01
-COLOURS = {"dead": plotting.RED, "weak": plotting.ORANGE, "ok": plotting.BLUE}
+COLOURS = {"dead": colours.RED, "weak": colours.ORANGE, "ok": colours.BLUE}
 
 
 def preactivations(seed: int, samples: int) -> list[list[float]]:

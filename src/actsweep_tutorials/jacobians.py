@@ -11,7 +11,7 @@ from jax import Array
 from matplotlib.figure import Figure
 
 from actsweep import activations
-from actsweep.report import plotting
+from actsweep.report import colours, plotting
 from actsweep_tutorials.base import Experiment, Params, Quantities, Table
 
 EXAMPLE = (-2.4, 0.9, -0.1)
@@ -134,7 +134,7 @@ def draw(result: Quantities) -> Mapping[str, Figure]:
     flat[0].set_ylabel("output")
     cost, (axes,) = plotting.panels(1, 1, width=5.5, height=3.2)
     flops = result["flops"]
-    for name, mark, colour in (("dense", "o-", plotting.RED), ("product", "s-", plotting.BLUE)):
+    for name, mark, colour in (("dense", "o-", colours.RED), ("product", "s-", colours.BLUE)):
         label = f"{name}: ~n^{flops[f'{name}_exponent']:.2f}"
         axes.loglog(flops["n"], flops[name], mark, color=colour, label=label)
     axes.set_xlabel("units n of a softmax")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from actsweep.report import plotting
+from actsweep.report import colours, plotting
 from actsweep.report.design import Entry
 from actsweep.runs.load import load_run
 from actsweep.utils.errors import unknown_name
@@ -246,7 +246,7 @@ def draw(result: Quantities) -> Mapping[str, Figure]:
         ticks = []
         for place, (name, output) in enumerate(found["outputs"].items()):
             values = scores(output)
-            draw_group(axes, place, [*values.values()], plotting.BLUE)
+            draw_group(axes, place, [*values.values()], colours.BLUE)
             ticks.append(f"{name}\n{len(values)} of {len(output['seeds'])}")
         axes.set_xticks(range(len(ticks)), ticks, fontsize=8)
         axes.set_title(TASKS[task].title)

@@ -1,20 +1,58 @@
-"""What a figure of the report is: its texts, its style, the numbers that it draws. No jax."""
+"""What a figure of the report is: its texts, its Vega-Lite chart, the numbers it draws. No jax."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-import matplotlib
-from matplotlib.figure import Figure
+import altair as alt
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
 
-from actsweep.report import plotting
+from actsweep.report.colours import Style
 
-INK = "#1a1b1c"
-"""Colour of text and axes, which the page replaces by its own text colour."""
-INK_PARAMS: Any = dict.fromkeys(
-    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
-)
+TABLE = "table"
+"""Name of a chart's rows in its specification."""
+INK, SOFT, LINE = "#1c1c1e", "#5c5c66", "#e2e2e8"
+FONT = "system-ui, 'DejaVu Sans', sans-serif"
+CONFIG: dict[str, Any] = {
+    "background": "white",
+    "font": FONT,
+    "axis": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "labelColor": INK,
+        "titleColor": INK,
+        "gridColor": LINE,
+        "domainColor": SOFT,
+        "tickColor": SOFT,
+        "labelLimit": 160,
+    },
+    "legend": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "labelColor": INK,
+        "titleColor": INK,
+        "labelLimit": 240,
+        "symbolType": "stroke",
+        "symbolOpacity": 1,
+        "symbolSize": 400,
+        "symbolStrokeWidth": 2,
+        "titleLimit": 400,
+    },
+    "header": {
+        "labelFontSize": 13,
+        "labelFontWeight": "bold",
+        "labelColor": INK,
+        "labelLimit": 240,
+        "titleColor": INK,
+    },
+    "title": {"fontSize": 13, "color": INK},
+    "view": {"stroke": None},
+}
+"""Look of the figures that lie beside the page, which has the colours of its reader's system."""
 TITLES = {
     "grad_norm": "Gradient norm",
     "dead_frac": "Share of dead units",
@@ -33,21 +71,114 @@ HINTS = {
     "cos_sim": "Mean cosine similarity between the activations of different examples: at 1, the "
     "layer has forgotten its input.",
 }
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Draw figures inside in our style, in the ink that the page replaces."""
-    with plotting.use_style(), matplotlib.rc_context(INK_PARAMS):
-        yield
+Row = Mapping[str, Any]
+Styles = Mapping[tuple[str, ...], Style]
+"""How each group is drawn, by its label."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure: its file name, title and caption, and the numbers that it draws."""
+    """A figure: its file name, title and caption, and the numbers that it draws.
+
+    Attributes:
+        spec: the Vega-Lite specification, without its rows, which it calls `TABLE`.
+        drawn: the rows that are drawn, in the units that are shown. `group` is a group's label;
+            `run_id` and `seed` are those of a single run, and None in rows over several.
+        rows: the figure's numbers in their own units, for its CSV file.
+        singles: when single runs are drawn: always, where a reader asks for their curves, or for
+            the seeds and runs that a reader has chosen, in place of the means.
+        axes: the scales that a reader can choose from: where each is in `spec`, and by name the
+            scale to put there.
+        panel: the least width of a panel, and what lies beside each, in pixels.
+        times: epochs of a slider, if the figure shows one epoch at a time.
+    """
 
     name: str
     title: str
     caption: str
-    figure: Figure
-    rows: Sequence[Mapping[str, Any]]
+    spec: Mapping[str, Any]
+    drawn: Sequence[Row]
+    rows: Sequence[Row]
+    singles: Literal["always", "asked", "chosen"] = "always"
+    axes: Sequence[Mapping[str, Any]] = ()
+    panel: tuple[int, int] = (260, 70)
+    times: Sequence[float] = field(default=())
+
+
+def label_text(label: Iterable[str]) -> str:
+    """Return a group's label as it is shown."""
+    return " ".join(label)
+
+
+def group_colour(styles: Styles, *, legend: bool | None = None) -> alt.Color:
+    """Return the encoding of groups as colours; `legend`: never or always one, None: beside the
+    page only, which has one for all charts."""
+    scale = alt.Scale(
+        domain=[label_text(label) for label in styles],
+        range=[style.colour for style in styles.values()],
+    )
+    if legend is None:
+        return alt.Color("group:N", scale=scale, title=None)
+    return alt.Color("group:N", scale=scale, legend=alt.Legend(title=None) if legend else None)
+
+
+def group_dash(styles: Styles) -> alt.StrokeDash:
+    """Return the encoding of groups as dashes."""
+    scale = alt.Scale(
+        domain=[label_text(label) for label in styles],
+        range=[list(style.dash) for style in styles.values()],
+    )
+    return alt.StrokeDash("group:N", scale=scale, title=None)
+
+
+def zoom(name: str, encodings: Sequence[Literal["x", "y"]] = ("x", "y")) -> alt.Parameter:
+    """Return a selection that drags a chart, and zooms it by the wheel with Ctrl or ⌘."""
+    wheel = "wheel![event.ctrlKey || event.metaKey]"
+    return alt.selection_interval(
+        name=name, bind="scales", encodings=list(encodings), zoom=wheel, clear=False
+    )
+
+
+def scales(
+    values: Iterable[float | None], possible: tuple[float | None, float | None], *, log: bool
+) -> dict[str, dict[str, Any]]:
+    """Return the scales of an axis by name: `close`, `zero`, and `log` if all is positive.
+
+    Args:
+        values: what is drawn, ends of intervals included.
+        possible: the least and the largest value that there can be; None: no bound.
+        log: whether `auto` is logarithmic where it can be.
+    """
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    room = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
+    least, most = (
+        bound if bound is not None else end
+        for bound, end in zip(possible, (low - room, high + room), strict=True)
+    )
+    close = [max(low - room, least), min(high + room, most)]
+    kinds: dict[str, dict[str, Any]] = {
+        "close": {"domain": close, "zero": False, "nice": False},
+        "zero": {"domain": [min(0.0, close[0]), max(0.0, close[1])], "nice": False},
+    }
+    if low > 0:
+        ends = [0.9 * low, min(1.1 * high, most)]
+        kinds["log"] = {"type": "log", "domain": ends, "nice": False}
+    return {"auto": kinds["log"] if log and "log" in kinds else kinds["close"], **kinds}
+
+
+def thinned(count: int, most: int) -> Int[ndarray, " kept"]:
+    """Return at most so many of the places 0, 1, … `count` - 1, evenly, both ends among them."""
+    if count <= most:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, most).round().astype(int))
+
+
+def cells(epochs: Float[ndarray, " n"]) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"]]:
+    """Return where each epoch's cell begins and ends: halfway to its neighbours."""
+    half = np.diff(epochs) / 2 if len(epochs) > 1 else np.array([0.5])
+    middles = epochs[:-1] + half if len(epochs) > 1 else epochs[:0]
+    return (
+        np.concatenate([[epochs[0] - half[0]], middles]),
+        np.concatenate([middles, [epochs[-1] + half[-1]]]),
+    )

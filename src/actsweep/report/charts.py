@@ -1,95 +1,73 @@
 """The report's figures, each with the numbers that it draws. No jax."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+import altair as alt
+import numpy as np
+from altair.utils.schemapi import debug_mode
 
-from actsweep.report import layer_charts, plotting
-from actsweep.report.chart import TITLES, Chart, drawing
+from actsweep.report import layer_charts
+from actsweep.report.chart import (
+    TABLE,
+    Chart,
+    Row,
+    Styles,
+    group_colour,
+    group_dash,
+    label_text,
+    scales,
+    zoom,
+)
+from actsweep.report.colours import group_styles
 from actsweep.report.compare import Comparison
+from actsweep.report.curve_charts import LEAST_FOR_INTERVAL, clipped, curves, possible_values
 from actsweep.report.design import Design, Label
-from actsweep.report.series import CURVES, Curve, Series
+from actsweep.report.series import Series
 from actsweep.stats import paired
-from actsweep.stats.factorial import Optimum
-from actsweep.stats.scores import SCORES, tasks_in
-
-DASHES = ("-", "--", ":", "-.")
 
 
 def charts(
-    design: Design, labels: Sequence[Label], comparison: Comparison | None, series: Series
+    design: Design, styles: Styles, comparison: Comparison | None, series: Series
 ) -> list[Chart]:
     """Return all figures that there are numbers for.
 
     Args:
         design: how the runs are laid out.
-        labels: the groups that are drawn, in order.
+        styles: how each group is drawn, by its label, in order.
         comparison: the comparison, if any run is complete.
         series: what the groups logged.
     """
-    styles = {label: _line_style(label, design, place) for place, label in enumerate(labels)}
     made: list[Chart | None] = []
-    with drawing():
+    with debug_mode(False):  # the suite validates the specifications, which takes a second
         if comparison:
             made += [_scores(comparison, styles)]
-        made += [_curves(series.curves, design, styles)]
+        made += [curves(series.curves, design, styles)]
         for quantity, layers in series.layers.items():
-            made += [
-                layer_charts.heat(quantity, {k: layers[k] for k in labels if k in layers}, styles)
-            ]
+            drawn = {label: layers[label] for label in styles if label in layers}
+            made += [layer_charts.heat(quantity, drawn)]
         for layer, ridges in series.ridges.items():
-            made += [
-                layer_charts.ridges(layer, {k: ridges[k] for k in labels if k in ridges}, styles)
-            ]
+            known = {label: ridges[label] for label in styles if label in ridges}
+            made += [layer_charts.ridges(layer, known, styles)]
     return [chart for chart in made if chart]
 
 
-def _or_nan(value: float | None, scale: float) -> float:
-    return math.nan if value is None else scale * value
-
-
-def _line_style(label: Label, design: Design, index: int) -> dict[str, Any]:
-    """Return an activation's style; with two factors, the second decides the dashes."""
-    style = _base_style(" ".join(label), index)
-    if len(label) == 2 and label[0].split()[0] in plotting.STYLES:
-        dashes = list(dict.fromkeys(other[1] for other in design.labels.values()))
-        style["linestyle"] = DASHES[dashes.index(label[1]) % len(DASHES)]
-    return style
-
-
-def _base_style(name: str, place: int) -> dict[str, Any]:
-    """Return the style of an activation, or the next of a cycle for anything else."""
-    act = name.split()[0]
-    if act in plotting.STYLES:
-        return {**plotting.line_style(act), "label": name}
-    colours = (
-        plotting.BLUE,
-        plotting.ORANGE,
-        plotting.GREEN,
-        plotting.RED,
-        plotting.SKY,
-        plotting.PINK,
-    )
-    dash = DASHES[place // len(colours) % len(DASHES)]
-    return {"color": colours[place % len(colours)], "linestyle": dash, "label": name}
+def styles_of(labels: Sequence[Label]) -> Styles:
+    """Return the style of each group, by its label."""
+    styles = group_styles([label_text(label) for label in labels])
+    return {label: styles[label_text(label)] for label in labels}
 
 
 def _score_title(comparison: Comparison) -> str:
     return f"{comparison.measure.metric}{', %' if comparison.measure.scale == 100 else ''}"
 
 
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    """Return limits that hold all values, with a margin."""
-    low, high = min(values), max(values)
-    room = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
-    return low - room, high + room
+def _possible(comparison: Comparison) -> tuple[float | None, float | None]:
+    return possible_values(comparison.measure.metric.rpartition("/")[2])
 
 
-def _scores(comparison: Comparison, styles: Mapping[Label, Mapping[str, Any]]) -> Chart:
+def _scores(comparison: Comparison, styles: Styles) -> Chart:
     labels = [label for label in comparison.groups if label in styles]
     rows = [
         {
@@ -102,46 +80,121 @@ def _scores(comparison: Comparison, styles: Mapping[Label, Mapping[str, Any]]) -
     ]
     if len(comparison.by) == 2:
         return _score_table(comparison, rows)
-    figure, (axes,) = plotting.panels(1, 1, width=6.5, height=0.9 + 0.32 * len(labels))
-    scale = comparison.measure.scale
-    for place, label in enumerate(labels):
-        summary, style = comparison.groups[label], styles[label]
-        values = [scale * v for v in paired.seed_means(comparison.cells[label]).values()]
-        colour = style["color"]
-        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.45, markersize=5)
-        if summary.low is not None and summary.high is not None:
-            axes.plot([scale * summary.low, scale * summary.high], [place, place], color=colour)
-        axes.plot([scale * summary.mean], [place], "|", color=colour, markersize=14, mew=2)
-    axes.set_yticks(range(len(labels)), [" ".join(label) for label in labels])
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlabel(_score_title(comparison))
-    caption = "A dot a seed; the bar is the mean, the line its 95 % interval (Student t)."
+    drawn = [row for label in labels for row in _score_rows(comparison, label)]
+    ends = [row[key] for row in drawn for key in ("value", "low", "high")]
+    kinds = scales(ends, _possible(comparison), log=False)
+    caption = (
+        "A dot a seed; the bar is the mean, the line its 95 % interval (Student t) from three "
+        "seeds on."
+    )
     title = f"{comparison.measure.metric} by {comparison.by[0]}"
-    return Chart("scores", title, caption, figure, rows)
+    chart = _score_chart(comparison, {label: styles[label] for label in labels}, kinds["auto"])
+    axes = [{"path": ["encoding", "x", "scale"], "scales": kinds}]
+    return Chart(
+        "scores",
+        title,
+        caption,
+        chart.to_dict(validate=False),
+        drawn,
+        rows,
+        axes=axes,
+        panel=(700, 130),
+    )
 
 
-def _score_table(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> Chart:
+def _score_rows(comparison: Comparison, label: Label) -> Iterator[dict[str, Any]]:
+    """Yield a group's mean, then its values, one a seed, in the unit that is shown."""
+    scale, possible = comparison.measure.scale, _possible(comparison)
+    summary, design = comparison.groups[label], comparison.design
+    values = paired.seed_means(comparison.cells[label])
+    group: dict[str, Any] = {"group": label_text(label)}
+    if values:
+        mean: dict[str, Any] = {"run_id": None, "seed": None, "seeds": summary.n}
+        mean["value"] = scale * summary.mean
+        mean |= {"low": None, "high": None, "interval": None}
+        if summary.low is not None and summary.high is not None and summary.n >= LEAST_FOR_INTERVAL:
+            low, high = (clipped(scale * end, possible) for end in (summary.low, summary.high))
+            mean |= {"low": low, "high": high, "interval": f"{low:.5g} to {high:.5g}"}
+        yield group | mean
+    runs: dict[Any, list[str]] = {}
+    for entry in design.entries:
+        if entry.run.run_id in comparison.kept and design.labels[entry.run.run_id] == label:
+            runs.setdefault(entry.config["seed"], []).append(entry.run.run_id)
+    none = dict.fromkeys(("seeds", "low", "high", "interval"))
+    for seed, value in values.items():
+        run_id = ", ".join(runs.get(seed, ()))
+        yield group | {"run_id": run_id, "seed": seed, "value": scale * value} | none
+
+
+def _score_chart(
+    comparison: Comparison, styles: Styles, scale: Mapping[str, Any]
+) -> alt.LayerChart:
+    names = [label_text(label) for label in styles]
+    x = alt.X("value:Q", title=_score_title(comparison), scale=alt.Scale.from_dict({**scale}))
+    y = alt.Y("group:N", sort=names, title=None, scale=alt.Scale(padding=0.3))
+    colour = group_colour(styles, legend=False)
+    base = alt.Chart().encode(y=y, color=colour)
+    dots, means = (base.transform_filter(f"{no}isValid(datum.run_id)") for no in ("", "!"))
+    of_run = ["group:N", alt.Tooltip("run_id:N", title="run"), "seed:N"]
+    value = alt.Tooltip("value:Q", format=".5~g")
+    of_mean = [alt.Tooltip("value:Q", title="mean", format=".5~g")]
+    of_mean += [alt.Tooltip("interval:N", title="95 %"), alt.Tooltip("seeds:Q")]
+    layers = alt.layer(
+        means.mark_rule(strokeWidth=2.5, clip=True).encode(x=alt.X("low:Q"), x2="high:Q"),
+        dots.mark_circle(size=55, opacity=0.5, clip=True)
+        .encode(tooltip=[*of_run, value])
+        .add_params(zoom("zoom", ["x"])),
+        means.mark_tick(thickness=3, size=18, clip=True).encode(tooltip=["group:N", *of_mean]),
+        data=alt.NamedData(TABLE),
+    )
+    return layers.encode(x=x, y=y).properties(width=460, height=alt.Step(30))
+
+
+def _score_table(comparison: Comparison, rows: Sequence[Row]) -> Chart:
+    scale = comparison.measure.scale
     firsts = list(dict.fromkeys(a for a, _ in comparison.groups))
     seconds = list(dict.fromkeys(b for _, b in comparison.groups))
-    scale = comparison.measure.scale
-    means = {label: scale * summary.mean for label, summary in comparison.groups.items()}
-    grid = [[means.get((a, b), math.nan) for b in seconds] for a in firsts]
-    width, height = 1.6 + 0.8 * len(seconds), 0.9 + 0.32 * len(firsts)
-    figure, (axes,) = plotting.panels(1, 1, width=width, height=height)
-    plotting.heatmap(axes, grid, firsts, seconds, form="{:.1f}" if scale == 100 else "{:.3g}")
-    axes.set_xlabel(comparison.by[1])
-    axes.set_ylabel(comparison.by[0])
+    drawn: list[dict[str, Any]] = [
+        {"group": label_text(label), "first": label[0], "second": label[1], "run_id": None}
+        | {"value": scale * summary.mean, "seeds": summary.n}
+        for label, summary in comparison.groups.items()
+        if math.isfinite(summary.mean)
+    ]
+    values = [scale * summary.mean for summary in comparison.groups.values()]
+    middle = np.nanmean([np.nanmin(values), np.nanmax(values)])
+    form = ".1f" if scale == 100 else ".3~g"
+    cell = alt.Chart(alt.NamedData(TABLE)).encode(
+        x=alt.X("second:N", sort=seconds, title=comparison.by[1], axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("first:N", sort=firsts, title=comparison.by[0]),
+        tooltip=[
+            alt.Tooltip("first:N", title=comparison.by[0]),
+            alt.Tooltip("second:N", title=comparison.by[1]),
+            alt.Tooltip("value:Q", title="mean", format=".5~g"),
+            "seeds:Q",
+        ],
+    )
+    legend = alt.Legend(title=_score_title(comparison), orient="top", format=form)
+    ink = alt.condition(f"datum.value > {middle}", alt.value("black"), alt.value("white"))
+    chart = alt.layer(
+        cell.mark_rect().encode(
+            color=alt.Color("value:Q", scale=alt.Scale(scheme="viridis", zero=False), legend=legend)
+        ),
+        cell.mark_text(fontSize=12).encode(text=alt.Text("value:Q", format=form), color=ink),
+    ).properties(width=max(220, 60 * len(seconds)), height=alt.Step(28))
     title = f"{_score_title(comparison)} by {' and '.join(comparison.by)}"
     caption = "Means over seeds; blank where no run counts."
     if comparison.interaction is not None:
         caption += f" Interaction of the two: p = {comparison.interaction:.2g}."
-    return Chart("scores", title, caption, figure, rows)
+    return Chart(
+        "scores", title, caption, chart.to_dict(validate=False), drawn, rows, panel=(600, 160)
+    )
 
 
-def sensitivity(comparison: Comparison) -> Chart | None:
+def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
     """Return the score along a factor that is a swept number; None if no factor is one.
 
-    With two factors there is a curve for each value of the other.
+    With two factors there is a curve for each value of the other, in the style of that group if it
+    is one.
     """
     swept = [place for place, title in enumerate(comparison.by) if title in comparison.optima]
     place = next(iter(swept), None)
@@ -149,27 +202,86 @@ def sensitivity(comparison: Comparison) -> Chart | None:
         return None
     title = comparison.by[place]
     rests = list(dict.fromkeys(label[:place] + label[place + 1 :] for label in comparison.groups))
+    own = styles_of([other or ("all",) for other in rests])
+    own = {label: styles.get(label, style) for label, style in own.items()}
+    drawn: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    with drawing():
-        figure, (axes,) = plotting.panels(1, 1, width=6.5, height=3.4)
-        for index, other in enumerate(rests):
-            name = " ".join(other) or "all"
-            points = _along(comparison, place, other)
-            best = comparison.optima[title].get(other)
-            _sensitivity_curve(axes, points, _base_style(name, index), best)
-            rows += [{title: x, "group": name, **values} for x, values in points.items()]
-        if all(row[title] > 0 for row in rows):
-            axes.set_xscale("log")
-            _plain(axes.xaxis)
-        axes.set_xlabel(title)
-        axes.set_ylabel(_score_title(comparison))
-        axes.set_ylim(*_ends([row["mean"] for row in rows]))
-        axes.legend(fontsize=8)
+    for other in rests:
+        name = label_text(other) or "all"
+        points = _along(comparison, place, other)
+        rows += [{title: x, "group": name, **values} for x, values in points.items()]
+        drawn += _sensitivity_rows(comparison, name, points)
+        if best := comparison.optima[title].get(other):
+            drawn.append({"group": name, "best_low": best.low, "best_high": best.high})
     caption = (
-        f"{comparison.measure.metric} along {title}: means over seeds with 95 % intervals; shaded "
-        "from top to bottom: where the best value lies in 95 % of resamples of the seeds."
+        f"{comparison.measure.metric} along {title}: means over seeds with 95 % intervals from "
+        "three seeds on; shaded from top to bottom: where the best value lies in 95 % of resamples "
+        "of the seeds."
     )
-    return Chart(f"sensitivity-{title}", f"Sensitivity to {title}", caption, figure, rows)
+    kinds = scales([row["mean"] for row in rows], _possible(comparison), log=False)
+    log = all(row[title] > 0 for row in rows)
+    chart = _sensitivity_chart(_score_title(comparison), title, own, kinds["auto"], log=log)
+    axes = [{"path": ["encoding", "y", "scale"], "scales": kinds}]
+    name, heading = f"sensitivity-{title}", f"Sensitivity to {title}"
+    return Chart(
+        name,
+        heading,
+        caption,
+        chart.to_dict(validate=False),
+        drawn,
+        rows,
+        axes=axes,
+        panel=(700, 130),
+    )
+
+
+def _sensitivity_rows(
+    comparison: Comparison, name: str, points: Mapping[float, Mapping[str, float]]
+) -> Iterator[dict[str, Any]]:
+    possible = _possible(comparison)
+    for number, point in points.items():
+        row = {"group": name, "run_id": None, "number": number, "value": point["mean"]}
+        row |= {"low": None, "high": None, "interval": None}
+        if math.isfinite(point["low"]) and point["seeds"] >= LEAST_FOR_INTERVAL:
+            low, high = (clipped(point[end], possible) for end in ("low", "high"))
+            row |= {"low": low, "high": high, "interval": f"{low:.5g} to {high:.5g}"}
+        yield row
+
+
+def _sensitivity_chart(
+    score: str, title: str, styles: Styles, scale: Mapping[str, Any], *, log: bool
+) -> alt.LayerChart:
+    along = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False, nice=False)
+    axis = alt.Axis(format="~g", labelOverlap=True)
+    x = alt.X("number:Q", title=title, scale=along, axis=axis)
+    y = alt.Y("value:Q", title=score, scale=alt.Scale.from_dict({**scale}))
+    colour, dash = group_colour(styles, legend=True), group_dash(styles)
+    base = alt.Chart().encode(color=colour)
+    tooltip = [
+        *("group:N", alt.Tooltip("number:Q", title=title, format="~g")),
+        alt.Tooltip("value:Q", title="mean", format=".5~g"),
+        alt.Tooltip("interval:N", title="95 %"),
+    ]
+    best = alt.Chart().transform_filter("isValid(datum.best_low)").mark_rect(opacity=0.08)
+    points = base.transform_filter("isValid(datum.number)")
+    layers = alt.layer(
+        best.encode(
+            x=alt.X("best_low:Q"),
+            x2="best_high:Q",
+            y=alt.value(0),
+            y2=alt.value("height"),
+            color=colour,
+        ),
+        points.mark_area(opacity=0.15, clip=True).encode(y=alt.Y("low:Q"), y2="high:Q"),
+        points.mark_line(strokeWidth=2, clip=True).encode(strokeDash=dash),
+        points.mark_circle(size=50, clip=True).encode(tooltip=tooltip).add_params(zoom("zoom")),
+        data=alt.NamedData(TABLE),
+    )
+    return layers.encode(x=x, y=y).properties(width=460, height=260)
+
+
+def _or_nan(value: float | None, scale: float) -> float:
+    return math.nan if value is None else scale * value
 
 
 def _along(comparison: Comparison, place: int, other: Label) -> dict[float, dict[str, float]]:
@@ -180,87 +292,9 @@ def _along(comparison: Comparison, place: int, other: Label) -> dict[float, dict
             "mean": scale * summary.mean,
             "low": _or_nan(summary.low, scale),
             "high": _or_nan(summary.high, scale),
+            "seeds": summary.n,
         }
         for label, summary in comparison.groups.items()
         if label[:place] + label[place + 1 :] == other
     }
     return dict(sorted(points.items()))
-
-
-def _sensitivity_curve(
-    axes: Axes,
-    points: Mapping[float, Mapping[str, float]],
-    style: Mapping[str, Any],
-    best: Optimum | None,
-) -> None:
-    mean, low, high = ([point[key] for point in points.values()] for key in ("mean", "low", "high"))
-    axes.plot([*points], mean, **{**style, "marker": "o"})
-    axes.fill_between([*points], low, high, color=style["color"], alpha=0.15, linewidth=0)
-    if best:
-        axes.axvspan(best.low, best.high, color=style["color"], alpha=0.08, linewidth=0)
-
-
-def _curves(
-    curves: Mapping[str, Mapping[Label, Curve]],
-    design: Design,
-    styles: Mapping[Label, Mapping[str, Any]],
-) -> Chart | None:
-    learn_tokens = tasks_in(entry.summary for entry in design.entries) == ["next_token"]
-    scores = ("val/loss",) if learn_tokens else tuple(m for m in CURVES if m.startswith("val/"))
-    score = next((metric for metric in scores if metric in curves), "")
-    shown = [metric for metric in (score, "train/loss") if metric in curves]
-    if not shown:
-        return None
-    figure, panels = plotting.panels(len(shown), 2, width=4.2, height=3.4, share=False)
-    rows: list[dict[str, Any]] = []
-    for metric, axes in zip(shown, panels, strict=True):
-        scale = SCORES[metric.partition("/")[2]].scale
-        for label, style in styles.items():
-            if label in curves[metric]:
-                curve = curves[metric][label]
-                _curve(axes, curve, scale, style)
-                rows += _curve_rows(metric, label, curve, design)
-        axes.set_xlabel("epoch")
-        axes.set_title(TITLES[metric])
-        means = [curve.mean for curve in curves[metric].values()]
-        if scale == 1 and min(mean.min() for mean in means) > 0:
-            axes.set_yscale("log")
-            _plain(axes.yaxis)
-            axes.set_ylim(0.8 * min(m.min() for m in means), 1.25 * max(m.max() for m in means))
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize=8)
-    caption = (
-        "Means over seeds, shaded their 95 % interval (Student t); a run that has ended keeps its "
-        "last value."
-    )
-    return Chart("curves", "Curves", caption, figure, rows)
-
-
-def _plain(axis: Axis) -> None:
-    """Show numbers such as 0.02 on a logarithmic axis that spans few decades."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _curve(axes: Axes, curve: Curve, scale: float, style: Mapping[str, Any]) -> None:
-    axes.plot(curve.epochs, scale * curve.mean, **{**style, "linewidth": 1.4})
-    if curve.runs > 1:
-        low, high = scale * curve.low, scale * curve.high
-        axes.fill_between(curve.epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def _curve_rows(metric: str, label: Label, curve: Curve, design: Design) -> list[dict[str, Any]]:
-    group = dict(zip(design.factors, label, strict=True))
-    return [
-        {
-            "metric": metric,
-            **group,
-            "epoch": e,
-            "mean": m,
-            "low": lo,
-            "high": hi,
-            "runs": curve.runs,
-        }
-        for e, m, lo, hi in zip(curve.epochs, curve.mean, curve.low, curve.high, strict=True)
-    ]

@@ -1,133 +1,292 @@
 """The report's figures of layers: heat maps over epochs, distributions of activations. No jax."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import altair as alt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from jaxtyping import Int
 
-from actsweep.report import plotting
-from actsweep.report.chart import HINTS, TITLES, Chart
+from actsweep.report.chart import (
+    HINTS,
+    TABLE,
+    TITLES,
+    Chart,
+    Styles,
+    cells,
+    group_colour,
+    label_text,
+    thinned,
+    zoom,
+)
 from actsweep.report.design import Label
 from actsweep.report.series import Layers, Ridges
 
+CELLS = 12_000
+"""Cells of a figure, and rows of all its single runs, which a browser redraws at once."""
 RIDGES = 8
+"""Epochs whose distributions are always drawn."""
+TIMES = 40
+"""Epochs that the slider can show."""
+POINTS = 16_000
+"""Points of a figure's distributions."""
+PANEL = (175, 45)
+"""Least width of a panel and what lies beside it, in pixels: two fit onto a phone."""
+LEAST_DENSITY = 0.002
+UNITS = {
+    "grad_norm": (1.0, "L2 norm"),
+    "dead_frac": (100.0, "dead units, %"),
+    "saturated_frac": (100.0, "saturated pairs, %"),
+    "cos_sim": (1.0, "mean cosine similarity"),
+}
+"""From each quantity's own unit to the one that is shown, and the name of that."""
 
 
-def heat(
-    quantity: str, layers: Mapping[Label, Layers], styles: Mapping[Label, Mapping[str, Any]]
-) -> Chart | None:
+def heat(quantity: str, layers: Mapping[Label, Layers]) -> Chart | None:
     """Return a heat map of a quantity by layer and epoch, a panel a group; None without any."""
     if not layers:
         return None
-    columns = 3
-    most = max(len(group_layers.names) for group_layers in layers.values())
-    figure, panels = plotting.panels(
-        len(layers), columns, width=2.9, height=min(1.1 + 0.17 * most, 3.0), share=False
-    )
-    norm = _norm(quantity, [group_layers.values for group_layers in layers.values()])
+    drawn: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    for (label, group_layers), axes in zip(layers.items(), panels, strict=True):
-        _heat_panel(axes, group_layers, norm)
-        axes.set_title(styles[label]["label"])
+    most = max(2, CELLS // sum(len(group.names) for group in layers.values()))
+    single_cells = sum(len(g.members) * g.values.size for g in layers.values())
+    for label, group in layers.items():
         rows += [
-            {"group": " ".join(label), "layer": name, "epoch": epoch, quantity: value}
-            for name, values in zip(group_layers.names, group_layers.values, strict=True)
-            for epoch, value in zip(group_layers.epochs, values, strict=True)
+            {"group": label_text(label), "layer": name, "epoch": epoch, quantity: value}
+            for name, values in zip(group.names, group.values, strict=True)
+            for epoch, value in zip(group.epochs, values, strict=True)
         ]
-    for axes in panels[-columns:]:
-        axes.set_xlabel("epoch")
-    scale = ScalarMappable(norm, "viridis")
-    figure.colorbar(scale, ax=panels, shrink=0.8, aspect=30)
-    title = f"{TITLES[quantity]}, layer by epoch"
+        drawn += _cells(quantity, label, group, most, singles=single_cells <= CELLS)
     caption = f"{HINTS[quantity]} Input at the bottom. Means over seeds."
-    return Chart(quantity, title, caption, figure, rows)
+    if any(len(group.epochs) > most for group in layers.values()):
+        caption += f" Of the epochs {most} are drawn."
+    if single_cells > CELLS:
+        caption += " Too many runs to choose seeds here."
+    title = f"{TITLES[quantity]}, layer by epoch"
+    chart = _heat_chart(quantity, layers, drawn)
+    return Chart(
+        quantity,
+        title,
+        caption,
+        chart.to_dict(validate=False),
+        drawn,
+        rows,
+        singles="chosen",
+        panel=PANEL,
+    )
 
 
-def _heat_panel(axes: Axes, layers: Layers, norm: Normalize) -> None:
-    edges = np.append(layers.epochs, layers.epochs[-1] + _step(layers.epochs))
-    rows = np.arange(len(layers.names) + 1)
-    axes.pcolormesh(edges, rows, layers.values, norm=norm, cmap="viridis", rasterized=True)
-    every = math.ceil(len(layers.names) / 8)
-    names = [name.replace("hidden_", "") for name in layers.names]
-    axes.set_yticks(rows[:-1:every] + 0.5, names[::every], fontsize=8)
-    axes.grid(visible=False)
+def _cells(
+    quantity: str, label: Label, group: Layers, most: int, *, singles: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the cells of a group's means, and those of its single runs if they are few enough."""
+    kept = thinned(len(group.epochs), most)
+    since, until = cells(group.epochs[kept])
+    scale = UNITS[quantity][0]
+    whole: list[tuple[str | None, int | None, np.ndarray]] = [(None, None, group.values)]
+    if singles:
+        whole += [(member.run_id, member.seed, member.values) for member in group.members]
+    for run_id, seed, values in whole:
+        for name, row in zip(group.names, scale * values[:, kept], strict=True):
+            for place in np.flatnonzero(np.isfinite(row)):
+                yield {
+                    "group": label_text(label),
+                    "run_id": run_id,
+                    "seed": seed,
+                    "layer": name,
+                    "epoch": float(group.epochs[kept[place]]),
+                    "since": float(since[place]),
+                    "until": float(until[place]),
+                    "value": float(row[place]),
+                }
 
 
-def _step(epochs: np.ndarray) -> float:
-    return float(np.median(np.diff(epochs))) if len(epochs) > 1 else 1.0
+def _heat_chart(
+    quantity: str, layers: Mapping[Label, Layers], drawn: Sequence[Mapping[str, Any]]
+) -> alt.FacetChart:
+    names = list(dict.fromkeys(name for group in layers.values() for name in group.names))
+    alike = all(list(group.names) == names for group in layers.values())
+    legend = alt.Legend(
+        title=UNITS[quantity][1], orient="top", gradientLength=220, format=".3~g", tickCount=5
+    )
+    shown = heat_scale(quantity, [row["value"] for row in drawn])
+    colour = alt.Color("value:Q", scale=alt.Scale.from_dict(shown), legend=legend)
+    label = alt.Axis(labelExpr="replace(datum.label, 'hidden_', '')", labelOverlap=True)
+    tooltip = [
+        *("group:N", alt.Tooltip("layers:N", title="layer")),
+        alt.Tooltip("epoch:Q", format="~g"),
+        alt.Tooltip("value:Q", title=UNITS[quantity][1], format=".4~g"),
+    ]
+    height = min(70 + 16 * max(len(group.names) for group in layers.values()), 300)
+    chart = (
+        alt.Chart(alt.NamedData(TABLE))
+        .transform_aggregate(
+            value="mean(value)", groupby=["group", "layer", "epoch", "since", "until"]
+        )
+        .transform_calculate(layers="datum.layer")
+        .mark_rect(clip=True, x2Offset=0.5, height={"band": 1.03})  # no seams
+        .encode(
+            x=alt.X("since:Q", title="epoch", scale=alt.Scale(nice=False, zero=False)),
+            x2="until:Q",
+            y=alt.Y("layer:N", sort=names[::-1], title="layer", axis=label),
+            color=colour,
+            tooltip=tooltip,
+        )
+        .properties(width=220, height=height)
+        .add_params(zoom("zoom", ["x"]))
+        .facet(_by_group(layers), columns=3)
+    )
+    return chart if alike else chart.resolve_scale(y="independent")
 
 
-def _norm(quantity: str, values: Sequence[np.ndarray]) -> Normalize:
-    """Return a scale from 0 to 1 for shares, a logarithmic one for norms."""
-    flat = np.concatenate([matrix.ravel() for matrix in values])
-    positive = flat[np.isfinite(flat) & (flat > 0)]
-    if quantity != "grad_norm" or not len(positive):
-        return Normalize(0.0, 1.0)
-    low, high = np.quantile(positive, [0.01, 1.0])
-    return LogNorm(low, max(high, low * 1.01), clip=True)
+def _by_group(groups: Mapping[Label, Any]) -> alt.Facet:
+    return alt.Facet("group:N", sort=[label_text(label) for label in groups], title=None)
 
 
-def ridges(
-    layer: str, by_group: Mapping[Label, Ridges], styles: Mapping[Label, Mapping[str, Any]]
-) -> Chart | None:
+def heat_scale(quantity: str, values: Sequence[float]) -> dict[str, Any]:
+    """Return a scale of colours up to the largest value: for shares one that shows a few percent.
+
+    Norms have a logarithmic scale; for shares the colour goes with the square root.
+    """
+    known = np.array([value for value in values if math.isfinite(value)])
+    positive = known[known > 0]
+    viridis = {"scheme": "viridis", "clamp": True}
+    if quantity == "grad_norm" and len(positive):
+        low, high = np.quantile(positive, [0.01, 1.0])
+        domain = [float(low), float(max(high, low * 1.01))]
+        return {"type": "log", "domain": domain, **viridis}
+    if quantity == "cos_sim":
+        return {"domain": [float(min(0.0, known.min(initial=0.0))), 1.0], **viridis}
+    high = float(known.max(initial=0.0)) or UNITS[quantity][0] / 100
+    return {"type": "sqrt", "domain": [0.0, high], **viridis}
+
+
+def ridges(layer: str, by_group: Mapping[Label, Ridges], styles: Styles) -> Chart | None:
     """Return the distribution of a layer's activations over epochs, a panel a group; None without
     any."""
     if not by_group:
         return None
-    figure, panels = plotting.panels(len(by_group), 3, width=2.9, height=2.2, share=False)
+    low, high = _used(list(by_group.values()))
+    bins = sum(int(((r.edges >= low) & (r.edges <= high)).sum()) for r in by_group.values())
+    most = min(max(RIDGES, POINTS // max(bins, 1)), TIMES)
+    drawn: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    for (label, ridge), axes in zip(by_group.items(), panels, strict=True):
-        picked = np.unique(np.linspace(0, len(ridge.epochs) - 1, RIDGES).round().astype(int))
-        _ridge_panel(axes, ridge, picked, styles[label])
-        rows += [
-            {
-                "group": " ".join(label),
-                "run": ridge.run_id,
-                "epoch": ridge.epochs[at],
-                "from": low,
-                "to": high,
-                "density": density,
-            }
-            for at in picked
-            for low, high, density in zip(
-                ridge.edges[:-1], ridge.edges[1:], ridge.densities[at], strict=True
-            )
-        ]
-    _zoom(panels, list(by_group.values()))
-    for axes in panels[-3:]:
-        axes.set_xlabel("activation")
+    for label, ridge in by_group.items():
+        picked = thinned(len(ridge.epochs), RIDGES)
+        rows += _ridge_rows(label, ridge, picked)
+        kept = np.union1d(thinned(len(ridge.epochs), most), picked)
+        drawn += _outlines(layer, label, ridge, kept, picked, (low, high))
     outside = max(ridge.outside for ridge in by_group.values())
     caption = (
         f"Output of {layer} in each group's first run, epochs from top to bottom; the height is "
         f"the square root of the density. At most {100 * outside:.1f} % lie beyond the edges."
     )
-    title = f"Distribution of activations, {layer.replace('_', ' ')}"
-    return Chart(f"activations-{layer}", title, caption, figure, rows)
+    chart = _ridge_chart(by_group, drawn, styles).to_dict(validate=False)
+    return Chart(
+        f"activations-{layer}",
+        f"Distribution of activations, {layer.replace('_', ' ')}",
+        caption,
+        chart,
+        drawn,
+        rows,
+        panel=PANEL,
+        times=sorted({row["epoch"] for row in drawn}),
+    )
 
 
-def _ridge_panel(axes: Axes, ridge: Ridges, picked: np.ndarray, style: Mapping[str, Any]) -> None:
-    middles = (ridge.edges[1:] + ridge.edges[:-1]) / 2
-    for place, at in enumerate(picked):
-        base, height = -float(place), 1.6 * np.sqrt(ridge.densities[at])
-        colour = style["color"]
-        axes.fill_between(middles, base, base + height, color=colour, alpha=0.35, linewidth=0)
-        axes.plot(middles, base + height, color=colour, linewidth=0.9)
-    ends = [f"epoch {ridge.epochs[at]:g}" for at in (picked[0], picked[-1])]
-    axes.set_yticks([0.0, 1.0 - len(picked)], ends, fontsize=8)
-    axes.set_title(style["label"])
-    axes.grid(visible=False)
+def _ridge_rows(
+    label: Label, ridge: Ridges, picked: Int[np.ndarray, " picked"]
+) -> list[dict[str, Any]]:
+    bins = list(zip(ridge.edges[:-1], ridge.edges[1:], strict=True))
+    return [
+        {"group": label_text(label), "run": ridge.run_id, "epoch": ridge.epochs[at]}
+        | {"from": low, "to": high, "density": density}
+        for at in picked
+        for (low, high), density in zip(bins, ridge.densities[at], strict=True)
+    ]
 
 
-def _zoom(panels: Sequence[Axes], ridges: Sequence[Ridges]) -> None:
-    """Leave out bins at both ends that hold next to nothing anywhere."""
+def _outlines(
+    layer: str,
+    label: Label,
+    ridge: Ridges,
+    kept: Int[np.ndarray, " kept"],
+    picked: Int[np.ndarray, " picked"],
+    ends: tuple[float, float],
+) -> Iterator[dict[str, Any]]:
+    """Yield the steps of the distributions at some epochs: each bin from its own lower edge."""
+    since, until = cells(ridge.epochs[kept])
+    lower = np.flatnonzero((ridge.edges >= ends[0]) & (ridge.edges <= ends[1]))
+    last = len(ridge.epochs) - 1
+    for place, at in enumerate(kept):
+        base = -(min(RIDGES, last + 1) - 1) * at / max(last, 1)
+        heights = 1.6 * np.sqrt(np.append(ridge.densities[at], 0.0))
+        for i in lower:
+            yield {
+                "group": label_text(label),
+                "run_id": ridge.run_id,
+                "seed": ridge.seed,
+                "layer": layer,
+                "epoch": float(ridge.epochs[at]),
+                "since": float(since[place]),
+                "until": float(until[place]),
+                "always": bool(at in picked),
+                "activation": float(ridge.edges[i]),
+                "base": float(base),
+                "top": float(base + heights[i]),
+            }
+
+
+def _ridge_chart(
+    by_group: Mapping[Label, Ridges], drawn: Sequence[Mapping[str, Any]], styles: Styles
+) -> alt.FacetChart:
+    epochs = [row["epoch"] for row in drawn]
+    shown = alt.param(name="shown", value=max(epochs, default=0.0))
+    lowest = min((row["base"] for row in drawn), default=0.0)
+    x = alt.X("activation:Q", title="activation", scale=alt.Scale(nice=False, zero=False))
+    y = alt.Y("top:Q", title="epoch", axis=_epoch_axis(by_group, lowest),
+              scale=alt.Scale(domain=[lowest - 0.1, 1.7], nice=False))  # fmt: skip
+    colour = group_colour({k: styles[k] for k in by_group}, legend=False)
+    tooltip: list[Any] = [
+        *("group:N", alt.Tooltip("run_id:N", title="run"), "seed:N", "layer:N"),
+        alt.Tooltip("epoch:Q", format="~g"),
+    ]
+    base = alt.Chart().encode(x=x, y=y, y2="base:Q", color=colour, tooltip=tooltip)
+    area: Any = {"interpolate": "step-after", "clip": True}
+    faint = base.transform_filter("datum.always").mark_area(
+        **area, fillOpacity=0.25, line={"strokeWidth": 0.8}
+    )
+    strong = base.transform_filter("datum.since <= shown && shown < datum.until").mark_area(
+        **area, fillOpacity=0.7, line={"strokeWidth": 1.5}
+    )
+    layers = alt.layer(
+        faint.encode(detail="epoch:Q").add_params(zoom("zoom", ["x"])),
+        strong.encode(detail="epoch:Q"),
+    )
+    layers = layers.properties(width=220, height=190, data=alt.NamedData(TABLE))
+    return layers.facet(_by_group(by_group), columns=3).add_params(shown)
+
+
+def _epoch_axis(by_group: Mapping[Label, Ridges], lowest: float) -> alt.Axis:
+    """Return an axis that names the first and the last epoch; where groups differ, by the words."""
+    ends = {(float(r.epochs[0]), float(r.epochs[-1])) for r in by_group.values()}
+    first, last = (f"{end:g}" for end in ends.pop()) if len(ends) == 1 else ("first", "last")
+    return alt.Axis(
+        values=[lowest, 0] if lowest else [0],
+        labelExpr=f"datum.value === 0 ? '{first}' : '{last}'",
+        grid=False,
+        ticks=False,
+        domain=False,
+    )
+
+
+def _used(ridges: Sequence[Ridges]) -> tuple[float, float]:
+    """Return the edges between which bins hold more than next to nothing anywhere."""
     edges: list[float] = []
     for ridge in ridges:
-        used = np.flatnonzero((ridge.densities > 0.002).any(0))
+        used = np.flatnonzero((ridge.densities > LEAST_DENSITY).any(0))
         edges += [*ridge.edges[used], *ridge.edges[used + 1]]
-    if edges:  # there are none where everything lies beyond them
-        for axes in panels:
-            axes.set_xlim(min(edges), max(edges))
+    if not edges:  # everything lies beyond them
+        return float(ridges[0].edges[0]), float(ridges[0].edges[-1])
+    return float(min(edges)), float(max(edges))

@@ -1,32 +1,34 @@
 """The report as one HTML file that needs nothing else; its layout is `page.html`. No jax."""
 
+import contextlib
 import functools
-import io
+import json
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from actsweep.report import plotting
-from actsweep.report.chart import INK, Chart
+from actsweep.report.chart import Chart, Row, Styles, label_text
+from actsweep.report.colours import BLACK
 from actsweep.report.compare import Comparison
 from actsweep.report.design import Design, Entry
 from actsweep.report.text import interval_text, words
 from actsweep.stats.scores import SCORES, TASKS, tasks_in
 from actsweep.sweeps.table import KNOWN
+from actsweep.utils.files import write_atomic
 
 if TYPE_CHECKING:
     from jinja2 import Template
-    from markupsafe import Markup
 
 HEADLINE = {**KNOWN, "trainer.epochs": "epochs"}
 """Config paths, with their names in the page's head, which shows values that all runs share."""
 NONE = "–"
+SCRIPTS = ("select", "figures", "page")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def page(
     design: Design,
     outcome: Comparison | str,
     charts: Sequence[Chart],
+    styles: Styles,
     notes: Sequence[str],
     reproductions: Sequence[Reproduction],
 ) -> str:
@@ -82,6 +85,7 @@ def page(
         design: the runs.
         outcome: the comparison, or why there is none.
         charts: the figures.
+        styles: how each group is drawn, by its label.
         notes: what couldn't be read.
         reproductions: what was typed, with which code and versions.
     """
@@ -91,7 +95,9 @@ def page(
     package = files("actsweep.report")
     return _template("page.html").render(
         style=Markup(package.joinpath("page.css").read_text()),
-        script=Markup(package.joinpath("page.js").read_text()),
+        scripts=[Markup(package.joinpath(f"{name}.js").read_text()) for name in SCRIPTS],
+        vega=Markup(_vega()) if charts else "",
+        drawn=Markup(_figures(charts, styles)),
         name=name,
         counts=_counts(design.entries),
         shared=_shared(design),
@@ -99,14 +105,28 @@ def page(
         notes=[*(comparison.notes if comparison else []), *notes],
         groups=_groups(comparison) if comparison else None,
         pairs=_pairs(comparison) if comparison else None,
-        figures=[
-            {"name": c.name, "title": c.title, "caption": c.caption, "svg": _svg(c, f"f{place}-")}
-            for place, c in enumerate(charts)
-        ],
+        figures=charts,
         runs=_runs(design, folder),
         failures=_failures(design.entries, folder),
         reproductions=reproductions,
     )
+
+
+@functools.cache
+def _vega() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script; made once a version, which takes 1 s."""
+    import vl_convert
+
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    kept = caches / "actsweep" / f"vega-{version('vl-convert-python')}.js"
+    with contextlib.suppress(OSError):
+        return kept.read_text()
+    bundle = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # it has a default
+    bundle = bundle.replace("</script", "<\\/script")
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(kept, bundle)
+    return bundle
 
 
 @functools.cache
@@ -261,19 +281,46 @@ def _number(value: float | None, form: str) -> Cell:
     return Cell(format(value, form), value)
 
 
-def _svg(chart: Chart, prefix: str) -> "Markup":
-    """Return the figure as SVG in the page's colours, with ids that no other figure has."""
-    from markupsafe import Markup
+def _figures(charts: Sequence[Chart], styles: Styles) -> str:
+    """Return what `figures.js` reads: all charts with their rows, and the groups, as JSON."""
+    shown = {
+        "black": BLACK,
+        "groups": [
+            {"name": label_text(label), "colour": style.colour, "dash": style.dash}
+            for label, style in styles.items()
+        ],
+        "charts": [
+            {
+                "name": chart.name,
+                "spec": chart.spec,
+                "singles": chart.singles,
+                "axes": chart.axes,
+                "panel": chart.panel,
+                "times": chart.times,
+                "drawn": _columns_of(chart.drawn),
+            }
+            for chart in charts
+        ],
+    }
+    text = json.dumps(shown, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")  # no text ends the script
 
-    stream = io.StringIO()
-    with plotting.use_style():
-        chart.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") + len("<svg") :]
-    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
-    text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}", text)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = text.replace(INK, "currentColor").replace(plotting.BLACK.lower(), "var(--black)")
-    label = f"{chart.title}. {chart.caption}"
-    return Markup('<svg role="img" aria-label="{}"').format(label) + Markup(text)
+
+def _columns_of(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return rows by column, repeated values once: `of[at[i]]` or `all[i]` is that of row i."""
+    columns: dict[str, Any] = {}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [_short(row.get(key)) for row in rows]
+        places = {value: place for place, value in enumerate(dict.fromkeys(values))}
+        if 2 * len(places) > len(values):
+            columns[key] = {"all": values}
+        else:
+            columns[key] = {"of": [*places], "at": [places[value] for value in values]}
+    return {"count": len(rows), "columns": columns}
+
+
+def _short(value: Any) -> Any:
+    """Return a number with six digits, None if it isn't finite; anything else as it is."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -11,41 +11,42 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart. Related activations share a
-# colour and differ by line and marker.
-BLACK, ORANGE, SKY, GREEN = "#2B2B2B", "#E69F00", "#56B4E9", "#009E73"
-BLUE, RED, PINK, GREY, BROWN = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A", "#8C564B"
+from actsweep.report import colours
+from actsweep.report.colours import GREY
+
 _SOLID, _DASHED, _DOTTED, _MIXED = "-", "--", ":", "-."
-STYLES: dict[str, tuple[str, str, str]] = {
-    "sigmoid": (PINK, _SOLID, "o"),
-    "hard_sigmoid": (PINK, _DASHED, "o"),
-    "log_sigmoid": (PINK, _DOTTED, "o"),
-    "tanh": (BLUE, _SOLID, "s"),
-    "hard_tanh": (BLUE, _DASHED, "s"),
-    "softsign": (BLUE, _DOTTED, "s"),
-    "relu": (RED, _SOLID, "^"),
-    "relu6": (RED, _DASHED, "^"),
-    "squared_relu": (RED, _DOTTED, "^"),
-    "softplus": (RED, _MIXED, "^"),
-    "leaky_relu": (ORANGE, _SOLID, "v"),
-    "prelu": (ORANGE, _DASHED, "v"),
-    "elu": (GREEN, _SOLID, "D"),
-    "celu": (GREEN, _DASHED, "D"),
-    "selu": (GREEN, _DOTTED, "D"),
-    "swish": (SKY, _SOLID, "P"),
-    "silu": (SKY, _DASHED, "P"),
-    "hard_swish": (SKY, _DOTTED, "P"),
-    "mish": (SKY, _MIXED, "P"),
-    "gelu": (BLACK, _SOLID, "X"),
-    "identity": (GREY, _SOLID, "."),
-    "maxout": (GREY, _DASHED, "."),
-    "softmax": (GREY, _DOTTED, "."),
-    "log_softmax": (GREY, _MIXED, "."),
-    "glu": (BROWN, _SOLID, "*"),
-    "swiglu": (BROWN, _DASHED, "*"),
-    "geglu": (BROWN, _DOTTED, "*"),
-    "reglu": (BROWN, _MIXED, "*"),
+_LINES: dict[str, tuple[str, str]] = {
+    "sigmoid": (_SOLID, "o"),
+    "hard_sigmoid": (_DASHED, "o"),
+    "log_sigmoid": (_DOTTED, "o"),
+    "tanh": (_SOLID, "s"),
+    "hard_tanh": (_DASHED, "s"),
+    "softsign": (_DOTTED, "s"),
+    "relu": (_SOLID, "^"),
+    "relu6": (_DASHED, "^"),
+    "squared_relu": (_DOTTED, "^"),
+    "softplus": (_MIXED, "^"),
+    "leaky_relu": (_SOLID, "v"),
+    "prelu": (_DASHED, "v"),
+    "elu": (_SOLID, "D"),
+    "celu": (_DASHED, "D"),
+    "selu": (_DOTTED, "D"),
+    "swish": (_SOLID, "P"),
+    "silu": (_DASHED, "P"),
+    "hard_swish": (_DOTTED, "P"),
+    "mish": (_MIXED, "P"),
+    "gelu": (_SOLID, "X"),
+    "identity": (_SOLID, "."),
+    "maxout": (_DASHED, "."),
+    "softmax": (_DOTTED, "."),
+    "log_softmax": (_MIXED, "."),
+    "glu": (_SOLID, "*"),
+    "swiglu": (_DASHED, "*"),
+    "geglu": (_DOTTED, "*"),
+    "reglu": (_MIXED, "*"),
 }
+STYLES = {act: (colours.colour(act), dash, marker) for act, (dash, marker) in _LINES.items()}
+"""An activation's colour, the same as in reports, its line and its marker."""
 UNKNOWN = (GREY, _SOLID, "h")
 RC_PARAMS: Any = {
     "figure.dpi": 100,

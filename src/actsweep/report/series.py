@@ -21,17 +21,30 @@ Table = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Log:
-    """A run's logged metrics, and whether the run has ended."""
+    """A run's logged metrics, whether the run has ended, and whose they are."""
 
     table: Table
     ended: bool
+    run_id: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunCurve:
+    """A metric of a single run, at the epochs at which it was logged."""
+
+    run_id: str
+    seed: int
+    epochs: np.ndarray
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
 class Curve:
     """A metric's mean over a group's runs, with Student's 95 % interval (NaN for a single run).
 
-    A run that has ended keeps its last value; one that hasn't ends the curve.
+    A run that has ended keeps its last value; one that hasn't ends the curve. `members` are the
+    runs' own curves.
     """
 
     epochs: np.ndarray
@@ -39,6 +52,16 @@ class Curve:
     low: np.ndarray
     high: np.ndarray
     runs: int
+    members: Sequence[RunCurve] = ()
+
+
+@dataclass(frozen=True)
+class RunLayers:
+    """A quantity of a single run: `values` is [layers, epochs], as in `Layers`."""
+
+    run_id: str
+    seed: int
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,7 @@ class Layers:
     names: Sequence[str]
     epochs: np.ndarray
     values: np.ndarray
+    members: Sequence[RunLayers] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,7 @@ class Ridges:
     edges: np.ndarray
     densities: np.ndarray
     outside: float
+    seed: int = 0
 
 
 @dataclass
@@ -95,7 +120,8 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
             try:
                 table = read_metrics(entry.run.metrics)
                 if len(table.get("epoch", ())):
-                    tables[entry.run.run_id] = Log(table, entry.state in run_dir.ENDED)
+                    ended, run_id = entry.state in run_dir.ENDED, entry.run.run_id
+                    tables[run_id] = Log(table, ended, run_id, entry.config["seed"])
                 elif entry.state == "complete":
                     result.notes.append(f"left out: {entry.run.metrics}: it is empty")
             except UserError as error:
@@ -122,12 +148,13 @@ def _column(table: Table, metric: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _curve(logs: Sequence[Log], metric: str) -> Curve | None:
-    columns = [(_column(log.table, metric), log.ended) for log in logs if metric in log.table]
-    columns = [(column, ended) for column, ended in columns if len(column[0])]
+    columns = [(log, *_column(log.table, metric)) for log in logs if metric in log.table]
+    columns = [column for column in columns if len(column[1])]
     if not columns:
         return None
-    epochs = np.unique(np.concatenate([known for (known, _), _ in columns]))
-    rows = np.stack([_held(epochs, *column, ended=ended) for column, ended in columns])
+    members = [RunCurve(log.run_id, log.seed, *column) for log, *column in columns]
+    epochs = np.unique(np.concatenate([member.epochs for member in members]))
+    rows = np.stack([_held(epochs, *column, ended=log.ended) for log, *column in columns])
     known = ~np.isnan(rows).any(0)
     if not known.any():
         return None
@@ -135,7 +162,7 @@ def _curve(logs: Sequence[Log], metric: str) -> Curve | None:
     intervals = [mean_interval(rows[:, place].tolist()) for place in range(len(epochs))]
     mean = np.array([value for value, _ in intervals])
     half = np.array([np.nan if width is None else width for _, width in intervals])
-    return Curve(epochs, mean, mean - half, mean + half, len(rows))
+    return Curve(epochs, mean, mean - half, mean + half, len(rows), members)
 
 
 def _held(
@@ -166,7 +193,19 @@ def _layers(logs: Sequence[Log], quantity: str) -> Layers | None:
         return None
     epochs = np.unique(np.concatenate([curve.epochs for curve in drawn.values()]))
     values = np.stack([_held(epochs, curve.epochs, curve.mean) for curve in drawn.values()])
-    return Layers(list(drawn), epochs, values)
+    runs = dict.fromkeys((m.run_id, m.seed) for curve in drawn.values() for m in curve.members)
+    members = [RunLayers(*run, _of_run(run[0], epochs, drawn)) for run in runs]
+    return Layers(list(drawn), epochs, values, members)
+
+
+def _of_run(run_id: str, epochs: np.ndarray, curves: Mapping[str, Curve]) -> np.ndarray:
+    """Return a run's values as [layers, epochs]; NaN where it has logged none."""
+    values = np.full((len(curves), len(epochs)), np.nan)
+    for place, curve in enumerate(curves.values()):
+        for member in curve.members:
+            if member.run_id == run_id:
+                values[place] = _held(epochs, member.epochs, member.values)
+    return values
 
 
 def layer_sort_key(name: str) -> tuple[int, int]:
@@ -190,16 +229,17 @@ def _add_ridges(result: Series, label: Label, entries: Sequence[Entry]) -> None:
         layers.sort(key=layer_sort_key)
         epochs = dict(zip(metrics["step"].tolist(), metrics["epoch"].tolist(), strict=True))
         for name in dict.fromkeys([*layers[:1], *layers[-1:]]):
-            ridges = _ridges(entry.run.run_id, known[f"hist/act/{name}"], epochs)
+            ridges = _ridges(entry, known[f"hist/act/{name}"], epochs)
             result.ridges.setdefault(name, {})[label] = ridges
         return
 
 
-def _ridges(run_id: str, histograms: HistogramSeries, epochs: Mapping[float, float]) -> Ridges:
+def _ridges(entry: Entry, histograms: HistogramSeries, epochs: Mapping[float, float]) -> Ridges:
     inner = histograms.counts[:, 1:-1] / np.diff(histograms.edges)
     top = np.maximum(inner.max(1, keepdims=True), np.finfo(float).tiny)
     outside = float(
         (histograms.counts[:, [0, -1]].sum(1) / np.maximum(histograms.counts.sum(1), 1)).max()
     )
     times = np.array([epochs.get(float(step), np.nan) for step in histograms.steps])
-    return Ridges(run_id, times, histograms.edges, inner / top, outside)
+    run_id, seed = entry.run.run_id, entry.config["seed"]
+    return Ridges(run_id, times, histograms.edges, inner / top, outside, seed)

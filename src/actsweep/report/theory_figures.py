@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from numpy import ndarray
 
 from actsweep.config.schema import RunConfig
-from actsweep.report import plotting
+from actsweep.report import colours, plotting
 from actsweep.theory import mean_field
 from actsweep.theory.depth_scales import DepthScaleMap, depth_scale_map
 from actsweep.theory.mean_field import Layer, Unit
@@ -60,12 +60,12 @@ def _length_map(axes: Axes, unit: Unit, layer: Layer, card: Card) -> None:
     top = 1.5 * max(start, point["q"] if point else 4 * start, 1e-3)
     q = np.linspace(top / POINTS, top, POINTS)
     lengths = [mean_field.length_map(unit, layer, value) for value in q]
-    axes.plot(q, lengths, color=plotting.BLUE)
+    axes.plot(q, lengths, color=colours.BLUE)
     _cobweb(axes, lambda value: mean_field.length_map(unit, layer, value), start, top)
     for fixed in card["fixed_points"]:
         if fixed["q"] <= top:
             filled = "full" if fixed["stable"] else "none"
-            axes.plot(fixed["q"], fixed["q"], "o", color=plotting.RED, fillstyle=filled)
+            axes.plot(fixed["q"], fixed["q"], "o", color=colours.RED, fillstyle=filled)
     axes.set_ylim(0, 1.2 * top)
     _label(axes, "length map; filled: stable", "q", "Q(q)")
 
@@ -75,11 +75,11 @@ def _correlation_map(axes: Axes, unit: Unit, layer: Layer, card: Card) -> None:
     q = point["q"] if point else card["layers"]["second"][0]
     c = np.linspace(0, 1, POINTS // 2 + 1)
     values = [mean_field.correlation_map(unit, layer, q, value) for value in c]
-    axes.plot(c, values, color=plotting.BLUE)
+    axes.plot(c, values, color=colours.BLUE)
     start = float(np.clip(card["layers"]["correlation"][0], 0, 1))
     _cobweb(axes, lambda value: float(np.interp(value, c, values)), start, 1.0)
     if point:
-        axes.plot(point["c"], point["c"], "o", color=plotting.RED)
+        axes.plot(point["c"], point["c"], "o", color=colours.RED)
     _label(axes, f"correlation map at q = {q:.4g}", "c", "C(c)")
 
 
@@ -93,7 +93,7 @@ def _cobweb(axes: Axes, step: Callable[[float], float], start: float, top: float
         y += [value, value]
         if not value <= top:
             break
-    axes.plot(x, y, color=plotting.ORANGE, linewidth=0.9)
+    axes.plot(x, y, color=colours.ORANGE, linewidth=0.9)
 
 
 def _edge(axes: Axes, unit: Unit, layer: Layer, card: Card) -> None:
@@ -104,16 +104,16 @@ def _edge(axes: Axes, unit: Unit, layer: Layer, card: Card) -> None:
         scales = depth_scale_map(unit, np.geomspace(1e-3, 30, 120), biases)
         depths = [_at(weights, scales, column) for column in range(len(biases))]
         depth = np.log10(np.clip(6 * np.array(depths), 1, 1e3))
-        colours = axes.pcolormesh(weights, biases, depth, vmin=0, vmax=3, cmap="cividis")
-        axes.figure.colorbar(colours, ax=axes, label="log10 of 6 xi_c, layers")
+        mesh = axes.pcolormesh(weights, biases, depth, vmin=0, vmax=3, cmap="cividis")
+        axes.figure.colorbar(mesh, ax=axes, label="log10 of 6 xi_c, layers")
     curve = card["edge"]["curve"]
     for stable, dash, label in ((True, "-", "edge of chaos"), (False, ":", "chi_1 = 1, unstable")):
         points = [p for p in curve if p["stable"] is stable]
         if points:
             sigma_w2, sigma_b2 = ([p[key] for p in points] for key in ("sigma_w2", "sigma_b2"))
             mark = "o" if len({*np.round(sigma_w2, 9)}) == 1 else ""
-            axes.plot(sigma_w2, sigma_b2, dash, marker=mark, color=plotting.RED, label=label)
-    colour = plotting.BLACK if point else plotting.RED
+            axes.plot(sigma_w2, sigma_b2, dash, marker=mark, color=colours.RED, label=label)
+    colour = colours.BLACK if point else colours.RED
     axes.plot(layer.sigma_w2, layer.sigma_b2, "*", color=colour, markersize=10, label="here")
     axes.set_xlim(0, right)
     axes.set_ylim(-0.05 * around, 2.5 * around)
@@ -147,10 +147,10 @@ def _layers(axes: Axes, card: Card, act: str) -> None:
         low = np.maximum(second - band, 0.02 * second)
         axes.fill_between(layer, low, second + band, alpha=0.2, color=plotting.colour(act))
     gradient = np.array(columns["gradient"], float)
-    axes.plot(layer, gradient, "--", color=plotting.BLACK, label="|dL/dW|, last = 1")
+    axes.plot(layer, gradient, "--", color=colours.BLACK, label="|dL/dW|, last = 1")
     cosine = np.array(columns["act_cosine"], float)
     cosine = np.where(np.abs(cosine) > LEAST_COSINE, cosine, np.nan)
-    axes.plot(layer, cosine, ":", color=plotting.RED, label="cosine of f(z)")
+    axes.plot(layer, cosine, ":", color=colours.RED, label="cosine of f(z)")
     axes.set_yscale("log")
     axes.legend(fontsize=7)
     _label(axes, "layer by layer; band: 95 % of networks", "hidden layer", "")

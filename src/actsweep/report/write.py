@@ -1,13 +1,13 @@
 """The report of sweeps: a page, and every figure and table as a file. No jax."""
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actsweep.report import plotting
-from actsweep.report.chart import Chart
-from actsweep.report.charts import charts, sensitivity
+from actsweep.report.chart import CONFIG, TABLE, Chart, Styles
+from actsweep.report.charts import charts, sensitivity, styles_of
 from actsweep.report.compare import USUAL, Comparison, ReportRequest, compare
 from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
 from actsweep.report.page import Reproduction, page
@@ -31,6 +31,7 @@ class Report:
     design: Design
     comparison: Comparison | str
     charts: Sequence[Chart]
+    styles: Styles
     notes: Sequence[str]
 
 
@@ -57,13 +58,26 @@ def write(
     if isinstance(report.comparison, str) and not allow_incomplete:
         raise UserError(report.comparison)
     to.mkdir(parents=True, exist_ok=True)
-    for chart in report.charts:
-        plotting.save_figure(chart.figure, to / chart.name, ("png",))
-        files.write_atomic(to / f"{chart.name}.csv", as_csv(chart.rows))
-    for name, rows in _tables(report.design, report.comparison).items():
-        files.write_atomic(to / f"{name}.csv", as_csv(rows))
-    files.write_atomic(to / PAGE, _page(folders, to, report))
+    with ThreadPoolExecutor(2) as pool:
+        pictures = pool.map(png, report.charts)
+        for chart in report.charts:
+            files.write_atomic(to / f"{chart.name}.csv", as_csv(chart.rows))
+        for name, rows in _tables(report.design, report.comparison).items():
+            files.write_atomic(to / f"{name}.csv", as_csv(rows))
+        files.write_atomic(to / PAGE, _page(folders, to, report))
+        for chart, picture in zip(report.charts, pictures, strict=True):
+            files.write_atomic(to / f"{chart.name}.png", picture)
     return to / PAGE
+
+
+def png(chart: Chart) -> bytes:
+    """Return a chart as a picture; it has single runs only where they are always drawn."""
+    import vl_convert
+
+    always = chart.singles == "always"
+    rows = [row for row in chart.drawn if always or row["run_id"] is None]
+    spec = {**chart.spec, "config": CONFIG, "datasets": {TABLE: rows}}
+    return vl_convert.vegalite_to_png(spec, scale=1.5)
 
 
 def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:
@@ -88,22 +102,28 @@ def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:
         if label in groups and entry.run.run_id in kept:
             groups[label].append(entry)
     logs = series(groups)
-    made = charts(design, drawn, None if isinstance(comparison, str) else comparison, logs)
+    styles = styles_of(drawn)
+    answer = None if isinstance(comparison, str) else comparison
+    made = charts(design, styles, answer, logs)
     if isinstance(comparison, Comparison):
-        made += _sensitivities(comparison, entries, request)
-    return Report(design, comparison, made, [*notes, *logs.notes])
+        made += _sensitivities(comparison, entries, request, styles)
+    return Report(design, comparison, made, styles, [*notes, *logs.notes])
 
 
 def _sensitivities(
-    comparison: Comparison, entries: Sequence[Entry], request: ReportRequest
+    comparison: Comparison,
+    entries: Sequence[Entry],
+    request: ReportRequest,
+    styles: Styles,
 ) -> list[Chart]:
     """Return a curve along the number that was compared, and along each one that was tuned."""
-    made = [sensitivity(comparison)]
+    made = [sensitivity(comparison, styles)]
     if any("data.name" in comparison.design.factors[title] for title in comparison.by[1:]):
         return [chart for chart in made if chart]  # a curve would average over data sets
     for path in comparison.design.tuned:
         along = [path, comparison.by[0]]
-        made.append(sensitivity(compare(entries, along, comparison.measure.metric, request.margin)))
+        metric = comparison.measure.metric
+        made.append(sensitivity(compare(entries, along, metric, request.margin), styles))
     return [chart for chart in made if chart]
 
 
@@ -111,7 +131,14 @@ def _page(folders: Sequence[Path], to: Path, report: Report) -> str:
     name = ", ".join(_about(folder) for folder in folders)
     reproductions = [_reproduction(folder, report.design.entries) for folder in folders]
     return page(
-        name, to, report.design, report.comparison, report.charts, report.notes, reproductions
+        name,
+        to,
+        report.design,
+        report.comparison,
+        report.charts,
+        report.styles,
+        report.notes,
+        reproductions,
     )
 
 
