@@ -17,7 +17,19 @@ from actsweep.utils import invocation
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
     *("train", "status", "resume", "retry", "table", "cancel", "job", "compare", "report"),
-    *("watch", "dashboard", "sync", "show", "rm", "gc", "data", "experiment", "claims", "theory"),
+    *(
+        "watch",
+        "board",
+        "dashboard",
+        "sync",
+        "show",
+        "rm",
+        "gc",
+        "data",
+        "experiment",
+        "claims",
+        "theory",
+    ),
 }
 MISTAKES = [
     ("statsu", 'Unknown command "statsu". Did you mean "status"?'),

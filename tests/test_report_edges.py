@@ -16,6 +16,7 @@ from actsweep.report.compare import compare
 from actsweep.report.design import Entry
 from actsweep.report.layer_charts import ridges
 from actsweep.report.page import Reproduction, page
+from actsweep.report.page_data import page_data
 from actsweep.report.series import Log, Ridges, _curve
 from actsweep.report.write import ReportRequest, _make
 
@@ -181,7 +182,7 @@ class Elements(HTMLParser):
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
+def test_no_text_becomes_markup(complete: bool) -> None:
     """The page's elements are the same whatever is in a config, a message or a command."""
 
     def written(hostile: str) -> Elements:
@@ -204,9 +205,9 @@ def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
             object.__setattr__(chart, "title", hostile)
             object.__setattr__(chart, "caption", hostile)
         again = [Reproduction(hostile, [hostile], [hostile])]
-        where = tmp_path / "a b"
+        data = page_data(made.design, {runs[0].run.run_id: [hostile]}, {"groups": hostile})
         return Elements(
-            page(hostile, where, made.design, made.comparison, made.charts, [hostile], again)
+            page(hostile, made.design, made.comparison, made.charts, [hostile], again, data)
         )
 
     plain = written("x")
@@ -220,4 +221,4 @@ def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
         assert found.tags == plain.tags
         assert found.attributes == plain.attributes
         assert found.text.count(hostile) >= 8
-    assert plain.tags["script"] == 1
+    assert plain.tags["script"] == 2

@@ -13,6 +13,7 @@ from actsweep.report.charts import charts, sensitivity
 from actsweep.report.compare import Comparison, compare
 from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
 from actsweep.report.page import Reproduction, page
+from actsweep.report.page_data import page_data
 from actsweep.report.series import series
 from actsweep.runs import run_dir
 from actsweep.sweeps import plan
@@ -71,10 +72,12 @@ def write(
     to.mkdir(parents=True, exist_ok=True)
     for chart in report.charts:
         plotting.save_figure(chart.figure, to / chart.name, ("png",))
-        _write_csv(to / f"{chart.name}.csv", chart.rows)
-    for name, rows in _tables(report.design, report.comparison).items():
-        _write_csv(to / f"{name}.csv", rows)
-    files.write_atomic(to / PAGE, _page(folders, to, report))
+        files.write_atomic(to / f"{chart.name}.csv", _csv_text(chart.rows))
+    tables = _tables(report.design, report.comparison)
+    csv_texts = {name: _csv_text(rows) for name, rows in tables.items()}
+    for name, text in csv_texts.items():
+        files.write_atomic(to / f"{name}.csv", text)
+    files.write_atomic(to / PAGE, _page(folders, report, csv_texts))
     return to / PAGE
 
 
@@ -119,16 +122,26 @@ def _sensitivities(
     return [chart for chart in made if chart]
 
 
-def _page(folders: Sequence[Path], to: Path, report: Report) -> str:
-    name = ", ".join(folder.name for folder in folders)
-    reproductions = [_reproduction(folder, report.design.entries) for folder in folders]
+def _page(folders: Sequence[Path], report: Report, csv_texts: Mapping[str, str]) -> str:
+    plans = [plan.read_frozen(folder) for folder in folders]
+    overrides = {
+        run_id: member["overrides"]
+        for frozen in plans
+        for run_id, member in frozen["members"].items()
+    }
+    saved = {name: text for name, text in csv_texts.items() if name != "runs"}  # made by script
     return page(
-        name, to, report.design, report.comparison, report.charts, report.notes, reproductions
+        ", ".join(folder.name for folder in folders),
+        report.design,
+        report.comparison,
+        report.charts,
+        report.notes,
+        [_reproduction(frozen, report.design.entries) for frozen in plans],
+        page_data(report.design, overrides, saved),
     )
 
 
-def _reproduction(folder: Path, entries: Sequence[Entry]) -> Reproduction:
-    frozen = plan.read_frozen(folder)
+def _reproduction(frozen: Mapping[str, Any], entries: Sequence[Entry]) -> Reproduction:
     statuses = [
         run_dir.read_status(entry.run) or {}
         for entry in entries
@@ -189,10 +202,11 @@ def _tables(design: Design, comparison: Comparison | str) -> dict[str, list[dict
     return {"groups": groups, "pairs": pairs, "runs": runs}
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV, with a line of their keys."""
     stream = io.StringIO()
     names = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: files.csv_cell(value) for key, value in row.items()} for row in rows)
-    files.write_atomic(path, stream.getvalue())
+    return stream.getvalue()
