@@ -1,7 +1,9 @@
 """What the page of a single run shows: curves, layers, messages, settings of its own. No jax."""
 
+import functools
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,9 +91,16 @@ def _own_settings(entry: Entry, typed: Sequence[str], defaults: Mapping[str, Any
 def _logged(entry: Entry, points: int) -> dict[str, Any]:
     """Return a run's curves and its layers at the last epoch; nothing where there is no log."""
     try:
-        columns = read_metrics(entry.run.metrics)
+        known = entry.run.metrics.stat()
+        return _read(entry.run.metrics, points, (known.st_mtime_ns, known.st_size))
     except (OSError, UserError):
         return {"curves": {}, "layers": {}}
+
+
+@functools.lru_cache(maxsize=4096)  # a page that is watched is written again and again
+def _read(path: Path, points: int, stamp: tuple[int, int]) -> dict[str, Any]:
+    del stamp  # a key of the cache only
+    columns = read_metrics(path)
     if "epoch" not in columns:
         return {"curves": {}, "layers": {}}
     curves = {name: _thinned(columns, name, points) for name in CURVES if name in columns}
