@@ -2,7 +2,9 @@
 
 import gc
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 # Many tests compile the same program: keep it, also for the processes that tests start.
@@ -24,6 +26,7 @@ for number, handler in (
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from selenium import webdriver  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -44,3 +47,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if MACHINERY & set(getattr(item, "fixturenames", ())) or item.nodeid in slow:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """Headless Chromium."""
+    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    if missing := [name for name, path in programs.items() if path is None]:
+        raise RuntimeError(f"no {', '.join(missing)}: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(programs["chromium"])
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(str(programs["chromedriver"]))
+    with webdriver.Chrome(options=options, service=service) as driver:
+        yield driver

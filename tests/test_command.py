@@ -20,6 +20,7 @@ COMMANDS = {
     *(
         "export",
         "watch",
+        "board",
         "dashboard",
         "sync",
         "show",

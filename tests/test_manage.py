@@ -25,9 +25,10 @@ from actsweep.runs.leases import Leases
 from actsweep.runs.members import make_member
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import find, plan
-from actsweep.sweeps import status_text as status_module
+from actsweep.sweeps import progress as progress_module
+from actsweep.sweeps.progress import last_values
 from actsweep.sweeps.status import SweepSnapshot, take_snapshot
-from actsweep.sweeps.status_text import ago, last_values
+from actsweep.sweeps.status_text import ago
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -175,7 +176,7 @@ def test_the_end_of_a_metrics_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     file.write_text(complete + '{"step":900,"epoch":9,"train/lo')
     values = {"epoch": 2, "train/loss": 99, "val/loss": 1.5, "val/accuracy": 0.5}
     assert last_values(file) == values
-    monkeypatch.setattr(status_module, "TAILS", (50, 200, 300))
+    monkeypatch.setattr(progress_module, "TAILS", (50, 200, 300))
     assert last_values(file) == {"epoch": 2, "train/loss": 99}
     file.write_text(complete + '{"step":9,"epoch":3,"val/accuracy":null,"val/loss":null}\n')
     assert last_values(file) == {"epoch": 3, "train/loss": 99}

@@ -17,6 +17,7 @@ from actsweep.report.compare import compare
 from actsweep.report.design import Entry
 from actsweep.report.layer_charts import ridges
 from actsweep.report.page import Reproduction, page
+from actsweep.report.page_data import page_data
 from actsweep.report.series import Log, Ridges, _curve
 from actsweep.report.write import ReportRequest, _make
 
@@ -184,7 +185,7 @@ class Elements(HTMLParser):
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
+def test_no_text_becomes_markup(complete: bool) -> None:
     """The page's elements are the same whatever is in a config, a message or a command."""
 
     def written(hostile: str) -> Elements:
@@ -207,17 +208,17 @@ def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
             object.__setattr__(chart, "title", hostile)
             object.__setattr__(chart, "caption", hostile)
         again = [Reproduction(hostile, [hostile], [hostile])]
-        where = tmp_path / "a b"
+        data = page_data(made.design, {runs[0].run.run_id: [hostile]}, {"groups": hostile})
         return Elements(
             page(
                 hostile,
-                where,
                 made.design,
                 made.comparison,
                 made.charts,
                 made.styles,
                 [hostile],
                 again,
+                data,
             )
         )
 
@@ -232,4 +233,4 @@ def test_no_text_becomes_markup(tmp_path: Path, complete: bool) -> None:
         assert found.tags == plain.tags
         assert found.attributes == plain.attributes
         assert found.text.count(hostile) >= 8
-    assert plain.tags["script"] == (5 if complete else 3)
+    assert plain.tags["script"] == (11 if complete else 9)

@@ -25,7 +25,7 @@ class Comparing:
     Attributes:
         metric: Such as test/accuracy (the default), val/loss, dead_frac/all.
         by: act, depth, init, lr, a config path, or two of them: act,depth.
-        where: KEY=VALUE: only such runs. May be repeated.
+        where: Only such runs: KEY=VALUE, or as the page filters: 'lr > 0.1'. May be repeated.
         margin: Differences below it don't matter; by default 0.5 points.
         one_look: The number of seeds was set beforehand: verdicts for one look, which take fewer.
     """
@@ -246,20 +246,45 @@ def watch(
     which: Comparing = ALIKE,
     port: int = 8765,
     every: float = 20.0,
+    no_open: bool = False,
     outputs: Outputs = OUTPUTS,
 ) -> None:
     """Serve a sweep's report while it runs.
 
-    Writes the same page whenever a run has got ahead, and serves it on this machine.
+    Writes the same page whenever a run has got ahead, and serves it on this machine. The page keeps
+    itself up to date, and shows how fast the sweep is. Ends when the sweep does, or by Ctrl-C.
 
     Args:
         port: Of 127.0.0.1; 0 is a free one.
         every: Seconds between two looks.
+        no_open: Don't open the page in a browser.
     """
     from actsweep.report.watch import watch
     from actsweep.sweeps.find import find_sweep
 
-    watch(find_sweep(outputs, sweep), which.request(), port, every)
+    sweep_dir = find_sweep(outputs, sweep)
+    watch(sweep_dir, which.request(), port, every, open_browser=not no_open)
+
+
+def board(
+    outputs: Annotated[Path, Parameter(help="The paths.outputs.")] = OUTPUTS,
+    /,
+    *,
+    port: int = 8766,
+    no_open: bool = False,
+) -> None:
+    """Serve a page of all sweeps.
+
+    Each with its command, its states and its best group; opened, with its report, which is written
+    or brought up to date. Several that are ticked become one report.
+
+    Args:
+        port: Of 127.0.0.1; 0 is a free one.
+        no_open: Don't open the page in a browser.
+    """
+    from actsweep.report.board import serve
+
+    serve(outputs, port, open_browser=not no_open)
 
 
 def dashboard(
@@ -459,6 +484,6 @@ def theory(
 COMMANDS = (
     *(train, status, resume, retry, table, cancel, job),
     theory,
-    *(compare, export, report, watch, dashboard, sync),
+    *(compare, export, report, watch, board, dashboard, sync),
     *(show, rerun, doctor, rm, gc),
 )

@@ -1,12 +1,16 @@
 """Runs to compare, and the factors that tell them apart. No jax."""
 
 import difflib
+import re
+import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from actsweep.config.identity import what_counts
+from actsweep.report.expressions import parse
+from actsweep.report.run_columns import run_columns
 from actsweep.runs import run_dir
 from actsweep.runs.run_dir import RunDir
 from actsweep.stats.paired import Cell
@@ -20,6 +24,8 @@ Label = tuple[str, ...]
 """A group's values of the factors that are compared, as text."""
 FOREIGN = "with another run's folder"
 """State of a run whose folder holds another run's summary."""
+VALUES = re.compile(r"[\w.]+=(?!=)")
+"""How a condition begins that lists values: `act=relu,elu`. Any other is an expression."""
 MAX_SECOND_VALUES = 8
 """Values of a second factor up to which it is compared by default."""
 
@@ -70,7 +76,7 @@ def gather(folders: Sequence[Path]) -> list[Entry]:
 
 
 def where(entries: Sequence[Entry], conditions: Sequence[str]) -> list[Entry]:
-    """Return the runs that meet conditions such as `depth=4` or `act=relu,elu`.
+    """Return the runs that meet conditions such as `depth=4`, `act=relu,elu`, or `lr > 0.1`.
 
     Raises:
         UserError: a factor is unknown, or no run meets a condition.
@@ -79,6 +85,9 @@ def where(entries: Sequence[Entry], conditions: Sequence[str]) -> list[Entry]:
     swept = table.columns([entry.config for entry in entries]) if entries else {}
     kept = list(entries)
     for text in conditions:
+        if not VALUES.match(text):
+            kept = _meeting(text, entries, kept)
+            continue
         name, _, allowed = text.partition("=")
         path = _path(f"--where {text}", name, swept, [*flat.values()])
         values = {entry.run.run_id: str(flat[entry.run.run_id].get(path)) for entry in kept}
@@ -90,6 +99,23 @@ def where(entries: Sequence[Entry], conditions: Sequence[str]) -> list[Entry]:
             raise UserError(f"--where {text}: no run has it; there are: {known}")
         kept = chosen
     return kept
+
+
+def _meeting(text: str, entries: Sequence[Entry], kept: Sequence[Entry]) -> list[Entry]:
+    """Return the runs that an expression keeps; its columns are those of all runs.
+
+    Raises:
+        UserError: it can't be read, or keeps none.
+    """
+    try:
+        test = parse(text, run_columns(entries))
+    except UserError as error:
+        raise UserError(f"--where {shlex.quote(text)}: {error}") from error
+    meeting = {entry.run.run_id for place, entry in enumerate(entries) if test(place)}
+    chosen = [entry for entry in kept if entry.run.run_id in meeting]
+    if not chosen:
+        raise UserError(f"--where {shlex.quote(text)}: no run of {len(kept)} meets it")
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,17 @@
 // Figures: drawn when they come into view, and again when the selection or a setting changes.
-(() => {
+{
+const settings = { mode: "means", smoothing: 0, scales: {} };
+
+// Draw what the page holds; return what ends it, for when the page has other data.
+function showFigures() {
   const stored = document.getElementById("figures-data");
-  if (!stored) return;
+  if (!stored) return () => {};
   const { charts, groups, black } = JSON.parse(stored.textContent);
-  const settings = { mode: "means", smoothing: 0 };
+  const ending = new AbortController(), { signal } = ending, followers = [];
+  const follow = (listener) => {
+    followers.push(listener);
+    document.addEventListener("actsweep:select", listener, { signal });
+  };
   const known = new Set(groups.map((group) => group.name));
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const make = (tag, attributes = {}, ...children) => {
@@ -78,7 +86,7 @@
     for (const panel of spec.concat ?? [spec.spec ?? spec]) panel.width = inside;
     for (const { path, scales } of chart.axes) {
       const holder = path.slice(0, -1).reduce((at, key) => at[key], spec);
-      holder[path.at(-1)] = scales[chart.scale] ?? scales.auto;
+      holder[path.at(-1)] = scales[settings.scales[chart.name]] ?? scales.auto;
     }
     return spec;
   }
@@ -161,7 +169,8 @@
       const names = { auto: "automatic", close: "linear, close up", zero: "linear, from zero", log: "logarithmic" };
       const offered = Object.keys(names).filter((name) => chart.axes.some(({ scales }) => name in scales));
       const choice = make("select", { name: "scale" }, ...offered.map((name) => make("option", { value: name }, names[name])));
-      choice.addEventListener("change", () => { chart.scale = choice.value; draw(chart); });
+      if (offered.includes(settings.scales[chart.name])) choice.value = settings.scales[chart.name];
+      choice.addEventListener("change", () => { settings.scales[chart.name] = choice.value; draw(chart); });
       bar.append(make("label", {}, "axis ", choice));
     }
     bar.append(button("whole", () => draw(chart), { title: "Undo zooming and dragging" }));
@@ -186,7 +195,7 @@
       chip.append(name === "layers" ? value.replace("hidden_", "") : String(value));
       bar.append(chip);
     }
-    document.addEventListener("actsweep:select", ({ detail }) => {
+    follow(({ detail }) => {
       for (const chip of bar.querySelectorAll("button")) {
         const on = detail[name]?.map(String).includes(chip.dataset.value) ?? false;
         chip.setAttribute("aria-pressed", on);
@@ -211,7 +220,7 @@
       window.actsweep.select({ epochs: from <= low && to >= high ? null : [Math.min(from, to), Math.max(from, to)] });
     };
     for (const end of ends) end.addEventListener("change", choose);
-    document.addEventListener("actsweep:select", ({ detail }) => {
+    follow(({ detail }) => {
       ends.forEach((end, i) => { end.value = detail.epochs?.[i] ?? [low, high][i]; });
     });
     return make("label", {}, "epochs ", ends[0], " to ", ends[1]);
@@ -227,8 +236,9 @@
     if (epochs.length > 1) row.append(epochRange(epochs));
     if (all) {
       const choice = make("select", { name: "mode" }, ...["means", "runs", "both"].map((name) => make("option", { value: name }, name)));
+      choice.value = settings.mode;
       choice.addEventListener("change", () => { settings.mode = choice.value; charts.forEach(update); });
-      row.append(make("label", {}, "curves ", choice), slider("smoothing", 0, 0.95, 0.05, 0, (weight) => {
+      row.append(make("label", {}, "curves ", choice), slider("smoothing", 0, 0.95, 0.05, settings.smoothing, (weight) => {
         settings.smoothing = weight;
         charts.filter(({ singles }) => singles === "asked").forEach(update);
         return weight;
@@ -240,7 +250,7 @@
       { groups: null, seeds: null, layers: null, epochs: null, runs: null }));
     everything.hidden = true;
     bar.append(more, make("div", { class: "tools" }, status, everything));
-    document.addEventListener("actsweep:select", ({ detail }) => {
+    follow(({ detail }) => {
       const parts = Object.entries(detail).filter(([, value]) => value).map(([name, value]) =>
         `${name}: ${name === "epochs" ? value.join(" to ") : value.length > 4 ? value.length : value.join(", ")}`);
       status.textContent = parts.join("; ");
@@ -259,12 +269,22 @@
     watching.observe(figure);
   }
   chooser();
-  document.addEventListener("actsweep:select", () => charts.forEach(update));
-  dark.addEventListener("change", () => charts.filter(({ view }) => view).forEach(draw));
+  follow(() => charts.forEach(update));
+  dark.addEventListener("change", () => charts.filter(({ view }) => view).forEach(draw), { signal });
   let waiting;
   addEventListener("resize", () => {
     clearTimeout(waiting);
     waiting = setTimeout(() => charts.filter((c) => c.view && c.width !== c.place.clientWidth).forEach(draw), 150);
-  });
+  }, { signal });
   window.actsweep.charts = charts;
-})();
+  for (const listener of followers) listener({ detail: window.actsweep.selection });
+  return () => {
+    ending.abort();
+    watching.disconnect();
+    for (const chart of charts) chart.finalize?.();
+  };
+}
+
+let endFigures = showFigures();
+document.addEventListener("actsweep:data", () => { endFigures(); endFigures = showFigures(); });
+}

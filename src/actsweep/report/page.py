@@ -17,6 +17,7 @@ from actsweep.report.chart import Chart, Row, Styles, label_text
 from actsweep.report.colours import BLACK
 from actsweep.report.compare import Comparison
 from actsweep.report.design import Design, Entry
+from actsweep.report.page_data import script_json
 from actsweep.report.text import interval_text, words
 from actsweep.stats.scores import SCORES, TASKS, tasks_in
 from actsweep.sweeps.table import KNOWN
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 HEADLINE = {**KNOWN, "trainer.epochs": "epochs"}
 """Config paths, with their names in the page's head, which shows values that all runs share."""
 NONE = "–"
-SCRIPTS = ("select", "figures", "page")
+SCRIPTS = ("select", "filter", "table", "runs", "run", "figures", "live", "page")
+STATIC_RUNS = 200
+"""Runs up to which their table is there without scripts, too."""
 
 
 @dataclass(frozen=True)
@@ -69,35 +72,36 @@ class Reproduction:
 
 def page(
     name: str,
-    folder: Path,
     design: Design,
     outcome: Comparison | str,
     charts: Sequence[Chart],
     styles: Styles,
     notes: Sequence[str],
     reproductions: Sequence[Reproduction],
+    data: Mapping[str, Any],
 ) -> str:
     """Render the whole page.
 
     Args:
         name: of the sweep, or sweeps.
-        folder: where the page will lie, for links.
         design: the runs.
         outcome: the comparison, or why there is none.
         charts: the figures.
         styles: how each group is drawn, by its label.
         notes: what couldn't be read.
         reproductions: what was typed, with which code and versions.
+        data: what the scripts read, see `page_data`.
     """
     from markupsafe import Markup
 
     comparison = outcome if isinstance(outcome, Comparison) else None
     package = files("actsweep.report")
-    return _template("page.html").render(
+    return template("page.html").render(
         style=Markup(package.joinpath("page.css").read_text()),
         scripts=[Markup(package.joinpath(f"{name}.js").read_text()) for name in SCRIPTS],
         vega=Markup(_vega()) if charts else "",
         drawn=Markup(_figures(charts, styles)),
+        data=Markup(script_json(data)),
         name=name,
         counts=_counts(design.entries),
         shared=_shared(design),
@@ -106,8 +110,8 @@ def page(
         groups=_groups(comparison) if comparison else None,
         pairs=_pairs(comparison) if comparison else None,
         figures=charts,
-        runs=_runs(design, folder),
-        failures=_failures(design.entries, folder),
+        runs=_runs(design) if len(design.entries) <= STATIC_RUNS else None,
+        failures=_failures(design.entries),
         reproductions=reproductions,
     )
 
@@ -130,7 +134,7 @@ def _vega() -> str:
 
 
 @functools.cache
-def _template(name: str) -> "Template":
+def template(name: str) -> "Template":
     """Return a template of this folder. A variable that it isn't given is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -212,13 +216,13 @@ def _pairs(comparison: Comparison) -> Table:
     return Table("Pairs, seed by seed", columns, rows)
 
 
-def _runs(design: Design, folder: Path) -> Table:
+def _runs(design: Design) -> Table:
     rows, scores = [], _scores(design)
     for entry in design.entries:
         flat, summary = design.flat[entry.run.run_id], entry.summary
         rows.append(
             [
-                _link(entry, folder),
+                _link(entry),
                 _text(entry.state),
                 *(_text(flat.get(path)) for path in design.titles),
                 _number(flat.get("seed"), "d"),
@@ -246,10 +250,10 @@ def _score(summary: Mapping[str, Any], name: str) -> Cell:
     return _number(None if value is None else SCORES[name].scale * value, ".4g")
 
 
-def _failures(entries: Sequence[Entry], folder: Path) -> Table | None:
+def _failures(entries: Sequence[Entry]) -> Table | None:
     """Return the runs without a result, if there are any."""
     rows = [
-        [_link(entry, folder), _text(entry.state), _text(entry.cause)]
+        [_link(entry), _text(entry.state), _text(entry.cause)]
         for entry in entries
         if entry.state != "complete"
     ]
@@ -265,9 +269,9 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
-def _link(entry: Entry, folder: Path) -> Cell:
-    run = entry.run
-    return Cell(run.run_id, run.run_id, f"{quote(os.path.relpath(run.path, folder))}/")
+def _link(entry: Entry) -> Cell:
+    run_id = entry.run.run_id
+    return Cell(run_id, run_id, f"#run={quote(run_id, safe='')}")
 
 
 def _text(value: Any) -> Cell:

@@ -1,6 +1,6 @@
 """The report of sweeps: a page, and every figure and table as a file. No jax."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from actsweep.report.charts import charts, sensitivity, styles_of
 from actsweep.report.compare import USUAL, Comparison, ReportRequest, compare
 from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
 from actsweep.report.page import Reproduction, page
+from actsweep.report.page_data import page_data
 from actsweep.report.series import series
 from actsweep.report.tables import as_csv, group_rows, pair_rows, run_rows
 from actsweep.runs import run_dir
@@ -62,9 +63,11 @@ def write(
         pictures = pool.map(png, report.charts)
         for chart in report.charts:
             files.write_atomic(to / f"{chart.name}.csv", as_csv(chart.rows))
-        for name, rows in _tables(report.design, report.comparison).items():
-            files.write_atomic(to / f"{name}.csv", as_csv(rows))
-        files.write_atomic(to / PAGE, _page(folders, to, report))
+        tables = _tables(report.design, report.comparison)
+        csv_texts = {name: as_csv(rows) for name, rows in tables.items()}
+        for name, text in csv_texts.items():
+            files.write_atomic(to / f"{name}.csv", text)
+        files.write_atomic(to / PAGE, _page(folders, report, csv_texts))
         for chart, picture in zip(report.charts, pictures, strict=True):
             files.write_atomic(to / f"{chart.name}.png", picture)
     return to / PAGE
@@ -127,28 +130,32 @@ def _sensitivities(
     return [chart for chart in made if chart]
 
 
-def _page(folders: Sequence[Path], to: Path, report: Report) -> str:
-    name = ", ".join(_about(folder) for folder in folders)
-    reproductions = [_reproduction(folder, report.design.entries) for folder in folders]
+def _page(folders: Sequence[Path], report: Report, csv_texts: Mapping[str, str]) -> str:
+    plans = [plan.read_frozen(folder) for folder in folders]
+    overrides = {
+        run_id: member["overrides"]
+        for frozen in plans
+        for run_id, member in frozen["members"].items()
+    }
+    saved = {name: text for name, text in csv_texts.items() if name != "runs"}  # made by script
     return page(
-        name,
-        to,
+        ", ".join(_about(*pair) for pair in zip(folders, plans, strict=True)),
         report.design,
         report.comparison,
         report.charts,
         report.styles,
         report.notes,
-        reproductions,
+        [_reproduction(frozen, report.design.entries) for frozen in plans],
+        page_data(report.design, overrides, saved),
     )
 
 
-def _about(folder: Path) -> str:
-    first = next(iter(plan.read_frozen(folder)["members"].values()))
+def _about(folder: Path, frozen: Mapping[str, Any]) -> str:
+    first = next(iter(frozen["members"].values()))
     return plan.about(first["config"].get("sweep", {})) or folder.name
 
 
-def _reproduction(folder: Path, entries: Sequence[Entry]) -> Reproduction:
-    frozen = plan.read_frozen(folder)
+def _reproduction(frozen: Mapping[str, Any], entries: Sequence[Entry]) -> Reproduction:
     statuses = [
         run_dir.read_status(entry.run) or {}
         for entry in entries

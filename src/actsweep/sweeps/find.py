@@ -24,7 +24,7 @@ NAMED_BY_TIME = "%Y-%m-%d_%H-%M-%S-%f"
 def newest(outputs: Path) -> list[Path]:
     """Return the folders of all sweeps, the newest first."""
     folders = [path.parent for path in (outputs / "sweeps").glob(f"*/{PLAN_FILE}")]
-    return sorted(folders, key=lambda folder: (_submitted(folder), folder.name), reverse=True)
+    return sorted(folders, key=lambda folder: (submitted(folder), folder.name), reverse=True)
 
 
 def given_name(folder: Path) -> str | None:
@@ -67,7 +67,7 @@ def _head(file: BinaryIO) -> str:
     return file.read(400).decode(errors="replace").partition('"members"')[0]
 
 
-def _submitted(folder: Path) -> float:
+def submitted(folder: Path) -> float:
     """Return when a sweep was submitted, in seconds since 1970."""
     with suppress(OSError), open(folder / PLAN_FILE, "rb") as file:
         if match := re.search(rb'"submitted": ([\d.]+)', file.read(200)):

@@ -1,16 +1,15 @@
 """A sweep as it is now, as text and as plain values: runs, progress, what to type next. No jax."""
 
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actsweep.runs import run_dir
 from actsweep.stats.scores import SCORES
 from actsweep.sweeps import plan, slurm_jobs, table
+from actsweep.sweeps.progress import last_values, seconds_left, span
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,10 +27,6 @@ STYLES = {
     "starting": "cyan",
     "queued": "",
 }
-BESIDE_LOSS = ("val/accuracy", "val/mean_average_precision", "val/perplexity")
-"""Scores that stand in the row of a validation."""
-TAILS = (1 << 14, 1 << 17, 1 << 20)  # bytes read from the end of a metrics file, until they suffice
-SPANS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def as_text(sweep: "SweepSnapshot") -> str:
@@ -88,7 +83,7 @@ def _plain_run(run: "RunStatus") -> dict[str, Any]:
         "left": run.left,
         "epoch": values.pop("epoch", None),
         "epochs": run.epochs,
-        "seconds_left": _seconds_left(run, last_values(run.run.metrics)) if run.status else None,
+        "seconds_left": seconds_left(run, last_values(run.run.metrics)) if run.status else None,
         "scores": values,
         "where": job or owner,
         "updated": run.status.get("updated"),
@@ -174,19 +169,8 @@ def _epoch(member: "RunStatus", row: Mapping[str, Any]) -> str:
 
 
 def _time_left(member: "RunStatus", row: Mapping[str, Any]) -> str:
-    seconds = _seconds_left(member, row)
+    seconds = seconds_left(member, row)
     return "" if seconds is None else span(seconds)
-
-
-def _seconds_left(member: "RunStatus", row: Mapping[str, Any]) -> float | None:
-    """Estimate the remaining time of a run in training, from its epochs since the last start."""
-    since = member.status.get("since")
-    if not member.owner or not since or "epoch" not in row:
-        return None
-    written = datetime.fromtimestamp(member.run.metrics.stat().st_mtime, UTC)
-    seconds = (written - datetime.fromisoformat(since["time"])).total_seconds()
-    epochs = row["epoch"] - since["epoch"]
-    return float(seconds / epochs * (member.epochs - row["epoch"])) if epochs > 0 else None
 
 
 def _where(member: "RunStatus", now: datetime) -> str:
@@ -203,15 +187,6 @@ def _where(member: "RunStatus", now: datetime) -> str:
 def ago(seconds: float) -> str:
     """Return an age in words, such as `3 min ago`."""
     return f"{span(seconds)} ago" if seconds >= 1 else "now"
-
-
-def span(seconds: float) -> str:
-    """Return a duration in words, such as `3 min`."""
-    for length, unit in SPANS:
-        if seconds >= length:
-            count = int(seconds // length)
-            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''}"
-    return "0 s"
 
 
 def _result(member: "RunStatus") -> dict[str, Any]:
@@ -234,44 +209,3 @@ def _next(sweep: "SweepSnapshot") -> list[str]:
     elif not unfinished:
         lines.append(f"table:  actsweep table {name}")
     return lines
-
-
-def last_values(path: Path) -> dict[str, Any]:
-    """Read the newest epoch, training loss and validation scores from the end of a metrics file.
-
-    Returns:
-        `epoch`, `train/loss`, `val/loss` and the scores in `BESIDE_LOSS`, as far as the file has
-        them; nothing if it can't be read. A last line that isn't complete is ignored.
-    """
-    values: dict[str, Any] = {}
-    try:
-        with open(path, "rb") as file:
-            end = file.seek(0, 2)
-            for size in TAILS:
-                start = file.seek(max(0, end - size))
-                lines = file.read(end - start).split(b"\n")[:-1]
-                values = _newest_values(lines[1:] if start else lines)
-                if start == 0 or ("val/loss" in values and "train/loss" in values):
-                    break
-    except OSError:
-        pass
-    return values
-
-
-def _newest_values(lines: Sequence[bytes]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for line in reversed(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if not isinstance(row, dict):
-            continue
-        if "val/loss" in row and "val/loss" not in values:
-            values |= {key: row.get(key) for key in BESIDE_LOSS}
-        for key in ("epoch", "train/loss", "val/loss"):
-            if key in row:
-                values.setdefault(key, row[key])
-        if "train/loss" in values and "val/loss" in values:
-            break
-    return {key: value for key, value in values.items() if value is not None}
