@@ -5,10 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actsweep.runs import run_dir
-from actsweep.sweeps.status import ORDER, RunStatus, SweepSnapshot
+
+if TYPE_CHECKING:
+    from actsweep.sweeps.status import RunStatus, SweepSnapshot
+
+ORDER = (
+    *("complete", "running", "failed", "diverged", "interrupted", "preempted"),
+    *("starting", "queued", "waiting"),
+)
+"""Order in which states are listed."""
 
 BESIDE_LOSS = ("val/accuracy", "val/mean_average_precision", "val/perplexity")
 """Scores that stand in the row of a validation."""
@@ -73,7 +81,7 @@ class SweepProgress:
         return {**asdict(self), **words, "runs": runs}
 
 
-def progress(sweep: SweepSnapshot) -> SweepProgress:
+def progress(sweep: "SweepSnapshot") -> SweepProgress:
     """Return how far a sweep is, by its runs' own files."""
     now = datetime.now(UTC)
     rows = {
@@ -103,7 +111,7 @@ def progress(sweep: SweepSnapshot) -> SweepProgress:
     )
 
 
-def _run_progress(member: RunStatus, row: Mapping[str, Any]) -> RunProgress:
+def _run_progress(member: "RunStatus", row: Mapping[str, Any]) -> RunProgress:
     pace = _pace(member, row) if member.owner else None
     speed = pace * row["step"] / row["epoch"] if pace and row.get("step") else None
     return RunProgress(
@@ -117,7 +125,7 @@ def _run_progress(member: RunStatus, row: Mapping[str, Any]) -> RunProgress:
     )
 
 
-def _doing(member: RunStatus, row: Mapping[str, Any]) -> str:
+def _doing(member: "RunStatus", row: Mapping[str, Any]) -> str:
     if member.job and member.job.live and not member.owner:
         return member.job.where()
     if not member.owner:
@@ -126,7 +134,7 @@ def _doing(member: RunStatus, row: Mapping[str, Any]) -> str:
     return ", ".join([f"on {member.owner.host}, process {member.owner.pid}", *scores])
 
 
-def seconds_left(member: RunStatus, row: Mapping[str, Any]) -> float | None:
+def seconds_left(member: "RunStatus", row: Mapping[str, Any]) -> float | None:
     """Estimate the remaining time of a run in training, from its epochs since the last start.
 
     Args:
@@ -137,7 +145,7 @@ def seconds_left(member: RunStatus, row: Mapping[str, Any]) -> float | None:
     return (member.epochs - row["epoch"]) / pace if pace else None
 
 
-def _pace(member: RunStatus, row: Mapping[str, Any]) -> float | None:
+def _pace(member: "RunStatus", row: Mapping[str, Any]) -> float | None:
     """Return epochs a second since a run began or went on; None before its first epoch."""
     since = member.status.get("since")
     if not since or "epoch" not in row:
@@ -148,12 +156,12 @@ def _pace(member: RunStatus, row: Mapping[str, Any]) -> float | None:
     return epochs / seconds if epochs > 0 and seconds > 0 else None
 
 
-def _share(member: RunStatus, row: Mapping[str, Any]) -> float:
+def _share(member: "RunStatus", row: Mapping[str, Any]) -> float:
     return min(1.0, float(row.get("epoch") or 0) / member.epochs) if member.epochs else 0.0
 
 
 def _trained(
-    sweep: SweepSnapshot, rows: Mapping[str, Mapping[str, Any]], now: datetime
+    sweep: "SweepSnapshot", rows: Mapping[str, Mapping[str, Any]], now: datetime
 ) -> tuple[float, float]:
     """Return how many runs' worth of epochs this sweep has trained, and in how many hours."""
     runs, first, last = 0.0, None, None

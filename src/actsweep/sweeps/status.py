@@ -10,17 +10,12 @@ from actsweep.runs import run_dir
 from actsweep.runs.leases import Owner, living_owners, owners
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import plan, slurm_jobs
+from actsweep.sweeps.progress import ORDER
 from actsweep.sweeps.slurm_commands import SlurmError
 from actsweep.sweeps.slurm_jobs import Job
 from actsweep.sweeps.status_text import as_text
 from actsweep.utils.invocation import typed_again
 from actsweep.utils.notebook import as_html
-
-ORDER = (
-    *("complete", "running", "failed", "diverged", "interrupted", "preempted"),
-    *("starting", "queued", "waiting"),
-)
-"""Order in which states are listed."""
 
 
 @dataclass(frozen=True)
