@@ -74,7 +74,8 @@ def one(browser: webdriver.Chrome, selector: str) -> WebElement:
 
 
 def texts(browser: webdriver.Chrome, selector: str) -> list[str]:
-    return [element.text for element in browser.find_elements(By.CSS_SELECTOR, selector)]
+    script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText.trim())"
+    return list(browser.execute_script(script, selector))  # at one moment
 
 
 def button(browser: webdriver.Chrome, text: str) -> WebElement:

@@ -32,10 +32,18 @@
     box.hidden = false;
   }
 
-  // Sections that the page has anew replace the old ones; table, ticks and scroll stay.
-  async function takeOver() {
-    const page = new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), "text/html");
-    const [x, y] = [scrollX, scrollY];
+  // What is looked at stays where it is while something above it changes.
+  function inPlace(change) {
+    const places = [...document.querySelectorAll("#report h2[id], #report figure[id], #runs-box")];
+    const seen = places.findLast((place) => place.getBoundingClientRect().top < innerHeight / 2)?.id;
+    const top = () => document.getElementById(seen)?.getBoundingClientRect().top ?? 0;
+    const before = top();
+    change();
+    scrollBy(0, top() - before);
+  }
+
+  // Sections that the page has anew replace the old ones; the table keeps filter, sort and ticks.
+  function takeOver(page) {
     document.getElementById("data").textContent = page.getElementById("data").textContent;
     for (const section of document.querySelectorAll("[data-live]")) {
       const other = page.querySelector(`[data-live="${section.dataset.live}"]`);
@@ -46,21 +54,25 @@
       for (const button of section.querySelectorAll("button[data-csv]")) button.hidden = false;
     }
     document.dispatchEvent(new CustomEvent("actsweep:data"));
-    scrollTo(x, y);
   }
+
+  const fetched = async (address) => {
+    const answer = await fetch(address);
+    if (!answer.ok) throw new Error(answer.statusText);
+    return answer;
+  };
 
   async function ask() {
     let now;
     try {
-      const answer = await fetch("progress.json");
-      if (!answer.ok) throw new Error(answer.statusText);
-      now = await answer.json();
+      now = await (await fetched("progress.json")).json();
       lost = 0;
-      if (now.version !== version) {
-        await takeOver();
-        version = now.version;
-      }
-      draw(now);
+      const text = now.version !== version && await (await fetched(location.pathname)).text();
+      inPlace(() => {
+        if (text) takeOver(new DOMParser().parseFromString(text, "text/html"));
+        draw(now);
+      });
+      version = now.version;
     } catch (failure) {
       if (++lost > 2) {
         box.append(element("p", { class: "bad" }, "actsweep watch doesn't answer any more: this page stays as it is."));
