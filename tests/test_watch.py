@@ -61,8 +61,9 @@ def test_how_far_a_sweep_is(tmp_path: Path) -> None:
     assert run.seconds_left == pytest.approx(20, rel=0.1)
     assert (run.epoch, run.epochs) == (4, 8)
     assert run.now.startswith(f"on {os.uname().nodename}, process {os.getpid()}, train/loss 0.")
-    assert now.runs_per_hour == pytest.approx(3600 * 1.5 / 60, rel=0.05)
-    assert now.seconds_left == pytest.approx(60 / 1.5, rel=0.05)  # one run's worth is left
+    worth = 0.5 + 20 / 60  # in the last 20 seconds: half a run, and a third of one of 60 s
+    assert now.runs_per_hour == pytest.approx(3600 * worth / 20, rel=0.1)
+    assert now.seconds_left == pytest.approx(20 / worth, rel=0.1)  # one run's worth is left
     assert now.runs[1].steps_per_second is None
     after = progress(take_snapshot(tmp_path / "sweeps" / "s"))  # its owner has gone
     assert not after.supervised
