@@ -2,7 +2,9 @@
 
 import json
 import os
+import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from sweeps_on_disk import EPOCHS, sweep_on_disk, write_run
 from test_page import column, look, one, type_filter
 
-from actsweep.report.local_server import address
+from actsweep.report.local_server import address, announce, local_server
 from actsweep.report.watch import LiveReport, server
 from actsweep.report.write import ReportRequest
 from actsweep.runs import run_dir
@@ -141,3 +143,35 @@ def test_a_sweep_that_trains_is_watched_until_it_ends(
         for process in filter(None, (trained, watched)):
             process.kill()
             process.communicate()
+
+
+def test_a_sweep_that_had_ended_before_is_served_until_ctrl_c(tmp_path: Path) -> None:
+    sweep_on_disk(tmp_path, "s", ("relu",), 2)
+    options = ["--every", "1", "--port", "0", "--no-open", "--outputs", str(tmp_path)]
+    command = [sys.executable, "-m", "actsweep", "watch", "s", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watched:
+        assert watched.stdout is not None
+        assert watched.stdout.readline().startswith("http://127.0.0.1:")
+        page = tmp_path / "sweeps" / "s" / "report" / "index.html"
+        assert watched.stdout.readline() == f"s has ended: 2 complete; its page: {page}\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            watched.wait(3)
+        watched.send_signal(signal.SIGINT)
+        assert watched.wait(20) == 130
+
+
+@pytest.mark.parametrize(("display", "asked"), [("", True), (":0", False), (":0", True)])
+def test_a_browser_is_opened_where_there_is_a_display(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, display: str, asked: bool
+) -> None:
+    opened = queue.Queue[str]()
+    monkeypatch.setattr("webbrowser.open", opened.put)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    with local_server(tmp_path, 0, lambda path, query: None) as http_server:
+        announce(http_server, open_browser=asked)
+        if display and asked:
+            assert opened.get(timeout=5) == address(http_server)
+        else:
+            assert opened.empty()
