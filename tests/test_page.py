@@ -74,7 +74,8 @@ def one(browser: webdriver.Chrome, selector: str) -> WebElement:
 
 
 def texts(browser: webdriver.Chrome, selector: str) -> list[str]:
-    return [element.text for element in browser.find_elements(By.CSS_SELECTOR, selector)]
+    script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText.trim())"
+    return list(browser.execute_script(script, selector))  # at one moment
 
 
 def button(browser: webdriver.Chrome, text: str) -> WebElement:
@@ -323,13 +324,19 @@ def test_a_thousand_runs_are_filtered_at_once(browser: webdriver.Chrome, many: P
     took = browser.execute_script(
         "const box = document.getElementById('filter'), took = [];"
         "for (const text of ['elu', 'act == elu and lr > 1', '', 'not relu', 'seed < 150']) {"
-        "  const begun = performance.now();"
-        "  box.value = text; box.dispatchEvent(new Event('input'));"
-        "  document.body.offsetHeight;"  # laid out
-        "  took.push(performance.now() - begun);"
+        "  const times = [];"
+        "  for (let turn = 0; turn < 5; turn++) {"
+        "    box.value = ''; box.dispatchEvent(new Event('input'));"
+        "    document.body.offsetHeight;"  # laid out
+        "    const begun = performance.now();"
+        "    box.value = text; box.dispatchEvent(new Event('input'));"
+        "    document.body.offsetHeight;"
+        "    times.push(performance.now() - begun);"
+        "  }"
+        "  took.push(Math.min(...times));"  # others use this machine, too
         "} return took"
     )
-    assert np.median(took) < 100, took
+    assert max(took) < 100, took
     assert one(browser, "#shown").text == "750 of 1000 shown"
     assert len(browser.find_elements(By.CSS_SELECTOR, "#runs tbody tr")) == 100
     button(browser, "Show 100 more of 750").click()

@@ -2,7 +2,9 @@
 
 import json
 import os
+import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from sweeps_on_disk import EPOCHS, sweep_on_disk, write_run
 from test_page import column, look, one, type_filter
 
-from actsweep.report.local_server import address
+from actsweep.report.local_server import address, announce, local_server
 from actsweep.report.watch import LiveReport, server
 from actsweep.report.write import ReportRequest
 from actsweep.runs import run_dir
@@ -61,8 +63,9 @@ def test_how_far_a_sweep_is(tmp_path: Path) -> None:
     assert run.seconds_left == pytest.approx(20, rel=0.1)
     assert (run.epoch, run.epochs) == (4, 8)
     assert run.now.startswith(f"on {os.uname().nodename}, process {os.getpid()}, train/loss 0.")
-    assert now.runs_per_hour == pytest.approx(3600 * 1.5 / 60, rel=0.05)
-    assert now.seconds_left == pytest.approx(60 / 1.5, rel=0.05)  # one run's worth is left
+    worth = 0.5 + 20 / 60  # in the last 20 seconds: half a run, and a third of one of 60 s
+    assert now.runs_per_hour == pytest.approx(3600 * worth / 20, rel=0.1)
+    assert now.seconds_left == pytest.approx(20 / worth, rel=0.1)  # one run's worth is left
     assert now.runs[1].steps_per_second is None
     after = progress(take_snapshot(tmp_path / "sweeps" / "s"))  # its owner has gone
     assert not after.supervised
@@ -88,8 +91,9 @@ def test_an_open_page_keeps_itself_up_to_date(browser: webdriver.Chrome, tmp_pat
         one(browser, "#runs tbody tr:nth-child(2) input").click()
         before = column(browser, "run")
         assert before[-1] == runs[0].run_id  # without a score: last
-        browser.execute_script("document.getElementById('runs-title').scrollIntoView()")
-        top = browser.execute_script("return scrollY")
+        browser.execute_script("document.getElementById('curves').scrollIntoView()")
+        place = "return document.getElementById('curves').getBoundingClientRect().top"
+        top = browser.execute_script(place)
         write_run(runs[0], "s", "relu", 0)
         live_report.refresh()
         done = lambda b: column(b, "state") == ["complete"] * 4  # noqa: E731
@@ -99,7 +103,7 @@ def test_an_open_page_keeps_itself_up_to_date(browser: webdriver.Chrome, tmp_pat
         assert set(column(browser, "run")) == set(before)
         assert "8 complete" in one(browser, "[data-live=counts]").text
         assert one(browser, f"tr[data-key='{before[1]}'] input").is_selected()
-        assert browser.execute_script("return scrollY") == pytest.approx(top, abs=60)
+        assert browser.execute_script(place) == pytest.approx(top, abs=2)
         assert browser.get_log("browser") == []
         http_server.shutdown()
 
@@ -109,7 +113,7 @@ def test_a_sweep_that_trains_is_watched_until_it_ends(
 ) -> None:
     """The command and the page both say that it has ended."""
     words = ["act=relu,tanh", "seed=0,1", "data=digits", "data.val_size=300", "depth=2"]
-    words += ["depth.width=16", "trainer.epochs=400", "logger.mode=disabled", "pack.size=2"]
+    words += ["depth.width=16", "trainer.epochs=150", "logger.mode=disabled", "pack.size=2"]
     words += ["trainer.patience=null", "callbacks=light", f"paths.outputs={tmp_path}"]
     command = [sys.executable, "train.py", "-m", *words]
     trained = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -139,3 +143,35 @@ def test_a_sweep_that_trains_is_watched_until_it_ends(
         for process in filter(None, (trained, watched)):
             process.kill()
             process.communicate()
+
+
+def test_a_sweep_that_had_ended_before_is_served_until_ctrl_c(tmp_path: Path) -> None:
+    sweep_on_disk(tmp_path, "s", ("relu",), 2)
+    options = ["--every", "1", "--port", "0", "--no-open", "--outputs", str(tmp_path)]
+    command = [sys.executable, "-m", "actsweep", "watch", "s", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watched:
+        assert watched.stdout is not None
+        assert watched.stdout.readline().startswith("http://127.0.0.1:")
+        page = tmp_path / "sweeps" / "s" / "report" / "index.html"
+        assert watched.stdout.readline() == f"s has ended: 2 complete; its page: {page}\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            watched.wait(3)
+        watched.send_signal(signal.SIGINT)
+        assert watched.wait(20) == 130
+
+
+@pytest.mark.parametrize(("display", "asked"), [("", True), (":0", False), (":0", True)])
+def test_a_browser_is_opened_where_there_is_a_display(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, display: str, asked: bool
+) -> None:
+    opened = queue.Queue[str]()
+    monkeypatch.setattr("webbrowser.open", opened.put)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", display)
+    with local_server(tmp_path, 0, lambda path, query: None) as http_server:
+        announce(http_server, open_browser=asked)
+        if display and asked:
+            assert opened.get(timeout=5) == address(http_server)
+        else:
+            assert opened.empty()

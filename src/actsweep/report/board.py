@@ -94,7 +94,7 @@ class Board:
                 "name": name,
                 "title": title,
                 "digits": digits,
-                "shown": name != "metric",
+                "shown": True,
                 "kind": "clip" if name == "command" else "",
                 "values": [row.get(name) for row in rows],
             }

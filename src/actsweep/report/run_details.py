@@ -40,16 +40,13 @@ def run_details(
         overrides: what was typed for each run, by run id.
     """
     points = min(60, max(12, POINTS // max(1, len(entries))))
-    defaults: dict[str, Mapping[str, Any]] = {}
+    defaults = table.flatten_groups(resolve.to_dict(resolve.resolve({"act": {"name": "relu"}})))
     details = {}
     for entry in entries:
-        act = str(entry.config["act"]["name"])
-        if act not in defaults:
-            defaults[act] = _defaults(act)
         typed = list(overrides.get(entry.run.run_id, ()))
         details[entry.run.run_id] = {
             **_logged(entry, points),
-            "own": _own_settings(entry, typed, defaults[act]),
+            "own": _own_settings(entry, typed, defaults),
             "messages": _messages(entry),
             "path": str(entry.run.path),
             "again": [
@@ -58,14 +55,6 @@ def run_details(
             ],
         }
     return details
-
-
-def _defaults(act: str) -> Mapping[str, Any]:
-    """Return the schema's defaults; nothing for an activation that can't be loaded here."""
-    try:
-        return table.flatten_groups(resolve.to_dict(resolve.resolve({"act": {"name": act}})))
-    except UserError:
-        return {}
 
 
 def _own_settings(entry: Entry, typed: Sequence[str], defaults: Mapping[str, Any]) -> list[str]:

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actsweep.runs import run_dir
-
 if TYPE_CHECKING:
     from actsweep.sweeps.status import RunStatus, SweepSnapshot
 
@@ -57,7 +55,7 @@ class SweepProgress:
         ended: whether nothing is left to train.
         supervised: whether a process trains it, or waits for its jobs.
         steps_per_second: of all runs that are being trained.
-        runs_per_hour: since the first of them began; None if unknown.
+        runs_per_hour: since the first of these began; None if none is.
         seconds_left: None if unknown.
         runs: those that haven't ended, those in training first.
     """
@@ -163,22 +161,30 @@ def _share(member: "RunStatus", row: Mapping[str, Any]) -> float:
 def _trained(
     sweep: "SweepSnapshot", rows: Mapping[str, Mapping[str, Any]], now: datetime
 ) -> tuple[float, float]:
-    """Return how many runs' worth of epochs this sweep has trained, and in how many hours."""
-    runs, first, last = 0.0, None, None
+    """Return how many runs' worth of epochs were trained, and in how many hours.
+
+    Since the first of the runs that are in training began: what was before may have had a pause.
+    """
+    training = [m for m in sweep.runs if m.left and m.owner and "since" in m.status]
+    if not training:
+        return 0.0, 0.0
+    first = min(_time(member.status["since"]["time"]) for member in training)
+    runs = 0.0
+    for member in training:
+        share = _share(member, rows.get(member.run.run_id, {}))
+        runs += max(0.0, share - member.status["since"]["epoch"] / max(1, member.epochs))
     for member in sweep.runs:
-        since = member.status.get("since")
-        if not since or member.status.get("sweep") != sweep.folder.name:
+        if member.left or member.status.get("sweep") != sweep.folder.name:
             continue
-        ended = not member.left and member.state in run_dir.ENDED
-        if not ended and not member.owner:
-            continue
-        share = 1.0 if ended else _share(member, rows.get(member.run.run_id, {}))
-        runs += max(0.0, share - float(since["epoch"]) / max(1, member.epochs))
-        began = datetime.fromisoformat(since["time"])
-        seen = datetime.fromisoformat(member.status["updated"]) if ended else now
-        first, last = min(first or began, began), max(last or seen, seen)
-    hours = (last - first).total_seconds() / 3600 if first and last else 0.0
-    return runs, hours
+        if "since" in member.status:
+            began, ended = (_time(member.status["since"]["time"]), _time(member.status["updated"]))
+            inside = (ended - max(first, began)).total_seconds()
+            runs += max(0.0, inside / max(1.0, (ended - began).total_seconds()))
+    return runs, (now - first).total_seconds() / 3600
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def span(seconds: float) -> str:
