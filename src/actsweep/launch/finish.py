@@ -77,14 +77,14 @@ def _report(plan: Plan) -> str:
 
 
 def _at_wandb(plan: Plan, page: Path) -> str:
-    """Log the report to W&B; return a few words that say so, and if it failed, why."""
+    """Log the report to W&B; return why that failed, if it did."""
     # A W&B sweep's job is one run.
     if not plan.config.logger.report_run or os.environ.get("WANDB_SWEEP_ID"):
         return ""
     from actsweep.report.wandb_report import log_report
 
     try:
-        name = log_report(plan, page)
+        log_report(plan, page)
     except Exception as error:  # W&B's own
         return f"   (not in W&B: {first_line(error)})"
-    return f"   (in W&B: {name})" if name else ""
+    return ""
