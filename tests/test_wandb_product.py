@@ -97,14 +97,15 @@ def test_dashboard_s_sections() -> None:
     view = wandb_dashboard.spec(found["depth"])["section"]
     sections = view["panelBankConfig"]["sections"]
     assert [s["name"] for s in sections] == [
-        *("Accuracy", "Gradient flow by layer", "Dead and saturated", "Activations by layer")
+        *("Final", "Accuracy", "Gradient flow by layer", "Dead and saturated"),
+        "Activations by layer",
     ]
-    drawn = [panel["config"]["metrics"] for panel in sections[1]["panels"]]
+    drawn = [panel["config"]["metrics"] for panel in sections[2]["panels"]]
     assert [one for (one,) in drawn] == [  # fifty layers don't flood it
         *(f"grad_norm/hidden_{n}" for n in (1, 11, 21, 31, 41)),
         "grad_norm/head",
     ]
-    for section in sections:
+    for section in sections[1:]:
         for panel in section["panels"]:
             config = panel["config"]
             assert config["groupBy"] == "depth.value"
@@ -112,6 +113,28 @@ def test_dashboard_s_sections() -> None:
             assert config["xAxis"] == "epoch"
             assert config["metrics"][0].count("/") == 1
     assert view["runSets"][0]["grouping"] == [{"section": "config", "name": "depth.value"}]
+
+
+def test_dashboard_compares_runs_at_their_end_and_has_histograms() -> None:
+    histograms = [f"hist/{q}/hidden_{n}" for q in ("act", "preact") for n in range(20, 0, -1)]
+    found = wandb_dashboard.workspaces("me", "acts", ["val/accuracy", "val/loss"], histograms)
+    sections = wandb_dashboard.spec(found["init"])["section"]["panelBankConfig"]["sections"]
+    assert [s["name"] for s in sections] == ["Final", "Accuracy", "Loss", "Histograms over time"]
+    bars, scatter, parallel = (panel["config"] for panel in sections[0]["panels"])
+    assert (bars["metrics"], bars["groupBy"]) == (["val/accuracy"], "init.value")
+    assert (scatter["xAxis"], scatter["yAxis"]) == ("config:lr.value", "summary:val/accuracy")
+    assert scatter["xAxisLogScale"]
+    assert [column["accessor"] for column in parallel["columns"]] == [
+        *("config:act.value", "config:depth.value", "config:init.value", "config:lr.value"),
+        "summary:val/accuracy",
+    ]
+    drawn = [panel["config"]["mediaKeys"] for panel in sections[-1]["panels"]]
+    assert len(drawn) == 2 * wandb_dashboard.MAX_LAYERS  # from input to output, a few of many
+    assert drawn[0] == ["hist/act/hidden_1"]
+    assert drawn[wandb_dashboard.MAX_LAYERS - 1] == ["hist/act/hidden_20"]
+    without = wandb_dashboard.workspaces("me", "acts", ["dead_frac/all"])
+    view = wandb_dashboard.spec(without["act"])["section"]
+    assert [s["name"] for s in view["panelBankConfig"]["sections"]] == ["Dead and saturated"]
 
 
 def test_dashboard_is_pushed_and_replaced(

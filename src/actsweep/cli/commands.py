@@ -299,8 +299,9 @@ def dashboard(
 ) -> None:
     """Make a W&B workspace for a project.
 
-    Three saved views, by act, depth and init: accuracy, loss, gradients by layer, dead and
-    saturated units, quantiles, health; means over seeds with their standard error.
+    Three saved views, by act, depth and init: final score as bars, against the learning rate and
+    the settings; accuracy, loss, gradients by layer, dead and saturated units, quantiles, health,
+    histograms over time; means over seeds with their standard error.
 
     Args:
         target: ENTITY/PROJECT: where the runs are.
@@ -317,8 +318,10 @@ def dashboard(
     entity, _, project = target.partition("/")
     if not entity or not project or "/" in project:
         raise UserError(f"{target}: must be ENTITY/PROJECT; type for example me/actsweep")
-    names = wandb_dashboard.metric_names(gather([find_sweep(outputs, sweep)]))
-    views = wandb_dashboard.workspaces(entity, project, names)
+    entries = gather([find_sweep(outputs, sweep)])
+    names = wandb_dashboard.metric_names(entries)
+    histograms = wandb_dashboard.histogram_names(entries)
+    views = wandb_dashboard.workspaces(entity, project, names, histograms)
     if push:
         print(*wandb_dashboard.push(views), sep="\n")
     else:

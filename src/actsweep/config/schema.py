@@ -227,7 +227,10 @@ class LoggerConfig:
     """Weights & Biases, offline by default; `report` writes a report at the end of a sweep.
 
     What is null or empty is taken from W&B's environment variables, such as WANDB_PROJECT.
-    `writers` are the loggers beside W&B: name -> options, or a `_target_`.
+    `writers` are the loggers beside W&B: name -> options, or a `_target_`. W&B records the commit
+    with `git`, installed packages with `requirements` and the machine's load with `system`. With
+    `checkpoint` it gets the last checkpoint, which holds the best parameters, as an artifact, with
+    `alerts` an alert for each run that diverges or fails, with `report_run` a sweep's report.
     """
 
     mode: str = "offline"
@@ -239,6 +242,12 @@ class LoggerConfig:
     notes: str | None = None
     job_type: str | None = None
     tags: list[str] = field(default_factory=list)
+    git: bool = True
+    requirements: bool = False
+    system: bool = False
+    checkpoint: bool = False
+    alerts: bool = False
+    report_run: bool = True
     require_online: bool = False
     console: bool = True
     report: bool = True

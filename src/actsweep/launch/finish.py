@@ -29,7 +29,7 @@ def finish(
     code = sweep_results.finish(plan, results, asked)
     _tell_agent(plan, results)
     if plan.config.logger.report and len(plan.runs) > 1 and code in (OK, SOME_FAILED):
-        print(_report(plan.folder), flush=True)
+        print(_report(plan), flush=True)
     return code
 
 
@@ -56,15 +56,17 @@ def _tell_agent(plan: Plan, results: Sequence[Mapping[str, Any]]) -> None:
         print(f"W&B's agent doesn't get {member.run_id}: {first_line(error)}", file=sys.stderr)
 
 
-def _report(folder: Path) -> str:
+def _report(plan: Plan) -> str:
     """Write the report of a sweep that has ended; return a line that says where.
 
     An error is only reported, so that it doesn't fail the sweep.
     """
     from actsweep.report.write import write
 
+    folder = plan.folder
     try:
-        return f"report: {write([folder], folder / 'report')}"
+        page = write([folder], folder / "report")
+        return f"report: {page}{_at_wandb(plan, page)}"
     except UserError as error:  # the same command would fail again
         return f"report: none ({error})"
     except KeyboardInterrupt:
@@ -72,3 +74,17 @@ def _report(folder: Path) -> str:
     except Exception as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return f"report: none ({why}); to try again: actsweep report {name_of(folder)}"
+
+
+def _at_wandb(plan: Plan, page: Path) -> str:
+    """Log the report to W&B; return why that failed, if it did."""
+    # A W&B sweep's job is one run.
+    if not plan.config.logger.report_run or os.environ.get("WANDB_SWEEP_ID"):
+        return ""
+    from actsweep.report.wandb_report import log_report
+
+    try:
+        log_report(plan, page)
+    except Exception as error:  # W&B's own
+        return f"   (not in W&B: {first_line(error)})"
+    return ""

@@ -1,6 +1,8 @@
 """One open W&B run: its rows in order, every step once, over all attempts at it."""
 
+import contextlib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from actsweep.loggers import wandb_log
 from actsweep.loggers import wandb_support as support
 from actsweep.runs.rows import MemberInfo, Row, shortest_scalars
 from actsweep.stats.histogram import closed_bins
-from actsweep.utils.files import finite
+from actsweep.utils.files import finite, read_json
 
 CUT_SHORT = ("running", "preempted")
 """States after which a run may go on: its last row is not final."""
@@ -32,6 +34,7 @@ class WandbRun:
 
     def __init__(self, info: MemberInfo, mode: str, options: dict[str, Any]) -> None:
         resumed, online = info.resumed_at is not None, mode == "online"
+        self._info, self._logger = info, info.config.get("logger", {})
         folder, name = info.run_dir / "wandb", options.get("name", support.RUN_ID)
         self._known = wandb_log.close_interrupted(folder, info.wandb_id) if resumed else -1
         self._earlier = wandb_log.fragments(folder, info.wandb_id)
@@ -42,7 +45,7 @@ class WandbRun:
             config=support.run_config(info),
             reinit="create_new",
             resume="allow" if resumed and online else None,
-            settings=support.fast_settings(mode),
+            settings=support.fast_settings(mode, self._logger, _commit(info.run_dir)),
         )
         if online and resumed:  # the server knows better than the files
             self._known = self._wandb.starting_step - 1 if self._wandb.resumed else -1
@@ -98,6 +101,11 @@ class WandbRun:
                 self._define_all(last)
                 self._wandb.summary.update(_for_summary(last))
         self._wandb.summary.update(worst_layers(self._latest) | summary)
+        if self._logger.get("checkpoint") and state not in CUT_SHORT:
+            self._log_checkpoint(summary)
+        if self._logger.get("alerts") and state in ("diverged", "failed"):
+            title, at = f"{self._info.run_id} {state}", summary.get("epochs", "?")
+            self._wandb.alert(title, f"{title} at epoch {at}", level="WARN", wait_duration=0)
         if state == "preempted":
             self._wandb.mark_preempting()
 
@@ -106,6 +114,18 @@ class WandbRun:
         self._wandb.finish(exit_code=0 if state == "complete" else 1)
         if wandb_log.is_online(self.file) and wandb_log.uploaded(self.file)[1] is None:
             wandb_log.mark_synced(self.file)
+
+    def _log_checkpoint(self, summary: dict[str, Any]) -> None:
+        """Log the newest checkpoint: at the end it holds the best parameters beside the last."""
+        steps = (self._info.run_dir / "checkpoints").glob("step-*")
+        newest = max(steps, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
+        if newest is None:
+            return
+        name = re.sub(r"[^\w.-]", "_", self._info.run_id)
+        best = {key: value for key, value in summary.items() if key.startswith("best_")}
+        artifact = support.import_wandb().Artifact(f"{name}-checkpoint", "model", metadata=best)
+        artifact.add_dir(str(newest))
+        self._wandb.log_artifact(artifact, aliases=["best"])
 
     def _pass_on(self, row: Row) -> None:
         if row.step <= self._known:
@@ -152,6 +172,14 @@ def worst_layers(latest: Mapping[str, float]) -> dict[str, str]:
         if len(set(of.values())) > 1:
             worst[f"worst_layer/{quantity}"] = worse(of, key=of.__getitem__)
     return worst
+
+
+def _commit(run_dir: Path) -> str | None:
+    """Return the commit of the code that trains a run, or has trained it."""
+    with contextlib.suppress(OSError, ValueError):
+        sha = ((read_json(run_dir / "status.json") or {}).get("git") or {}).get("sha")
+        return str(sha) if sha else None
+    return None
 
 
 def _for_summary(row: Row) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import shlex
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +48,28 @@ def import_wandb() -> Any:
     return wandb
 
 
-def fast_settings(mode: str) -> Any:
-    """Return settings by which a run starts in 7 ms, not 63, loses at most 1 s and never hangs."""
+def fast_settings(
+    mode: str, logger: Mapping[str, Any] | None = None, commit: str | None = None
+) -> Any:
+    """Return settings by which a run starts in 7 ms, not 63, loses at most 1 s and never hangs.
+
+    Args:
+        mode: `offline` or `online`.
+        logger: the run's `logger`, as nested plain values, which says what else is recorded.
+        commit: of the code.
+    """
+    logger = logger or {}
     return import_wandb().Settings(
         mode=mode,
         silent=True,
         console="off",
-        x_disable_stats=True,
+        x_disable_stats=not logger.get("system", False),
         x_disable_meta=True,
-        x_disable_machine_info=True,
+        x_disable_machine_info=not logger.get("system", False),
         disable_git=True,
         disable_code=True,
-        x_save_requirements=False,
+        x_save_requirements=logger.get("requirements", False),
+        git_commit=commit if logger.get("git", True) else None,
         x_transaction_log_flush_interval=1.0,
         init_timeout=INIT_SECONDS,
         finish_timeout=FINISH_SECONDS,

@@ -15,7 +15,7 @@ from typing import Any
 from actsweep.loggers.wandb_support import import_wandb, preflight
 from actsweep.report.design import Entry
 from actsweep.report.series import layer_sort_key
-from actsweep.runs.metrics_file import read_metrics
+from actsweep.runs.metrics_file import read_histograms, read_metrics
 from actsweep.stats.scores import SCORES
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
@@ -51,6 +51,10 @@ SECTIONS = (
     Section("Activations by layer", quantities=("act_q05", "act_q50", "act_q95", "act_std")),
     Section("Health", quantities=("cos_sim", "update_ratio")),
 )
+FINAL = ("test/accuracy", "val/accuracy", "test/loss", "val/loss")
+"""Scores that runs are compared by at the end; the first that was logged."""
+HPARAMS = ("act", "depth", "init", "lr")
+"""Keys of a run's config that are drawn against its final score."""
 
 
 def metric_names(entries: Sequence[Entry]) -> list[str]:
@@ -74,8 +78,29 @@ def metric_names(entries: Sequence[Entry]) -> list[str]:
     return list(names)
 
 
-def workspaces(entity: str, project: str, names: Sequence[str]) -> dict[str, Any]:
-    """Return a `wandb_workspaces` workspace for each view, by the key that it groups by."""
+def histogram_names(entries: Sequence[Entry]) -> list[str]:
+    """Return the names of the histograms that the runs have, from input to output."""
+    names: dict[str, None] = {}
+    depths = set()
+    for entry in entries:
+        depth = entry.config["depth"]["layers"]
+        if depth not in depths and entry.run.histograms.is_file():
+            depths.add(depth)
+            names |= dict.fromkeys(read_histograms(entry.run.histograms))
+    return list(names)
+
+
+def workspaces(
+    entity: str, project: str, names: Sequence[str], histograms: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a `wandb_workspaces` workspace for each view, by the key that it groups by.
+
+    Args:
+        entity: W&B's user or team.
+        project: W&B's project.
+        names: the metrics that were logged.
+        histograms: the histograms that were.
+    """
     _quiet()
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as ws
@@ -102,6 +127,8 @@ def workspaces(entity: str, project: str, names: Sequence[str]) -> dict[str, Any
             for part in SECTIONS
             if (metrics := _metrics(part, names))
         ]
+        sections[:0] = _final_section(ws, panels, names, by)
+        sections += _histogram_section(ws, panels, histograms)
         views[by] = ws.Workspace(
             entity=entity,
             project=project,
@@ -113,6 +140,48 @@ def workspaces(entity: str, project: str, names: Sequence[str]) -> dict[str, Any
         # Saved under a name of its own, a view replaces the one from before.
         views[by]._internal_name = f"nw-{_id(f'{entity}/{project}/{by}', 11)}-v"
     return views
+
+
+def _final_section(ws: Any, panels: Any, names: Sequence[str], by: str) -> list[Any]:
+    """Return what compares runs at their end: bars, a scatter plot, parallel coordinates."""
+    score = next((name for name in FINAL if name in names), None)
+    if score is None:
+        return []
+    final = panels.SummaryMetric(score)
+    columns = [panels.ParallelCoordinatesPlotColumn(panels.Config(key)) for key in HPARAMS]
+    drawn = [
+        panels.BarPlot(
+            title=f"final {score}",
+            metrics=[score],
+            orientation="v",
+            groupby=panels.Config(by),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stderr",
+        ),
+        panels.ScatterPlot(
+            title=f"{score} by learning rate", x=panels.Config("lr"), y=final, log_x=True
+        ),
+        panels.ParallelCoordinatesPlot(
+            title="settings and score",
+            columns=[*columns, panels.ParallelCoordinatesPlotColumn(final)],
+        ),
+    ]
+    return [ws.Section(name="Final", is_open=True, panels=drawn)]
+
+
+def _histogram_section(ws: Any, panels: Any, names: Sequence[str]) -> list[Any]:
+    """Return histograms over time, one a layer: W&B draws those of a single run at a time."""
+    by_family: dict[str, list[str]] = {}
+    for name in names:
+        by_family.setdefault(name.rpartition("/")[0], []).append(name)
+    drawn = [
+        panels.MediaBrowser(title=name, media_keys=[name], mode="gallery", gallery_axis="step")
+        for family in by_family.values()
+        for name in _spread(
+            sorted(family, key=lambda name: layer_sort_key(name.rpartition("/")[2]))
+        )
+    ]
+    return [ws.Section(name="Histograms over time", is_open=False, panels=drawn)] if drawn else []
 
 
 def _metrics(part: Section, names: Sequence[str]) -> list[str]:

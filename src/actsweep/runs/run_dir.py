@@ -134,8 +134,9 @@ def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     for file in (run.status, run.config, run.metrics, run.histograms, run.messages, run.summary):
         remove(file)
-    for folder in (run.checkpoints, run.wandb):
+    for folder in (run.checkpoints, run.wandb, run.path / "tensorboard"):
         remove(folder)
+    remove(run.path / "metrics.csv")
     _remove_leftovers(run)
     write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     token = secrets.token_hex(3)

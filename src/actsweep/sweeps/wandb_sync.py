@@ -13,7 +13,7 @@ from actsweep.loggers import wandb_log
 from actsweep.loggers.wandb_log import fragments, ids
 from actsweep.loggers.wandb_replay import replay
 from actsweep.loggers.wandb_support import init_options, preflight, server_url
-from actsweep.runs.run_dir import RunDir, read_record
+from actsweep.runs.run_dir import read_record
 from actsweep.sweeps import status
 from actsweep.sweeps.plan import Plan, read_plan
 from actsweep.utils.errors import UserError, first_line
@@ -64,11 +64,13 @@ def sync(
             except Exception as error:  # W&B's own, such as a hung wandb-core
                 done.failed[run_id] = first_line(error)
                 continue
-        files, pending = _files(run_status.run)
+        files, pending = _files(run_status.run.wandb)
         if pending:
             todo[run_id] = pending
         else:
             (done.there if files else done.without).append(run_id)
+    if pending := _files(folder / "wandb")[1]:
+        todo["the report"] = pending
     if todo and (why := preflight()):
         raise UserError(f"sync: {why}; the runs wait on disk")
     options = [*(["-p", project] if project else []), *(["-e", entity] if entity else [])]
@@ -100,12 +102,12 @@ def _rebuild(plan: Plan, run_id: str) -> None:
         wandb_log.mark_synced(file)
 
 
-def _files(run: RunDir) -> tuple[list[Path], list[Path]]:
-    """Return W&B's files of a run, and those that the server lacks, prepared for the upload."""
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return W&B's files in a folder, and those that the server lacks, prepared for the upload."""
     files = []
-    for name in ids(run.wandb):
-        wandb_log.close_interrupted(run.wandb, name)
-        files += fragments(run.wandb, name)
+    for name in ids(folder):
+        wandb_log.close_interrupted(folder, name)
+        files += fragments(folder, name)
     pending = [f for f in files if not wandb_log.is_online(f) and not wandb_log.is_synced(f)]
     return files, pending
 
