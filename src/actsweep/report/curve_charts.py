@@ -25,6 +25,9 @@ MEAN_POINTS = 300
 """Points of a mean's curve: a panel is about as many pixels wide."""
 RUN_POINTS = 6000
 """Points of all single runs' curves of a metric."""
+ENDS = ("low", "high")
+TINY = 1e-9
+"""What stands for 0 where an interval ends, since a logarithmic axis has no 0."""
 LEAST_FOR_INTERVAL = 3
 """Runs from which an interval is drawn: that of two is wider than any chart."""
 
@@ -55,9 +58,9 @@ def curves(
         own = [r for label, curve in groups.items() for r in _drawn(metric, label, curve, most)]
         is_thinned |= any(len(m.epochs) > most for c in groups.values() for m in c.members)
         of_means = [r for r in own if r["run_id"] is None]
-        ends = [r[key] for r in of_means for key in ("value", "low", "high")]
+        means, ends = [r["value"] for r in of_means], [r[k] for r in of_means for k in ENDS]
         possible = possible_values(metric.partition("/")[2])
-        kinds = scales(ends, possible, log=SCORES[metric.partition("/")[2]].scale == 1)
+        kinds = scales(means, ends, possible, log=SCORES[metric.partition("/")[2]].scale == 1)
         axes.append({"path": ["concat", place, "encoding", "y", "scale"], "scales": kinds})
         panels.append(_panel(metric, place, kinds["auto"], styles))
         drawn += own
@@ -142,7 +145,7 @@ def _drawn(metric: str, label: Label, curve: Curve, most: int) -> list[dict[str,
         point |= {"low": None, "high": None, "interval": None}
         if curve.runs >= LEAST_FOR_INTERVAL:
             low, high = (clipped(scale * float(c[at]), possible) for c in (curve.low, curve.high))
-            point |= {"low": low, "high": high, "interval": f"{low:.5g} to {high:.5g}"}
+            point |= {"low": low or TINY, "high": high, "interval": f"{low:.5g} to {high:.5g}"}
         drawn.append(point)
     none = dict.fromkeys(("runs", "low", "high", "interval"))
     for member in curve.members:

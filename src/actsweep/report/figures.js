@@ -90,12 +90,20 @@
       return `<table>${kept.map(([key, text]) => `<tr><td class="key">${clean(key)}</td><td class="value">${clean(text)}</td></tr>`).join("")}</table>`;
     },
   });
+  // Vega-Lite reads a nearest point's numbers where they are, but its texts where they aren't.
+  function patch(compiled) {
+    const texts = (key, value) => (value?.isVoronoi && value.tooltip
+      ? { ...value, tooltip: { signal: value.tooltip.signal.replaceAll(/(?<!\.)\bdatum\[/g, "datum.datum[") } }
+      : value);
+    return { ...compiled, marks: JSON.parse(JSON.stringify(compiled.marks), texts) };
+  }
   async function draw(chart) {
     const rows = drawnRows(chart), turn = (chart.turn = (chart.turn ?? 0) + 1);
+    chart.stale = true;
     chart.rest.hidden = rows.length > 0;
     chart.width = chart.place.clientWidth;
     const spec = { ...laidOut(chart, chart.width), datasets: { table: rows } };
-    const options = { actions: false, renderer: "svg", logLevel: 1, config: look(), tooltip: tooltip() };
+    const options = { actions: false, renderer: "svg", logLevel: 1, config: look(), tooltip: tooltip(), patch };
     const { view, finalize } = await window.vegaEmbed(chart.place, spec, options);
     if (turn !== chart.turn) return finalize();
     chart.finalize?.();
