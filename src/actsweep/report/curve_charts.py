@@ -119,16 +119,14 @@ def _panel(metric: str, place: int, scale: Mapping[str, Any], styles: Styles) ->
     ]
     band = means.mark_area(opacity=0.15, clip=True)
     thin = single.mark_line(opacity=0.5, strokeWidth=1, clip=True, point=False)
-    points = base.mark_point(filled=True, size=60, clip=True)
+    points = base.mark_point(size=60, opacity=0, clip=True)
+    pointed = base.transform_filter({"param": nearest.name, "empty": False})
     layers = alt.layer(
         band.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour),
         thin.encode(color=colour, strokeDash=dash, detail="run_id:N"),
         means.mark_line(strokeWidth=2, clip=True).encode(color=colour, strokeDash=dash),
-        points.encode(
-            color=colour,
-            opacity=alt.condition(nearest, alt.value(1), alt.value(0), empty=False),
-            tooltip=tooltip,
-        ).add_params(nearest, zoom(f"zoom{place}")),
+        pointed.mark_point(filled=True, size=60, opacity=1, clip=True).encode(color=colour),
+        points.encode(tooltip=tooltip).add_params(nearest, zoom(f"zoom{place}")),
     )
     return layers.encode(x=x, y=y).properties(width=260, height=240, title=TITLES[metric])
 

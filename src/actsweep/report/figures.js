@@ -49,6 +49,8 @@
       return next;
     });
   }
+  // A browser is slow to repaint many elements, so many rows are drawn on a canvas.
+  const rendererFor = (rows) => (rows.length > 4000 ? "canvas" : "svg");
   const drawnRows = (chart) => {
     const rows = chosen(chart);
     if (chart.singles === "asked" && settings.smoothing) return smoothed(rows);
@@ -103,7 +105,7 @@
     chart.rest.hidden = rows.length > 0;
     chart.width = chart.place.clientWidth;
     const spec = { ...laidOut(chart, chart.width), datasets: { table: rows } };
-    const options = { actions: false, renderer: "svg", logLevel: 1, config: look(), tooltip: tooltip(), patch };
+    const options = { actions: false, renderer: (chart.renderer = rendererFor(rows)), logLevel: 1, config: look(), tooltip: tooltip(), patch };
     const { view, finalize } = await window.vegaEmbed(chart.place, spec, options);
     if (turn !== chart.turn) return finalize();
     chart.finalize?.();
@@ -117,8 +119,8 @@
   }
   function update(chart) {
     if (!chart.visible) { chart.stale = true; return; }
-    if (!chart.view || chart.width !== chart.place.clientWidth) return draw(chart);
     const rows = drawnRows(chart);
+    if (!chart.view || chart.width !== chart.place.clientWidth || chart.renderer !== rendererFor(rows)) return draw(chart);
     chart.rest.hidden = rows.length > 0;
     chart.stale = false;
     return chart.view.data("table", rows).runAsync();
