@@ -25,8 +25,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import JavascriptException
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from actsweep import load_run
@@ -229,6 +234,206 @@ def test_a_phone_and_the_dark(page: webdriver.Chrome) -> None:
         assert abs(lightness(back) - lightness(ink)) > 0.6
     assert lightness(colours["light"][0]) > 0.9
     assert lightness(colours["dark"][0]) < 0.15
+
+
+def chart(driver: webdriver.Chrome, name: str, script: str, *values: Any) -> Any:
+    """Evaluate a script of a chart, `c`, which is drawn and in view."""
+    figure = driver.find_element(By.ID, name)
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
+    find = f"const c = actsweep.charts.find((chart) => chart.name === '{name}');"
+    drawn = "return c.view != null && !c.stale && c.visible"
+    WebDriverWait(driver, 30).until(lambda _: driver.execute_script(find + drawn))
+    sleep(0.3)
+    return driver.execute_script(find + script, *values)
+
+
+def marks(driver: webdriver.Chrome, name: str, kind: str) -> list[WebElement]:
+    return driver.find_elements(By.CSS_SELECTOR, f"#{name} .mark-{kind}.role-mark path")
+
+
+def choose(driver: webdriver.Chrome, group: str, value: str, *, shift: bool = False) -> None:
+    chip = driver.find_element(By.CSS_SELECTOR, f"[aria-label='{group}'] [data-value='{value}']")
+    action = ActionChains(driver)
+    if shift:
+        action.key_down(Keys.SHIFT)
+    action.click(chip).key_up(Keys.SHIFT).perform()
+
+
+def option(driver: webdriver.Chrome, place: str, value: str) -> None:
+    driver.execute_script(
+        "const s = document.querySelector(arguments[0]); s.value = arguments[1];"
+        "s.dispatchEvent(new Event('change'))",
+        place,
+        value,
+    )
+    sleep(0.5)
+
+
+def hover(driver: webdriver.Chrome, name: str, row: str) -> str:
+    """Point at what shows the first row that meets a condition; return what is then said."""
+    place = chart(
+        driver,
+        name,
+        "const at = c.place.querySelector('svg .background').getBoundingClientRect();"
+        f"const r = c.view.data('table').find((r) => {row});"
+        "const scale = (k) => c.view.scale(`concat_0_${k}`);"
+        "return [at.x + scale('x')(r.epoch), at.y + scale('y')(r.value)]",
+    )
+    pointer = ActionBuilder(driver, mouse=PointerInput("mouse", "mouse"))
+    pointer.pointer_action.move_to_location(int(place[0]) - 6, int(place[1]) + 2)
+    pointer.pointer_action.move_to_location(round(place[0]), round(place[1]))
+    pointer.perform()
+    tooltip = driver.find_element(By.ID, "vg-tooltip-element")
+    WebDriverWait(driver, 10).until(lambda _: "visible" in (tooltip.get_attribute("class") or ""))
+    return tooltip.text
+
+
+def test_a_curve_says_what_is_pointed_at(page: webdriver.Chrome, report: Path) -> None:
+    said = hover(
+        page, "curves", "r.group === 'tanh' && r.epoch === 2 && r.metric === 'val/accuracy'"
+    )
+    (row,) = (
+        r
+        for r in rows(report / "curves.csv")
+        if (r["metric"], r["act"], float(r["epoch"])) == ("val/accuracy", "tanh", 2)
+    )
+    low, high = (f"{min(max(100 * float(row[end]), 0), 100):.5g}" for end in ("low", "high"))
+    assert said.split("\n") == [
+        *("group tanh", "epoch 2", f"value {100 * float(row['mean']):.5g}"),
+        *(f"95 % {low} to {high}", "runs 3"),
+    ]
+    option(page, "select[name=mode]", "runs")
+    said = hover(page, "curves", "r.group === 'relu' && r.seed === 1 && r.epoch === 3")
+    names = dict(line.split(" ", 1) for line in said.split("\n"))
+    assert names["run"].startswith("relu-")
+    assert (names["seed"], names["epoch"]) == ("1", "3")
+    assert "runs" not in names
+
+
+def test_a_group_is_isolated_in_all_figures(page: webdriver.Chrome) -> None:
+    shown = "return [...new Set(c.view.data('table').map((row) => row.group))].sort()"
+    names = ("scores", "curves", "dead_frac", "activations-hidden_1")
+    everything = ["leaky_relu", "relu", "tanh"]
+    assert [chart(page, name, shown) for name in names] == [everything] * 4
+    assert len(marks(page, "curves", "line")) == 9
+    choose(page, "groups", "tanh")
+    assert [chart(page, name, shown) for name in names] == [["tanh"]] * 4
+    chart(page, "curves", "")
+    assert len([m for m in marks(page, "curves", "line") if m.get_attribute("d")]) == 3
+    choose(page, "groups", "relu", shift=True)
+    assert [chart(page, name, shown) for name in names] == [["relu", "tanh"]] * 4
+    assert page.execute_script("return actsweep.selection.groups") == ["tanh", "relu"]
+    page.find_element(By.XPATH, "//button[.='show all']").click()
+    assert [chart(page, name, shown) for name in names] == [everything] * 4
+
+
+def test_a_run_is_seen_alone_and_seeds_and_layers_are_chosen(
+    page: webdriver.Chrome, outputs: Path
+) -> None:
+    option(page, "select[name=mode]", "runs")
+    hover(page, "curves", "r.group === 'relu' && r.seed === 2 && r.epoch === 3")
+    ActionChains(page).double_click().perform()
+    (run_id,) = page.execute_script("return actsweep.selection.runs")
+    assert load_run(outputs / "runs" / run_id).summary["seed"] == 2
+    values = "return c.view.data('table').map((r) => [r.run_id, r.layer, r.epoch, r.value])"
+    assert {row[0] for row in chart(page, "grad_norm", values)} == {run_id}
+    page.execute_script("actsweep.select({runs: null, layers: ['hidden_2'], seeds: [0]})")
+    drawn = chart(page, "grad_norm", values)
+    assert {(row[1], row[0][-8:] != "") for row in drawn} == {("hidden_2", True)}
+    assert len({row[0] for row in drawn}) == 3  # a run of each group
+    for run_id, layer, epoch, value in drawn:
+        known = load_run(outputs / "runs" / run_id).metrics()
+        at = (known["epoch"] == epoch) & ~np.isnan(known[f"grad_norm/{layer}"])
+        assert value == pytest.approx(known[f"grad_norm/{layer}"][at][-1], rel=1e-5)
+    page.execute_script("actsweep.select({seeds: null, layers: null, epochs: [1, 2]})")
+    assert {row[2] for row in chart(page, "grad_norm", values)} <= {1, 2}
+    with pytest.raises(JavascriptException, match="no akt in a selection"):
+        page.execute_script("actsweep.select({akt: null})")
+
+
+def test_axes_zoom_start_at_zero_and_are_logarithmic(page: webdriver.Chrome) -> None:
+    ends = "return ['x', 'y'].map((k) => c.view.scale(`concat_0_${k}`).domain())"
+    (left, right), (low, high) = chart(page, "curves", ends)
+    assert (left, right) == (0, 3)
+    assert high <= 100
+    panel = page.find_element(By.CSS_SELECTOR, "#curves svg .background")
+    wheel = {"deltaX": 0, "deltaY": -240, "modifiers": 2, "type": "mouseWheel"}
+    box = page.execute_script("return arguments[0].getBoundingClientRect()", panel)
+    where = {"x": box["x"] + 80, "y": box["y"] + 80}
+    page.execute_cdp_cmd("Input.dispatchMouseEvent", {**wheel, **where})
+    (zoomed_left, zoomed_right), _ = chart(page, "curves", ends)
+    assert zoomed_right - zoomed_left < 0.9 * (right - left)
+    page.find_element(By.CSS_SELECTOR, "#curves .tools [title^=Undo]").click()
+    assert chart(page, "curves", ends) == [[left, right], [low, high]]
+    option(page, "#curves select[name=scale]", "zero")
+    assert chart(page, "curves", ends)[1] == [0, high]
+    option(page, "#curves select[name=scale]", "log")
+    assert chart(page, "curves", "return c.view.scale('concat_0_y').type") == "log"
+
+
+def test_curves_are_smoothed_on_request(page: webdriver.Chrome) -> None:
+    """By the recursion of an exponential mean whose start is corrected."""
+    values = (
+        "return c.view.data('table').filter((r) => r.group === 'tanh')"
+        ".filter((r) => r.metric === 'val/accuracy').map((r) => r.value)"
+    )
+    raw = chart(page, "curves", values)
+    page.execute_script(
+        "const s = [...document.querySelectorAll('#chooser label')].find((l) => "
+        "l.textContent.startsWith('smoothing')).querySelector('input');"
+        "s.value = 0.5; s.dispatchEvent(new Event('input'))"
+    )
+    weights = [[0.5 ** (i - k) for k in range(i + 1)] for i in range(len(raw))]
+    expected = [np.average(raw[: i + 1], weights=w) for i, w in enumerate(weights)]
+    assert chart(page, "curves", values) == pytest.approx(expected)
+
+
+def test_the_slider_shows_an_epoch(page: webdriver.Chrome) -> None:
+    shown = "return c.view.signal('shown')"
+    assert chart(page, "activations-hidden_1", shown) == 3
+    before = [m.get_attribute("d") for m in marks(page, "activations-hidden_1", "area")]
+    slider = page.find_element(By.CSS_SELECTOR, "#activations-hidden_1 input[type=range]")
+    slider.send_keys(Keys.HOME)
+    assert chart(page, "activations-hidden_1", shown) == 0
+    assert page.find_element(By.CSS_SELECTOR, "#activations-hidden_1 output").text == "0"
+    assert [m.get_attribute("d") for m in marks(page, "activations-hidden_1", "area")] != before
+
+
+def test_a_chart_s_rows_are_saved(page: webdriver.Chrome, report: Path, tmp_path: Path) -> None:
+    behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    chart(page, "curves", "")
+    page.find_element(By.CSS_SELECTOR, "#curves .tools [title='The rows that are drawn']").click()
+    saved = tmp_path / "curves.csv"
+    WebDriverWait(page, 20).until(lambda _: saved.exists())
+    found = {(r["metric"], r["group"], float(r["epoch"])): float(r["value"]) for r in rows(saved)}
+    expected = {
+        (r["metric"], r["act"], float(r["epoch"])): float(r["mean"])
+        * (100 if r["metric"] == "val/accuracy" else 1)
+        for r in rows(report / "curves.csv")
+    }
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_charts_fit_the_screen(page: webdriver.Chrome, width: int, scheme: str) -> None:
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    screen = {"mobile": width < 600, "width": width, "height": 900, "deviceScaleFactor": 1}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    page.refresh()
+    all_drawn(page)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    for svg in page.find_elements(By.CSS_SELECTOR, ".chart svg.marks"):
+        assert svg.size["width"] <= min(width, 1100) - 30
+        assert svg.size["width"] > 0.6 * min(width, 1056)
+    sizes = page.execute_script(
+        "return [...document.querySelectorAll('.chart text')].map((t) => parseFloat("
+        "getComputedStyle(t).fontSize))"
+    )
+    assert min(sizes) >= 12
+    assert page.get_log("browser") == []
 
 
 def lightness(colour: str) -> float:

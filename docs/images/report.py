@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
 
 
 def photograph(page: Path, picture: Path, width: int, height: int, scheme: str) -> None:
@@ -25,6 +26,8 @@ def photograph(page: Path, picture: Path, width: int, height: int, scheme: str) 
         screen = {"mobile": width < 600, "width": width, "height": height, "deviceScaleFactor": 1}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         browser.get(page.absolute().as_uri())
+        drawn = "return actsweep.charts.every((chart) => !chart.visible || chart.view)"
+        WebDriverWait(browser, 30).until(lambda _: browser.execute_script(drawn))
         taken = browser.execute_cdp_cmd("Page.captureScreenshot", {})
         picture.write_bytes(base64.b64decode(taken["data"]))
 

@@ -140,30 +140,34 @@ def zoom(name: str, encodings: Sequence[Literal["x", "y"]] = ("x", "y")) -> alt.
 
 
 def scales(
-    values: Iterable[float | None], possible: tuple[float | None, float | None], *, log: bool
+    middles: Iterable[float],
+    ends: Iterable[float | None],
+    possible: tuple[float | None, float | None],
+    *,
+    log: bool,
 ) -> dict[str, dict[str, Any]]:
-    """Return the scales of an axis by name: `close`, `zero`, and `log` if all is positive.
+    """Return the scales of an axis by name: `close`, `zero`, and `log` if all means are positive.
 
     Args:
-        values: what is drawn, ends of intervals included.
+        middles: means and values; a logarithmic axis begins below the least.
+        ends: the ends of intervals; None where there is no interval.
         possible: the least and the largest value that there can be; None: no bound.
         log: whether `auto` is logarithmic where it can be.
     """
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    low, high = min(known, default=0.0), max(known, default=1.0)
+    means = [value for value in middles if np.isfinite(value)] or [0.0, 1.0]
+    known = [*means, *(value for value in ends if value is not None and np.isfinite(value))]
+    low, high = min(known), max(known)
     room = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
-    least, most = (
-        bound if bound is not None else end
-        for bound, end in zip(possible, (low - room, high + room), strict=True)
-    )
+    least = low - room if possible[0] is None else possible[0]
+    most = high + room if possible[1] is None else possible[1]
     close = [max(low - room, least), min(high + room, most)]
     kinds: dict[str, dict[str, Any]] = {
         "close": {"domain": close, "zero": False, "nice": False},
         "zero": {"domain": [min(0.0, close[0]), max(0.0, close[1])], "nice": False},
     }
-    if low > 0:
-        ends = [0.9 * low, min(1.1 * high, most)]
-        kinds["log"] = {"type": "log", "domain": ends, "nice": False}
+    if min(means) > 0:
+        domain = [0.85 * min(means), min(1.1 * high, most)]
+        kinds["log"] = {"type": "log", "domain": domain, "nice": False}
     return {"auto": kinds["log"] if log and "log" in kinds else kinds["close"], **kinds}
 
 

@@ -81,8 +81,8 @@ def _scores(comparison: Comparison, styles: Styles) -> Chart:
     if len(comparison.by) == 2:
         return _score_table(comparison, rows)
     drawn = [row for label in labels for row in _score_rows(comparison, label)]
-    ends = [row[key] for row in drawn for key in ("value", "low", "high")]
-    kinds = scales(ends, _possible(comparison), log=False)
+    ends = [row[key] for row in drawn for key in ("low", "high")]
+    kinds = scales([row["value"] for row in drawn], ends, _possible(comparison), log=False)
     caption = (
         "A dot a seed; the bar is the mean, the line its 95 % interval (Student t) from three "
         "seeds on."
@@ -218,7 +218,7 @@ def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
         "three seeds on; shaded from top to bottom: where the best value lies in 95 % of resamples "
         "of the seeds."
     )
-    kinds = scales([row["mean"] for row in rows], _possible(comparison), log=False)
+    kinds = scales([row["mean"] for row in rows], [], _possible(comparison), log=False)
     log = all(row[title] > 0 for row in rows)
     chart = _sensitivity_chart(_score_title(comparison), title, own, kinds["auto"], log=log)
     axes = [{"path": ["encoding", "y", "scale"], "scales": kinds}]

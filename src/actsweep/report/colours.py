@@ -93,6 +93,7 @@ def group_styles(names: Iterable[str]) -> dict[str, Style]:
     """
     names = list(names)
     firsts = {act: name for name in reversed(names) if (act := name.split()[0]) in PLACES}
+    firsts |= {name: name for name in names if name in PLACES}
     places = {name: PLACES[act] for act, name in firsts.items()}
     hues = list(HUES)
     for count, name in enumerate(names):

@@ -25,6 +25,9 @@ MEAN_POINTS = 300
 """Points of a mean's curve: a panel is about as many pixels wide."""
 RUN_POINTS = 6000
 """Points of all single runs' curves of a metric."""
+ENDS = ("low", "high")
+TINY = 1e-9
+"""What stands for 0 where an interval ends, since a logarithmic axis has no 0."""
 LEAST_FOR_INTERVAL = 3
 """Runs from which an interval is drawn: that of two is wider than any chart."""
 
@@ -55,9 +58,9 @@ def curves(
         own = [r for label, curve in groups.items() for r in _drawn(metric, label, curve, most)]
         is_thinned |= any(len(m.epochs) > most for c in groups.values() for m in c.members)
         of_means = [r for r in own if r["run_id"] is None]
-        ends = [r[key] for r in of_means for key in ("value", "low", "high")]
+        means, ends = [r["value"] for r in of_means], [r[k] for r in of_means for k in ENDS]
         possible = possible_values(metric.partition("/")[2])
-        kinds = scales(ends, possible, log=SCORES[metric.partition("/")[2]].scale == 1)
+        kinds = scales(means, ends, possible, log=SCORES[metric.partition("/")[2]].scale == 1)
         axes.append({"path": ["concat", place, "encoding", "y", "scale"], "scales": kinds})
         panels.append(_panel(metric, place, kinds["auto"], styles))
         drawn += own
@@ -116,16 +119,14 @@ def _panel(metric: str, place: int, scale: Mapping[str, Any], styles: Styles) ->
     ]
     band = means.mark_area(opacity=0.15, clip=True)
     thin = single.mark_line(opacity=0.5, strokeWidth=1, clip=True, point=False)
-    points = base.mark_point(filled=True, size=60, clip=True)
+    points = base.mark_point(size=60, opacity=0, clip=True)
+    pointed = base.transform_filter({"param": nearest.name, "empty": False})
     layers = alt.layer(
         band.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour),
         thin.encode(color=colour, strokeDash=dash, detail="run_id:N"),
         means.mark_line(strokeWidth=2, clip=True).encode(color=colour, strokeDash=dash),
-        points.encode(
-            color=colour,
-            opacity=alt.condition(nearest, alt.value(1), alt.value(0), empty=False),
-            tooltip=tooltip,
-        ).add_params(nearest, zoom(f"zoom{place}")),
+        pointed.mark_point(filled=True, size=60, opacity=1, clip=True).encode(color=colour),
+        points.encode(tooltip=tooltip).add_params(nearest, zoom(f"zoom{place}")),
     )
     return layers.encode(x=x, y=y).properties(width=260, height=240, title=TITLES[metric])
 
@@ -142,7 +143,7 @@ def _drawn(metric: str, label: Label, curve: Curve, most: int) -> list[dict[str,
         point |= {"low": None, "high": None, "interval": None}
         if curve.runs >= LEAST_FOR_INTERVAL:
             low, high = (clipped(scale * float(c[at]), possible) for c in (curve.low, curve.high))
-            point |= {"low": low, "high": high, "interval": f"{low:.5g} to {high:.5g}"}
+            point |= {"low": low or TINY, "high": high, "interval": f"{low:.5g} to {high:.5g}"}
         drawn.append(point)
     none = dict.fromkeys(("runs", "low", "high", "interval"))
     for member in curve.members:

@@ -57,6 +57,8 @@ function showFigures() {
       return next;
     });
   }
+  // A browser is slow to repaint many elements, so many rows are drawn on a canvas.
+  const rendererFor = (rows) => (rows.length > 4000 ? "canvas" : "svg");
   const drawnRows = (chart) => {
     const rows = chosen(chart);
     if (chart.singles === "asked" && settings.smoothing) return smoothed(rows);
@@ -98,12 +100,20 @@ function showFigures() {
       return `<table>${kept.map(([key, text]) => `<tr><td class="key">${clean(key)}</td><td class="value">${clean(text)}</td></tr>`).join("")}</table>`;
     },
   });
+  // Vega-Lite reads a nearest point's numbers where they are, but its texts where they aren't.
+  function patch(compiled) {
+    const texts = (key, value) => (value?.isVoronoi && value.tooltip
+      ? { ...value, tooltip: { signal: value.tooltip.signal.replaceAll(/(?<!\.)\bdatum\[/g, "datum.datum[") } }
+      : value);
+    return { ...compiled, marks: JSON.parse(JSON.stringify(compiled.marks), texts) };
+  }
   async function draw(chart) {
     const rows = drawnRows(chart), turn = (chart.turn = (chart.turn ?? 0) + 1);
+    chart.stale = true;
     chart.rest.hidden = rows.length > 0;
     chart.width = chart.place.clientWidth;
     const spec = { ...laidOut(chart, chart.width), datasets: { table: rows } };
-    const options = { actions: false, renderer: "svg", logLevel: 1, config: look(), tooltip: tooltip() };
+    const options = { actions: false, renderer: (chart.renderer = rendererFor(rows)), logLevel: 1, config: look(), tooltip: tooltip(), patch };
     const { view, finalize } = await window.vegaEmbed(chart.place, spec, options);
     if (turn !== chart.turn) return finalize();
     chart.finalize?.();
@@ -117,8 +127,8 @@ function showFigures() {
   }
   function update(chart) {
     if (!chart.visible) { chart.stale = true; return; }
-    if (!chart.view || chart.width !== chart.place.clientWidth) return draw(chart);
     const rows = drawnRows(chart);
+    if (!chart.view || chart.width !== chart.place.clientWidth || chart.renderer !== rendererFor(rows)) return draw(chart);
     chart.rest.hidden = rows.length > 0;
     chart.stale = false;
     return chart.view.data("table", rows).runAsync();
