@@ -144,10 +144,11 @@ def test_a_font_size_that_makes_no_sense() -> None:
 
 def test_the_scores_that_are_drawn() -> None:
     entries = grid(usual_score, act=("relu", "tanh"), seed=range(3))
-    dots, bars, means = plot.scores(compare(entries)).to_dict()["layer"]
-    drawn = {(row["group"], row["seed"]): row["value"] for row in dots["data"]["values"]}
+    spec = plot.scores(compare(entries)).to_dict()
+    dots, bars, means = (spec["datasets"][layer["data"]["name"]] for layer in spec["layer"])
+    drawn = {(row["group"], row["seed"]): row["value"] for row in dots}
     assert drawn == pytest.approx(
         {(a, str(s)): 100 * usual_score(a, s) for a in ("relu", "tanh") for s in range(3)}
     )
-    assert [row["group"] for row in means["data"]["values"]] == ["relu", "tanh"]
-    assert bars["data"] == means["data"]
+    assert [row["group"] for row in means] == ["relu", "tanh"]
+    assert bars == means

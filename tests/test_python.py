@@ -17,6 +17,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from scipy import stats
 from test_app import logging_as_before  # noqa: F401
 
 import actsweep
@@ -346,6 +347,25 @@ def test_metrics_as_xarray(sweep: actsweep.Sweep, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(actsweep.UserError, match="xarray isn't installed; type pip install xarray"):
         sweep.metrics("val/*", as_="xarray")
+
+
+def test_curves_are_means_over_seeds_with_students_interval(sweep: actsweep.Sweep) -> None:
+    spec = sweep.plot("train/loss").to_dict()
+    (rows,) = spec["datasets"].values()
+    frame = sweep.metrics("train/loss")
+    elu = frame[frame["act"] == "elu"]
+    drawn = [row for row in rows if row["group"].startswith("elu")]
+    assert [row["epoch"] for row in drawn] == sorted({*elu["epoch"]})
+    for row in drawn:
+        values = elu[elu["epoch"] == row["epoch"]]["value"]
+        low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+        assert [row["mean"], row["low"], row["high"]] == pytest.approx([values.mean(), low, high])
+        assert row["runs"] == 2
+    panels = sweep.plot("grad_norm/*").to_dict()["concat"]
+    titles = [panel["layer"][1]["encoding"]["y"]["title"] for panel in panels]
+    assert titles == ["grad_norm/hidden_1", "grad_norm/hidden_2", "grad_norm/head"]
+    with pytest.raises(actsweep.UserError, match="no such metric"):
+        sweep.plot("grad_nrm/*")
 
 
 def test_histograms_are_those_of_the_files(sweep: actsweep.Sweep) -> None:
