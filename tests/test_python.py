@@ -411,6 +411,18 @@ def test_answers_are_those_of_the_commands(
     assert sweep.name in page.read_text()
 
 
+@pytest.mark.parametrize("metric", ["test/accuracy", "grad_norm/head", "best_epoch"])
+def test_figures_of_a_sweep(sweep: actsweep.Sweep, metric: str, tmp_path: Path) -> None:
+    words = ["export", "--figures", "--metric", metric, "--to", str(tmp_path), "--width", "8cm"]
+    assert main([*words, "--outputs", str(sweep.folder.parents[1])]) == 0
+    names = ("scores",) if metric == "best_epoch" else ("curves", "scores")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{name}.{ending}" for name in names for ending in ("pdf", "svg")
+    ]
+    shown = {"test/accuracy": "val/accuracy, %"}.get(metric, metric)
+    assert f">{shown}<" in (tmp_path / f"{names[0]}.svg").read_text()
+
+
 def test_json_of_status(sweep: actsweep.Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["status", "--json", "--outputs", str(sweep.folder.parents[1])]) == 0
