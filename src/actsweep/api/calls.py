@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ PLAN_ONLY = (
 )
 
 
-def sweep(*words: str, outputs: Folder | None = None) -> Sweep:
+def sweep(*words: str, outputs: Folder | None = None, config_dir: Folder | None = None) -> Sweep:
     """Train every combination of the listed values, and return the sweep.
 
     Does in this process what `actsweep train -m` does with the same words, and leaves the same
@@ -32,6 +33,7 @@ def sweep(*words: str, outputs: Folder | None = None) -> Sweep:
     Args:
         words: overrides, such as `act=relu,elu`.
         outputs: the folder to write to, `paths.outputs`; by default `outputs`.
+        config_dir: a folder with groups of your own, such as `my_conf/act/bent.yaml`.
 
     Returns:
         The sweep. Of runs that failed or diverged, its `runs` tell so.
@@ -40,13 +42,13 @@ def sweep(*words: str, outputs: Folder | None = None) -> Sweep:
         UserError: bad input; nothing has started.
         KeyboardInterrupt: it was interrupted.
     """
-    folder = call.train(_with_outputs(words, outputs), multirun=True)
+    folder = _train(words, outputs, config_dir, multirun=True)
     if folder is None:
         raise UserError(PLAN_ONLY)
     return Sweep(folder)
 
 
-def train(*words: str, outputs: Folder | None = None) -> "Run":
+def train(*words: str, outputs: Folder | None = None, config_dir: Folder | None = None) -> "Run":
     """Train one run, and return it.
 
     Does in this process what `actsweep train` does with the same words.
@@ -54,6 +56,7 @@ def train(*words: str, outputs: Folder | None = None) -> "Run":
     Args:
         words: overrides, such as `act=relu`.
         outputs: the folder to write to, `paths.outputs`; by default `outputs`.
+        config_dir: a folder with groups of your own, such as `my_conf/act/bent.yaml`.
 
     Returns:
         The run; its `status` tells whether it is complete.
@@ -62,7 +65,7 @@ def train(*words: str, outputs: Folder | None = None) -> "Run":
         UserError: bad input; nothing has started.
         KeyboardInterrupt: it was interrupted.
     """
-    folder = call.train(_with_outputs(words, outputs), multirun=False)
+    folder = _train(words, outputs, config_dir, multirun=False)
     if folder is None:
         raise UserError(PLAN_ONLY)
     plain = read_frozen(folder)
@@ -72,12 +75,12 @@ def train(*words: str, outputs: Folder | None = None) -> "Run":
     return load_run(outputs_dir(folder, plain) / "runs" / run_id)
 
 
-def plan(*words: str, outputs: Folder | None = None) -> None:
+def plan(*words: str, outputs: Folder | None = None, config_dir: Folder | None = None) -> None:
     """Print which runs would share a program, and the memory they need; train nothing.
 
     Args, Raises: as `sweep`.
     """
-    call.train(_with_outputs([*words, "pack.plan=true"], outputs), multirun=True)
+    _train([*words, "pack.plan=true"], outputs, config_dir, multirun=True)
 
 
 def load_sweep(name: Folder = "latest", outputs: Folder = "outputs") -> Sweep:
@@ -93,10 +96,18 @@ def load_sweep(name: Folder = "latest", outputs: Folder = "outputs") -> Sweep:
     return Sweep(find_sweep(Path(outputs), os.fspath(name)))
 
 
-def _with_outputs(words: "tuple[str, ...] | list[str]", outputs: Folder | None) -> list[str]:
-    if outputs is None:
-        return [*words]
-    path = os.fspath(outputs)
-    if not re.fullmatch(r"[\w./-]+", path):  # as Hydra takes it in one piece
-        path = "'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return [*words, f"paths.outputs={path}"]
+def _train(
+    words: Sequence[str], outputs: Folder | None, config_dir: Folder | None, *, multirun: bool
+) -> Path | None:
+    """Train; return the sweep's folder, or None if nothing was to be trained."""
+    typed = [*words]
+    if outputs is not None:
+        typed.append(f"paths.outputs={_quoted(os.fspath(outputs))}")
+    return call.train(typed, Path(config_dir) if config_dir else None, multirun=multirun)
+
+
+def _quoted(path: str) -> str:
+    """Return a path as Hydra takes it in one piece."""
+    if re.fullmatch(r"[\w./-]+", path):
+        return path
+    return "'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'"

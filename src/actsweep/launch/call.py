@@ -28,11 +28,12 @@ from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import as_train
 
 
-def train(words: Sequence[str], *, multirun: bool) -> Path | None:
+def train(words: Sequence[str], config_dir: Path | None, *, multirun: bool) -> Path | None:
     """Train what the words ask for, in this process, as `actsweep train` does.
 
     Args:
         words: overrides, such as `act=relu,elu`.
+        config_dir: a folder with further groups, as `--config-dir`.
         multirun: whether they may list several values, as with `-m`.
 
     Returns:
@@ -45,7 +46,10 @@ def train(words: Sequence[str], *, multirun: bool) -> Path | None:
     for word in words:
         if not isinstance(word, str) or word.startswith("-"):
             raise UserError(f"{word}: must be an override, such as act=relu,elu; leave it out")
-    with _as_before(), _as_command(["-m", *words] if multirun else words) as process:
+    options = ["-m"] if multirun else []
+    if config_dir is not None:
+        options += ["--config-dir", str(config_dir)]
+    with _as_before(), _as_command([*options, *words]) as process:
         code = _exit_code(process)
     if process.stop.asked not in (None, signal.SIGINT):
         signal.raise_signal(process.stop.asked)  # which the caller handles

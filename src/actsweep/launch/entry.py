@@ -22,7 +22,6 @@ from yaml import YAMLError
 from actsweep.config import resolve
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
-from actsweep.config.schema import RunConfig
 from actsweep.launch.job import (
     check_before,
     is_coordinator,
@@ -181,7 +180,7 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
         raise
 
 
-def check_called(process: Process, launcher: str, config: RunConfig) -> None:
+def check_called(process: Process, launcher: str, distributed: str | None) -> None:
     """Check that what was called from Python trains in this process.
 
     Raises:
@@ -192,8 +191,8 @@ def check_called(process: Process, launcher: str, config: RunConfig) -> None:
     why = "a call from Python trains in its own process; leave it out, or type actsweep train -m …"
     if launcher != "basic":
         raise UserError(f"hydra/launcher={launcher}: {why}")
-    if config.trainer.distributed:
-        raise UserError(f"trainer.distributed={config.trainer.distributed}: {why}")
+    if distributed:
+        raise UserError(f"trainer.distributed={distributed}: {why}")
 
 
 def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
@@ -208,14 +207,15 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
     # As typed: `${…}` in them belongs to the config, not to this list.
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     try:
-        if hydra.runtime.choices["hydra/launcher"] == "slurm":
+        launcher = hydra.runtime.choices["hydra/launcher"]
+        check_called(process, launcher, cfg.trainer.distributed)
+        if launcher == "slurm":
             raise UserError(
                 f"hydra/launcher=slurm: only submits sweeps; type {train_command()} -m …"
             )
         loader = GlobalHydra.instance().config_loader()
         option_of = functools.partial(act_option, loader)
         config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, option_of)
-        check_called(process, hydra.runtime.choices["hydra/launcher"], config)
         run_dir.check_writable(config.paths.outputs)
         member = make_member(config)
         if config.pack.plan:

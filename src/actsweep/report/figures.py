@@ -1,14 +1,15 @@
 """Figures of a comparison for a paper: PDF and SVG of a stated width and font size. No jax."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actsweep.report import plot
 from actsweep.report.compare import ReportRequest, compare_sweeps
-from actsweep.report.design import gather, where
+from actsweep.report.design import Entry, gather, where
+from actsweep.runs.metrics_file import read_metrics
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -52,6 +53,8 @@ class Size:
 def save(folders: Sequence[Path], request: ReportRequest, to: Path, size: Size) -> list[Path]:
     """Write the scores that are compared, and their curves, as PDF and SVG; return the files.
 
+    The curves are of validation, or else of the metric itself, if it was logged.
+
     Args:
         folders: the sweeps' folders.
         request: what is compared.
@@ -66,7 +69,10 @@ def save(folders: Sequence[Path], request: ReportRequest, to: Path, size: Size) 
     charts = {"scores": plot.scores(comparison)}
     kind = comparison.measure.metric.rpartition("/")[2]
     kept = [e for e in where(gather(folders), request.where) if e.run.run_id in comparison.kept]
-    charts["curves"] = plot.curves(kept, [f"val/{kind}"])
+    logged = {name for entry in kept for name in _logged(entry)}
+    metrics = (f"val/{kind}", comparison.measure.metric)
+    if curve := next((name for name in metrics if name in logged), None):
+        charts["curves"] = plot.curves(kept, [curve])
     to.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, chart in charts.items():
@@ -74,6 +80,13 @@ def save(folders: Sequence[Path], request: ReportRequest, to: Path, size: Size) 
             paths.append(to / f"{name}.{ending}")
             files.write_atomic(paths[-1], content)
     return paths
+
+
+def _logged(entry: Entry) -> Iterable[str]:
+    try:
+        return read_metrics(entry.run.metrics)
+    except FileNotFoundError:
+        return ()
 
 
 def _drawn(chart: "alt.TopLevelMixin", size: Size) -> dict[str, bytes]:

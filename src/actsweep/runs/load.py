@@ -7,30 +7,39 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 from omegaconf import DictConfig, OmegaConf
 
 from actsweep import data
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
 from actsweep.data import Dataset
-from actsweep.data.dataset import SPLITS
+from actsweep.data.dataset import SPLITS, DiskRows
 from actsweep.nn.network import Network, Task
 from actsweep.runs import checkpoint, run_dir
 from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.runs.metrics_file import HistogramSeries, read_histograms, read_metrics
 from actsweep.runs.run_dir import RunDir
+from actsweep.stats.scores import SCORES
 from actsweep.utils.errors import UserError
+from actsweep.utils.notebook import as_html
 
 SLICE = 4096
 """Examples of one forward pass."""
+SHOWN = ("state", "cause", *(f"test_{name}" for name in SCORES), "best_epoch", "epochs", "seconds")
+"""What a notebook shows of a run's status and summary."""
 BEST, LAST = ("best", "best_model_state"), ("params", "model_state")
 """Names of arrays in checkpoints: the parameters, and the state that belongs to them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """A run on disk."""
+    """A run on disk.
+
+    Attributes:
+        folder: its folder.
+        config: its resolved config.
+    """
 
     folder: RunDir
     config: RunConfig
@@ -75,6 +84,15 @@ class Run:
         """
         return self._network(which)[1:]
 
+    @property
+    def params(self) -> Any:
+        """Return the trained parameters, the best by validation; see `parameters`.
+
+        Raises:
+            UserError: the checkpoint is missing or damaged.
+        """
+        return self.parameters()[0]
+
     def dataset(self) -> Dataset:
         """Return the data set that the run was trained on, with its splits.
 
@@ -93,10 +111,34 @@ class Run:
         Raises:
             UserError: the checkpoint is missing or damaged, or these aren't such examples.
         """
-        network, params, held = self._network(which)
-        x = np.asarray(x)
-        _check_examples(x, network.task)
-        return network.forward(params, held, jnp.asarray(x))
+        return _logits(self._network(which), x)
+
+    def predict(
+        self, x: np.ndarray | DiskRows, which: str = "best"
+    ) -> Shaped[np.ndarray, "batch ..."]:
+        """Return what the network takes examples for.
+
+        Args:
+            x: [n, ...] such as `run.dataset().test_x`; images are uint8 from 0 to 255.
+            which: `best`, by validation, or `last`.
+
+        Returns:
+            As `run.dataset().test_y`: int64 [n] classes; float32 [n, outputs] numbers of a
+            regression; 0 or 1, int64 [n, labels], where several labels may hold together; or int64
+            [n, length], after each token the most likely next one.
+
+        Raises:
+            UserError: as `logits`.
+        """
+        trained = self._network(which)
+        starts = range(0, max(len(x), 1), SLICE)
+        logits = np.concatenate([_logits(trained, x[start : start + SLICE]) for start in starts])
+        task = trained[0].task.name
+        if task == "regression":
+            return logits
+        if task == "multilabel":
+            return (logits > 0).astype(np.int64)
+        return np.argmax(logits, axis=-1)
 
     def confusion(self, split: str = "test", which: str = "best") -> Int[np.ndarray, "true said"]:
         """Return how many examples of each class (row) were taken for each class (column).
@@ -121,10 +163,16 @@ class Run:
             )
         x, y = getattr(examples, f"{split}_x"), getattr(examples, f"{split}_y")
         counts = np.zeros((examples.classes, examples.classes), int)
-        for part in range(0, len(y), SLICE):
-            said = np.argmax(self.logits(x[part : part + SLICE], which), axis=1)
-            np.add.at(counts, (y[part : part + SLICE], said), 1)
+        np.add.at(counts, (y, self.predict(x, which)), 1)
         return counts
+
+    def __repr__(self) -> str:
+        return f"<Run {self.folder.run_id}: {self.status.get('state', 'waiting')}>"
+
+    def _repr_html_(self) -> str:
+        numbers = {**self.status, **self.summary}
+        lines = [f"{key:24} {value}" for key, value in numbers.items() if key in SHOWN]
+        return as_html("\n".join([self.folder.run_id, *lines]))
 
     def _network(self, which: str) -> tuple[Network, Any, Any]:
         if which not in ("best", "last"):
@@ -145,6 +193,16 @@ class Run:
                 f"{self.folder.path}: {error}; train it again with rerun=all"
             ) from error
         return network, arrays[params], (arrays["act_hparams"], arrays[state])
+
+
+def _logits(
+    trained: tuple[Network, Any, Any], x: np.ndarray | DiskRows
+) -> Float[Array, "batch outputs"]:
+    """Return the outputs of a network with its parameters, and what else it holds."""
+    network, params, held = trained
+    x = np.asarray(x)
+    _check_examples(x, network.task)
+    return network.forward(params, held, jnp.asarray(x))
 
 
 def _check_examples(x: np.ndarray, task: Task) -> None:

@@ -79,7 +79,14 @@ def plain_console(stream: TextIO | None = None, width: int | None = None) -> "Co
     stream = stream or sys.stdout
     if width is None and not stream.isatty():
         width = UNLIMITED
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
+    return Console(
+        file=stream,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=width,
+        force_jupyter=False,  # else a notebook shows it, wherever the text should go
+    )
 
 
 def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

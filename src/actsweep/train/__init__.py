@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 class _Callable(ModuleType):
     """A package that is also the function of its name."""
 
-    def __call__(self, *words: str, outputs: "str | PathLike[str] | None" = None) -> "Run":
+    def __call__(
+        self,
+        *words: str,
+        outputs: "str | PathLike[str] | None" = None,
+        config_dir: "str | PathLike[str] | None" = None,
+    ) -> "Run":
         """Train one run; see `actsweep.api.calls.train`."""
         from actsweep.api import calls
 
-        return calls.train(*words, outputs=outputs)
+        return calls.train(*words, outputs=outputs, config_dir=config_dir)
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -71,7 +71,7 @@ class PackSweeper(BasicSweeper):
         given_by_id = {m.run_id: given for m, given in zip(members, overrides, strict=True)}
         runs = [member.config for member in members]
         launcher = self.config.hydra.runtime.choices["hydra/launcher"]
-        check_called(process, launcher, runs[0])
+        check_called(process, launcher, runs[0].trainer.distributed)
         check_alike(runs)
         check_distinct(members)
         packs = list(merge(members))
