@@ -354,6 +354,7 @@ def test_eight_transformers_under_vmap_are_eight_alone(tmp_path):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
+@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize(
     ("name", "batching"),
     [*((name, "map") for name in TRAINED), ("mlp", "vmap"), ("resnet", "vmap"), ("rnn", "vmap")],

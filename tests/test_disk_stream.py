@@ -74,6 +74,7 @@ def members(outputs: Path, data: dict[str, Any]) -> list[RunConfig]:
     return [small(outputs, seed, **about, callbacks=LOOKS) for seed in (0, 1)]
 
 
+@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("make_set", SETS)
 def test_parameters_are_bitwise_the_same_after_a_resume_too(make_set: Any, tmp_path: Path) -> None:
     known, left = make_set(tmp_path), {}

@@ -100,6 +100,7 @@ def interrupt(runs: list[RunConfig], limit: int) -> None:
             run_pack(runs, SweepContext("sweep"))
 
 
+@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_alone_in_a_pack_and_after_an_interruption_a_member_is_the_same(
     model: str, tmp_path: Path

@@ -168,7 +168,7 @@ def test_a_member_that_diverges(slurm: Cluster, tmp_path: Path) -> None:
     assert "diverged: the loss is not finite" in done.out
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm"])
 def test_a_job_that_dies(launcher: str, env: dict[str, str], tmp_path: Path) -> None:
     """Its members have failed, and say why; the other job's are what they are."""
     (tmp_path / "act").mkdir()
@@ -198,7 +198,7 @@ def test_a_job_that_dies(launcher: str, env: dict[str, str], tmp_path: Path) -> 
             assert "\n" not in row["cause"]
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_mistake_is_one_line_whoever_starts_the_jobs(
     launcher: str, env: dict[str, str], tmp_path: Path
 ) -> None:
