@@ -108,7 +108,7 @@ CASES: dict[str, tuple[int, int, float, tuple[str, ...]]] = {
     "early stop, divergence, repacking": (2, 2, 0, ("act=relu", "seed=0,1", *MANY)),
     "four processes, streamed": (4, 1, 0, ("act=relu", "seed=0,1,2", "data.stream=true", *LIGHT)),
     "vmap": (2, 1, 1e-5, ("act=relu", "seed=range(0,5)", "pack.batching=vmap", *LIGHT)),
-    "a batch shared by both": (2, 2, 1e-5, ("act=relu", "trainer.epochs=3", "trainer.mesh.data=4")),
+    "a batch shared by both": (2, 2, 1e-5, ("act=relu", "trainer.mesh.data=4", *LIGHT)),
 }
 
 
