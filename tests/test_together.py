@@ -106,7 +106,8 @@ LIGHT = ("callbacks=light", "trainer.epochs=3")
 CASES: dict[str, tuple[int, int, float, tuple[str, ...]]] = {
     # processes, devices each, tolerance (0: every byte), words
     "early stop, divergence, repacking": (2, 2, 0, ("act=relu", "seed=0,1", *MANY)),
-    "four processes, streamed": (4, 1, 0, ("act=relu", "seed=0,1,2", "data.stream=true", *LIGHT)),
+    "four processes": (4, 1, 0, ("act=relu", "seed=0,1,2", *LIGHT)),
+    "streamed": (2, 2, 0, ("act=relu", "seed=0,1,2", "data.stream=true", *LIGHT)),
     "vmap": (2, 1, 1e-5, ("act=relu", "seed=range(0,5)", "pack.batching=vmap", *LIGHT)),
     "a batch shared by both": (2, 2, 1e-5, ("act=relu", "trainer.mesh.data=4", *LIGHT)),
 }
