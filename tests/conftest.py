@@ -1,11 +1,13 @@
 """Strict JAX for the whole suite: several CPU devices, no silent promotion, warnings are errors."""
 
+import dataclasses
 import gc
 import os
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Many tests compile the same program: keep it, also for the processes that tests start.
 COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "xla"
@@ -38,6 +40,33 @@ MACHINERY = {"browser", "cluster", "slurm"}
 """Fixtures that need more than Python's packages, and fail where it is missing."""
 SLOW = Path(__file__).with_name("slow_tests.txt")
 """Names of the tests that take long, one a line."""
+
+
+@pytest.fixture
+def compiled_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within a test, packs of equal programs and sizes share what was set up for the first.
+
+    For tests of what is trained, stopped and gone on with, many times; those that compare programs
+    have several of them all the same: alone and in a pack, resident and streamed.
+    """
+    from actsweep.config import identity
+    from actsweep.runs.members import Pack
+    from actsweep.train import pack
+
+    prepared: dict[Any, Any] = {}
+
+    def set_up(own: Pack, most: int | None = None, group: Any = None) -> Any:
+        anywhere = dataclasses.replace(own.static, paths=None)  # type: ignore[arg-type]
+        key = (identity.pack_key(anywhere), len(own.members), most)
+        if key not in prepared:
+            prepared[key] = first_set_up(own, most, group)
+        return dataclasses.replace(prepared[key], pack=own)
+
+    first_set_up, clear = pack.set_up, jax.clear_caches
+    monkeypatch.setattr(pack, "set_up", set_up)
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)
+    yield
+    clear()
 
 
 @pytest.hookimpl(tryfirst=True)

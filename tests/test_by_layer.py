@@ -171,6 +171,7 @@ def test_ids_say_which_activations_and_none_is_none() -> None:
 TRAINED = act(hidden_1={"name": "prelu", "slope": 0.25}, hidden_2={"name": "swiglu"})
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_alone_and_in_a_pack_a_member_is_the_same(tmp_path: Path) -> None:
     changes = {"act": TRAINED, "callbacks": {**LIGHT, "histograms": {}}}
     alone = [make(tmp_path / "alone", seed=seed, **changes) for seed in (0, 1)]

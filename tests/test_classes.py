@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
-from test_run import LIGHT, make, run_pack
+from test_run import make, run_pack
 
 from actsweep import load_run
 from actsweep.cli.classes import print_classes
@@ -18,8 +18,7 @@ from actsweep.utils.errors import UserError
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("classes")
-    trainer = {"epochs": 2, "batch_size": 32, "probe_examples": 64}
-    (result,) = run_pack([make(folder, trainer=trainer, callbacks=LIGHT)], SweepContext("sweep"))
+    (result,) = run_pack([make(folder, callbacks={})], SweepContext("sweep"))
     return load_run(folder / "runs" / result["run_id"])
 
 
@@ -55,7 +54,7 @@ def test_what_cant_be_confused_says_so(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="split=tset: must be one of train, val, test"):
         run.confusion("tset")
     data = {"name": "quadratic", "val_size": 100}
-    made = make(tmp_path, data=data, callbacks=LIGHT, trainer={"epochs": 1, "batch_size": 64})
+    made = make(tmp_path, data=data, callbacks={}, trainer={"epochs": 1, "batch_size": 64})
     (result,) = run_pack([made], SweepContext("sweep"))
     regression = load_run(tmp_path / "runs" / result["run_id"])
     with pytest.raises(UserError, match="has learned no classes, but a task of regression"):

@@ -1,6 +1,7 @@
 """Sources that need no files, the user's own, and the checks on what they return."""
 
 import random
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,26 @@ def test_digits_are_scikit_learns_each_once():
     assert ours == theirs
     scaled = x * data.scale + data.offset
     assert (scaled.min(), scaled.max()) == (-1.0, 1.0)
+
+
+def test_digits_are_read_without_importing_scikit_learn():
+    code = """
+import sys
+from actsweep.config.schema import DataConfig
+from actsweep.data import load
+load(DataConfig(name="digits", val_size=300))
+print(*{"pandas", "scipy", "sklearn"} & {*sys.modules})
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "\n"
+
+
+def test_digits_where_scikit_learn_keeps_them_elsewhere(monkeypatch: pytest.MonkeyPatch):
+    as_a_rule = load(conf("digits"))
+    monkeypatch.setattr("actsweep.data.sources.find_spec", lambda name: None)
+    elsewhere = load(conf("digits"))
+    for part in ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y"):
+        np.testing.assert_array_equal(getattr(as_a_rule, part), getattr(elsewhere, part))
+        assert getattr(as_a_rule, part).dtype == getattr(elsewhere, part).dtype
 
 
 def test_split_seed_moves_validation_but_never_the_test_set():

@@ -74,9 +74,9 @@ def members(outputs: Path, data: dict[str, Any]) -> list[RunConfig]:
     return [small(outputs, seed, **about, callbacks=LOOKS) for seed in (0, 1)]
 
 
-@pytest.mark.parametrize("make_set", SETS)
-def test_parameters_are_bitwise_the_same_after_a_resume_too(make_set: Any, tmp_path: Path) -> None:
-    known, left = make_set(tmp_path), {}
+@pytest.mark.usefixtures("compiled_once")
+def test_parameters_are_bitwise_the_same_after_a_resume_too(tmp_path: Path) -> None:
+    known, left = of_tfds(tmp_path), {}
     for place in ("resident", "disk", "cut"):
         stream = place != "resident" and "disk"
         runs = members(tmp_path / "outputs" / place, {**known, "stream": stream})

@@ -35,26 +35,26 @@ def last_updates(outputs: Path) -> dict[str, str]:
 
 
 def test_tutorial3_trains_nothing_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ("tutorial3", "act=relu,leaky_relu", "seeds=2", *SMALL, "trainer.epochs=2")
+    words = ("tutorial3", "act=leaky_relu", "seeds=2", *SMALL, "trainer.epochs=2")
     code, outputs = run_experiment(tmp_path, *words, "logger=disabled")
     assert code == 0, capfd.readouterr().err
     first = last_updates(outputs)
-    assert len(first) == 4
+    assert len(first) == 2
     folder = outputs / "experiments" / "tutorial3"
     page = (folder / "README.md").read_text()
-    assert "actsweep experiment tutorial3 act=relu,leaky_relu seeds=2 data=digits" in page
+    assert "actsweep experiment tutorial3 act=leaky_relu seeds=2 data=digits" in page
     groups = json.loads((folder / "result.json").read_text())["found"]["groups"]
     for act, group in groups.items():
         for seed, seed_result in enumerate(group["seeds"]):
             (run,) = outputs.glob(f"runs/{act}-*-s{seed}-*")
             assert seed_result["test_accuracy"] == load_run(run).summary["test_accuracy"]
             config = load_run(run).config
-            assert act != "leaky_relu" or config.act["slope"] == 0.1
+            assert config.act["slope"] == 0.1
     assert (folder / "accuracy.png").stat().st_size > 10_000
     code, _ = run_experiment(tmp_path, *words[:2], "seeds=3", *words[3:], "logger=disabled")
     assert code == 0
     again = last_updates(outputs)
-    assert len(again) == 6
+    assert len(again) == 3
     assert {run: again[run] for run in first} == first
     assert "complete already" in capfd.readouterr().out
 
@@ -66,10 +66,7 @@ def test_what_train_py_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert not (outputs / "experiments").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_a_signal_ends_the_training_behind_the_command(
-    tmp_path: Path, number: int, code: int
-) -> None:
+def test_a_signal_ends_the_training_behind_the_command(tmp_path: Path) -> None:
     """A signal to the command alone ends the training behind it, which saves; then it goes on."""
     words = ("depth", "depth=2", "init=he_normal", "act=relu", "seeds=2", "width=16", *SMALL[:2])
     words = (
@@ -80,19 +77,23 @@ def test_a_signal_ends_the_training_behind_the_command(
         str(tmp_path),
     )
     command = [sys.executable, "-m", "actsweep", "experiment", *words]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([*command, "epochs=3000"], stdout=log, stderr=log)
-        wait(lambda: any(rows > 20 for rows in map(rows_in, tmp_path.glob("runs/*/metrics.jsonl"))))
-        process.send_signal(number)
-        assert process.wait(60) == code, (tmp_path / "log").read_text()
-    statuses = [json.loads(f.read_text()) for f in tmp_path.glob("runs/*/status.json")]
-    assert {status["state"] for status in statuses} == {"preempted"}
-    assert all(status["step"] > 100 for status in statuses)  # saved on the signal, not before
-    assert not (tmp_path / "experiments").exists()
+    saved = 100  # on the signal, not before
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 75)):
+        before = rows_in(tmp_path)
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen([*command, "epochs=3000"], stdout=log, stderr=log)
+            wait(lambda before=before: rows_in(tmp_path) > before + 40)  # type: ignore[misc]
+            process.send_signal(number)
+            assert process.wait(60) == code, (tmp_path / "log").read_text()
+        statuses = [json.loads(f.read_text()) for f in tmp_path.glob("runs/*/status.json")]
+        assert {status["state"] for status in statuses} == {"preempted"}
+        assert all(status["step"] > saved for status in statuses)
+        saved = min(status["step"] for status in statuses)
+        assert not (tmp_path / "experiments").exists()
 
 
-def rows_in(file: Path) -> int:
-    return file.read_bytes().count(b"\n")
+def rows_in(outputs: Path) -> int:
+    return sum(f.read_bytes().count(b"\n") for f in outputs.glob("runs/*/metrics.jsonl"))
 
 
 def wait(ready: Callable[[], bool], seconds: float = 120) -> None:
@@ -120,7 +121,7 @@ def test_a_killed_training_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_dying_relu_and_depth(tmp_path: Path) -> None:
     """With a bias of -3 on small inputs ReLUs start dead; the counts are those of the rows."""
-    words = ("act=relu,gelu", "seeds=2", *SMALL[:2], "trainer.batch_size=100", "epochs=2")
+    words = ("act=relu", "seeds=2", *SMALL[:2], "trainer.batch_size=100", "epochs=2")
     bias = ("lr=0.01,1e30", "bias=0.0,-3.0", "depth=2", "depth.width=16")
     code, outputs = run_experiment(tmp_path, "dying-relu", *bias, *words)
     assert code == 0
@@ -194,16 +195,22 @@ def test_after_training(tmp_path: Path) -> None:
 
 
 def test_linear_collapse(tmp_path: Path) -> None:
-    """Trained as for docs/claims.md: the committed verdicts come out again."""
-    params = base.resolve_parameters(linear_collapse.EXPERIMENT, ())
+    """Trained as for docs/claims.md: the committed verdicts come out again.
+
+    Those networks are trained that they are about; of the others an error is told beside them.
+    """
+    params = base.resolve_parameters(linear_collapse.EXPERIMENT, ("act=identity,sigmoid",))
     result = base.measure(linear_collapse.EXPERIMENT, params | {"outputs": tmp_path / "outputs"})
-    verdicts = parse_verdicts((Path(__file__).parents[1] / "docs" / "claims.md").read_text())
+    docs = Path(__file__).parents[1] / "docs"
+    verdicts = parse_verdicts((docs / "claims.md").read_text())
+    committed = json.loads((docs / "experiments" / "linear-collapse.json").read_text())["found"]
+    known = result | {"runs": committed["runs"] | result["runs"]}
     claims = [claim for claim in CLAIMS if claim.experiment == "linear-collapse"]
     assert len(claims) == 4
-    assert {claim.key: str(claim.decide(result)) for claim in claims} == {
+    assert {claim.key: str(claim.decide(known)) for claim in claims} == {
         claim.key: verdicts[claim.key] for claim in claims
     }
-    assert len(result["runs"]) == 8
+    assert len(result["runs"]) == 4
     assert {len(run["error"]) for run in result["runs"].values()} == {params["seeds"]}
     x, y = np.array(result["x"]), np.array(result["y"])
     rng = np.random.RandomState(0)

@@ -101,6 +101,7 @@ def test_parts_need_less_memory(tmp_path: Path) -> None:
     assert need(accumulate=4) < 0.4 * need()
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_alone_and_in_a_pack_a_member_is_the_same(tmp_path: Path) -> None:
     """Running averages and dropout too."""
     runs = {

@@ -124,6 +124,7 @@ def test_places_that_share_a_stream_drop_other_units(tmp_path: Path) -> None:
     assert all(0.6 < mask.mean() < 0.8 for mask in (first, second))
 
 
+@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("batching", ["map", "vmap"])
 def test_alone_and_in_a_pack_a_member_is_the_same(batching: str, tmp_path: Path) -> None:
     """To the bit under map; under vmap to rounding, which other programs do otherwise."""

@@ -116,6 +116,7 @@ def what_is_left(one: RunConfig) -> dict[str, Any]:
     }
 
 
+@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize(
     ("changes", "limits"),
     [
@@ -152,6 +153,7 @@ def test_cut_short(
             assert what_is_left(one) == other, limit
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_new_members_join_one_that_was_cut_short(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

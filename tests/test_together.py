@@ -109,7 +109,7 @@ CASES: dict[str, tuple[int, int, float, tuple[str, ...]]] = {
     "four processes": (4, 1, 0, ("act=relu", "seed=0,1,2", *LIGHT)),
     "streamed": (2, 2, 0, ("act=relu", "seed=0,1,2", "data.stream=true", *LIGHT)),
     "vmap": (2, 1, 1e-5, ("act=relu", "seed=range(0,5)", "pack.batching=vmap", *LIGHT)),
-    "a batch shared by both": (2, 2, 1e-5, ("act=relu", "trainer.epochs=3", "trainer.mesh.data=4")),
+    "a batch shared by both": (2, 2, 1e-5, ("act=relu", "trainer.mesh.data=4", *LIGHT)),
 }
 
 
@@ -226,20 +226,21 @@ def test_one_that_dies_ends_all(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, exit_codes.PREEMPTED), (signal.SIGINT, exit_codes.INTERRUPTED)],
-)
-def test_signals_save(number: signal.Signals, code: int, tmp_path: Path, whole: Metrics) -> None:
+def test_signals_save(tmp_path: Path, whole: Metrics) -> None:
     """To all processes, as srun sends them; process 0 decides when. One process goes on."""
-    with started(2, tmp_path, *SLOWLY) as processes:
-        wait(lambda: rows(tmp_path) > 30)
-        for process in processes:
-            process.send_signal(number)
-        (first, *_), (second, *rest) = ends(processes)
-    assert (first, second, rest) == (code, exit_codes.OK, ["", ""])
-    states = [json.loads(f.read_text())["state"] for f in tmp_path.glob("runs/*/status.json")]
-    assert states == ["preempted"] * 3
+    for number, code in (
+        (signal.SIGTERM, exit_codes.PREEMPTED),
+        (signal.SIGINT, exit_codes.INTERRUPTED),
+    ):
+        before = rows(tmp_path)
+        with started(2, tmp_path, *SLOWLY) as processes:
+            wait(lambda before=before: rows(tmp_path) > before + 30)  # type: ignore[misc]
+            for process in processes:
+                process.send_signal(number)
+            (first, *_), (second, *rest) = ends(processes)
+        assert (first, second, rest) == (code, exit_codes.OK, ["", ""])
+        states = [json.loads(f.read_text())["state"] for f in tmp_path.glob("runs/*/status.json")]
+        assert states == ["preempted"] * 3
     assert [end[0] for end in trained(1, tmp_path, *SLOWLY, devices=4)] == [exit_codes.OK]
     assert metrics(tmp_path) == whole
 

@@ -38,7 +38,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         *("hydra.main", "hydra_plugins.actsweep_pack.sweeper", "joblib", "orbax.checkpoint.v1"),
-        *("requests", "rich.table", "sklearn.datasets", "wandb", "wandb.sdk.wandb_init"),
+        *("requests", "rich.table", "wandb", "wandb.sdk.wandb_init"),
         *("actsweep.launch.finish", "actsweep.loggers.wandb_writer", "actsweep.train.pack"),
     ]
 )

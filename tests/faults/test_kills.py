@@ -58,20 +58,19 @@ def expected(number: int) -> tuple[int, ...]:
     return (130 if number == signal.SIGINT else 75, before_python_listens, 0)
 
 
-LOTS = {"once 20": [0], "5 times 40": [1, 2, 3, 4, 5]}
-EACH = [(how, lot) for how, lots in LOTS.items() for lot in lots]
+PACKS = {20: WORDS, 40: ("act=relu", *WORDS[1:])}
+"""How many times a sweep of two packs is killed, and one of one, whose restarts are quicker."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "lot"), EACH)
+@pytest.mark.parametrize("kills", PACKS)
 def test_killed_at_random_moments(
-    how: str, lot: int, tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
+    kills: int, tmp_path: Path, undisturbed: list[dict[str, Any]], outcome: Outcome
 ) -> None:
-    kills, base = int(how.split()[-1]), WORDS
-    if lot:  # one pack is quicker
-        base = ("act=relu", *WORDS[1:])
+    base = PACKS[kills]
+    if base != WORDS:
         undisturbed = [one for one in undisturbed if one["run"].startswith("relu")]
-    chance, done, training = random.Random(lot), 0, 0
+    chance, done, training = random.Random(kills), 0, 0
     while done < kills:
         folder = tmp_path / f"after {done}"
         more, trained = kill_until_done(folder, chance, kills - done, base)
@@ -81,7 +80,7 @@ def test_killed_at_random_moments(
             assert w_and_b(run) == read_metrics(run.metrics)["step"].tolist(), run.path
     assert training > kills / 3
     outcome(
-        f"SIGKILL, SIGTERM, SIGINT, SIGUSR2 or SIGHUP at a random moment, {how} times",
+        f"SIGKILL, SIGTERM, SIGINT, SIGUSR2 or SIGHUP at a random moment, {kills} times",
         "started again, every run ends with the bytes of an undisturbed one: parameters, metrics, "
         "histograms; no run is lost, no step stands twice, in W&B neither",
     )
@@ -92,11 +91,11 @@ def test_a_model_with_running_averages_and_dropout(tmp_path: Path, outcome: Outc
     base = (*ONE_PACK, "model._target_=mixed.Mixed", "model.name=mixed", "trainer.epochs=6")
     assert complete(tmp_path / "whole", base=base) == 0
     expected = [left(run) for run in runs(tmp_path / "whole")]
-    kills, training = kill_until_done(tmp_path / "out", random.Random(20), 20, base)
+    kills, training = kill_until_done(tmp_path / "out", random.Random(20), 10, base)
     assert [left(run) for run in runs(tmp_path / "out")] == expected
     assert training > 3, (kills, training)
     outcome(
-        "SIGKILL, SIGTERM, SIGINT, SIGUSR2 or SIGHUP at a random moment, 20 times, with batch "
+        "SIGKILL, SIGTERM, SIGINT, SIGUSR2 or SIGHUP at a random moment, 10 times, with batch "
         "normalisation and dropout",
         "started again, every run ends with the bytes of an undisturbed one",
     )

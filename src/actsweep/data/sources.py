@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,10 @@ def digits(cfg: DataConfig) -> Dataset:
     297 of them, the same for every config, are the test set. `data.split_seed` divides the other
     1,500 into `data.val_size` for validation and the rest for training.
     """
-    from sklearn.datasets import load_digits
-
     _no_noise(cfg)
-    bunch = load_digits()
-    x = bunch.images.astype(np.uint8)[..., None]
-    y = bunch.target.astype(np.int32)
+    rows = _digit_rows()
+    x = rows[:, :-1].astype(np.uint8).reshape(-1, 8, 8, 1)
+    y = rows[:, -1].astype(np.int32)
     order = split_order(DIGITS_TEST_SEED, len(x))
     test, rest = order[:DIGITS_TEST], order[DIGITS_TEST:]
     train, val = _split(cfg, len(rest))
@@ -73,6 +72,23 @@ def digits(cfg: DataConfig) -> Dataset:
     arrays = (x[train], y[train], x[val], y[val], x[test], y[test])
     labels = tuple(map(str, range(10)))
     return Dataset("digits", *arrays, classes=10, scale=1 / 8, offset=-1.0, labels=labels)
+
+
+def _digit_rows() -> np.ndarray:
+    """Return 64 pixels and a label for each digit, from scikit-learn's file.
+
+    To import scikit-learn takes as long as a small training; its own loader is for versions that
+    have the file elsewhere.
+    """
+    spec = find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",", dtype=np.int32)
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target])
 
 
 def idx(cfg: DataConfig) -> Dataset:
