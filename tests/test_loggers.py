@@ -226,7 +226,8 @@ def test_trackio_has_histograms_groups_and_final_numbers(tmp_path: Path) -> None
     (info,) = make_members(tmp_path / "runs", 1)
     train("trackio", [info], make_rows())
     first = trackio_rows(info)[0]["hist/act/hidden_1"]
-    assert first["_type"] == "trackio.histogram"
+    as_trackio = trackio.Histogram(np_histogram=(first["values"], first["bins"]))
+    assert first == as_trackio._to_dict()
     assert (first["values"], first["bins"]) == ([0, 1, 2, 3, 4, 5], [-3, -2, -1, 0, 1, 2, 3])
     (run,) = trackio.Api().runs("actsweep")
     assert (run.name, run.config["_Group"]) == (info.run_id, "test-sweep")

@@ -101,6 +101,7 @@ def test_w_and_b_gets_it(trained: Trained) -> None:
         )
         assert (run.run_group, run.notes) == ("pilot", "two seeds first")
         assert list(run.tags) == ["toy", "quick"]
+    assert len([*trained.folders[0].glob("wandb/offline-run-*/*.wandb")]) == 1  # the report's
 
 
 def test_the_logger_s_own_words_count_first() -> None:

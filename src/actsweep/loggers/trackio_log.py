@@ -68,8 +68,9 @@ class TrackioLog:
 
 
 def _metrics(row: Row) -> dict[str, Any]:
-    from trackio import Histogram
-
-    bins = {name: closed_bins(histogram) for name, histogram in row.histograms.items()}
-    drawn = {name: Histogram(np_histogram=pair)._to_dict() for name, pair in bins.items()}
+    """Return what the store keeps of a row; a histogram as `trackio.log` would leave it."""
+    drawn = {}
+    for name, histogram in row.histograms.items():
+        counts, edges = closed_bins(histogram)
+        drawn[name] = {"_type": "trackio.histogram", "bins": edges, "values": counts}
     return shortest_scalars(row) | drawn
