@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -93,7 +94,7 @@ def test_files_hold_the_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     if export_parquet():
         again = pd.read_parquet(export.write(comparison, "parquet", tmp_path / "groups.parquet"))
         pd.testing.assert_frame_equal(again, frame, check_dtype=False)
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match="--parquet: pyarrow isn't installed; type pip install"):
         export.write(comparison, "parquet", tmp_path / "groups.parquet")
     with pytest.raises(UserError, match="--parquet: isn't text; type --to"):
