@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def test_a_sweep_without_an_answer_isn_t_told_to_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actsweep.report.write.gather", lambda _: [entry(None, "diverged")])
-    message = _report(tmp_path)
+    message = _report(SimpleNamespace(folder=tmp_path))
     assert message == "report: none (nothing to compare: no run is complete (they are: diverged))"
 
 
