@@ -130,7 +130,9 @@ def _score_chart(
     comparison: Comparison, styles: Styles, scale: Mapping[str, Any]
 ) -> alt.LayerChart:
     names = [label_text(label) for label in styles]
-    x = alt.X("value:Q", title=_score_title(comparison), scale=alt.Scale.from_dict({**scale}))
+    ticks = alt.Axis(tickCount=8, labelOverlap=True)
+    shown = alt.Scale.from_dict({**scale})
+    x = alt.X("value:Q", title=_score_title(comparison), scale=shown, axis=ticks)
     y = alt.Y("group:N", sort=names, title=None, scale=alt.Scale(padding=0.3))
     colour = group_colour(styles, legend=False)
     base = alt.Chart().encode(y=y, color=colour)

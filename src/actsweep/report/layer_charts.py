@@ -118,6 +118,8 @@ def _heat_chart(
         alt.Tooltip("epoch:Q", format="~g"),
         alt.Tooltip("value:Q", title=UNITS[quantity][1], format=".4~g"),
     ]
+    several = max((row["epoch"] for row in drawn), default=0) >= 2
+    epochs = alt.Axis(tickMinStep=1) if several else alt.Axis()
     height = min(70 + 16 * max(len(group.names) for group in layers.values()), 300)
     chart = (
         alt.Chart(alt.NamedData(TABLE))
@@ -127,7 +129,7 @@ def _heat_chart(
         .transform_calculate(layers="datum.layer")
         .mark_rect(clip=True, x2Offset=0.5, height={"band": 1.03})  # no seams
         .encode(
-            x=alt.X("since:Q", title="epoch", scale=alt.Scale(nice=False, zero=False)),
+            x=alt.X("since:Q", title="epoch", scale=alt.Scale(nice=False, zero=False), axis=epochs),
             x2="until:Q",
             y=alt.Y("layer:N", sort=names[::-1], title="layer", axis=label),
             color=colour,
