@@ -62,14 +62,14 @@ def write(
     with ThreadPoolExecutor(2) as pool:
         pictures = pool.map(png, report.charts)
         for chart in report.charts:
-            files.write_atomic(to / f"{chart.name}.csv", as_csv(chart.rows))
+            _write(to / f"{chart.name}.csv", as_csv(chart.rows))
         tables = _tables(report.design, report.comparison)
         csv_texts = {name: as_csv(rows) for name, rows in tables.items()}
         for name, text in csv_texts.items():
-            files.write_atomic(to / f"{name}.csv", text)
-        files.write_atomic(to / PAGE, _page(folders, report, csv_texts))
+            _write(to / f"{name}.csv", text)
+        _write(to / PAGE, _page(folders, report, csv_texts))
         for chart, picture in zip(report.charts, pictures, strict=True):
-            files.write_atomic(to / f"{chart.name}.png", picture)
+            _write(to / f"{chart.name}.png", picture)
     return to / PAGE
 
 
@@ -81,6 +81,10 @@ def png(chart: Chart) -> bytes:
     rows = [row for row in chart.drawn if always or row["run_id"] is None]
     spec = {**chart.spec, "config": CONFIG, "datasets": {TABLE: rows}}
     return vl_convert.vegalite_to_png(spec, scale=1.5)
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    files.write_atomic(path, content, durable=False)
 
 
 def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:

@@ -14,12 +14,16 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Characters with which a spreadsheet's formulas begin."""
 
 
-def write_atomic(path: Path, content: str | bytes | Iterable[bytes | memoryview]) -> None:
+def write_atomic(
+    path: Path, content: str | bytes | Iterable[bytes | memoryview], *, durable: bool = True
+) -> None:
     """Replace a file in one step: write a temporary file beside it, fsync, rename.
 
     Args:
         path: the file; its folder must exist.
         content: all of it, or its parts one after the other; text is written as UTF-8.
+        durable: whether it must outlast a power failure; what can be made again needn't, and
+            isn't waited for.
 
     Raises:
         OSError: the disk is full or the folder can't be written; the old file is unchanged.
@@ -29,8 +33,9 @@ def write_atomic(path: Path, content: str | bytes | Iterable[bytes | memoryview]
         with open(temporary, "wb") as file:
             content = content.encode() if isinstance(content, str) else content
             file.writelines([content] if isinstance(content, bytes) else content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
