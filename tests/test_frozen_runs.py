@@ -46,6 +46,8 @@ def option_keys() -> set[str]:
         assert isinstance(plain, dict)
         plain = {key: value for key, value in plain.items() if key not in ("defaults", "hydra")}
         group = file.parent.name
+        if group in identity.NOT_IN_ID:
+            continue
         is_global = "# @package _global_" in file.read_text()
         counts = identity.without_neutral(plain if is_global else {group: plain})
         keys |= {f"{group}={file.stem}: {path}" for path in flat(counts) - known}

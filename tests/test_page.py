@@ -34,7 +34,7 @@ def write_page(to: Path, entries: Sequence[Entry], by: Sequence[str] = ("act",))
     words = {e.run.run_id: [f"act={e.config['act']['name']}"] for e in entries}
     data = page_data(comparison.design, words, {"groups": "act,n\nrelu,3\n", "pairs": "a,b\n"})
     again = [Reproduction("python train.py -m act=relu", ["jax 0.1"], ["git abc"])]
-    to.write_text(page("mine", comparison.design, comparison, [], [], again, data))
+    to.write_text(page("mine", comparison.design, comparison, [], {}, [], again, data))
     return to
 
 

@@ -328,8 +328,8 @@ def test_the_reader_stops_at_damage(tmp_path: Path) -> None:
 def server(monkeypatch: pytest.MonkeyPatch) -> Any:
     real = support.fast_settings
 
-    def faster(mode: str) -> Any:
-        settings = real(mode)
+    def faster(*arguments: Any) -> Any:
+        settings = real(*arguments)
         settings.x_file_stream_transmit_interval = 1  # seconds; 15 by default
         return settings
 

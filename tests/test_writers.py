@@ -284,6 +284,8 @@ def test_missing_folder_names_the_member(tmp_path: Path) -> None:
 class Recorder:
     """Writes down its calls and raises where told."""
 
+    name = "Recorder"
+
     def __init__(self, fail_at: str = "", error: Exception | None = None) -> None:
         self.calls: list[str] = []
         self._fail_at = fail_at
