@@ -310,9 +310,9 @@ def _check_wandb(logger: LoggerConfig) -> None:
 def _check_sweep(sweep: SweepConfig) -> None:
     name = sweep.name
     if name is not None and (
-        not re.fullmatch(r"\w[\w.-]{0,63}", name) or name in ("last", "latest")
+        not re.fullmatch(r"\w[\w.-]{0,63}", name, re.ASCII) or name in ("last", "latest")
     ):
-        allowed = "1 to 64 letters, digits, _ . -, not last or latest"
+        allowed = "1 to 64 letters a to z, digits, _ . -, not last or latest"
         raise bad_value("sweep.name", name or "''", allowed, "sweep.name=depth-study")
     for tag in sweep.tags:
         if not 1 <= len(tag) <= 64:

@@ -74,8 +74,11 @@ class Writers:
         self._each("finish", member, state, summary)
 
     def close(self) -> None:
-        """Close all."""
-        self._each("close")
+        """Close all, once."""
+        try:
+            self._each("close")
+        finally:
+            self._writers = []
 
     def _each(self, method: str, *args: Any) -> None:
         raised: UserError | MetricsError | None = None

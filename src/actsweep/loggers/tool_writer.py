@@ -61,6 +61,7 @@ class ToolWriter:
         self._open_run = open_run
         self._queue: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]]]
         self._queue = queue.SimpleQueue()
+        self._most = QUEUE_ROWS  # and the rows of those that go on
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -78,12 +79,14 @@ class ToolWriter:
             if info.resumed_at is not None:  # read here: from now on the file grows
                 for row in past_rows(info, info.resumed_at):
                     self._put(self._log, member, row)
+                    self._most += 1
         self._thread = threading.Thread(target=self._work, name=f"{self.name}-writer", daemon=True)
         self._thread.start()
 
     def row(self, member: int, row: Row) -> None:
         """Queue one row."""
-        if self._queue.qsize() > QUEUE_ROWS:
+        if self._queue.qsize() > self._most:
+            self.close_seconds = 0.0
             raise TimeoutError(f"it is too slow: {QUEUE_ROWS} rows wait for it")
         self._put(self._log, member, row)
 

@@ -133,8 +133,10 @@ def caption(comparison: Comparison) -> str:
             f"Groups were compared seed by seed, by {test}, corrected for all tests of {number} "
             f"({correction}), at the 5 % level."
         )
-        best = "Bold: better than every other group."
-        lines.append(best if winners(comparison) else "No group is better than every other one.")
+        alike = f" with the same {' and '.join(comparison.by[1:])}" if comparison.by[1:] else ""
+        best = f"Bold: better than every other group{alike}."
+        none = f"No group is better than every other one{alike}."
+        lines.append(best if winners(comparison) else none)
     if comparison.lost:
         lines.append("Of n seeds: runs with the others diverged.")
     return " ".join(lines)

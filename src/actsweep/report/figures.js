@@ -280,11 +280,12 @@ function showFigures() {
   }
   chooser();
   follow(() => charts.forEach(update));
-  dark.addEventListener("change", () => charts.filter(({ view }) => view).forEach(draw), { signal });
+  const drawAgain = (chart) => { if (chart.visible) draw(chart); else chart.stale = true; };
+  dark.addEventListener("change", () => charts.filter(({ view }) => view).forEach(drawAgain), { signal });
   let waiting;
   addEventListener("resize", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => charts.filter((c) => c.view && c.width !== c.place.clientWidth).forEach(draw), 150);
+    waiting = setTimeout(() => charts.filter((c) => c.view && c.width !== c.place.clientWidth).forEach(drawAgain), 150);
   }, { signal });
   window.actsweep.charts = charts;
   for (const listener of followers) listener({ detail: window.actsweep.selection });

@@ -48,7 +48,8 @@
   function takeOver(page) {
     const figures = page.getElementById("figures-data");
     if (figures && !document.getElementById("figures-data")) return location.reload();  // the first ones
-    if (figures) document.getElementById("figures-data").textContent = figures.textContent;
+    const drawn = document.getElementById("figures-data");
+    if (drawn) drawn.textContent = figures?.textContent ?? '{"charts": [], "groups": []}';
     document.getElementById("data").textContent = page.getElementById("data").textContent;
     for (const section of document.querySelectorAll("[data-live]")) {
       const other = page.querySelector(`[data-live="${section.dataset.live}"]`);

@@ -125,7 +125,14 @@ class _Handler(SimpleHTTPRequestHandler):
         """Return whether the path names something in the folder, links followed."""
         if "%00" in self.path:
             return False
-        return is_inside(self._root, Path(self.translate_path(self.path)))
+        path = Path(self.translate_path(self.path))
+        shown = [path, *(path / name for name in ("index.html", "index.htm") if path.is_dir())]
+        return all(is_inside(self._root, file) for file in shown)
+
+    def end_headers(self) -> None:
+        """Let no browser keep a page that may be written anew."""
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
 
     def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)
@@ -133,7 +140,6 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_header("Location", answer.location)
         self.send_header("Content-Type", answer.kind)
         self.send_header("Content-Length", str(len(answer.content)))
-        self.send_header("Cache-Control", "no-store")
         self.end_headers()
         self.wfile.write(answer.content)
 

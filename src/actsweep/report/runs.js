@@ -26,15 +26,17 @@
       own = false;
     },
   });
+  let known = null;
   document.addEventListener("actsweep:select", ({ detail }) => {
-    if (own) table.draw();
+    const changed = detail.runs !== known;
+    known = detail.runs;
+    if (own || !changed) table.draw();
     else table.tick(detail.runs ?? [], detail.runs !== null);
   });
   document.addEventListener("actsweep:data", () => {
     actsweep.data = read();
     table.update(actsweep.columns(actsweep.data.columns), actsweep.data.runs);
   });
-  actsweep.runsTable = table;
 
   document.addEventListener("click", (event) => {
     const name = event.target.closest("button[data-csv]")?.dataset.csv;

@@ -230,16 +230,22 @@ def _add_ridges(result: Series, label: Label, entries: Sequence[Entry]) -> None:
         epochs = dict(zip(metrics["step"].tolist(), metrics["epoch"].tolist(), strict=True))
         for name in dict.fromkeys([*layers[:1], *layers[-1:]]):
             ridges = _ridges(entry, known[f"hist/act/{name}"], epochs)
-            result.ridges.setdefault(name, {})[label] = ridges
+            if len(ridges.epochs):
+                result.ridges.setdefault(name, {})[label] = ridges
         return
 
 
 def _ridges(entry: Entry, histograms: HistogramSeries, epochs: Mapping[float, float]) -> Ridges:
-    inner = histograms.counts[:, 1:-1] / np.diff(histograms.edges)
+    """Return a run's histograms of one layer, at the steps that its rows have.
+
+    A run that was resumed has the steps from before it was cut short until it saves again.
+    """
+    known = np.array([float(step) in epochs for step in histograms.steps], bool)
+    counts = histograms.counts[known]
+    inner = counts[:, 1:-1] / np.diff(histograms.edges)
     top = np.maximum(inner.max(1, keepdims=True), np.finfo(float).tiny)
-    outside = float(
-        (histograms.counts[:, [0, -1]].sum(1) / np.maximum(histograms.counts.sum(1), 1)).max()
-    )
-    times = np.array([epochs.get(float(step), np.nan) for step in histograms.steps])
+    beyond = counts[:, [0, -1]].sum(1) / np.maximum(counts.sum(1), 1)
+    outside = float(beyond.max(initial=0.0))
+    times = np.array([epochs[float(step)] for step in np.asarray(histograms.steps)[known]])
     run_id, seed = entry.run.run_id, entry.config["seed"]
     return Ridges(run_id, times, histograms.edges, inner / top, outside, seed)

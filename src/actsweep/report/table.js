@@ -165,7 +165,6 @@ window.actsweep ??= {};
     draw();
     return {
       draw,
-      shownKeys: () => rows.map((row) => keys[row]),
       tick: (wanted, only) => {
         ticked.clear();
         for (const key of wanted) if (keys.includes(key)) ticked.add(key);

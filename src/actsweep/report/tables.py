@@ -21,9 +21,14 @@ def factors_of(entries: Sequence[Entry]) -> dict[str, Row]:
     factors = {}
     for entry in entries:
         flat = table.flatten_groups(entry.config)
-        values = {title: flat.get(path) for path, title in titles.items()}
+        values = {title: _plain(flat.get(path)) for path, title in titles.items()}
         factors[entry.run.run_id] = {**values, "seed": entry.config["seed"]}
     return factors
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that a cell can hold: lists and mappings as text."""
+    return str(value) if isinstance(value, list | tuple | dict) else value
 
 
 def run_rows(entries: Sequence[Entry]) -> list[Row]:

@@ -31,9 +31,9 @@ def log_report(plan: Plan, page: Path) -> str | None:
         mode = "offline"
     stem = f"{hashlib.sha256(plan.folder.name.encode()).hexdigest()[:8]}-report"
     folder = plan.folder / "wandb"
-    for wandb_id in wandb_log.ids(folder):
-        for file in wandb_log.fragments(folder, wandb_id):
-            wandb_log.mark_synced(file)
+    earlier = [
+        file for wandb_id in wandb_log.ids(folder) for file in wandb_log.fragments(folder, wandb_id)
+    ]
     wandb = support.import_wandb()
     shared = support.init_options(plan.config, plan.folder.name, 1)
     run = wandb.init(
@@ -49,6 +49,8 @@ def log_report(plan: Plan, page: Path) -> str | None:
     run.log({"report": wandb.Html(str(page), inject=False), **held}, step=0)
     file = Path(run.settings.sync_file)
     run.finish()
+    for older in earlier:
+        wandb_log.mark_synced(older)
     if wandb_log.is_online(file) and wandb_log.uploaded(file)[1] is None:
         wandb_log.mark_synced(file)
     return f"{plan.name} report"

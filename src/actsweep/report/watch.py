@@ -108,6 +108,8 @@ class LiveReport:
                 write([self._folder], self.page.parent, self._request, allow_incomplete=True)
                 self._known = now
                 self.version += 1
+            if ended:
+                self._fresh_until = 0.0  # the last look must see the end
             self.final = ended
             return written
 
@@ -116,12 +118,12 @@ class LiveReport:
 
         Where looking takes long (many runs, or SLURM is asked), it is looked at less often.
         """
-        began = time.monotonic()
+        began, final = time.monotonic(), self.final
         if began >= self._fresh_until:
             self._progress = progress(status.take_snapshot(self._folder)).plain()
             ended = time.monotonic()
             self._fresh_until = ended + max(POLL / 2, 10 * (ended - began))
-        return {**self._progress, "version": self.version, "final": self.final}
+        return {**self._progress, "version": self.version, "final": final}
 
     def counts(self) -> str:
         """Return the number of runs in each state, in words."""

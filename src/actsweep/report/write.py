@@ -94,12 +94,14 @@ def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:
     comparison: Comparison | str
     try:
         comparison = compare(entries, by, request.metric, request.margin, one_look=request.one_look)
-        design, labels, kept = comparison.design, list(comparison.groups), comparison.kept
+        design, labels, kept = comparison.design, list(comparison.groups), {*comparison.kept}
+        kept |= {r for r, label in design.labels.items() if label not in comparison.groups}
     except UserError as error:
         if any(entry.state == "complete" for entry in entries):
             raise
         comparison, design = str(error), lay_out(entries, by)
-        labels, kept = list(dict.fromkeys(design.labels.values())), design.flat.keys()
+        labels, kept = [], {*design.flat}
+    labels = list(dict.fromkeys([*labels, *design.labels.values()]))
     drawn, notes = labels[:MAX_GROUPS], []
     if len(labels) > len(drawn):
         notes.append(f"figures show the first {len(drawn)} of {len(labels)} groups")
