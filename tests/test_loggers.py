@@ -3,6 +3,7 @@
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from test_writers import make_histogram, make_members, make_rows
 
 from actsweep.config import identity, resolve
 from actsweep.config.overrides import expand
-from actsweep.loggers import tools
+from actsweep.loggers import tool_writer, tools
 from actsweep.loggers.base import Writer, Writers
 from actsweep.loggers.tool_writer import ToolWriter
 from actsweep.runs.metrics_file import MetricsFile
@@ -350,6 +351,30 @@ def test_a_tool_that_hangs_is_left_behind(tmp_path: Path, caplog: pytest.LogCapt
     writers.close()
     go_on.set()
     assert "it did not finish within 0 s" in caplog.text
+
+
+def test_the_rows_of_a_run_that_goes_on_don_t_count_as_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    (info,) = make_members(tmp_path / "runs", 1)
+    past = [Row(step, step, {"a": 1.0}) for step in range(5)]
+    monkeypatch.setattr(tool_writer, "past_rows", lambda info, until: past)
+    monkeypatch.setattr(tool_writer, "QUEUE_ROWS", 2)
+    go_on = threading.Event()
+
+    def slow(info: MemberInfo) -> Broken:
+        go_on.wait(30)
+        return Broken()
+
+    writer = ToolWriter("slow", slow, close_seconds=1.0)
+    writer.open([replace(info, resumed_at=4)])
+    writer.row(0, Row(5, 5, {"a": 1.0}))
+    with pytest.raises(TimeoutError, match="it is too slow"):
+        for step in range(6, 12):
+            writer.row(0, Row(step, step, {"a": 1.0}))
+    go_on.set()
 
 
 # What is typed.

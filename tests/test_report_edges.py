@@ -19,8 +19,9 @@ from actsweep.report.design import Entry
 from actsweep.report.layer_charts import ridges
 from actsweep.report.page import Reproduction, page
 from actsweep.report.page_data import page_data
-from actsweep.report.series import Log, Ridges, _curve
+from actsweep.report.series import Log, Ridges, _curve, _ridges
 from actsweep.report.write import ReportRequest, _make
+from actsweep.runs.metrics_file import HistogramSeries
 
 
 def beyond(*epochs: float) -> Ridges:
@@ -33,6 +34,23 @@ def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
     made = ridges("hidden_1", {("relu",): beyond(0, 1)}, styles)
     assert made is not None
     assert "100.0 % lie beyond the edges" in made.caption
+
+
+def test_histograms_beyond_a_run_s_rows_are_left_out() -> None:
+    """A run that was resumed has cut its rows back, and its histograms not yet."""
+    run = entry(0.9, "interrupted")
+    held = HistogramSeries(np.ones((3, 6), int), np.linspace(-1, 1, 5), np.array([0, 10, 20]))
+    drawn = _ridges(run, held, {0.0: 0.0, 10.0: 1.0})
+    assert drawn.epochs.tolist() == [0, 1]
+    assert len(drawn.densities) == 2
+    assert not len(_ridges(run, held, {}).epochs)
+
+
+def test_figures_have_groups_of_which_no_run_is_complete_yet() -> None:
+    scored = grid(lambda act, seed: 0.8 + 0.01 * seed, act=("relu", "tanh"), seed=(0, 1))
+    entries = [*scored, entry(None, "running", act="elu")]
+    made = _make(entries, ReportRequest())
+    assert {*made.styles} == {("relu",), ("tanh",), ("elu",)}
 
 
 def test_each_panel_of_a_layer_shows_its_own_epochs() -> None:

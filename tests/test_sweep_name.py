@@ -121,7 +121,7 @@ def test_it_does_not_count_in_the_run_id() -> None:
     assert run_id() == run_id(name="pilot", notes="x", tags=["y"])
 
 
-@pytest.mark.parametrize("name", ["", "last", "a/b", "..", "-x", "x" * 65, "two words"])
+@pytest.mark.parametrize("name", ["", "last", "a/b", "..", "-x", "x" * 65, "two words", "größe"])
 def test_bad_names_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"type for example sweep\.name=depth-study"):
         resolve.resolve({"act": {"name": "relu"}, "sweep": {"name": name}})
