@@ -153,3 +153,21 @@ def test_the_scores_that_are_drawn() -> None:
     )
     assert [row["group"] for row in means] == ["relu", "tanh"]
     assert bars == means
+
+
+def test_groups_of_one_activation_are_told_apart_in_a_plot() -> None:
+    from actsweep.report.plot import _lines
+
+    names = ["relu 4", "relu 10", "swish 4"]
+    rows = [
+        {"group": n, "epoch": e, "mean": 1.0, "low": None, "high": None, "metric": "m", "runs": 1}
+        for n in names
+        for e in (0, 1)
+    ]
+    line = _lines(rows, "val/loss").to_dict()["layer"][1]["encoding"]
+    looks = zip(
+        line["color"]["scale"]["range"],
+        map(tuple, line["strokeDash"]["scale"]["range"]),
+        strict=True,
+    )
+    assert len({*looks}) == 3

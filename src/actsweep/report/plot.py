@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from actsweep.report.colours import group_styles
 from actsweep.report.compare import Comparison
 from actsweep.report.design import Entry
 from actsweep.report.frames import metrics_frame
-from actsweep.report.plotting import STYLES, UNKNOWN
 from actsweep.report.series import layer_sort_key
 from actsweep.runs import run_dir
 from actsweep.stats.paired import mean_interval, seed_means
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-DASHES = {"-": [1, 0], "--": [6, 3], ":": [2, 2], "-.": [6, 2, 2, 2]}
 COLUMNS = 3
 """Panels in a row."""
 
@@ -120,7 +119,7 @@ def _lines(rows: Sequence[dict[str, Any]], metric: str) -> Any:
     import altair as alt
 
     names = [*dict.fromkeys(row["group"] for row in rows)]
-    dashes = [DASHES[_style(name)[1]] for name in names]
+    dashes = [list(style.dash) or [1, 0] for style in group_styles(names).values()]
     dash = alt.StrokeDash("group:N", scale=alt.Scale(domain=names, range=dashes), title=None)
     x, colour = alt.X("epoch:Q"), _colour(names)
     tip = [alt.Tooltip(f"{name}:Q", format=".4g") for name in ("epoch", "mean", "low", "high")]
@@ -139,15 +138,13 @@ def _lines(rows: Sequence[dict[str, Any]], metric: str) -> Any:
     return alt.layer(band, line)
 
 
-def _style(group: str) -> tuple[str, str, str]:
-    return STYLES.get(group.split()[0], UNKNOWN) if group else UNKNOWN
-
-
 def _colour(names: Sequence[str], **options: Any) -> "alt.Color":
-    """Return the colour of each group: its activation's."""
+    """Return the colour of each group, as in reports."""
     import altair as alt
 
-    scale = alt.Scale(domain=list(names), range=[_style(name)[0] for name in names])
+    scale = alt.Scale(
+        domain=list(names), range=[style.colour for style in group_styles(names).values()]
+    )
     options = {"legend": alt.Legend(symbolOpacity=1, symbolType="stroke")} | options
     return alt.Color("group:N", scale=scale, title=None, **options)
 
