@@ -174,7 +174,18 @@ def test_the_page_understands_the_same(browser: webdriver.Chrome, tmp_path: Path
     assert sum(isinstance(answer, list) for answer in expected) > 300
 
 
+def test_numbers_as_text_are_those_of_a_browser(browser: webdriver.Chrome) -> None:
+    random = np.random.default_rng(0)
+    values = [*10.0 ** random.uniform(-12, 25, 2000), 1e-6, 9.9e-7, 1e21, 1e20, 5e-5, -1.5e-7, -0.0]
+    values = [float(value) for value in values]
+    browser.get("data:text/html,")
+    texts = browser.execute_script("return arguments[0].map(String)", values)
+    assert [text_of(value) for value in values] == texts
+
+
 def test_numbers_as_text_are_those_of_javascript() -> None:
+    small = {5e-5: "0.00005", 1e-6: "0.000001", 1e-7: "1e-7", -2.5e-8: "-2.5e-8", 1e21: "1e+21"}
+    assert {value: text_of(value) for value in small} == small
     assert [text_of(v) for v in (0.1, 2.0, -3, True, None)] == ["0.1", "2", "-3", "true", "–"]
 
 

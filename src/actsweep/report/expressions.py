@@ -11,10 +11,13 @@ regard to case; `~` is: contains. A bare word is a whole word of a column that i
 that the table shows: accuracies are in percent.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from actsweep.report.run_columns import RunColumn
 from actsweep.utils.errors import UserError
@@ -178,6 +181,16 @@ def text_of(value: Any) -> str:
     """Return a value as it is compared with text."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
-        return str(int(value))  # as JavaScript writes it
+    if isinstance(value, float) and math.isfinite(value):
+        return _as_javascript(value)
     return MISSING if value is None else str(value)
+
+
+def _as_javascript(value: float) -> str:
+    """Return a number as `String(value)` writes it in a browser."""
+    if value == 0:
+        return "0"
+    if 1e-6 <= abs(value) < 1e21:
+        return np.format_float_positional(value, trim="-")
+    mantissa, _, exponent = repr(value).partition("e")
+    return f"{mantissa}e{int(exponent):+d}"
