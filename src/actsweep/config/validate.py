@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actsweep.config import by_layer, validate_data, validate_model
@@ -301,10 +301,7 @@ def _check_wandb(logger: LoggerConfig) -> None:
     if project is not None and not re.fullmatch(r"[^/\\#?%:]{1,128}", project):
         allowed = "1 to 128 characters without / \\ # ? % :"
         raise bad_value("logger.project", project or "''", allowed, "logger.project=actsweep")
-    for tag in logger.tags:
-        if not 1 <= len(tag) <= 64:
-            shown = f"{tag[:20]}…" if tag else "''"
-            raise bad_value("logger.tags", shown, "of 1 to 64 characters", "logger.tags=[mine]")
+    _check_tags("logger.tags", logger.tags)
 
 
 def _check_sweep(sweep: SweepConfig) -> None:
@@ -314,10 +311,15 @@ def _check_sweep(sweep: SweepConfig) -> None:
     ):
         allowed = "1 to 64 letters a to z, digits, _ . -, not last or latest"
         raise bad_value("sweep.name", name or "''", allowed, "sweep.name=depth-study")
-    for tag in sweep.tags:
+    _check_tags("sweep.tags", sweep.tags)
+
+
+def _check_tags(path: str, tags: Sequence[str]) -> None:
+    """Refuse tags that W&B would only refuse after training."""
+    for tag in tags:
         if not 1 <= len(tag) <= 64:
             shown = f"{tag[:20]}…" if tag else "''"
-            raise bad_value("sweep.tags", shown, "of 1 to 64 characters", "sweep.tags=[mine]")
+            raise bad_value(path, shown, "of 1 to 64 characters", f"{path}=[mine]")
 
 
 def _check_writers(logger: LoggerConfig) -> None:
