@@ -337,7 +337,11 @@ def test_a_run_is_seen_alone_and_seeds_and_layers_are_chosen(
     assert load_run(outputs / "runs" / run_id).summary["seed"] == 2
     values = "return c.view.data('table').map((r) => [r.run_id, r.layer, r.epoch, r.value])"
     assert {row[0] for row in chart(page, "grad_norm", values)} == {run_id}
+    page.execute_script(f"actsweep.select({{runs: ['{run_id}', 'not-compared']}})")
+    said = chart(page, "curves", "return c.rest.hidden ? '' : c.rest.textContent")
+    assert said.startswith("1 of 2 ticked runs aren't drawn here")
     page.execute_script("actsweep.select({runs: null, layers: ['hidden_2'], seeds: [0]})")
+    assert chart(page, "curves", "return c.rest.hidden")
     drawn = chart(page, "grad_norm", values)
     assert {(row[1], row[0][-8:] != "") for row in drawn} == {("hidden_2", True)}
     assert len({row[0] for row in drawn}) == 3  # a run of each group

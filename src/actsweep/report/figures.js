@@ -107,10 +107,18 @@ function showFigures() {
       : value);
     return { ...compiled, marks: JSON.parse(JSON.stringify(compiled.marks), texts) };
   }
+  // What is chosen and can't be seen here.
+  function tellRest(chart, rows) {
+    const { runs } = window.actsweep.selection;
+    const missing = (runs ?? []).filter((run) => !chart.runs.has(run)).length;
+    chart.rest.textContent = !rows.length ? "Nothing of what is chosen is drawn here."
+      : `${missing} of ${runs?.length} ticked runs aren't drawn here: figures have the runs that are compared, and of many the first.`;
+    chart.rest.hidden = rows.length > 0 && !missing;
+  }
   async function draw(chart) {
     const rows = drawnRows(chart), turn = (chart.turn = (chart.turn ?? 0) + 1);
     chart.stale = true;
-    chart.rest.hidden = rows.length > 0;
+    tellRest(chart, rows);
     chart.width = chart.place.clientWidth;
     const spec = { ...laidOut(chart, chart.width), datasets: { table: rows } };
     const options = { actions: false, renderer: (chart.renderer = rendererFor(rows)), logLevel: 1, config: look(), tooltip: tooltip(), patch };
@@ -129,7 +137,7 @@ function showFigures() {
     if (!chart.visible) { chart.stale = true; return; }
     const rows = drawnRows(chart);
     if (!chart.view || chart.width !== chart.place.clientWidth || chart.renderer !== rendererFor(rows)) return draw(chart);
-    chart.rest.hidden = rows.length > 0;
+    tellRest(chart, rows);
     chart.stale = false;
     return chart.view.data("table", rows).runAsync();
   }
@@ -273,8 +281,8 @@ function showFigures() {
     chart.rows = unpack(chart.drawn);
     chart.place = make("div");  // Vega-Embed gives it a role of its own
     figure.querySelector(".chart").append(chart.place);
-    chart.rest = make("p", { class: "soft" }, "Nothing of what is chosen is drawn here.");
-    chart.rest.hidden = true;
+    chart.runs = new Set(chart.rows.flatMap(({ run_id: run }) => run?.split(", ") ?? []));
+    chart.rest = make("p", { class: "soft", hidden: "" });
     figure.querySelector("figcaption").before(chart.rest, tools(chart));
     watching.observe(figure);
   }
