@@ -1,7 +1,9 @@
 """Training as a call from Python: what the command does, without its exit codes.
 
-Everything that the command sets for its whole process is as before when the call returns: Hydra's
-globals, logging, signals, `sys.argv`. No jax before training starts.
+What the command sets for its whole process is as before when the call returns: Hydra's globals,
+logging, signals, `sys.argv`. Two things stay: jax's devices and its settings, which can't be taken
+back, and the working folder in `sys.path`, by which a run's own code is found when it is loaded.
+No jax before training starts.
 """
 
 import contextlib
