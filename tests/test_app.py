@@ -20,9 +20,11 @@ import pytest
 
 from actsweep.config.error_messages import explain
 from actsweep.launch import entry, job
+from actsweep.launch.entry import guarded
 from actsweep.runtime.process import Process
 from actsweep.sweeps import exit_codes
 from actsweep.sweeps.plan import PLAN_FILE
+from actsweep.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("debug=default", "depth=2", "depth.width=8", "callbacks=light", "logger.console=false")
@@ -348,3 +350,18 @@ def test_old_runs_and_those_of_other_code_are_named(train: Train, tmp_path: Path
     assert line.startswith(f"{file.parent.name} made by other code: jax 0.1.2 (now ")
     newest = sorted(tmp_path.glob("outputs/sweeps/*/members.csv"))[-1].read_text()
     assert [row["reused"] for row in csv.DictReader(io.StringIO(newest))] == ["True", "False"]
+
+
+def test_hydra_s_variable_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whatever this process starts would print tracebacks."""
+
+    def fail(process: Process) -> int:
+        assert os.environ["HYDRA_FULL_ERROR"] == "1"
+        raise UserError("no")
+
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    assert guarded(fail) == exit_codes.BAD_INPUT
+    assert "HYDRA_FULL_ERROR" not in os.environ
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    assert guarded(fail) == exit_codes.BAD_INPUT
+    assert os.environ["HYDRA_FULL_ERROR"] == "0"

@@ -75,7 +75,6 @@ def test_what_doesnt_resolve_is_one_line(
         monkeypatch.setattr(importlib.import_module(module), "show_plan", shown.append)
     typed = ["train.py", *["-m"] * sweep, "data=digits", *words, f"paths.outputs={outputs}"]
     monkeypatch.setattr(sys, "argv", [*typed, "pack.plan=true"])
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # which the last command has set
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     began = time.process_time()

@@ -213,7 +213,6 @@ def again(
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "path", [*sys.path])
         monkeypatch.setenv("PYTHONPATH", "")
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "")
         capsys.readouterr()
         code = main(words)
         return code, *capsys.readouterr()
@@ -388,7 +387,6 @@ def test_the_way_on_after_a_change_of_ones_own_code(
     assert main(["table", "mine", *outputs]) == 0
     assert re.search(r"^bent +0 of 2", capsys.readouterr().out, re.M)
     for command in ("retry", "resume"):
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "")
         assert main([command, "mine", *outputs]) == 2
         told = capsys.readouterr().err
         assert "Runs of it are other runs now: to train these" in told

@@ -10,7 +10,6 @@ import contextlib
 import copy
 import gc
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,13 @@ from hydra.core.utils import JobRuntime
 
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
-from actsweep.launch.entry import Refused, is_input, set_up_process, this_process
+from actsweep.launch.entry import (
+    Refused,
+    hydra_raises,
+    is_input,
+    set_up_process,
+    this_process,
+)
 from actsweep.launch.train import application
 from actsweep.runtime.process import Process
 from actsweep.sweeps.exit_codes import INTERRUPTED, PREEMPTED
@@ -83,26 +88,22 @@ def _exit_code(process: Process) -> object:
 @contextlib.contextmanager
 def _as_command(words: Sequence[str]) -> Iterator[Process]:
     """Make this process the command of some words, inside."""
-    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    argv = sys.argv
     collected, raises = gc.get_threshold(), logging.raiseExceptions
     this_process.cache_clear()
     process = this_process()
     process.called = True
     try:
         as_train(words)
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing
         set_up_process(process)
-        yield process
+        with hydra_raises():
+            yield process
     finally:
         process.stop.uninstall()
         this_process.cache_clear()
         gc.set_threshold(*collected)
         logging.raiseExceptions = raises
         sys.argv = argv
-        if full is None:
-            os.environ.pop("HYDRA_FULL_ERROR", None)
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full
 
 
 @contextlib.contextmanager

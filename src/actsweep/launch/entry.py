@@ -3,6 +3,7 @@
 Nothing here imports jax before training starts.
 """
 
+import contextlib
 import functools
 import gc
 import logging
@@ -11,7 +12,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from actsweep.utils.invocation import train_command
 
 details = logging.getLogger("actsweep.traceback")  # goes only to the job's log file
 
+FULL_ERROR = "HYDRA_FULL_ERROR"
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
@@ -75,12 +77,12 @@ def guarded(action: Callable[[Process], int]) -> int:
 
     HYDRA_FULL_ERROR=1 shows the traceback as well.
     """
-    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we report the error
+    full = os.environ.get(FULL_ERROR) == "1"
     process = this_process()
     set_up_process(process)
     try:
-        return _unless_lost(action, process)
+        with hydra_raises():
+            return _unless_lost(action, process)
     except KeyboardInterrupt:
         return _interrupted(process)
     except (Exception, Refused) as raised:
@@ -97,6 +99,20 @@ def guarded(action: Callable[[Process], int]) -> int:
         if private or not _is_worker():
             print(f"error: {explain(error)}", file=sys.stderr)
         return code
+
+
+@contextlib.contextmanager
+def hydra_raises() -> Iterator[None]:
+    """Have Hydra raise errors inside, which we report, instead of printing them."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(FULL_ERROR, None)
+        else:
+            os.environ[FULL_ERROR] = before
 
 
 def _is_worker() -> bool:
