@@ -110,6 +110,8 @@ def test_the_script(tmp_path: Path) -> None:
     [
         (75, "RUNNING", True),
         (75, "COMPLETING", False),
+        (143, "RUNNING", True),
+        (143, "COMPLETING", False),
         (1, "RUNNING", False),
         (0, "RUNNING", False),
     ],
@@ -132,7 +134,7 @@ def test_which_jobs_are_queued_again(
     assert (calls.read_text() if calls.exists() else "") == (
         f"requeue {name}\n" if requeued else ""
     )
-    if code == 75:
+    if code in (75, 143):
         assert f"--job {name} " in (tmp_path / "bin" / "squeue.calls").read_text()
 
 

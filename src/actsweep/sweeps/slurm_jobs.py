@@ -38,8 +38,9 @@ trap : TERM  # the job steps get the signal too: they save, and end with 75
 srun --kill-on-bad-exit=1 {command} "$SLURM_ARRAY_TASK_ID"
 code=$?
 # Preempted, or out of time: queue this job again. If it was cancelled, it isn't RUNNING.
+# 143: srun ended a task that was about to end with 75, since another task had.
 job="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
-if [ $code = 75 ] && [ "$(squeue --noheader --job "$job" --format %T)" = RUNNING ]; then
+if [[ $code == 75 || $code == 143 ]] && [ "$(squeue --noheader --job "$job" --format %T)" = RUNNING ]; then
     scontrol requeue "$job"
 fi
 exit $code
