@@ -40,7 +40,8 @@ code=$?
 # Preempted, or out of time: queue this job again. If it was cancelled, it isn't RUNNING.
 # 143: srun ended a task that was about to end with 75, since another task had.
 job="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
-if [[ $code == 75 || $code == 143 ]] && [ "$(squeue --noheader --job "$job" --format %T)" = RUNNING ]; then
+state=$(squeue --noheader --job "$job" --format %T)
+if [[ $code == 75 || $code == 143 ]] && [ "$state" = RUNNING ]; then
     scontrol requeue "$job"
 fi
 exit $code
