@@ -17,6 +17,7 @@ from benchmarks import (
     cluster,
     equivalence,
     faults,
+    gpu,
     harness,
     kernels,
     looks,
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Section] = {
     "many": Section(shell.many, rounds=1),
     "report": Section(report.report, rounds=3),
     "models": Section(architectures.architectures, rounds=5, apart=True),
+    "gpu": Section(gpu.gpu, rounds=3, apart=True),
     "equivalence": Section(equivalence.equivalence, rounds=1, apart=True),
     "cluster": Section(cluster.cluster, rounds=3, apart=True),
     "faults": Section(faults.faults, rounds=7, apart=True),
@@ -59,12 +61,12 @@ def main(words: list[str] | None = None) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")  # baselines, as what is timed
     measured: Result = {}
     for name in options.only or [name for name, one in SECTIONS.items() if not one.apart]:
-        result = harness.measure(SECTIONS[name], options.rounds, options.toy)
-        for row in result["figures"]:
+        for result in harness.measure(SECTIONS[name], options.rounds, options.toy):
+            measured[name] = result
+            if options.out:
+                save(options.out, name, result)
+        for row in measured[name]["figures"]:
             print(harness.line(name, row), file=sys.stderr, flush=True)
-        measured[name] = result
-        if options.out:
-            save(options.out, name, result)
     print(json.dumps(measured, indent=1, allow_nan=False))
 
 

@@ -5,7 +5,7 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,15 @@ class Section:
     """One part of the benchmarks.
 
     Attributes:
-        measure: `measure(rounds, toy)` returns the section's result as plain JSON; its `figures`
-            make the table. With `toy` it does the same with so little work that it takes seconds,
-            and its figures mean nothing.
+        measure: `measure(rounds, toy)` returns the section's result as plain JSON, or yields what
+            it has after each measurement, the whole at last; its `figures` make the table. With
+            `toy` it does the same with so little work that it takes seconds, and its figures mean
+            nothing.
         rounds: how often each thing is measured at full size.
         apart: whether it runs only where it is named: it is slow, or no matter of speed.
     """
 
-    measure: Callable[[int, bool], Result]
+    measure: Callable[[int, bool], Result | Iterator[Result]]
     rounds: int
     apart: bool = False
 
@@ -91,13 +92,15 @@ def line(section: str, row: Result) -> str:
     return f"{section:12} {row['name']:52} {row['value']:9.3f}  {spread:16}  {held}".rstrip()
 
 
-def measure(section: Section, rounds: int | None, toy: bool) -> Result:
-    """A section's result, with the machine, the time it took, and the machine's load before."""
+def measure(section: Section, rounds: int | None, toy: bool) -> Iterator[Result]:
+    """Yield what a section has measured so far, at last its whole result; with the machine, the
+    time it took, and the machine's load before."""
     load = os.getloadavg()[0]
     began = time.perf_counter()
     result = section.measure(rounds or (1 if toy else section.rounds), toy)
-    took = time.perf_counter() - began
-    return {"toy": toy, "took": took, "load before": load, "machine": machine(), **result}
+    for measured in result if isinstance(result, Iterator) else [result]:
+        took = time.perf_counter() - began
+        yield {"toy": toy, "took": took, "load before": load, "machine": machine(), **measured}
 
 
 def machine() -> Result:
@@ -109,8 +112,15 @@ def machine() -> Result:
         "cores": baselines.cores(),
         "processor": _processor(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

@@ -134,15 +134,11 @@ def draw(measured: Result) -> None:
 
     rows = measured["packs"]["sizes"]
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for precision in dict.fromkeys(row["precision"] for row in rows):
-        own = [row for row in rows if row["precision"] == precision]
-        sizes = [row["size"] for row in own]
-        each = [row["milliseconds per run and step"] for row in own]
-        numpy_fed = [
-            row["numpy-fed step / run-epoch"] * t for row, t in zip(own, each, strict=True)
-        ]
-        axes.plot(sizes, each, "o-", color="#0072B2", label=f"in a pack, {precision}")
-        axes.plot(sizes, numpy_fed, "s--", color="#D55E00", label="one jitted step fed by NumPy")
+    sizes = [row["size"] for row in rows]
+    each = [row["milliseconds per run and step"] for row in rows]
+    numpy_fed = [row["numpy-fed step / run-epoch"] * t for row, t in zip(rows, each, strict=True)]
+    axes.plot(sizes, each, "o-", color="#0072B2", label="in a pack")
+    axes.plot(sizes, numpy_fed, "s--", color="#D55E00", label="one jitted step fed by NumPy")
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.set_ylim(bottom=0)

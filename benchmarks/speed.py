@@ -4,10 +4,8 @@ import sys
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from actsweep.nn.precision import dtype, matrix_products
 from actsweep.train import evaluation
 from actsweep.train.memory import GIB
 from benchmarks import baselines, rig
@@ -169,64 +167,28 @@ def repacking(rounds: int, toy: bool) -> Result:
 
 def packs(rounds: int, toy: bool) -> Result:
     """Cost of a run-epoch against the size of the pack, and the memory that a pack needs."""
-    gpu = jax.default_backend() != "cpu"
     least = jax.device_count() if toy else 1
-    step, count = (2, 3) if toy else (4, 6) if gpu else (2, 5)
-    sizes = [least * step**i for i in range(count)]
-    precisions = ("float32", "tf32", "bfloat16") if gpu else ("float32",)
+    sizes = [least * 2**i for i in range(3 if toy else 5)]
     rows = []
-    for precision in precisions:
-        peak = _matrix_peak(precision) if gpu else None
-        for size in sizes:
-            row = _pack_of(size, precision, rounds, rig.TOY if toy else FEWER_STEPS, peak)
-            rows.append(row)
-            print(f"  {row}", file=sys.stderr, flush=True)
-    if gpu:
-        best = max(row["numpy-fed step / run-epoch"] for row in rows)
-        share = max(row["share of the matrix peak"] for row in rows)
-        figures = [
-            figure("numpy-fed step / run-epoch, best pack", best, 100, at_most=False),
-            figure("share of the measured matrix peak, best pack", share, 0.5, at_most=False),
-        ]
-    else:
-        per_member = np.diff([row["GiB"] for row in rows[-3:]]) / np.diff(sizes[-3:])
-        small, middle, large = sizes[-3:]
-        name = f"memory a member, {middle}-{large} / {small}-{middle} members"
-        figures = [figure(name, per_member[1] / per_member[0], 1.1)]
-    return {"sizes": rows, "figures": figures}
+    for size in sizes:
+        row = _pack_of(size, rounds, rig.TOY if toy else FEWER_STEPS)
+        rows.append(row)
+        print(f"  {row}", file=sys.stderr, flush=True)
+    per_member = np.diff([row["GiB"] for row in rows[-3:]]) / np.diff(sizes[-3:])
+    small, middle, large = sizes[-3:]
+    name = f"memory a member, {middle}-{large} / {small}-{middle} members"
+    return {"sizes": rows, "figures": [figure(name, per_member[1] / per_member[0], 1.1)]}
 
 
-def _pack_of(
-    size: int, precision: str, rounds: int, words: tuple[str, ...], peak: float | None
-) -> Result:
-    pack = Pack(prepare(size, "callbacks=none", f"trainer.precision={precision}", *words))
+def _pack_of(size: int, rounds: int, words: tuple[str, ...]) -> Result:
+    pack = Pack(prepare(size, "callbacks=none", *words))
     numpy_fed = baselines.jitted_step_fed_by_numpy(_work(pack))
-    with matrix_products(precision):
-        took = baselines.rotate({"pack": pack.train, "numpy-fed step": numpy_fed}, rounds)
+    took = baselines.rotate({"pack": pack.train, "numpy-fed step": numpy_fed}, rounds)
     pack.close()
     each = median(took["pack"]) / size / pack.steps
-    row = {
+    return {
         "size": size,
-        "precision": precision,
         "milliseconds per run and step": 1e3 * each,
         "numpy-fed step / run-epoch": median(took["numpy-fed step"]) / pack.steps / each,
         "GiB": pack.prepared.memory.need / GIB,
     }
-    return row | ({"share of the matrix peak": step_flops() / each / peak} if peak else {})
-
-
-def step_flops() -> float:
-    """Of the matrix products of one training step."""
-    pairs = list(zip(baselines.WIDTHS, baselines.WIDTHS[1:], strict=False))
-    products = [3 * a * b for a, b in pairs]
-    return 2.0 * baselines.BATCH * (sum(products) - pairs[0][0] * pairs[0][1])
-
-
-def _matrix_peak(precision: str) -> float:
-    """Measured FLOP/s of one large matrix product."""
-    n = 8192
-    a = jax.random.normal(jax.random.key(0), (n, n), dtype(precision))
-    product = jax.jit(jnp.matmul)
-    with matrix_products(precision):
-        took = baselines.rotate({"product": lambda: jax.block_until_ready(product(a, a))}, 10)
-    return 2 * n**3 / min(took["product"])

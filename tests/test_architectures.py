@@ -150,6 +150,16 @@ def steps_of(
     return np.stack(states, 1), np.stack(read, 1)
 
 
+@pytest.mark.parametrize(
+    ("model", "convolves"), [("mlp", False), ("rnn", False), ("cnn", True), ("resnet", True)]
+)
+def test_a_network_knows_whether_it_convolves(model, convolves, tmp_path):
+    layers = 8 if model == "resnet" else 1
+    with jax.numpy_dtype_promotion("standard"):  # Flax's average pooling
+        network = describe(config(tmp_path, {"name": model}, layers, 4), DIGITS)
+    assert network.convolves == convolves
+
+
 @pytest.mark.parametrize("cell", ["simple", "lstm", "gru"])
 def test_a_recurrent_network_is_the_loop_of_its_paper(cell, tmp_path):
     run = config(tmp_path, {"name": "rnn", "cell": cell, "bidirectional": True}, 1, 5)

@@ -19,7 +19,7 @@ from actsweep.runs.metrics_file import read_metrics
 from actsweep.train.pack import run_pack
 from actsweep.train.types import SweepContext
 from benchmarks import __main__ as command
-from benchmarks import harness, kernels, page, rig, speed
+from benchmarks import gpu, harness, kernels, page, rig
 
 FAST = ("training", "histograms", "packs", "verdicts", "looks")
 
@@ -212,7 +212,7 @@ def test_a_kernel_that_counts_otherwise_is_no_candidate(monkeypatch: pytest.Monk
 def test_the_flops_of_a_step() -> None:
     """6 a weight and example, without the first layer's input gradient."""
     weights = 784 * 512 + 512 * 256 + 256 * 256 + 256 * 128 + 128 * 10
-    assert speed.step_flops() == 256 * (6 * weights - 2 * 784 * 512)
+    assert gpu.step_flops() == 256 * (6 * weights - 2 * 784 * 512)
 
 
 # The pages

@@ -23,7 +23,7 @@ from actsweep.nn.models.layers import Act
 from actsweep.nn.models.mlp import MLP
 from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.train import loop
-from actsweep.train.population import REPEATABLE, SHARED, Population, _repeatable
+from actsweep.train.population import IN_ORDER, SHARED, UNTIMED, Population, _repeatable
 from actsweep.train.setup import task_of
 from actsweep.train.types import Examples, Span
 
@@ -303,8 +303,9 @@ def test_every_product_is_computed_as_the_precision_says(model, precision, produ
 def test_programs_for_gpus_are_compiled_repeatably(platform, flags, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", f"--xla_gpu_{flags}_level=4" if flags else "")
     mesh = SimpleNamespace(devices=np.array([SimpleNamespace(platform=platform)], object))
-    expected = REPEATABLE if (platform, flags) == ("gpu", "") else {}
-    assert _repeatable(mesh) == expected
+    by_default = (platform, flags) == ("gpu", "")
+    assert _repeatable(mesh, convolves=False) == ({**IN_ORDER, **UNTIMED} if by_default else {})
+    assert _repeatable(mesh, convolves=True) == (IN_ORDER if by_default else {})
 
 
 @pytest.fixture(scope="module")

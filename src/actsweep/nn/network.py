@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from actsweep.config import by_layer
@@ -264,6 +265,7 @@ class Network:
 
         traced = jax.make_jaxpr(forward)(self.params, self.held, self.task.examples(2))
         self._check_outputs([value.shape for value in traced.out_avals])
+        self.convolves = _convolves(traced.jaxpr)
         leaves = [path for path, _ in nnx.to_flat_state(self.params)]
         used = [leaves[i] for i in _uses(traced.jaxpr) if i < len(leaves)]
         names = {path: name for name, path in self._paths.items()}
@@ -359,6 +361,15 @@ def _kernels(params: Params) -> list[tuple[Any, ...]]:
     """Return the paths of all kernels and of the tables of embeddings."""
     paths = [path for path, _ in nnx.to_flat_state(params)]
     return [path for path in paths if path[-1] in ("kernel", "embedding")]
+
+
+def _convolves(jaxpr: Any) -> bool:
+    """Return whether a traced function convolves, itself or in a function that it calls."""
+    parts = [part for equation in jaxpr.eqns for part in equation.params.values()]
+    inner = [getattr(part, "jaxpr", part) for part in parts]
+    return any(equation.primitive is lax.conv_general_dilated_p for equation in jaxpr.eqns) or any(
+        _convolves(part) for part in inner if hasattr(part, "eqns")
+    )
 
 
 def _uses(jaxpr: Any) -> list[int]:

@@ -24,7 +24,8 @@ from actsweep.utils.errors import bad_value
 # For programs that run once: compile fast rather than optimise. (Level 0 gives results that
 # differ in the last bits between packs.)
 ONCE = {"xla_backend_optimization_level": 1}
-REPEATABLE = {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
+IN_ORDER = {"xla_gpu_deterministic_ops": True}
+UNTIMED = {"xla_gpu_autotune_level": 0}
 WIDE = 32
 MEMBER, SHARED, BATCHES = P("member"), P(), P("member", None, "data")
 
@@ -293,18 +294,23 @@ class Population:
             local, mesh=self.mesh, in_specs=specs, out_specs=MEMBER, check_vma=False
         )
         donated = 0 if donate else ()
-        compiled = {**_repeatable(self.mesh), **(options or {})}
+        repeatable = _repeatable(self.mesh, convolves=self.functions.convolves)
+        compiled = {**repeatable, **(options or {})}
         return jax.jit(mapped, donate_argnums=donated, compiler_options=compiled)
 
 
-def _repeatable(mesh: Mesh) -> dict[str, Any]:
+def _repeatable(mesh: Mesh, *, convolves: bool) -> dict[str, Any]:
     """Return compiler options with which a program that is compiled twice computes the same bits.
 
-    By default XLA times several kernels for each product and convolution of a GPU and takes the
-    fastest, which differs from time to time, and lets atomic sums add up in any order.
+    By default XLA lets atomic sums add up in any order on a GPU, and times several kernels for each
+    product and convolution and takes the fastest, which differs from time to time. Not timing them
+    costs nothing where matrices are multiplied. It makes convolutions 25 times as slow (an H100):
+    theirs are timed, and XLA keeps which it took with the compiled programs.
     """
     tuned_by_user = "xla_gpu_autotune_level" in os.environ.get("XLA_FLAGS", "")
-    return {} if mesh.devices.flat[0].platform != "gpu" or tuned_by_user else REPEATABLE
+    if mesh.devices.flat[0].platform != "gpu" or tuned_by_user:
+        return {}
+    return IN_ORDER if convolves else {**IN_ORDER, **UNTIMED}
 
 
 def choose_batching(how: str) -> str:

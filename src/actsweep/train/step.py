@@ -28,7 +28,7 @@ from actsweep.train.types import ACTIVE, DIVERGED, STOPPED, Examples, Span, Stat
 
 
 class Functions(NamedTuple):
-    """Functions of one member, as `population` batches them."""
+    """Functions of one member, as `population` batches them; and whether its network convolves."""
 
     init: Callable[..., State]
     train_chunk: Callable[..., tuple[State, Readings]]
@@ -38,6 +38,7 @@ class Functions(NamedTuple):
     counts: Callable[..., tuple[Mapping[str, Array], Bool[Array, ""]]]
     no_counts: Callable[..., Mapping[str, Array]]
     conclude: Callable[..., Readings]
+    convolves: bool
 
 
 def build(
@@ -69,6 +70,7 @@ def build(
         counts=counts,
         no_counts=no_counts,
         conclude=concluding(callbacks),
+        convolves=net.convolves,
     )
 
 
