@@ -18,7 +18,8 @@ from yaml import YAMLError
 
 from actsweep.launch import slurm_submit
 from actsweep.launch.entry import run
-from actsweep.launch.job import Ends, Jobs, is_coordinator, run_worker, train_all
+from actsweep.launch.finish import finish
+from actsweep.launch.job import End, Ends, Jobs, is_coordinator, run_worker, train_all
 from actsweep.runtime.process import Process
 from actsweep.sweeps import results
 from actsweep.sweeps.plan import LAUNCH_FILE, Plan
@@ -46,8 +47,10 @@ class Frozen:
         return config
 
 
-def train(plan: Plan, launcher: Any, process: Process) -> int:
+def train(plan: Plan, launcher: Any, process: Process, end: End = finish) -> int:
     """Train a planned sweep through a launcher that is set up; return the exit code.
+
+    `end` gets the results of all runs, in order.
 
     Raises:
         UserError: the launcher can't start jobs; nothing has started.
@@ -55,7 +58,7 @@ def train(plan: Plan, launcher: Any, process: Process) -> int:
     assert launcher.hydra_context is not None
     assert launcher.config is not None
     if launcher.config.hydra.launcher._target_ == SLURM:
-        return slurm_submit.train(plan, process)
+        return slurm_submit.train(plan, process, end)
     launcher.hydra_context = HydraContext(Frozen(), launcher.hydra_context.callbacks)  # type: ignore[arg-type]
     name = launcher.config.hydra.runtime.choices["hydra/launcher"]
     if not is_coordinator(plan.config):
@@ -71,7 +74,7 @@ def train(plan: Plan, launcher: Any, process: Process) -> int:
                 return [error] * len(jobs)
             raise UserError(f"hydra/launcher={name}: {first_line(error)}") from error
 
-    return train_all(plan, start, process)
+    return train_all(plan, start, process, end)
 
 
 def go_on(plan: Plan, process: Process) -> int:

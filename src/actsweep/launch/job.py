@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from actsweep.runtime.process import Process
 from actsweep.runtime.signals import Interrupted
 from actsweep.sweeps import find
 from actsweep.sweeps.exit_codes import OK, PREEMPTED, SOME_FAILED
-from actsweep.sweeps.plan import Plan, read_plan
+from actsweep.sweeps.plan import Plan, is_search, read_plan
 from actsweep.sweeps.results import (
     Result,
     ended_results,
@@ -76,19 +77,26 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def train_all(plan: Plan, launch: Callable[[Jobs], Ends], process: Process) -> int:
+End = Callable[[Plan, Sequence[Result], signal.Signals | None], int]
+"""What is done once all jobs have ended, such as `finish`: from the results to an exit code."""
+
+
+def train_all(
+    plan: Plan, launch: Callable[[Jobs], Ends], process: Process, end: End = finish
+) -> int:
     """Train the runs that a sweep has left, one job per pack; return the exit code.
 
     Args:
         plan: the sweep.
         launch: trains jobs, given as run ids; returns each one's results, or its error.
         process: the process that waits for the jobs.
+        end: gets the results of all runs, in order.
 
     Raises:
         UserError: every run was refused: nothing has started.
     """
     results = _train_jobs(plan, plan.jobs, launch, process)
-    return finish(plan, [results[run_id] for run_id in plan.runs], process.stop.asked)
+    return end(plan, [results[run_id] for run_id in plan.runs], process.stop.asked)
 
 
 def train_job(plan: Plan, run_ids: Sequence[str], process: Process) -> int:
@@ -110,7 +118,9 @@ def train_job(plan: Plan, run_ids: Sequence[str], process: Process) -> int:
 
     results = _train_jobs(plan, [run_ids], launch, process)
     code = show_part(plan, [results[run_id] for run_id in run_ids], process.stop.asked)
-    if len(ended_results(plan, read_records(plan))) == len(plan.runs):
+    if not is_search(plan.folder) and len(ended_results(plan, read_records(plan))) == len(
+        plan.runs
+    ):
         results_of_all = [interrupted_result(plan, member) for member in plan.runs.values()]
         finish(plan, results_of_all, process.stop.asked)
     patience = min(FRUITLESS_S, 1800 * plan.config.slurm.hours)

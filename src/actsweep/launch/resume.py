@@ -1,15 +1,28 @@
 """Resume and retry of a sweep, and its table. No jax before training starts."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from actsweep.config.compose import with_overrides
+from actsweep.config.overrides import for_hydra
 from actsweep.launch.entry import guarded
+from actsweep.launch.train import application
 from actsweep.runs.leases import living_owners
 from actsweep.runtime.process import Process
 from actsweep.sweeps import results
-from actsweep.sweeps.plan import Plan, name_of, read_plan, reopen
+from actsweep.sweeps.exit_codes import OK, SOME_FAILED
+from actsweep.sweeps.plan import (
+    Plan,
+    is_search,
+    name_of,
+    read_frozen,
+    read_plan,
+    reopen,
+    without_folder,
+)
 from actsweep.utils.errors import UserError
+from actsweep.utils.invocation import TRAIN, as_train
 
 
 def resume(folder: Path, words: Sequence[str] = ()) -> int:
@@ -18,7 +31,11 @@ def resume(folder: Path, words: Sequence[str] = ()) -> int:
     Args:
         folder: the sweep's.
         words: overrides of `slurm.*`, which can't change a result: more memory, another partition.
+
+    A search goes on with further suggestions; `hydra.sweeper.trials` may be changed, too.
     """
+    if is_search(folder):
+        return _search_on(folder, words)
 
     def action(process: Process) -> int:
         plan = _with_resources(reopen(folder), words)
@@ -27,6 +44,45 @@ def resume(folder: Path, words: Sequence[str] = ()) -> int:
         return _go_on(plan, process)
 
     return guarded(action)
+
+
+def _search_on(
+    folder: Path, words: Sequence[str], *, again: Callable[[Plan], Plan] | None = None
+) -> int:
+    """Type a search's command again, in its own folder; return the exit code.
+
+    Its next suggestions are composed from `conf/`, which is why the whole command is needed.
+
+    Args:
+        folder: the sweep's.
+        words: further overrides.
+        again: makes the next attempt of its plan.
+    """
+    for word in words:
+        if not word.lstrip("+").startswith(("slurm.", "hydra.sweeper.trials=")):
+            raise UserError(
+                f"{word}: a search goes on as it was submitted; only slurm.* and "
+                "hydra.sweeper.trials can be changed"
+            )
+    typed = without_folder(read_frozen(folder)["command"])
+    typed = typed[2:] if typed[:2] == TRAIN.split() else typed[1:]
+
+    def action(process: Process) -> int:
+        del process
+        plan = reopen(folder.absolute())
+        if again:
+            again(plan)
+        as_train(
+            [*typed, f"paths.outputs={plan.outputs}", f"hydra.sweep.dir={plan.folder}", *words]
+        )
+        sys.argv[1:] = for_hydra(sys.argv[1:])
+        application()()
+        return OK
+
+    try:
+        return guarded(action)
+    except SystemExit as end:  # as the sweeper ends
+        return end.code if isinstance(end.code, int) else SOME_FAILED
 
 
 def _with_resources(plan: Plan, words: Sequence[str]) -> Plan:
@@ -56,6 +112,8 @@ def retry(folder: Path, words: Sequence[str] = (), *, diverged: bool) -> int:
 
     With `diverged`, train again also what has diverged. `words` are as for `resume`.
     """
+    if is_search(folder):
+        return _search_on(folder, words, again=lambda plan: _again(plan, diverged=diverged))
 
     def action(process: Process) -> int:
         plan = _with_resources(reopen(folder), words)

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from actsweep.config.schema import DataConfig
 from actsweep.launch.finish import finish
-from actsweep.launch.job import count, train_job, without_runs
+from actsweep.launch.job import End, count, train_job, without_runs
 from actsweep.runs import run_dir
 from actsweep.runs.leases import living_owners
 from actsweep.runtime.process import Process
@@ -39,10 +39,11 @@ SEEN_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def train(plan: Plan, process: Process) -> int:
+def train(plan: Plan, process: Process, end: End = finish) -> int:
     """Submit the runs that a sweep has left, and watch them to their end; return the exit code.
 
     Runs that are queued already aren't submitted again. Depending on the config it returns at once.
+    `end` gets the results of all runs, in order.
 
     Raises:
         UserError: SLURM refuses the jobs, or the data can't be prepared; nothing is submitted.
@@ -67,7 +68,7 @@ def train(plan: Plan, process: Process) -> int:
         print(f"follow: actsweep status {name}")
         print(f"stop:   actsweep cancel {name}")
         return OK
-    return follow(plan, process)
+    return follow(plan, process, end)
 
 
 def _left(plan: Plan) -> tuple[list[list[str]], int]:
@@ -163,7 +164,7 @@ def _advice(refusal: str) -> str:
     return ""
 
 
-def follow(plan: Plan, process: Process) -> int:
+def follow(plan: Plan, process: Process, end: End = finish) -> int:
     """Watch a sweep's jobs until none is left; return the exit code. Ctrl-C doesn't end them."""
     batches = slurm_jobs.batches(plan.folder)
     states: Mapping[str, Job] = {}
@@ -187,7 +188,7 @@ def follow(plan: Plan, process: Process) -> int:
         print(f"the jobs go on: actsweep status {name}   to stop them: actsweep cancel {name}")
         return results.exit_code(["running"], process.stop.asked)
     shown.end()
-    return finish(plan, _results(plan, states), process.stop.asked)
+    return end(plan, _results(plan, states), process.stop.asked)
 
 
 def _results(plan: Plan, states: Mapping[str, Job]) -> list[Result]:

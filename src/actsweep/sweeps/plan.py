@@ -33,6 +33,18 @@ SUBMITTING = ".submitting"
 """Lock file of the process that submits jobs of the sweep."""
 
 
+SEARCH_FILE = "search.json"
+"""Space and suggestions of a sweep that is a search."""
+
+
+STUDY_FILE = "study.log"
+"""The same as a study of Optuna's, with its results."""
+
+
+SEARCHING = ".searching"
+"""Lock file of the process that goes on with a search."""
+
+
 _BEFORE = {"attempt": 1, "cwd": ".", "path": [], "outputs": "../.."}
 """Values of fields that older plans lack."""
 
@@ -106,6 +118,14 @@ class Plan:
         whole = {**first, **about, "outputs": outputs, "members": members}
         files.write_json(self.folder / PLAN_FILE, whole)
 
+    def extended(
+        self, packs: Sequence[Sequence[Member]], overrides: Mapping[str, Sequence[str]]
+    ) -> "Plan":
+        """Return the sweep with further packs; `overrides` are by run id, as for `new_plan`."""
+        words = {m.run_id: as_typed(overrides[m.run_id]) for pack in packs for m in pack}
+        more = [*self.packs, *([*pack] for pack in packs)]
+        return replace(self, packs=more, overrides={**self.overrides, **words})
+
     def again(self, rerun: str) -> "Plan":
         """Return the next attempt of the sweep, which trains again what `rerun` says."""
         return replace(self.with_configs(rerun=rerun), attempt=self.attempt + 1)
@@ -169,7 +189,7 @@ def _read_plan(folder: Path, to_train: bool, cwd: str, stamp: int) -> Plan:
                 "data.options) has changed since the sweep was submitted, or can't be found. Runs "
                 "of it are other runs now: "
                 "to train these, and leave out what needn't be trained again, type the command "
-                f"again: {typed_again(_without_folder(plain['command']))}"
+                f"again: {typed_again(without_folder(plain['command']))}"
             )
         packs.setdefault(frozen["pack"], []).append(member)
     overrides = {name: frozen["overrides"] for name, frozen in plain["members"].items()}
@@ -177,7 +197,7 @@ def _read_plan(folder: Path, to_train: bool, cwd: str, stamp: int) -> Plan:
     return Plan(folder, plain["command"], [*packs.values()], overrides, **about)
 
 
-def _without_folder(command: Sequence[str]) -> list[str]:
+def without_folder(command: Sequence[str]) -> list[str]:
     """Return a command without the folder of its sweep: that one holds the sweep of before."""
     folders = ("hydra.sweep.dir=", "hydra.run.dir=")
     return [word for word in command if not word.lstrip("+").startswith(folders)]
@@ -193,6 +213,11 @@ def read_frozen(folder: Path) -> dict[str, Any]:
         return {**_BEFORE, **json.loads((folder / PLAN_FILE).read_text())}
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: no sweep here ({error}); see actsweep status") from error
+
+
+def is_search(folder: Path) -> bool:
+    """Return whether a sweep is a search, which may get further runs while it is trained."""
+    return (folder / SEARCH_FILE).exists()
 
 
 def outputs_dir(folder: Path, plain: Mapping[str, Any]) -> Path:
@@ -255,7 +280,7 @@ class FreshFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._before = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
-        kept = self._before & {PLAN_FILE, LAUNCH_FILE}
+        kept = self._before & {PLAN_FILE, LAUNCH_FILE, SEARCH_FILE}
         self._contents = {name: (folder / name).read_bytes() for name in kept}
 
     def discard(self) -> None:
@@ -265,14 +290,15 @@ class FreshFiles:
         """
         for name, content in self._contents.items():
             files.write_atomic(self.folder / name, content)
-        names = {PLAN_FILE, LAUNCH_FILE, SUBMITTING, ".submitit"} - self._before
+        made = {PLAN_FILE, LAUNCH_FILE, SUBMITTING, ".submitit"}
+        names = (made | {SEARCH_FILE, STUDY_FILE, SEARCHING}) - self._before
         for name in names:
             files.remove(self.folder / name)
-        for made in set(self.folder.glob("[0-9]*")) - {self.folder / n for n in self._before}:
-            for log in made.glob("*.log"):
+        for job in set(self.folder.glob("[0-9]*")) - {self.folder / n for n in self._before}:
+            for log in job.glob("*.log"):
                 log.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
-                made.rmdir()
+                job.rmdir()
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 

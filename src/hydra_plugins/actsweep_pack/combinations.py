@@ -9,7 +9,6 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 
 from actsweep.config.schema import SweepConfig
 from actsweep.utils.errors import UserError, bad_value
@@ -30,8 +29,8 @@ def combine(overrides: Sequence[Override], pairs: Sequence[Any] = ()) -> list[Wo
             of such lists.
 
     Raises:
-        UserError: no run, or more than `MAX_RUNS`; a pair of keys that can't be paired.
-        HydraException: a sweep over an interval.
+        UserError: no run, or more than `MAX_RUNS`; a pair of keys that can't be paired; an
+            interval.
     """
     typed = {override.get_key_element(): override for override in overrides}
     together = _pairs(pairs, typed)
@@ -39,7 +38,7 @@ def combine(overrides: Sequence[Override], pairs: Sequence[Any] = ()) -> list[Wo
     for key, override in typed.items():
         keys = together.get(key, [key])
         if keys[0] == key:
-            columns = [_values(typed[each]) for each in keys]
+            columns = [values_of(typed[each]) for each in keys]
             _check_lengths(keys, columns)
             lists[key] = [list(row) for row in zip(*columns, strict=True)]
         runs = math.prod(map(len, lists.values()))
@@ -51,13 +50,16 @@ def combine(overrides: Sequence[Override], pairs: Sequence[Any] = ()) -> list[Wo
     return [[word for words in row for word in words] for row in itertools.product(*lists.values())]
 
 
-def _values(override: Override) -> Words:
+def values_of(override: Override) -> Words:
     """Return an override once for each of its values."""
     key = override.get_key_element()
     if not override.is_sweep_override():
         return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
-        raise HydraException(f"{override.input_line}: an interval has no list of values")
+        raise UserError(
+            f"{override.input_line}: an interval has no list of values; type hydra/sweeper=optuna, "
+            "which searches it (docs/search.md), or a list"
+        )
     some = [*itertools.islice(override.sweep_string_iterator(), MAX_RUNS + 1)]
     if not some:
         raise UserError(f"{override.input_line}: has no value; type for example seed=0,1,2")
@@ -143,11 +145,14 @@ def settings_of(
     for override in overrides:
         if override.key_or_group.startswith("sweep.") and override.is_sweep_override():
             raise UserError(f"{override.input_line}: can't be swept; type one value")
-    return peek([_values(override)[0] for override in overrides])
+    return peek([values_of(override)[0] for override in overrides])
 
 
 def where_known(
-    jobs: Sequence[Words], default: str, params_of: Callable[[str], Collection[str] | None]
+    jobs: Sequence[Words],
+    default: str,
+    params_of: Callable[[str], Collection[str] | None],
+    acts: Sequence[str] = (),
 ) -> list[Words]:
     """Return the jobs' overrides without parameters that their activation doesn't have.
 
@@ -158,12 +163,13 @@ def where_known(
         jobs: each one's overrides.
         default: the activation of a job that names none.
         params_of: from an activation to its parameters; None if it isn't known.
+        acts: activations of the sweep that these jobs may lack.
     """
-    acts = [_last_value(job, "act") or default for job in jobs]
-    known = {act: params_of(act) for act in dict.fromkeys(acts)}
+    own = [_last_value(job, "act") or default for job in jobs]
+    known = {act: params_of(act) for act in dict.fromkeys([*own, *acts])}
     left: list[list[str]] = []
     told: dict[str, None] = {}
-    for job, act in zip(jobs, acts, strict=True):
+    for job, act in zip(jobs, own, strict=True):
         kept = []
         for word in job:
             param = word.partition("=")[0].removeprefix("act.")

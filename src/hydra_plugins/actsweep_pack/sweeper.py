@@ -3,18 +3,16 @@
 Hydra imports this at every start: nothing here may import jax.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from actsweep.config import identity, resolve
-from actsweep.config.compose import Composer, act_params
-from actsweep.config.overrides import bare, expand
+from actsweep.config.compose import Composer
 from actsweep.config.schema import RunConfig
 from actsweep.launch.entry import check_called, this_process
 from actsweep.launch.hydra import train
@@ -28,9 +26,9 @@ from actsweep.utils.progress import counted
 from hydra_plugins.actsweep_pack.combinations import (
     combine,
     settings_of,
-    where_known,
     without_excluded,
 )
+from hydra_plugins.actsweep_pack.words import expanded, parsed
 
 
 @dataclass
@@ -100,24 +98,13 @@ class PackSweeper(BasicSweeper):
         raise SystemExit(code)
 
     def _product(self, arguments: list[str], compose: Composer) -> list[list[str]]:
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        words = [bare(word) for word in (*self._parse_config(), *arguments)]
-        parsed = parser.parse_overrides(words)
-        settings = settings_of(parsed, compose.sweep)
-        jobs = without_excluded(combine(parsed, settings.pairs), settings.exclude)
-        expanded = [[word for given in job for word in expand(given)] for job in jobs]
         assert self.config is not None
-        default = str(self.config.hydra.runtime.choices.get("act"))
-        return where_known(expanded, default, self._act_params)
-
-    def _act_params(self, act: str) -> Collection[str] | None:
-        """Return the parameters of an option of `act`; None if there is no such option."""
         assert self.hydra_context is not None
-        try:
-            return act_params(self.hydra_context.config_loader, act)
-        except Exception:  # it is told when the run is composed
-            return None
+        loader = self.hydra_context.config_loader
+        typed = parsed([*self._parse_config(), *arguments], loader)
+        settings = settings_of(typed, compose.sweep)
+        jobs = without_excluded(combine(typed, settings.pairs), settings.exclude)
+        return expanded(jobs, loader, self.config)
 
 
 def check_distinct(members: Sequence[Member]) -> None:
