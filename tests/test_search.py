@@ -20,7 +20,7 @@ from test_app import Train, logging_as_before, train  # noqa: F401
 from actsweep.cli.main import main
 from actsweep.config import resolve
 from actsweep.launch import search as launched
-from actsweep.launch.search import Steps, Suggested, go_on
+from actsweep.launch.search import Steps, Suggested, Suggesting, go_on
 from actsweep.runs import run_dir
 from actsweep.runs.members import make_member
 from actsweep.runtime.process import Process
@@ -252,10 +252,9 @@ class Bench:
         self.folder, self.trained = folder, list[int]()
         self.kill_at = -1
         self.steps = Steps(
-            *(folder / "sweeps/s", trials, 4, self.compose, merge),
-            lambda plan: plan.write(),
-            self.train,
+            folder / "sweeps/s", self.compose, merge, lambda plan: plan.write(), self.train
         )
+        self.trials = trials
 
     def compose(self, asked: Sequence[Mapping[str, Any]]) -> list[Suggested | UserError]:
         made = []
@@ -289,7 +288,8 @@ class Bench:
         """Go on with what is in the folder."""
         known = searches.read(self.steps.folder)
         plan = launched_plan(self) if known else None
-        go_on(self.steps, known or Search({"lr": LR}, "tpe", 0), plan, Process())
+        search = known or Search({"lr": LR}, "tpe", 0)
+        go_on(self.steps, Suggesting(search, self.trials, 4), plan, Process())
         found = searches.read(self.steps.folder)
         assert found is not None
         return found
@@ -348,7 +348,7 @@ def test_a_search_that_was_killed_suggests_the_same(
 def test_a_search_may_get_more_trials(tmp_path: Path) -> None:
     few, many = Bench(tmp_path / "few", trials=8), Bench(tmp_path / "many", trials=16)
     few.go_on()
-    few.steps = replace(few.steps, trials=16)
+    few.trials = 16
     assert few.go_on().trials == many.go_on().trials
     assert few.trained == [4, 8, 8, 12, 16]
 
@@ -367,7 +367,10 @@ OPTUNA = ("hydra/sweeper=optuna", "hydra.sweeper.trials=4", "hydra.sweeper.batch
         (["optim.lr=interval(-1,1)"], "optim.lr=-1.0: must be"),
         (["act=relu,reluu", RATES], "act=reluu: no such name; did you mean act=relu"),
         ([RATES, "trainer.distributed=slurm"], "needs hydra/launcher=slurm"),
-        ([RATES, "hydra/launcher=slurm", "slurm.wait=false"], "slurm.wait=false: a search waits"),
+        (
+            [RATES, "hydra/launcher=slurm", "slurm.wait=false"],
+            "slurm.wait=false: hydra/sweeper=optuna waits",
+        ),
         (["depth.layers=tag(log,interval(1,4))"], "depth.layers=1.0: must be an integer"),
     ],
 )
@@ -430,4 +433,4 @@ def test_a_search_trains_in_packs_and_goes_on(
     assert more.trials[:4] == search.trials
     assert "search: 5 of 5 trials" in capsys.readouterr().out
     assert main(["resume", "s", "optim.lr=1", "--outputs", outputs]) == exit_codes.BAD_INPUT
-    assert "a search goes on as it was submitted" in capsys.readouterr().err
+    assert "a search or a race goes on as it was submitted" in capsys.readouterr().err

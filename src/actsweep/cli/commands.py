@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from actsweep.cli.race import race
 from actsweep.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -485,7 +486,7 @@ def theory(
 
 
 COMMANDS = (
-    *(train, status, resume, retry, table, cancel, job),
+    *(train, race, status, resume, retry, table, cancel, job),
     theory,
     *(compare, export, report, watch, board, dashboard, sync),
     *(show, rerun, doctor, rm, gc),

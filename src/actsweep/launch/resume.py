@@ -24,6 +24,8 @@ from actsweep.sweeps.plan import (
 from actsweep.utils.errors import UserError
 from actsweep.utils.invocation import TRAIN, as_train
 
+LIMITS = ("hydra.sweeper.trials=", "hydra.sweeper.seeds=", "hydra.sweeper.budget=")
+
 
 def resume(folder: Path, words: Sequence[str] = ()) -> int:
     """Train the runs that a sweep has left, as it was submitted; return the exit code.
@@ -32,7 +34,8 @@ def resume(folder: Path, words: Sequence[str] = ()) -> int:
         folder: the sweep's.
         words: overrides of `slurm.*`, which can't change a result: more memory, another partition.
 
-    A search goes on with further suggestions; `hydra.sweeper.trials` may be changed, too.
+    A search goes on with further suggestions, a race with further seeds; their limits
+    (`hydra.sweeper.trials`, `.seeds`, `.budget`) may be changed, too.
     """
     if is_search(folder):
         return _search_on(folder, words)
@@ -59,10 +62,10 @@ def _search_on(
         again: makes the next attempt of its plan.
     """
     for word in words:
-        if not word.lstrip("+").startswith(("slurm.", "hydra.sweeper.trials=")):
+        if not word.lstrip("+").startswith(("slurm.", *LIMITS)):
             raise UserError(
-                f"{word}: a search goes on as it was submitted; only slurm.* and "
-                "hydra.sweeper.trials can be changed"
+                f"{word}: a search or a race goes on as it was submitted; only slurm.* and its "
+                f"limits can be changed: {', '.join(limit[:-1] for limit in LIMITS)}"
             )
     typed = without_folder(read_frozen(folder)["command"])
     typed = typed[2:] if typed[:2] == TRAIN.split() else typed[1:]

@@ -1,9 +1,10 @@
-"""A search, batch after batch: ask, train, tell, until there are enough trials. No jax."""
+"""A sweep that grows by its results, batch after batch: ask, train, tell, to its end. No jax."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -31,51 +32,131 @@ class Suggested:
     overrides: tuple[list[str], ...]
 
 
+class Strategy(Protocol):
+    """What decides which runs come next, such as a search or a race.
+
+    It is asked again in a process that goes on, with the same results: its answers depend on
+    nothing else.
+    """
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Return everything that was asked for so far."""
+
+    def and_then(self: "S", trials: Sequence[Trial]) -> "S":
+        """Return it with further trials."""
+
+    def ask(self, plan: Plan | None, ended: Mapping[str, Result]) -> list[Params]:
+        """Return the next trials; none if it has come to its end. `plan` is None at first."""
+
+    def standing(self, plan: Plan, ended: Mapping[str, Result]) -> str:
+        """Return what is known by now, in a line."""
+
+    def conclusion(self, plan: Plan, ended: Mapping[str, Result]) -> str:
+        """Return what is known at the end."""
+
+    def write(self, folder: Path) -> None:
+        """Write into the sweep's folder what a process needs that goes on."""
+
+    def record(self, folder: Path, ended: Mapping[str, Result]) -> None:
+        """Write into the sweep's folder what others may want to know."""
+
+
+S = TypeVar("S", bound=Strategy)
+
+
+@dataclass(frozen=True)
+class Suggesting:
+    """A search of Optuna's as a strategy.
+
+    Attributes:
+        search: what was suggested so far.
+        wanted: suggestions in all.
+        batch: suggestions that are trained at once.
+    """
+
+    search: Search
+    wanted: int
+    batch: int
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        return self.search.trials
+
+    def and_then(self, trials: Sequence[Trial]) -> "Suggesting":
+        return replace(self, search=self.search.and_then(trials))
+
+    def ask(self, plan: Plan | None, ended: Mapping[str, Result]) -> list[Params]:
+        wanted = min(self.batch, self.wanted - len(self.trials))
+        outcomes = self._outcomes(ended)
+        return searches.ask(self.search, outcomes, wanted) if wanted > 0 else []
+
+    def standing(self, plan: Plan, ended: Mapping[str, Result]) -> str:
+        """Return how many trials have ended, and which is the best."""
+        outcomes = self._outcomes(ended)
+        text = f"search: {len(outcomes)} of {count(self.wanted, 'trial')}"
+        best = searches.best_of(outcomes)
+        if best is None:
+            return f"{text}, none complete"
+        outcome, params = outcomes[best], self.trials[best].params
+        words = " ".join(as_typed([f"{key}={value}" for key, value in params.items()]))
+        return f"{text}, best val/{outcome.score} {outcome.value:.4g}: {words}"
+
+    def conclusion(self, plan: Plan, ended: Mapping[str, Result]) -> str:
+        """Return the same at the end."""
+        return self.standing(plan, ended)
+
+    def write(self, folder: Path) -> None:
+        self.search.write(folder)
+
+    def record(self, folder: Path, ended: Mapping[str, Result]) -> None:
+        searches.write_study(folder, self.search, self._outcomes(ended))
+
+    def _outcomes(self, ended: Mapping[str, Result]) -> list[Outcome]:
+        return [searches.outcome_of(trial, ended) for trial in self.trials]
+
+
 @dataclass(frozen=True)
 class Steps:
-    """What a search does in its batches.
+    """What is done in each batch.
 
     Attributes:
         folder: the sweep's.
-        trials: suggestions in all.
-        batch: suggestions that are trained at once.
-        compose: from suggestions to their runs, or why one is refused.
+        compose: from trials to their runs, or why one is refused.
         pack: from runs to packs.
         begin: checks and freezes the sweep, before its first batch is trained.
         train: trains what a plan has left; its second argument gets the results.
     """
 
     folder: Path
-    trials: int
-    batch: int
     compose: Callable[[Sequence[Params]], Sequence[Suggested | UserError]]
     pack: Callable[[Sequence[Member]], Iterable[list[Member]]]
     begin: Callable[[Plan], None]
     train: Callable[[Plan, End], int]
 
 
-def go_on(steps: Steps, search: Search, plan: Plan | None, process: Process) -> int:
-    """Train a search to its end, from wherever it stands; return the exit code.
+def go_on(steps: Steps, strategy: Strategy, plan: Plan | None, process: Process) -> int:
+    """Train a search or a race to its end, from wherever it stands; return the exit code.
 
     Raises:
-        UserError: every run of the first batch was refused, or another process goes on with it.
+        UserError: a run of the first batch is refused, or another process goes on with it.
     """
     if plan is None:
-        search, plan = _extended(steps, search, None, [])
+        strategy, plan = _extended(steps, strategy, None, strategy.ask(None, {}))
         steps.begin(plan)
     try:
         with FileLock(steps.folder / SEARCHING, timeout=0):
-            search.write(steps.folder)
+            strategy.write(steps.folder)
             # So that `actsweep status` shows between two batches, too, that a process goes on.
             with Leases(plan.outputs, plan.folder.name):
-                return _batches(steps, search, plan, process)
+                return _batches(steps, strategy, plan, process)
     except Timeout as error:
         raise UserError(
-            f"{steps.folder.name}: another process trains this search; wait for it, or stop it"
+            f"{steps.folder.name}: another process goes on with it; wait for it, or stop it"
         ) from error
 
 
-def _batches(steps: Steps, search: Search, plan: Plan, process: Process) -> int:
+def _batches(steps: Steps, strategy: Strategy, plan: Plan, process: Process) -> int:
     while True:
         ended: dict[str, Result] = {}
         code = steps.train(plan, _noting(ended))
@@ -83,20 +164,20 @@ def _batches(steps: Steps, search: Search, plan: Plan, process: Process) -> int:
             return code
         if any(result["state"] in ("preempted", "running") for result in ended.values()):
             return finish(plan, [*ended.values()], process.stop.asked)
-        outcomes = [searches.outcome_of(trial, ended) for trial in search.trials]
-        searches.write_study(steps.folder, search, outcomes)
-        if len(search.trials) >= steps.trials or sweep_results.failed_run(plan):
+        strategy.record(steps.folder, ended)
+        asked = [] if sweep_results.failed_run(plan) else strategy.ask(plan, ended)
+        if not asked:
             code = finish(plan, [*ended.values()], process.stop.asked)
-            print(_standing(search, outcomes, steps.trials), flush=True)
+            print(strategy.conclusion(plan, ended), flush=True)
             return code
-        log.info("%s", _standing(search, outcomes, steps.trials))
-        search, plan = _extended(steps, search, plan, outcomes)
+        log.info("%s", strategy.standing(plan, ended))
+        strategy, plan = _extended(steps, strategy, plan, asked)
         plan.write()
-        search.write(steps.folder)
+        strategy.write(steps.folder)
 
 
 def _noting(ended: dict[str, Result]) -> End:
-    """Return what keeps the results of all runs for the search, and says nothing."""
+    """Return what keeps the results of all runs for the strategy, and says nothing."""
 
     def end(plan: Plan, results: Sequence[Result], asked: object) -> int:
         del plan, asked
@@ -108,21 +189,19 @@ def _noting(ended: dict[str, Result]) -> End:
     return end
 
 
-def first_batch(steps: Steps, search: Search) -> list[list[Member]]:
-    """Return the packs of a search's first batch; nothing is written.
+def first_batch(steps: Steps, strategy: Strategy) -> list[list[Member]]:
+    """Return the packs of a first batch; nothing is written.
 
     Raises:
-        UserError: a suggestion is refused.
+        UserError: one of its runs is refused.
     """
-    return _extended(steps, search, None, [])[1].packs
+    return _extended(steps, strategy, None, strategy.ask(None, {}))[1].packs
 
 
 def _extended(
-    steps: Steps, search: Search, plan: Plan | None, outcomes: Sequence[Outcome]
-) -> tuple[Search, Plan]:
-    """Return the search and its plan with the next batch, neither of them written."""
-    wanted = min(steps.batch, steps.trials - len(search.trials))
-    asked = searches.ask(search, outcomes, wanted)
+    steps: Steps, strategy: S, plan: Plan | None, asked: Sequence[Params]
+) -> tuple[S, Plan]:
+    """Return the strategy and its plan with the next batch, neither of them written."""
     known = dict(plan.runs) if plan else {}
     trials, fresh, overrides = [], dict[str, Member](), dict[str, list[str]]()
     for params, made in zip(asked, steps.compose(asked), strict=True):
@@ -138,15 +217,5 @@ def _extended(
                 fresh[member.run_id], overrides[member.run_id] = member, words
     packs = [*steps.pack([*fresh.values()])]
     if plan is None:
-        return search.and_then(trials), new_plan(steps.folder, packs, overrides)
-    return search.and_then(trials), plan.extended(packs, overrides)
-
-
-def _standing(search: Search, outcomes: Sequence[Outcome], wanted: int) -> str:
-    """Return how many trials have ended, and which is the best."""
-    text, best = f"search: {len(outcomes)} of {count(wanted, 'trial')}", searches.best_of(outcomes)
-    if best is None:
-        return f"{text}, none complete"
-    outcome, params = outcomes[best], search.trials[best].params
-    words = " ".join(as_typed([f"{key}={value}" for key, value in params.items()]))
-    return f"{text}, best val/{outcome.score} {outcome.value:.4g}: {words}"
+        return strategy.and_then(trials), new_plan(steps.folder, packs, overrides)
+    return strategy.and_then(trials), plan.extended(packs, overrides)

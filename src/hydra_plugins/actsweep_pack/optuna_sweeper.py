@@ -1,190 +1,59 @@
-"""Hydra's sweeper that searches: Optuna suggests, batches are trained in packs, by any launcher.
+"""Hydra's sweeper that searches: Optuna suggests what is trained next.
 
 Hydra imports this at every start: nothing here may import jax or Optuna.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from hydra.core.override_parser.types import Override
 
-from actsweep.config.compose import Composer
-from actsweep.config.error_messages import explain
-from actsweep.config.schema import RunConfig
-from actsweep.launch.entry import check_called, is_input, this_process
-from actsweep.launch.hydra import train
-from actsweep.launch.job import check_before, show_plan
-from actsweep.launch.search import Steps, Suggested, first_batch, go_on
-from actsweep.runs import run_dir
-from actsweep.runs.members import make_member
+from actsweep.launch.search import Strategy, Suggesting
 from actsweep.sweeps import search as searches
-from actsweep.sweeps.exit_codes import OK
-from actsweep.sweeps.plan import FreshFiles, Plan, check_folder, freeze, read_plan
-from actsweep.sweeps.search import Params, Search
-from actsweep.utils.errors import UserError, unknown_name
-from hydra_plugins.actsweep_pack.space import Typed, check_ends, check_number, divide
-from hydra_plugins.actsweep_pack.sweeper import check_alike, merge
-from hydra_plugins.actsweep_pack.words import expanded, parsed
+from actsweep.sweeps.search import Search
+from actsweep.utils.errors import unknown_name
+from hydra_plugins.actsweep_pack.growing import GrowingSweeper, other
+from hydra_plugins.actsweep_pack.space import Typed, check_number, divide
 
 
-class OptunaSweeper(Sweeper):
+class OptunaSweeper(GrowingSweeper):
     """Sweeper over suggestions of Optuna's, within intervals and lists, in packs."""
+
+    name = "optuna"
 
     def __init__(
         self, params: dict[str, Any], sampler: str, trials: int, batch: int, seed: int
     ) -> None:
-        self._params, self._sampler, self._seed = params, sampler, seed
+        self.params, self._sampler, self._seed = params, sampler, seed
         self._trials, self._batch = trials, batch
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Keep what Hydra gives every sweeper, and set the launcher up."""
-        self.hydra_context, self.config = hydra_context, config
-        self._loader = hydra_context.config_loader
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-
-    def sweep(self, arguments: list[str]) -> Any:
-        """Check the space, then suggest, train and tell, batch after batch.
-
-        Raises:
-            UserError: bad input; nothing has started.
-            SystemExit: with the sweep's exit code.
-        """
-        assert self.config is not None
-        self._check_settings()
-        process, config = this_process(), self.config
-        given = [f"{key}={value}" for key, value in self._params.items()]
-        typed = divide(parsed([*given, *arguments], self._loader))
-        compose = Composer(self._loader, config)
-        self._check_sweep(typed, compose)
-
-        def composed(asked: Sequence[Params]) -> list[Suggested | UserError]:
-            return [self._suggested(typed, params, compose) for params in asked]
-
-        launcher = config.hydra.runtime.choices["hydra/launcher"]
-        run = _check_all([*composed(check_ends(typed.space))], launcher)
-        check_called(process, launcher, run.trainer.distributed)
-        folder = Path(config.hydra.sweep.dir)
-        search, plan = self._known(folder, typed, run, composed)
-        fresh = FreshFiles(folder)
-
-        def begin(plan: Plan) -> None:
-            check_before(check_folder(plan, "hydra.sweep.dir"))
-            run_dir.check_writable(run.paths.outputs)
-            freeze(plan, config)
-
-        steps = Steps(
-            folder,
-            self._trials,
-            self._batch,
-            composed,
-            merge,
-            begin,
-            lambda plan, end: train(plan, self.launcher, process, end),
-        )
-        if run.pack.plan:
-            show_plan(first_batch(steps, search) if plan is None else plan.packs)
-            raise SystemExit(OK)
-        process.folder = folder
-        try:
-            code = go_on(steps, search, plan, process)
-        except UserError:
-            if plan is None:
-                fresh.discard()
-            raise
-        raise SystemExit(code)
-
-    def _check_settings(self) -> None:
+    def check_settings(self) -> None:
+        """Check the sampler and the numbers, and that Optuna is there."""
         searches.check_installed()
         if self._sampler not in searches.SAMPLERS:
             raise unknown_name("hydra.sweeper.sampler", self._sampler, searches.SAMPLERS)
         for key, least in (("trials", 1), ("batch", 1), ("seed", 0)):
             check_number(key, getattr(self, f"_{key}"), least)
 
-    def _check_sweep(self, typed: Typed, compose: Composer) -> None:
-        assert self.config is not None
-        settings = compose.sweep(expanded([typed.fixed], self._loader, self.config)[0])
-        for key in ("pairs", "exclude"):
-            if getattr(settings, key):
-                raise UserError(
-                    f"sweep.{key}: is for hydra/sweeper=pack, which combines lists; leave it out"
-                )
+    def divide(self, overrides: Sequence[Override]) -> Typed:
+        """Return what is fixed, what is searched, and the seeds of each suggestion."""
+        return divide(overrides)
 
-    def _suggested(self, typed: Typed, params: Params, compose: Composer) -> Suggested | UserError:
-        """Return the runs of a suggestion, or why it is refused."""
-        acts = typed.space["act"].choices if "act" in typed.space else ()
-        assert self.config is not None
-        words = expanded(typed.words(params), self._loader, self.config, acts)
-        try:
-            return Suggested(tuple(make_member(compose.run(each)) for each in words), tuple(words))
-        except Exception as error:
-            if not is_input(error):
-                raise
-            return error if isinstance(error, UserError) else UserError(explain(error))
+    def strategy(self, typed: Typed) -> Suggesting:
+        """Return the search that was asked for."""
+        search = Search(typed.space, self._sampler, self._seed)
+        return Suggesting(search, self._trials, self._batch)
 
-    def _known(
-        self, folder: Path, typed: Typed, run: RunConfig, composed: Any
-    ) -> tuple[Search, Plan | None]:
-        """Return the search that a folder holds, or a new one, and its plan if it has begun.
-
-        Raises:
-            UserError: it is another search, or its runs would be others today.
-        """
-        asked = Search(typed.space, self._sampler, self._seed)
+    def read(self, folder: Path, asked: Suggesting) -> Strategy | None:
+        """Return the search that a folder holds, if any."""
         found = searches.read(folder)
         if found is None:
-            return asked, None
-        differ = _difference(found, asked)
-        if differ:
-            raise UserError(
-                f"hydra.sweep.dir={folder}: holds a search of its own: {differ}; type another "
-                "folder, or what was typed first"
-            )
-        for trial, made in zip(
-            found.trials, composed([trial.params for trial in found.trials]), strict=True
-        ):
-            ids = () if isinstance(made, UserError) else tuple(m.run_id for m in made.members)
-            if trial.runs and ids != trial.runs:
-                raise UserError(
-                    f"{folder.name}: conf/, its fixed overrides, its seeds or your own code have "
-                    f"changed since the search began: {trial.runs[0]} would be "
-                    f"{ids[0] if ids else 'refused'}; type another hydra.sweep.dir for a new search"
-                )
-        return found, read_plan(folder).with_configs(slurm=run.slurm)
-
-
-def _check_all(made: Sequence[Suggested | UserError], launcher: str) -> RunConfig:
-    """Check the ends of a space; return one run.
-
-    Raises:
-        UserError: a run is refused, or the launcher can't wait for its jobs.
-    """
-    configs = []
-    for each in made:
-        if isinstance(each, UserError):
-            raise each
-        configs += [member.config for member in each.members]
-    check_alike(configs)
-    run = configs[0]
-    if run.trainer.distributed and launcher != "slurm":
-        raise UserError(
-            f"trainer.distributed={run.trainer.distributed}: needs hydra/launcher=slurm with "
-            "hydra/sweeper=optuna; leave one of them out"
-        )
-    for key in ("wait", "submit"):
-        if launcher == "slurm" and not getattr(run.slurm, key):
-            raise UserError(
-                f"slurm.{key}=false: a search waits for its jobs, whose results decide what is "
-                "suggested next; leave it out"
-            )
-    return run
+            return None
+        if difference := _difference(found, asked.search):
+            raise other(folder, "search", difference)
+        return replace(asked, search=found)
 
 
 def _difference(found: Search, asked: Search) -> str:
