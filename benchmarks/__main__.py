@@ -21,6 +21,7 @@ from benchmarks import (
     harness,
     kernels,
     looks,
+    races,
     report,
     shell,
     speed,
@@ -45,6 +46,7 @@ SECTIONS: dict[str, Section] = {
     "cluster": Section(cluster.cluster, rounds=3, apart=True),
     "faults": Section(faults.faults, rounds=7, apart=True),
     "verdicts": Section(verdicts.verdicts, rounds=1, apart=True),
+    "races": Section(races.races, rounds=1, apart=True),
     "looks": Section(looks.every_look, rounds=1, apart=True),
 }
 

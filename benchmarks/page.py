@@ -1,7 +1,7 @@
 """Puts what was measured into the pages: python -m benchmarks.page
 
-Every block of docs/performance.md and docs/statistics.md between `<!-- name -->` and `<!-- end -->`
-is made from benchmarks/results/, and so is the picture.
+Every block of the pages of `PAGES` between `<!-- name -->` and `<!-- end -->` is made from
+benchmarks/results/, and so is the picture.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import looks, verdicts
+from benchmarks import looks, races, verdicts
 from benchmarks.baselines import ROOT
 from benchmarks.harness import Result
 
@@ -102,6 +102,7 @@ PAGES: dict[Path, tuple[Path, dict[str, Callable[[Result], str]]]] = {
             "verdicts": lambda measured: verdicts.table(measured["verdicts"]),
         },
     ),
+    ROOT / "docs" / "race.md": (SIMULATED, {"races": lambda m: races.table(m["races"])}),
 }
 """Each page, the results it is made of, and what fills its blocks."""
 

@@ -30,6 +30,7 @@ COMMANDS = {
         "experiment",
         "claims",
         "theory",
+        "race",
     ),
 }
 MISTAKES = [

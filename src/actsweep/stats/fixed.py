@@ -1,5 +1,6 @@
 """Tests for a number of seeds that was set beforehand: one look. No jax."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -75,13 +76,18 @@ def flip_test(differences: Sequence[float]) -> float | None:
     n = len(values)
     if n < 2:
         return None
-    if n <= MAX_EXACT:
-        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=n)))
-    else:
-        signs = np.random.default_rng(0).choice((-1.0, 1.0), (RANDOM_FLIPS, n))
+    signs = _signs(n)
     threshold = abs(values.sum()) - TIE * np.abs(values).sum()
     count = int(np.sum(np.abs(signs @ values) >= threshold))
     return count / len(signs) if n <= MAX_EXACT else (count + 1) / (RANDOM_FLIPS + 1)
+
+
+@functools.lru_cache(maxsize=8)
+def _signs(n: int) -> np.ndarray:
+    """Return all signs of n differences, or many random ones, [draws, n]."""
+    if n <= MAX_EXACT:
+        return np.array(list(itertools.product((-1.0, 1.0), repeat=n)))
+    return np.random.default_rng(0).choice((-1.0, 1.0), (RANDOM_FLIPS, n))
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
