@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from actsweep.launch.job import count
 from actsweep.stats import race
-from actsweep.stats.power import MAX_FURTHER_SEEDS
 from actsweep.stats.race import Rules
 from actsweep.sweeps.plan import SEARCH_FILE, Plan
 from actsweep.sweeps.results import Result
@@ -66,6 +65,8 @@ class Race:
 
     def standing(self, plan: Plan, ended: Mapping[str, Result]) -> str:
         """Return which groups are out, and which pairs are open."""
+        from actsweep.stats.power import MAX_FURTHER_SEEDS
+
         comparison = self._compare(plan)
         text = f"race: {count(len(self.trials), 'run')} of {count(len(self.groups), 'group')}"
         if comparison is None:

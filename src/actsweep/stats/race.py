@@ -2,9 +2,10 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from actsweep.stats.paired import BETTER, UNDECIDED, WORSE, Pair
+if TYPE_CHECKING:  # numpy, which Hydra's sweepers, imported at every start, do without
+    from actsweep.stats.paired import Pair
 
 Group = TypeVar("Group", bound=Hashable)
 
@@ -29,8 +30,10 @@ class Rules:
     seeds: int = 40
 
 
-def beaten(pairs: Mapping[tuple[Group, Group], Pair]) -> set[Group]:
+def beaten(pairs: Mapping[tuple[Group, Group], "Pair"]) -> set[Group]:
     """Return the groups that are worse than some other one."""
+    from actsweep.stats.paired import BETTER, WORSE
+
     return {
         a if pair.verdict == WORSE else b
         for (a, b), pair in pairs.items()
@@ -38,8 +41,10 @@ def beaten(pairs: Mapping[tuple[Group, Group], Pair]) -> set[Group]:
     }
 
 
-def open_pairs(pairs: Mapping[tuple[Group, Group], Pair], aim: str) -> list[tuple[Group, Group]]:
+def open_pairs(pairs: Mapping[tuple[Group, Group], "Pair"], aim: str) -> list[tuple[Group, Group]]:
     """Return the pairs that the race still has to decide."""
+    from actsweep.stats.paired import UNDECIDED
+
     out = beaten(pairs) if aim == BEST else set()
     return [
         (a, b) for (a, b), pair in pairs.items() if pair.verdict == UNDECIDED and not {a, b} & out
@@ -47,7 +52,7 @@ def open_pairs(pairs: Mapping[tuple[Group, Group], Pair], aim: str) -> list[tupl
 
 
 def seeds_next(
-    pairs: Mapping[tuple[Group, Group], Pair], trained: Mapping[Group, int], rules: Rules
+    pairs: Mapping[tuple[Group, Group], "Pair"], trained: Mapping[Group, int], rules: Rules
 ) -> dict[Group, int]:
     """Return how many seeds each group should have after the next round.
 
