@@ -12,6 +12,8 @@ from actsweep.runs.rows import MemberInfo, Row
 
 LINE_EVERY = 5.0
 """Seconds between two plain lines, at the least."""
+LONG_EPOCH = 60.0
+"""Seconds between two plain lines within an epoch."""
 IN_TITLE = ("act", "model", "depth", "depth.layers", "seed")
 """Overrides that every title shows."""
 
@@ -100,7 +102,8 @@ class Console:
             self._display.update(self._epoch, self._numbers(), done, runs)
             return
         now, epoch = time.monotonic(), math.floor(self._epoch)
-        if now - self._printed_at >= LINE_EVERY and epoch > self._printed_epoch:
+        waited = now - self._printed_at
+        if waited >= (LINE_EVERY if epoch > self._printed_epoch else LONG_EPOCH):
             self._printed_at, self._printed_epoch = now, epoch
             self._print(f"{self._head()}  {self._numbers()}  {self._eta()}")
 
