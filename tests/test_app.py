@@ -78,6 +78,7 @@ def files(folder: Path) -> list[str]:
 
 
 MISTAKES = [
+    ("trainer.log_every=10", "no such key; did you mean trainer.chunk_steps? Known here: "),
     ("act=rleu", "act=rleu: no such name; did you mean act=relu? Known: celu, elu"),
     ("act=", "act=: no such name; type for example act=celu."),
     ("act=[relu]", "act=[relu]: must be one name; type for example act=relu"),
