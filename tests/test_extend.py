@@ -63,15 +63,16 @@ PATIENT = {"trainer": {"patience": 1}}
 MIXED = {"model": {"name": "mixed", "_target_": "mixed.Mixed"}}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize(
     ("seeds", "changes"),
     [
         ((0, 1, 2, 3), {}),
-        pytest.param((0, 1, 2, 3), PATIENT, marks=pytest.mark.slow),
-        pytest.param((5,), AT_THE_END, marks=pytest.mark.slow),
-        pytest.param((0, 1, 2, 3), {"pack": {"batching": "vmap"}}, marks=pytest.mark.slow),
-        pytest.param((0, 1), MIXED, marks=pytest.mark.slow),
+        ((0, 1, 2, 3), PATIENT),
+        ((5,), AT_THE_END),
+        ((0, 1, 2, 3), {"pack": {"batching": "vmap"}}),
+        ((0, 1), MIXED),
     ],
     ids=["map", "patience", "alone", "vmap", "mixed"],
 )

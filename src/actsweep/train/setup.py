@@ -59,7 +59,7 @@ def set_up(
     set_up_devices()
     check_platform()
     config = pack.static
-    with _said(config, f"loading data={config.data.name}"):
+    with _said(config, group, f"loading data={config.data.name}"):
         examples = _load(json.dumps(asdict(config.data)))
     _check_batch(config, len(examples.train_x))
     augment.check(config.data.augment, examples.train_x.shape[1:], examples.name)
@@ -71,16 +71,19 @@ def set_up(
     held = 1 + wandb_support.FILES_A_RUN * logged + len(config.logger.writers)
     files = wandb_support.runs_that_fit(len(pack.members), held)
     most = max(1, min(files, most or files))
-    with _said(config, f"compiling {_title(pack)}"):
+    with _said(config, group, f"compiling {_title(pack)}"):
         memory = plan_memory(
             config, task, hparams, observers, examples, most, group, estimate=estimate
         )
     return PreparedPack(pack, task, observers, examples, memory)
 
 
-def _said(config: RunConfig, what: str) -> contextlib.AbstractContextManager[None]:
-    """Return what says that something takes long, where progress is shown."""
-    return slow(what, log.info) if config.logger.console else contextlib.nullcontext()
+def _said(
+    config: RunConfig, group: ProcessGroup | None, what: str
+) -> contextlib.AbstractContextManager[None]:
+    """Return what says that something takes long, where and by whom progress is shown."""
+    shown = config.logger.console and (group is None or group.rank == 0)
+    return slow(what) if shown else contextlib.nullcontext()
 
 
 def _title(pack: Pack) -> str:
