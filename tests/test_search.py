@@ -428,6 +428,13 @@ def test_a_search_trains_in_packs_and_goes_on(
     code, _, err = train(*words, "optim.lr=tag(log,interval(1e-3,2))")
     assert code == exit_codes.BAD_INPUT
     assert "optim.lr from 0.001 to 1 in its logarithm, not optim.lr from 0.001 to 2" in err
+    code, _, err = train(*words, RATES, "depth.width=9")
+    assert code == exit_codes.BAD_INPUT
+    assert "its fixed overrides, its seeds or your own code have changed" in err
+    code, out, _ = train(*words, RATES, "pack.plan=true", f"hydra.sweep.dir={tmp_path / 'planned'}")
+    assert code == exit_codes.OK
+    assert "4 runs in 1 pack" in out
+    assert not (tmp_path / "planned").exists()
     outputs = str(tmp_path / "outputs")
     code = main(["resume", "s", "hydra.sweeper.trials=5", "--outputs", outputs])
     assert code in (exit_codes.OK, exit_codes.SOME_FAILED), capsys.readouterr().err
