@@ -78,6 +78,7 @@ def files(folder: Path) -> list[str]:
 
 
 MISTAKES = [
+    ("trainer.log_every=10", "no such key; did you mean trainer.chunk_steps? Known here: "),
     ("act=rleu", "act=rleu: no such name; did you mean act=relu? Known: celu, elu"),
     ("act=", "act=: no such name; type for example act=celu."),
     ("act=[relu]", "act=[relu]: must be one name; type for example act=relu"),
@@ -121,7 +122,7 @@ MISTAKES = [
     ("seed=0,-1 -m", "seed=-1: must be an integer from 0"),
     ("-m act=relu,leaky_relu ++act.slope=0.2", "act=relu has no such parameter"),
     ("trainer.batch_size=64,5000 -m", "trainer.batch_size=5000: must be at most 1200"),
-    ("hydra/sweeper=basic -m", "hydra/sweeper=basic: must be pack; leave it out"),
+    ("hydra/sweeper=basic -m", "hydra/sweeper=basic: must be pack or optuna; leave it out"),
     ("act=rleu --cfg=job", "did you mean act=relu?"),
 ]
 

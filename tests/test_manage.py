@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from sweeps_on_disk import sweep_on_disk
 from test_run import make
 
 from actsweep.cli import cleanup
@@ -20,6 +21,7 @@ from actsweep.cli.main import main
 from actsweep.cli.status import show
 from actsweep.config import resolve
 from actsweep.config.schema import RunConfig
+from actsweep.report.write import PAGE
 from actsweep.runs import checkpoint, leases, run_dir
 from actsweep.runs.leases import Leases
 from actsweep.runs.members import make_member
@@ -28,7 +30,7 @@ from actsweep.sweeps import find, plan
 from actsweep.sweeps import progress as progress_module
 from actsweep.sweeps.progress import last_values
 from actsweep.sweeps.status import SweepSnapshot, take_snapshot
-from actsweep.sweeps.status_text import ago
+from actsweep.sweeps.status_text import ago, as_plain
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
@@ -103,6 +105,48 @@ def test_status_of_a_sweep(outputs: Path, mixed: list[RunDir]) -> None:
     assert lines[-1] == f"{mixed[4].run_id} failed: ValueError: no good"
     each = "1 complete, 1 running, 1 failed, 1 interrupted, 1 preempted, 1 waiting"
     assert lines[-2] == f"{NAME}: {each}"  # it is in training: nothing to type
+
+
+def test_status_shows_what_differs_and_no_id_tells(outputs: Path) -> None:
+    """Not the activation, which the id names; of what only some runs have a dash."""
+    runs = [make(outputs, seed=seed, optim={"lr": lr}) for seed, lr in ((0, 0.1), (1, 0.025))]
+    runs += [
+        make(outputs, act={"name": "elu", "alpha": alpha}, optim={"lr": 0.1})
+        for alpha in (0.5, 1.0)
+    ]
+    ids = [folder.run_id for folder in submit(outputs, runs)]
+    lines = [line.split() for line in shown(outputs, NAME)]
+    (heading,) = [words for words in lines if words[:1] == ["run"]]
+    assert heading[:4] == ["run", "lr", "act.alpha", "state"]
+    cells = [words[1:4] for words in lines if words and words[0] in ids]
+    assert cells == [
+        *(["0.1", "–", "waiting"], ["0.025", "–", "waiting"]),
+        *(["0.1", "0.5", "waiting"], ["0.1", "1.0", "waiting"]),
+    ]
+    plain = as_plain(take_snapshot(outputs / "sweeps" / NAME))
+    assert plain["runs"][1]["settings"] == {"lr": 0.025, "act.alpha": None}
+
+
+def test_the_overrides_that_differ(outputs: Path) -> None:
+    submit(outputs, [make(outputs, seed=seed) for seed in (3, 4)])
+    made = plan.read_plan(outputs / "sweeps" / NAME, to_train=False)
+    (first, second), words = made.runs, dict(made.overrides)
+    words[first] = ["act=relu", "seed=3", "+x=1"]
+    words[second] = ["act=relu", "seed=4"]
+    found = dataclasses.replace(made, overrides=words).differing
+    assert found == {first: {"seed": "3", "x": "1"}, second: {"seed": "4"}}
+
+
+def test_table_says_where_the_report_is(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep_on_disk(outputs, NAME, seeds=1)
+    assert main(["table", NAME]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"report: none yet; to write it: actsweep report {NAME}"
+    page = outputs / "sweeps" / NAME / "report" / PAGE
+    page.parent.mkdir()
+    page.write_text("")
+    assert main(["table", NAME]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {page}"
 
 
 def test_status_says_what_to_type_when_no_process_trains(

@@ -1,5 +1,7 @@
 """A long loop says how far it is, a short one nothing."""
 
+import contextlib
+import re
 import sys
 import time
 
@@ -50,3 +52,21 @@ def test_in_a_terminal_its_line_is_wiped_at_the_end(monkeypatch: pytest.MonkeyPa
     assert "\n" not in terminal.text
     assert "of 9 runs" in terminal.text
     assert terminal.text.endswith("\r\x1b[2K")
+
+
+def test_what_is_slow_is_said_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SLOW_S", 0.02)
+    said: list[str] = []
+    with contextlib.suppress(ValueError), progress.slow("compiling", said.append):
+        while len(said) < 3:
+            time.sleep(0.002)
+        raise ValueError
+    assert all(re.fullmatch(r"compiling, since \d\d:\d\d:\d\d \(0 s\)", line) for line in said)
+    count = len(said)
+    time.sleep(0.2)  # the fourth would come by then
+    assert len(said) == count
+
+
+def test_what_is_quick_is_not_said() -> None:
+    with progress.slow("compiling", lambda line: pytest.fail(line)):
+        pass

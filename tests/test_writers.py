@@ -373,6 +373,44 @@ def test_plain_lines_are_first_then_rare_then_last(
     )
 
 
+@pytest.mark.parametrize(
+    ("rates", "title"),
+    [
+        (["0.1", "0.01"], "relu mlp4  optim.lr 0.01,0.1  seed 0,1"),
+        (["1", "0.5", "0.02", "1e-3"], "relu mlp4  optim.lr 1e-3..1  seed 0..3"),
+        (["0.1", "0.1"], "relu mlp4  optim.lr 0.1  seed 0,1"),  # another pack has another one
+        ([], "relu mlp4  seed 0,1"),
+    ],
+)
+def test_the_title_names_what_differs(tmp_path: Path, rates: list[str], title: str) -> None:
+    infos = make_members(tmp_path, len(rates) or 2)
+    differing = {
+        info.run_id: {"act": "relu", "seed": str(info.seed), "optim.lr": rate}
+        for info, rate in zip(infos, rates, strict=False)
+    }
+    stream = io.StringIO()
+    console = Console(stream=stream, differing=differing)
+    console.open(infos)
+    console.close()
+    assert stream.getvalue().startswith(f"[0/{len(infos)} runs] {title}  epoch 0/")
+
+
+def test_a_long_epoch_has_a_line_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("actsweep.loggers.console.time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    console = Console(stream=stream)
+    console.open(make_members(tmp_path, 1, epochs=2))
+    printed = []
+    for step in range(1, 26):
+        clock[0] += 10.0
+        before = stream.tell()
+        console.row(0, Row(step, step / 20, {"train/loss": 1.0}))
+        printed += [clock[0]] if stream.tell() > before else []
+    console.close()
+    assert printed == [10, 70, 130, 190, 200]  # at 200 s a new epoch begins
+
+
 def test_console_means_only_live_members(tmp_path: Path) -> None:
     stream = io.StringIO()
     console = Console(stream=stream)

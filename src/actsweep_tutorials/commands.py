@@ -1,5 +1,6 @@
 """The commands `actsweep experiment` and `actsweep claims`."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from actsweep.runtime.devices import set_up_devices
 from actsweep.sweeps.table import plain_console
 from actsweep.utils.errors import UserError
 from actsweep.utils.files import finite, write_atomic
+from actsweep.utils.progress import counted, slow
 from actsweep_tutorials import base, catalogue, claims
 from actsweep_tutorials.base import Experiment, Quantities
 from actsweep_tutorials.claims import Claim, Verdict
@@ -47,7 +49,8 @@ def run_experiment(name: str, words: Sequence[str], outputs: Path) -> int:
     set_up_devices()
     params = base.resolve_parameters(experiment, words) | {"outputs": outputs}
     try:
-        result = base.measure(experiment, params)
+        with contextlib.nullcontext() if experiment.trains else slow(f"{name}: measuring"):
+            result = base.measure(experiment, params)
     except TrainingStopped as stopped:
         return stopped.code
     own_claims = [claim for claim in claims.CLAIMS if claim.experiment == name]
@@ -126,7 +129,8 @@ def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
             {} if trains else dict(experiment.quick or {})
         )
         params |= {"cost": False} if "cost" in experiment.params else {}
-        result = base.measure(experiment, params | {"outputs": outputs})
+        with slow(f"{name}: measuring"):
+            result = base.measure(experiment, params | {"outputs": outputs})
         print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
         return result
 
@@ -188,7 +192,7 @@ def _gallery(
         docs: the folder of the page.
     """
     lines = [_HEAD]
-    for name, result in results.items():
+    for name, result in counted([*results.items()], "drew the figures of {} experiments"):
         experiment = catalogue.get(name)
         with plotting.use_style():
             figures = experiment.draw(result)

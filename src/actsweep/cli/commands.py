@@ -1,6 +1,5 @@
 """What the commands of `actsweep` take, and what they call. Each loads what it needs itself."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ from cyclopts import Parameter
 
 from actsweep.cli.race import race
 from actsweep.utils.errors import UserError
+from actsweep.utils.progress import slow, to_stderr
 
 if TYPE_CHECKING:
     from actsweep.report.compare import ReportRequest
@@ -210,7 +210,9 @@ def export(
     if figures:
         size = drawing.Size.of(width, font_size)
         own = folders[0] / "figures" if len(folders) == 1 else outputs / "figures"
-        print(*drawing.save(folders, which.request(), to or own, size), sep="\n")
+        with slow("drawing the figures"):
+            files = drawing.save(folders, which.request(), to or own, size)
+        print(*files, sep="\n")
         return
     comparison = compare_sweeps(folders, which.request())
     kind = kinds[0].removeprefix("--")
@@ -237,7 +239,9 @@ def report(
 
     folders = [find_sweep(outputs, name) for name in sweep or ("last",)]
     own = folders[0] / "report" if len(folders) == 1 else outputs / "report"
-    print(write(folders, to or own, which.request()))
+    with slow("writing the report"):
+        page = write(folders, to or own, which.request())
+    print(page)
 
 
 def watch(
@@ -454,7 +458,7 @@ def prepare(name: str, /, *, dir: Path | None = None, force: bool = False) -> No
     """
     from actsweep.data.prepare import prepare
 
-    print(prepare(name, dir, lambda line: print(line, file=sys.stderr), force=force))
+    print(prepare(name, dir, to_stderr, force=force))
 
 
 def theory(

@@ -15,6 +15,7 @@ from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import find
 from actsweep.sweeps.exit_codes import OK, SOME_FAILED
 from actsweep.utils.errors import UserError
+from actsweep.utils.progress import counted
 
 PROBED = ("dead_frac/", "cos_sim/", "preact_std/", "act_mean/", "saturated_frac/")
 
@@ -31,7 +32,7 @@ def doctor(outputs: Path, names: list[str]) -> int:
     """
     runs = find.find_runs(outputs, names or ["*"])
     doubtful = 0
-    for run in runs:
+    for run in counted(runs, "examined {} runs"):
         doubts = [*examine(run)]
         doubtful += bool(doubts)
         for doubt in doubts:

@@ -23,8 +23,10 @@ CALLED_HERE = {
     "slurm.time": "slurm.hours",
     "slurm.cpus_per_task": "slurm.cpus",
     "slurm.gpus_per_node": "slurm.gpus",
+    "trainer.log_every": "trainer.chunk_steps",
+    "trainer.log_every_n_steps": "trainer.chunk_steps",
 }
-"""Keys as other launchers call them."""
+"""Keys as other launchers and trainers call them."""
 
 
 def explain(error: BaseException) -> str:

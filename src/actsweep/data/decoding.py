@@ -13,6 +13,7 @@ import numpy as np
 from actsweep.data import cache
 from actsweep.data.originals import BadFile
 from actsweep.utils.errors import UserError, first_line, unknown_name
+from actsweep.utils.progress import slow
 
 IMAGE_SPLITS = ("train", "validation", "test")
 MOST, MOST_BYTES = 256, 16 << 20
@@ -85,7 +86,9 @@ def arrays(
         return kept
     log(f"{images.folder}: decoding the images; this happens once")
     decoder = Decoder(images)
-    if cache.write(images.folder, images.records, decoder.splits, log, variant):
+    with slow(f"{images.folder}: decoding the images", log):
+        written = cache.write(images.folder, images.records, decoder.splits, log, variant)
+    if written:
         kept = cache.read(images.folder, images.records, log, variant, mapped=mapped)
         assert kept is not None
         return kept

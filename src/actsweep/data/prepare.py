@@ -12,6 +12,7 @@ from actsweep.config.data_folders import data_root
 from actsweep.data import cache, decoding, routes, tfds
 from actsweep.data.images import IMAGES
 from actsweep.utils.errors import UserError, unknown_name
+from actsweep.utils.progress import slow
 
 Log = Callable[[str], None]
 Route = Callable[[str, Path, Path, Log], Path]
@@ -126,9 +127,11 @@ def _build(name: str, root: Path, log: Log) -> None:
             work.mkdir()
             try:
                 files = route(name, root, work, log)
-                log(f"{name}: preparing with TFDS in {root}")
-                built = tfds.build(name, files, work / "tfds")
-                cache.write_records(built, cache.record_digests(built))
+                doing = f"{name}: preparing with TFDS in {root}"
+                log(doing)
+                with slow(doing, log):
+                    built = tfds.build(name, files, work / "tfds")
+                    cache.write_records(built, cache.record_digests(built))
                 _swap(built, folder, aside / "old")
                 return
             except (routes.RouteFailed, tfds.BadFile, OSError) as error:

@@ -14,6 +14,7 @@ from urllib.error import HTTPError, URLError
 
 from actsweep.data import tfds
 from actsweep.data.images import IMAGES
+from actsweep.utils.progress import slow
 
 CONNECT_SECONDS = 20.0
 STALL_SECONDS = 10.0
@@ -65,7 +66,11 @@ def download(name: str, root: Path, work: Path, log: Log) -> Path:
     for file, url in tfds.urls(name).items():
         log(f"{name}: downloading {url}")
         try:
-            with _open(url) as response, (work / file).open("wb") as out:
+            with (
+                slow(f"{name}: downloading {file}", log),
+                _open(url) as response,
+                (work / file).open("wb") as out,
+            ):
                 shutil.copyfileobj(response, out, 1 << 20)
         except (OSError, ValueError) as error:
             raise RouteFailed(f"{url}: {_one_line(error)}") from error
@@ -85,8 +90,9 @@ def debian(name: str, root: Path, work: Path, log: Log) -> Path:
             raise RouteFailed(f"no {tool} on this machine")
     package, inside = DEBIAN_PACKAGES[name]
     log(f"{name}: fetching the Debian package {package}")
-    _run(apt_command(work, "update"), work, check=False)
-    _run(apt_command(work, "download", package), work)
+    with slow(f"{name}: fetching the Debian package {package}", log):
+        _run(apt_command(work, "update"), work, check=False)
+        _run(apt_command(work, "download", package), work)
     archives = list(work.glob(f"{package}_*.deb"))
     if len(archives) != 1:
         raise RouteFailed(f"apt-get download left {len(archives)} packages")

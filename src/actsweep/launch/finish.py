@@ -11,6 +11,7 @@ from actsweep.sweeps import results as sweep_results
 from actsweep.sweeps.exit_codes import OK, SOME_FAILED
 from actsweep.sweeps.plan import Plan, name_of
 from actsweep.utils.errors import UserError, first_line
+from actsweep.utils.progress import slow
 
 
 def finish(
@@ -65,7 +66,8 @@ def _report(plan: Plan) -> str:
 
     folder = plan.folder
     try:
-        page = write([folder], folder / "report")
+        with slow("writing the report"):
+            page = write([folder], folder / "report")
         return f"report: {page}{_at_wandb(plan, page)}"
     except UserError as error:  # the same command would fail again
         return f"report: none ({error})"

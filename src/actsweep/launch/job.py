@@ -258,7 +258,9 @@ def train_members(
     if not begun and failed_run(plan):  # one that has begun goes on: 75 would queue it for ever
         return [*done.values(), *(interrupted_result(plan, member) for member in left)]
     before = next(i for i, run_id in enumerate(plan.runs) if run_id == run_ids[0])
-    context = SweepContext(folder.name, before + len(done), len(plan.runs), plan.attempt)
+    context = SweepContext(
+        folder.name, before + len(done), len(plan.runs), plan.attempt, plan.differing
+    )
     try:
         return [*done.values(), *(run_pack(left, context, process, records) if left else [])]
     except UserError as error:

@@ -13,6 +13,7 @@ from actsweep.runtime.process import Process
 from actsweep.sweeps import results
 from actsweep.sweeps.exit_codes import OK, SOME_FAILED
 from actsweep.sweeps.plan import (
+    REPORT,
     Plan,
     is_search,
     name_of,
@@ -108,6 +109,9 @@ def show_table(folder: Path) -> None:
     """Print a sweep's table from what is on disk, and write its `members.csv`."""
     plan = read_plan(folder, to_train=False)
     results.finish(plan, results.results_on_disk(plan))
+    if len(plan.runs) > 1:
+        page, again = folder / REPORT, f"none yet; to write it: actsweep report {name_of(folder)}"
+        print(f"report: {page if page.exists() else again}")
 
 
 def retry(folder: Path, words: Sequence[str] = (), *, diverged: bool) -> int:

@@ -5,13 +5,17 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from actsweep.runs.rows import MemberInfo, Row
 
 LINE_EVERY = 5.0
 """Seconds between two plain lines, at the least."""
+LONG_EPOCH = 60.0
+"""Seconds between two plain lines within an epoch."""
+IN_TITLE = ("act", "model", "depth", "depth.layers", "seed")
+"""Overrides that every title shows."""
 
 
 class Console:
@@ -22,6 +26,7 @@ class Console:
         total_runs: runs of the sweep; None when the pack is all there is.
         stream: where to; None for stderr. stdout is kept for the final table.
         live: whether to draw; None to draw only in a terminal.
+        differing: by run id, the overrides that aren't the same for all runs of the sweep.
     """
 
     def __init__(
@@ -30,8 +35,10 @@ class Console:
         total_runs: int | None = None,
         stream: TextIO | None = None,
         live: bool | None = None,
+        differing: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._offset = run_offset
+        self._differing = differing or {}
         self._total = total_runs
         self._stream = stream or sys.stderr
         drawable = self._stream.isatty() and os.environ.get("TERM") != "dumb"
@@ -95,7 +102,8 @@ class Console:
             self._display.update(self._epoch, self._numbers(), done, runs)
             return
         now, epoch = time.monotonic(), math.floor(self._epoch)
-        if now - self._printed_at >= LINE_EVERY and epoch > self._printed_epoch:
+        waited = now - self._printed_at
+        if waited >= (LINE_EVERY if epoch > self._printed_epoch else LONG_EPOCH):
             self._printed_at, self._printed_epoch = now, epoch
             self._print(f"{self._head()}  {self._numbers()}  {self._eta()}")
 
@@ -119,9 +127,22 @@ class Console:
     def _title(self) -> str:
         acts = dict.fromkeys(f"{info.act} {info.model}{info.depth}" for info in self._members)
         seeds = sorted({info.seed for info in self._members})
-        span = f"{seeds[0]}..{seeds[-1]}" if len(seeds) > 3 else ",".join(map(str, seeds))
         extra = "" if len(self._members) == len(seeds) else f" ({len(self._members)} runs)"
-        return f"{', '.join(acts)}  seed {span}{extra}"
+        return f"{', '.join(acts)}{self._settings()}  seed {_few(seeds)}{extra}"
+
+    def _settings(self) -> str:
+        """Return what tells these runs from the sweep's others, and from each other, if anything.
+
+        What the title says in any case is left out.
+        """
+        own = [self._differing.get(info.run_id, {}) for info in self._members]
+        keys = dict.fromkeys(key for values in own for key in values if key not in IN_TITLE)
+        texts = []
+        for key in keys:
+            values = dict.fromkeys(one[key] for one in own if key in one)
+            ordered: list[str] = sorted(values, key=_as_number)
+            texts.append(f"  {key} {_few(ordered)}")
+        return "".join(texts)
 
     def _epochs(self) -> int:
         return max((info.total_epochs for info in self._members), default=0)
@@ -159,6 +180,19 @@ class Console:
             self._display.print(line)
         else:
             print(line, file=self._stream, flush=True)
+
+
+def _few(values: Sequence[object]) -> str:
+    """Return up to three values, or the first and the last of more."""
+    return f"{values[0]}..{values[-1]}" if len(values) > 3 else ",".join(map(str, values))
+
+
+def _as_number(text: str) -> tuple[float, str]:
+    """Return a key that sorts numbers as numbers, and after them what is none."""
+    try:
+        return float(text), ""
+    except ValueError:
+        return math.inf, text
 
 
 class _Live:

@@ -29,6 +29,9 @@ SAVE_EVERY = 10.0
 SAVE_SHARE = 20.0
 """After a save that took t seconds, the next one waits at least this many times t."""
 
+FINAL = ("exact_", "test/")
+"""How the names begin of what the last row gets after training, beside callbacks' own names."""
+
 
 @dataclass(frozen=True)
 class HistogramSeries:
@@ -223,6 +226,24 @@ def read_rows(path: Path, step: int) -> list[Row]:
         scalars = {k: math.nan if v is None else _as_measured(v) for k, v in values.items()}
         rows.append(Row(plain["step"], plain["epoch"], scalars))
     return rows
+
+
+def without_final(path: Path) -> bytes:
+    """Return a metrics file as it was before its last row took the final numbers.
+
+    These are what is counted over the whole training set (`exact_…`) and the test scores, for the
+    best parameters, in the row with which a training ended.
+
+    Raises:
+        UserError: as `read_metrics`.
+    """
+    *_, (at, row) = _lines(path)
+    content = Path(path).read_bytes()
+    final = [key for key in row if key.startswith(FINAL)] if row["step"] else []
+    if not final:
+        return content
+    # The line begins with the bytes that it had before: see `_append`.
+    return content[: content.index(f',"{final[0]}":'.encode(), at)] + b"}\n"
 
 
 def lacks(run_dir: Path, step: int, mark: Mapping[str, Any]) -> str | None:

@@ -131,6 +131,18 @@ def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
         config: the resolved configuration as nested plain dicts; written to `config.yaml`.
         extra: further fields of the status.
     """
+    clear(run, config)
+    token = secrets.token_hex(3)
+    write_status(run, "running", step=0, epoch=0, since=_since(0), training=token, **extra)
+
+
+def clear(run: RunDir, config: Mapping[str, Any]) -> None:
+    """Make a run's folder one that hasn't begun: its configuration, and nothing else.
+
+    Args:
+        run: the run's folder.
+        config: as for `prepare`.
+    """
     run.path.mkdir(parents=True, exist_ok=True)
     for file in (run.status, run.config, run.metrics, run.histograms, run.messages, run.summary):
         remove(file)
@@ -139,8 +151,6 @@ def prepare(run: RunDir, config: Mapping[str, Any], **extra: Any) -> None:
     remove(run.path / "metrics.csv")
     _remove_leftovers(run)
     write_atomic(run.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    token = secrets.token_hex(3)
-    write_status(run, "running", step=0, epoch=0, since=_since(0), training=token, **extra)
 
 
 def reopen(run: RunDir, step: int, epoch: float, **extra: Any) -> None:

@@ -33,6 +33,10 @@ SUBMITTING = ".submitting"
 """Lock file of the process that submits jobs of the sweep."""
 
 
+REPORT = "report/index.html"
+"""The page of a sweep's report."""
+
+
 SEARCH_FILE = "search.json"
 """Space and suggestions of a sweep that is a search."""
 
@@ -97,6 +101,20 @@ class Plan:
     def outputs(self) -> Path:
         """Return the folder in which the runs are."""
         return Path(self.config.paths.outputs)
+
+    @functools.cached_property
+    def differing(self) -> dict[str, dict[str, str]]:
+        """Return, by run id, the values of the overrides that aren't the same for all runs."""
+        typed = {
+            run_id: {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
+            for run_id, words in self.overrides.items()
+        }
+        keys = dict.fromkeys(key for values in typed.values() for key in values)
+        swept = [key for key in keys if len({values.get(key) for values in typed.values()}) > 1]
+        return {
+            run_id: {key: values[key] for key in swept if key in values}
+            for run_id, values in typed.items()
+        }
 
     def write(self) -> None:
         """Write `plan.json`."""

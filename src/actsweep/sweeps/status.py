@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class SweepSnapshot:
         supervised: whether a living process trains it or waits for its jobs, or SLURM has jobs.
         trouble: why SLURM can't be asked, if so.
         about: its name, tags and notes.
+        configs: every run's config as nested plain values, by run id.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class SweepSnapshot:
     supervised: bool
     trouble: str | None = None
     about: str = ""
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def counts(self) -> str:
         """Return the number of runs in each state, such as `3 complete, 1 failed`."""
@@ -103,7 +105,9 @@ def take_snapshot(folder: Path) -> SweepSnapshot:
     supervised = supervised or any(owner.sweep == folder.name for owner in living_owners(outputs))
     first: Mapping[str, Any] = next(iter(plain["members"].values()), {"config": {}})
     about = plan.about(first["config"].get("sweep", {}))
-    return SweepSnapshot(folder, typed_again(plain["command"]), runs, supervised, trouble, about)
+    configs = {run_id: member["config"] for run_id, member in plain["members"].items()}
+    command = typed_again(plain["command"])
+    return SweepSnapshot(folder, command, runs, supervised, trouble, about, configs)
 
 
 def _jobs(folder: Path) -> tuple[dict[str, Job], str | None]:

@@ -57,10 +57,12 @@ def as_plain(sweep: "SweepSnapshot") -> dict[str, Any]:
         `sweep`, its folder's name; `about`, its name, notes and tags as text; `folder`; `command`;
         `counts`, the number of runs by state; `supervised`,
         whether a process trains it or SLURM has jobs; `next`, lines on what to type; and `runs`,
-        each with `run_id`, `state`, `left` (whether the sweep would still train it), `epoch`,
-        `epochs`, `seconds_left` (estimated, or None), `scores` (the newest, by metric), `where`
-        (host, process or job), `updated` (ISO 8601, or None) and `cause`.
+        each with `run_id`, `settings` (what tells runs apart beside their ids, such as `lr`),
+        `state`, `left` (whether the sweep would still train it), `epoch`, `epochs`, `seconds_left`
+        (estimated, or None), `scores` (the newest, by metric), `where` (host, process or job),
+        `updated` (ISO 8601, or None) and `cause`.
     """
+    settings = _settings(sweep)
     return {
         "sweep": sweep.folder.name,
         "about": sweep.about,
@@ -69,16 +71,17 @@ def as_plain(sweep: "SweepSnapshot") -> dict[str, Any]:
         "counts": dict(Counter(run.state for run in sweep.runs)),
         "supervised": sweep.supervised,
         "next": [*_dead_jobs(sweep), *_next(sweep)],
-        "runs": [_plain_run(run) for run in sweep.runs],
+        "runs": [_plain_run(run, settings.get(run.run.run_id, {})) for run in sweep.runs],
     }
 
 
-def _plain_run(run: "RunStatus") -> dict[str, Any]:
+def _plain_run(run: "RunStatus", settings: Mapping[str, Any]) -> dict[str, Any]:
     values = last_values(run.run.metrics) if run.status and run.state != "waiting" else {}
     job = run.job.where() if run.job and run.job.live and run.left else None
     owner = f"{run.owner.host}:{run.owner.pid}" if run.owner else None
     return {
         "run_id": run.run.run_id,
+        "settings": dict(settings),
         "state": run.state,
         "left": run.left,
         "epoch": values.pop("epoch", None),
@@ -112,11 +115,31 @@ def _table() -> "Table":
     return Table(box=None, pad_edge=False, header_style="bold")
 
 
+IN_ID = ("act.name", "model.name", "depth.layers", "init.name")
+"""What a run's id tells already, beside the seed."""
+
+
+def _settings(sweep: "SweepSnapshot") -> dict[str, dict[str, Any]]:
+    """Return by run id what tells the runs apart and their ids don't show, such as `lr`."""
+    titles = table.columns([*sweep.configs.values()]) if sweep.configs else {}
+    shown = {path: title for path, title in titles.items() if path not in IN_ID}
+    if not shown:
+        return {run_id: {} for run_id in sweep.configs}
+    return {
+        run_id: {title: table.flatten_groups(config).get(path) for path, title in shown.items()}
+        for run_id, config in sweep.configs.items()
+    }
+
+
 def _members(sweep: "SweepSnapshot") -> "Table":
     from rich.text import Text
 
     members = _table()
     members.add_column("run", overflow="fold")
+    settings = _settings(sweep)
+    differ = list(next(iter(settings.values()), {}))
+    for title in differ:
+        members.add_column(title, overflow="fold")
     members.add_column("state", no_wrap=True)
     rows = [last_values(member.run.metrics) if member.status else {} for member in sweep.runs]
     scores = _scores(rows)
@@ -131,7 +154,9 @@ def _members(sweep: "SweepSnapshot") -> "Table":
         values = {} if member.state == "waiting" else row
         cells = [_score(values.get(key), key) for key in scores] + [time_left or "–"] * timed
         epoch, where = _epoch(member, values), _where(member, now)
-        members.add_row(member.run.run_id, state, epoch, *cells, where)
+        own = settings.get(member.run.run_id, {})
+        texts = ["–" if own.get(title) is None else str(own[title]) for title in differ]
+        members.add_row(member.run.run_id, *texts, state, epoch, *cells, where)
     return members
 
 

@@ -196,7 +196,7 @@ def _loggers(config: RunConfig, context: SweepContext) -> list[Writer]:
         loggers.append(WandbWriter(mode, options, config.logger.require_online))
     loggers += tools.build(config.logger.writers)
     if config.logger.console:
-        loggers.append(Console(run_offset=context.offset, total_runs=context.total))
+        loggers.append(Console(context.offset, context.total, differing=context.differing))
     return loggers
 
 

@@ -19,6 +19,7 @@ from actsweep.runtime.process import Process
 from actsweep.runtime.signals import Interrupted
 from actsweep.train import cohort as cohorts
 from actsweep.train.checkpointing import ResumeGroup, load_resume_point, resume_groups
+from actsweep.train.extend import extend
 from actsweep.train.memory import GIB, MemoryPlan
 from actsweep.train.outcome import busy, failed, record_unstarted, report
 from actsweep.train.setup import PreparedPack, set_up
@@ -133,6 +134,7 @@ def _train(
     prepared = _set_up_recorded(make_pack(due), context, process)
     results = _unreadable(due)
     due = [member for member in due if member.run_id not in results]
+    records = {**records, **extend(prepared, due, records)}
     waiting = [*_cohorts(prepared, due, context, records)] if due else []
     if len(waiting) > 1:
         log.info("%s", explain_cohorts(prepared))

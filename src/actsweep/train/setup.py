@@ -1,5 +1,6 @@
 """Preparation of a pack: its data, its callbacks, a compiled program that fits."""
 
+import contextlib
 import functools
 import json
 import logging
@@ -8,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from actsweep import callbacks, data
 from actsweep.callbacks import Callback
+from actsweep.config import by_layer
 from actsweep.config.schema import DataConfig, RunConfig
 from actsweep.data import Dataset
 from actsweep.loggers import wandb_support
@@ -18,6 +20,7 @@ from actsweep.runtime.distributed import ProcessGroup
 from actsweep.train import augment, own_code
 from actsweep.train.memory import MemoryPlan, plan_memory
 from actsweep.utils.errors import bad_value
+from actsweep.utils.progress import slow
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +59,8 @@ def set_up(
     set_up_devices()
     check_platform()
     config = pack.static
-    examples = _load(json.dumps(asdict(config.data)))
+    with _said(config, group, f"loading data={config.data.name}"):
+        examples = _load(json.dumps(asdict(config.data)))
     _check_batch(config, len(examples.train_x))
     augment.check(config.data.augment, examples.train_x.shape[1:], examples.name)
     observers = callbacks.build(config.callbacks)
@@ -67,8 +71,25 @@ def set_up(
     held = 1 + wandb_support.FILES_A_RUN * logged + len(config.logger.writers)
     files = wandb_support.runs_that_fit(len(pack.members), held)
     most = max(1, min(files, most or files))
-    memory = plan_memory(config, task, hparams, observers, examples, most, group, estimate=estimate)
+    with _said(config, group, f"compiling {_title(pack)}"):
+        memory = plan_memory(
+            config, task, hparams, observers, examples, most, group, estimate=estimate
+        )
     return PreparedPack(pack, task, observers, examples, memory)
+
+
+def _said(
+    config: RunConfig, group: ProcessGroup | None, what: str
+) -> contextlib.AbstractContextManager[None]:
+    """Return what says that something takes long, where and by whom progress is shown."""
+    shown = config.logger.console and (group is None or group.rank == 0)
+    return slow(what) if shown else contextlib.nullcontext()
+
+
+def _title(pack: Pack) -> str:
+    config, runs = pack.static, len(pack.members)
+    name = f"{by_layer.label(config.act)} {config.model.name}{len(config.widths)}"
+    return f"{name} ({runs} run{'s' * (runs > 1)})"
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """Values that the modules of `train` pass to each other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -126,12 +126,14 @@ class SweepContext:
         offset: runs before this pack.
         total: runs in all.
         attempt: number of the sweep's attempt, from 1 on; each retry adds one.
+        differing: by run id, the overrides that aren't the same for all of its runs.
     """
 
     sweep: str
     offset: int = 0
     total: int | None = None
     attempt: int = 1
+    differing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Hydra imports this at every start: nothing here may import jax.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class PackSweeper(BasicSweeper):
         check_called(process, launcher, runs[0].trainer.distributed)
         check_alike(runs)
         check_distinct(members)
-        packs = list(merge(members))
+        packs = list(merge(counted(members, "planned {} runs")))
         if runs[0].pack.plan:
             show_plan(packs)
             raise SystemExit(OK)
@@ -143,7 +143,7 @@ def check_alike(runs: Sequence[RunConfig]) -> None:
             )
 
 
-def merge(members: Sequence[Member]) -> Iterator[list[Member]]:
+def merge(members: Iterable[Member]) -> Iterator[list[Member]]:
     """Yield packs of runs that one program can train, each run once, in their order.
 
     With `pack.size=auto` each pack holds all such runs: only the job, on the machine that trains,
