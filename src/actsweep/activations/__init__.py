@@ -35,6 +35,7 @@ from actsweep.activations.base import (
     inputs_per_unit,
     split,
 )
+from actsweep.activations.formula import bind_formula
 from actsweep.utils.errors import unknown_name
 
 __all__ = [
@@ -363,6 +364,8 @@ def bind(act: Mapping[str, Any], path: str = "act") -> tuple[Activation, dict[st
     >>> activation, params = bind({"name": "leaky_relu", "slope": 0.1})
     >>> activation.fn(z, **params)  # doctest: +SKIP
     """
+    if "formula" in act:
+        return bind_formula(act)
     params = {key: value for key, value in act.items() if key not in _NO_PARAMS}
     target = act.get("_target_")
     activation = custom(target, params) if target else get(act["name"], path)

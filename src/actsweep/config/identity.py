@@ -95,7 +95,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
     or local folders of images by `data_folders.digest`.
     """
     plain = resolve.to_dict(run)
-    settings = {**without_neutral(what_counts(plain)), "id_version": ID_VERSION}
+    settings = without_spelling(without_neutral(what_counts(plain))) | {"id_version": ID_VERSION}
     code = code_digests(what_counts(plain))
     files = {path: _content_digest(path) for path in data_paths(plain["data"])}
     if run.data.kind == "pydocs" and not run.data._target_:
@@ -119,6 +119,14 @@ def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
     for group, keys in left_out.items():
         kept[group] = {key: value for key, value in plain[group].items() if key not in keys}
     return kept
+
+
+def without_spelling(plain: Any) -> Any:
+    """Return a config without how formulas were typed: their normal form counts."""
+    if not isinstance(plain, Mapping):
+        return plain
+    left_out = {"name"} if "formula" in plain else set()
+    return {key: without_spelling(value) for key, value in plain.items() if key not in left_out}
 
 
 def without_neutral(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from actsweep.config import identity, resolve
 from actsweep.config.compose import Composer, act_params
-from actsweep.config.overrides import bare, expand
+from actsweep.config.overrides import bare_all, expand_all
 from actsweep.config.schema import RunConfig
-from actsweep.launch.entry import check_called, this_process
+from actsweep.formulas.grammar import parameter_words
+from actsweep.launch.entry import check_called, tell_twins, this_process
 from actsweep.launch.hydra import train
 from actsweep.launch.job import check_before, is_coordinator, run_worker, show_plan
 from actsweep.runs import run_dir
@@ -74,6 +75,7 @@ class PackSweeper(BasicSweeper):
         check_called(process, launcher, runs[0].trainer.distributed)
         check_alike(runs)
         check_distinct(members)
+        tell_twins(runs)
         packs = list(merge(members))
         if runs[0].pack.plan:
             show_plan(packs)
@@ -102,18 +104,20 @@ class PackSweeper(BasicSweeper):
     def _product(self, arguments: list[str], compose: Composer) -> list[list[str]]:
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        words = [bare(word) for word in (*self._parse_config(), *arguments)]
+        words = bare_all([*expand_all(self._parse_config()), *arguments])
         parsed = parser.parse_overrides(words)
         settings = settings_of(parsed, compose.sweep)
         jobs = without_excluded(combine(parsed, settings.pairs), settings.exclude)
-        expanded = [[word for given in job for word in expand(given)] for job in jobs]
         assert self.config is not None
         default = str(self.config.hydra.runtime.choices.get("act"))
-        return where_known(expanded, default, self._act_params)
+        known = where_known(jobs, default, self._act_params)
+        return [expand_all(job) for job in known]
 
     def _act_params(self, act: str) -> Collection[str] | None:
         """Return the parameters of an option of `act`; None if there is no such option."""
         assert self.hydra_context is not None
+        if (of_formula := parameter_words(act)) is not None:
+            return of_formula
         try:
             return act_params(self.hydra_context.config_loader, act)
         except Exception:  # it is told when the run is composed
