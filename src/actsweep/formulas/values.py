@@ -127,7 +127,7 @@ _COMPARE = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less
 def _power(base: Pair, exponent: Pair) -> Pair:
     (a, da), (b, db) = base, exponent
     value = a**b
-    slope = np.where(b == 0, 0.0, b * a ** (b - 1)) * da
+    slope = np.where(b == 0, 0.0, b * a ** (b - 1)) * da if np.any(da) else np.zeros_like(a)
     if np.any(db):
         slope = slope + np.where(a == 0, 0.0, np.log(a) * value) * db
     return value, slope
@@ -140,9 +140,9 @@ def _choose(larger: Callable[..., ndarray], first: Pair, second: Pair) -> Pair:
 
 def _apply(name: str, inner: Pair) -> Pair:
     value, slope = VALUES[name]
-    # 0, where the inner derivative is 0, as of a part without x.
-    outer = slope(inner[0])
-    return value(inner[0]), np.where(inner[1] == 0, 0.0 * inner[1], outer * inner[1])
+    if not inner[1].any():  # a part without x, or sign
+        return value(inner[0]), inner[1]
+    return value(inner[0]), slope(inner[0]) * inner[1]
 
 
 _OPERATIONS: dict[str, Callable[..., Pair]] = {
