@@ -155,6 +155,12 @@ def test_at_kinks_the_flat_side_counts_as_in_the_catalogue(text: str, name: str)
     np.testing.assert_array_equal(values.evaluate(text, np.asarray(x[:-1], float)), exact)
 
 
+def test_at_zero_abs_has_slope_0() -> None:
+    fn = activations.bind(act("abs(x) + 2*x"))[0].fn
+    assert jax.grad(fn)(0.0) == 2.0
+    assert values.evaluate("abs(x) + 2*x", np.zeros(1))[1] == 2.0
+
+
 @pytest.mark.parametrize(
     ("text", "params", "same"),
     [
