@@ -609,6 +609,19 @@ def test_every_activation_has_a_reference_and_a_file():
         assert all((activation.formula, activation.paper, activation.range, activation.zero))
 
 
+def test_the_table_in_the_docs_is_the_catalogue():
+    lines = (CONF.parents[1] / "docs" / "activations.md").read_text().splitlines()
+    table = [line for line in lines if line.startswith("| `") and "act=`" not in line]
+    rows = {line.split("`")[1]: line for line in table}
+    assert list(rows) == list(ACTIVATIONS)
+    for name, activation in ACTIVATIONS.items():
+        for text in (activation.formula, activation.range, activation.zero, activation.paper):
+            assert text.replace("|", "\\|") in rows[name], name
+        for key, value in activation.params.items():
+            shown = str(value).lower() if isinstance(value, bool) else value
+            assert f"`{key}={shown}`" in rows[name]
+
+
 def test_learnable_parameters():
     learned = {n: a.learnable(a.params) for n, a in ACTIVATIONS.items() if a.learnable(a.params)}
     rational = (*(f"p{i}" for i in range(6)), *(f"q{i}" for i in range(1, 5)))
