@@ -67,8 +67,9 @@ def test_a_closed_form_is_the_catalogue_s_function(name):
         fn = lambda z, params=params: act.fn(z[None], **{**act.params, **params})[0]  # noqa: E731
         values, slopes = jax.vmap(jax.value_and_grad(fn))(z)
         f, df = evaluate(name, z.astype(float), params)
-        np.testing.assert_allclose(f, values, rtol=3e-6, atol=1e-6)
-        np.testing.assert_allclose(df, slopes, rtol=3e-6, atol=1e-6)
+        atol = 5e-5 if name == "snake" else 2e-6  # of sin(2 * 1.7 * 80)
+        np.testing.assert_allclose(f, values, rtol=3e-6, atol=atol)
+        np.testing.assert_allclose(df, slopes, rtol=3e-6, atol=atol)
     assert CLOSED_FORMS[name].kinks == act.kinks
 
 

@@ -58,7 +58,7 @@ def _finite(name: str) -> Mapping[str, bool]:
         # what multiplies two inputs, or squares one, leaves the range beyond its square root
         largest = (
             math.sqrt(dtype_max) / 2
-            if act.units == "gated" or name == "squared_relu"
+            if act.units == "gated" or name in ("squared_relu", "star_relu", "xielu")
             else dtype_max / 2
         )
         sizes = np.logspace(-45, math.log10(largest), 400)

@@ -1,7 +1,7 @@
 """The catalogue of activation functions.
 
 Every activation is a function, an entry in `ACTIVATIONS` and a file in `conf/act/`. To add one,
-write a function `fn(z, **params)` in `elementwise.py` or `across.py`, an entry below,
+write a function `fn(z, **params)` in `elementwise.py`, `further.py` or `across.py`, an entry below,
 `conf/act/<name>.yaml` with the same parameters, a reference in `tests/test_activations.py`, which
 fails until all four agree, and if it is elementwise its float64 form in `theory/closed_forms.py`.
 
@@ -12,19 +12,22 @@ tanh form: 7, in its left tail). Softmax is JAX's own: within 70 units, since z 
 before it is exponentiated, and the derivative of a unit whose share rounds to 1 is 0. NaN in is NaN
 out, and at ±infinity values and derivatives of elementwise functions are their limits. bfloat16 is
 computed in float32 and rounded.
+The activations of `further` have errors of up to 80 units in the last place where exponentials are
+nested (11 elsewhere), values below 1e-36 that may be 0, and derivatives that near their zeros are
+exact to 1e-6 only.
 Parameters other than the defaults lose accuracy in exponential tails: the rounding error of
 `beta * z` or `z / alpha` is multiplied by its size. XLA flushes subnormal numbers to 0 on CPU, so
 an input below 1.2e-38 counts as 0, and a result below it may be 0; for gated units this applies to
 the value of the gate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import jax
 
-from actsweep.activations import across, elementwise
+from actsweep.activations import across, elementwise, further
 from actsweep.activations.base import (
     Activation,
     Params,
@@ -35,6 +38,7 @@ from actsweep.activations.base import (
     inputs_per_unit,
     split,
 )
+from actsweep.activations.formula import bind_formula
 from actsweep.utils.errors import unknown_name
 
 __all__ = [
@@ -50,8 +54,9 @@ __all__ = [
 ]
 
 
-def _learns_beta(params: Params) -> tuple[str, ...]:
-    return ("beta",) if params.get("learnable", False) else ()
+def _learns(*names: str, default: bool = True) -> Callable[[Params], tuple[str, ...]]:
+    """Return what an activation trains that has the switch `learnable`."""
+    return lambda params: names if params.get("learnable", default) else ()
 
 
 _NO_PARAMS = ("name", "_target_", "by_layer")
@@ -117,10 +122,11 @@ _ENTRIES = (
     Activation(
         "softplus",
         elementwise.softplus,
-        "log(1 + exp(z))",
+        "log(1 + exp(beta * z)) / beta",
         "Dugas et al. 2000, NIPS 13",
         "(0, inf)",
         _SMOOTH.format(0.5),
+        params={"beta": 1.0},
     ),
     Activation(
         "relu",
@@ -215,7 +221,7 @@ _ENTRIES = (
         _SMOOTH.format(0.5),
         monotone=False,
         params={"beta": 1.0, "learnable": False},
-        learnable=_learns_beta,
+        learnable=_learns("beta", default=False),
     ),
     Activation(
         "silu",
@@ -244,6 +250,191 @@ _ENTRIES = (
         "[-0.3088, inf)",
         _SMOOTH.format(0.6),
         monotone=False,
+    ),
+    Activation(
+        "hard_shrink",
+        further.hard_shrink,
+        "z where |z| > threshold, 0 elsewhere",
+        "torch.nn.Hardshrink",
+        _REALS,
+        "0, the flat part; it jumps at both thresholds",
+        kinks=(-0.5, 0.5),
+        params={"threshold": 0.5},
+    ),
+    Activation(
+        "soft_shrink",
+        further.soft_shrink,
+        "sign(z) * max(|z| - threshold, 0)",
+        "Donoho 1995, IEEE Trans. Inf. Theory 41:613",
+        _REALS,
+        "0, the flat part",
+        kinks=(-0.5, 0.5),
+        params={"threshold": 0.5},
+    ),
+    Activation(
+        "tanh_shrink",
+        further.tanh_shrink,
+        "z - tanh(z)",
+        "torch.nn.Tanhshrink",
+        _REALS,
+        _SMOOTH.format(0),
+    ),
+    Activation(
+        "threshold",
+        further.threshold,
+        "z where z > threshold, value elsewhere",
+        "Konda, Memisevic & Krueger 2014, arXiv:1402.3337",
+        "{0} and (1, inf)",
+        "0, the flat side; it jumps at the threshold",
+        kinks=(1.0,),
+        params={"threshold": 1.0, "value": 0.0},
+    ),
+    Activation(
+        "squareplus",
+        further.squareplus,
+        "(z + sqrt(z^2 + b)) / 2",
+        "Barron 2021, arXiv:2112.11687",
+        "(0, inf)",
+        _SMOOTH.format(0.5),
+        params={"b": 4.0},
+    ),
+    Activation(
+        "sparse_plus",
+        further.sparse_plus,
+        "0 up to -1, (z + 1)^2 / 4 up to 1, z beyond",
+        "jax.nn.sparse_plus; Martins & Astudillo 2016, arXiv:1602.02068",
+        "[0, inf)",
+        _SMOOTH.format(0.5),
+    ),
+    Activation(
+        "sparse_sigmoid",
+        further.sparse_sigmoid,
+        "min(max((z + 1) / 2, 0), 1)",
+        "Martins & Astudillo 2016, arXiv:1602.02068",
+        "[0, 1]",
+        "0.5; f'(-1) = f'(1) = 0, the flat sides",
+        kinks=(-1.0, 1.0),
+    ),
+    Activation(
+        "golu",
+        further.golu,
+        "z * exp(-exp(-z))",
+        "Das et al. 2025, arXiv:2502.03654",
+        "[-0.0973, inf)",
+        _SMOOTH.format(0.3679),
+        monotone=False,
+    ),
+    Activation(
+        "telu",
+        further.telu,
+        "z * tanh(exp(z))",
+        "Fernandez & Mali 2024, arXiv:2412.20269",
+        "[-0.3533, inf)",
+        _SMOOTH.format(0.7616),
+        monotone=False,
+    ),
+    Activation(
+        "colu",
+        further.colu,
+        "z / (1 - z * exp(-(z + exp(z))))",
+        "Vagerwal 2021, arXiv:2112.12078",
+        "[-0.3, inf)",
+        _SMOOTH.format(1),
+        monotone=False,
+    ),
+    Activation(
+        "smish",
+        further.smish,
+        "z * tanh(log(1 + sigmoid(z)))",
+        "Wang, Ren & Wang 2022, Electronics 11:540",
+        "[-0.2, inf)",
+        _SMOOTH.format(0.3846),
+        monotone=False,
+    ),
+    Activation(
+        "serf",
+        further.serf,
+        "z * erf(log(1 + exp(z)))",
+        "Nag & Bhattacharyya 2021, arXiv:2108.09598",
+        "[-0.3, inf)",
+        _SMOOTH.format(0.673),
+        monotone=False,
+    ),
+    Activation(
+        "erf_act",
+        further.erf_act,
+        "z * erf(alpha * exp(beta * z))",
+        "Biswas et al. 2021, arXiv:2109.04386",
+        "[-0.4, inf)",
+        _SMOOTH.format("erf(alpha) = 0.7112"),
+        monotone=False,
+        params={"alpha": 0.75, "beta": 0.75, "learnable": True},
+        learnable=_learns("alpha", "beta"),
+    ),
+    Activation(
+        "star_relu",
+        further.star_relu,
+        "scale * max(z, 0)^2 + shift",
+        "Yu et al. 2022, arXiv:2210.13452",
+        "[-0.4472, inf)",
+        _SMOOTH.format(0),
+        params={"scale": 0.8944, "shift": -0.4472, "learnable": True},
+        learnable=_learns("scale", "shift"),
+    ),
+    Activation(
+        "snake",
+        further.snake,
+        "z + sin(frequency * z)^2 / frequency",
+        "Ziyin, Hartwig & Ueda 2020, arXiv:2006.08195",
+        _REALS,
+        _SMOOTH.format(1),
+        params={"frequency": 1.0, "learnable": False},
+        learnable=_learns("frequency", default=False),
+    ),
+    Activation(
+        "penalized_tanh",
+        further.penalized_tanh,
+        "tanh(z) where z > 0, slope * tanh(z) elsewhere",
+        "Xu, Huang & Li 2016, arXiv:1602.05980",
+        "(-0.25, 1)",
+        "slope, the left side",
+        kinks=(0.0,),
+        params={"slope": 0.25},
+    ),
+    Activation(
+        "xielu",
+        further.xielu,
+        "a z^2 + beta z where z > 0, c (exp(z) - 1 - z) + beta z elsewhere; a, c by softplus",
+        "Huang & Schlag 2024, arXiv:2411.13010",
+        "[-0.1, inf)",
+        _SMOOTH.format("beta = 0.5"),
+        monotone=False,
+        params={"rho_p": 0.2033823, "rho_n": -1.0502256, "beta": 0.5, "learnable": True},
+        learnable=_learns("rho_p", "rho_n"),
+    ),
+    Activation(
+        "rational",
+        further.rational,
+        "(p0 + p1 z + ... + p5 z^5) / (1 + |q1 z + ... + q4 z^4|)",
+        "Molina, Schramowski & Kersting 2019, arXiv:1907.06732",
+        _REALS,
+        "p1 + p0 * q1, the left side",
+        kinks=(-0.2853079538, 0.0),
+        monotone=False,
+        params={
+            "p0": 0.02996348,
+            "p1": 0.61690165,
+            "p2": 2.37539147,
+            "p3": 3.06608078,
+            "p4": 1.52474449,
+            "p5": 0.25281987,
+            "q1": 1.19160814,
+            "q2": 4.40811795,
+            "q3": 0.91111034,
+            "q4": 0.34885983,
+            "learnable": True,
+        },
+        learnable=_learns("p0", "p1", "p2", "p3", "p4", "p5", "q1", "q2", "q3", "q4"),
     ),
     Activation(
         "softmax",
@@ -363,6 +554,8 @@ def bind(act: Mapping[str, Any], path: str = "act") -> tuple[Activation, dict[st
     >>> activation, params = bind({"name": "leaky_relu", "slope": 0.1})
     >>> activation.fn(z, **params)  # doctest: +SKIP
     """
+    if "formula" in act:
+        return bind_formula(act)
     params = {key: value for key, value in act.items() if key not in _NO_PARAMS}
     target = act.get("_target_")
     activation = custom(target, params) if target else get(act["name"], path)

@@ -18,10 +18,15 @@ def identity(z: Array) -> Array:
 sigmoid = in_float32(smooth.sigmoid)
 tanh = in_float32(smooth.tanh)
 softsign = in_float32(smooth.softsign)
-softplus = in_float32(smooth.softplus)
 mish = in_float32(smooth.mish)
 selu = in_float32(smooth.selu)
 hard_swish = in_float32(smooth.hard_swish)
+
+
+@in_float32
+def softplus(z: Array, beta: float | Array = 1.0) -> Array:
+    """Return log(1 + exp(beta * z)) / beta."""
+    return smooth.softplus(beta * z) / beta
 
 
 @in_float32

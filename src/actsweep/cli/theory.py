@@ -21,11 +21,13 @@ from actsweep.config import identity, resolve
 from actsweep.config.compose import act_option, checked
 from actsweep.config.conf_dir import conf_dir
 from actsweep.config.error_messages import explain
-from actsweep.config.overrides import expand
+from actsweep.config.overrides import bare_all, expand_all
 from actsweep.config.schema import RunConfig
+from actsweep.formulas import grammar
 from actsweep.sweeps.table import plain_console
 from actsweep.theory.card import card
 from actsweep.theory.networks import input_moments
+from actsweep.theory.twins import tell
 from actsweep.utils.errors import UserError
 from actsweep.utils.files import finite, read_json, write_json
 
@@ -34,6 +36,8 @@ VERSION = 2
 EXAMPLES = 1000
 """Of the training set, for q_0 and c_0."""
 COUNTED = ("act", "init", "depth", "model")
+HIDDEN = ("name", "formula", "by_layer")
+"""Keys of `act` that are no parameters."""
 SHOWN_LAYERS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
 Card = dict[str, Any]
 
@@ -64,6 +68,7 @@ def show(
     _check_inputs(q0, c0, data)
     if os.getcwd() not in sys.path:  # the user's own code
         sys.path.insert(0, os.getcwd())
+    tell(run.act for run in runs)
     folder = outputs / "theory"
     cards: dict[str, Card] = {}
     drawn: dict[str, RunConfig] = {}
@@ -120,7 +125,7 @@ def runs_of(words: Sequence[str], config_dir: Path | None = None) -> list[RunCon
 def _combinations(words: Sequence[str]) -> list[list[str]]:
     parser = OverridesParser.create()
     columns = []
-    for override in parser.parse_overrides([*words]):
+    for override in parser.parse_overrides(bare_all(expand_all(words))):
         key = override.get_key_element()
         swept = override.is_sweep_override()
         values = (
@@ -131,7 +136,7 @@ def _combinations(words: Sequence[str]) -> list[list[str]]:
 
 
 def _run(words: Sequence[str]) -> RunConfig:
-    expanded = [part for word in words for part in expand(word)]
+    expanded = expand_all(words)
     composed = compose("config", expanded, return_hydra_config=True)
     option_of = functools.partial(act_option, GlobalHydra.instance().config_loader())
     return checked(resolve.typed(composed), expanded, composed.hydra.runtime.choices, option_of)
@@ -152,7 +157,8 @@ def card_name(run: RunConfig, q_0: float, c_0: float, inputs: int | None) -> str
     counted = {key: plain[key] for key in COUNTED}
     what = [VERSION, counted, identity.code_digests(counted), q_0, c_0, inputs]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    return f"{run.act['name']}-{digest[:8]}"
+    act = grammar.slug(run.act["formula"]) if "formula" in run.act else run.act["name"]
+    return f"{act}-{digest[:8]}"
 
 
 def _keep(cards: Mapping[str, Card], folder: Path) -> None:
@@ -165,7 +171,7 @@ def _keep(cards: Mapping[str, Card], folder: Path) -> None:
 def print_card(content: Mapping[str, Any]) -> None:
     """Print what theory says of one network."""
     init = content["init"]
-    params = [f"{k}={v}" for k, v in content["act"].items() if k not in ("name", "by_layer")]
+    params = [f"{k}={v}" for k, v in content["act"].items() if k not in HIDDEN]
     print(" ".join([content["act"]["name"], *params]))
     print(f"  sigma_w² = {init['sigma_w2']:.6g}, sigma_b² = {init['sigma_b2']:.6g}")
     print(f"  {content['verdict']}")

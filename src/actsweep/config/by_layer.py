@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from actsweep.config.schema import RunConfig
+from actsweep.formulas import grammar
 from actsweep.utils.errors import UserError, bad_value
 
 ByLayer = dict[str, dict[str, Any]]
@@ -68,7 +69,7 @@ def complete(act: dict[str, Any], option_of: Callable[[str, str], Mapping[str, A
         UserError: there is no such option.
     """
     for pattern, entry in entries(act).items():
-        if "_target_" not in entry:
+        if "_target_" not in entry and "formula" not in entry:
             option = option_of(entry["name"], path_of(pattern))
             known = {key: value for key, value in option.items() if key != "by_layer"}
             act["by_layer"][pattern] = {**known, **entry, "name": known["name"]}
@@ -128,8 +129,9 @@ def model_activations(run: RunConfig) -> list[str] | None:
 
 
 def params_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of an activation of `act.by_layer`, without its name and target."""
-    return {key: value for key, value in entry.items() if key not in ("name", "_target_")}
+    """Return the parameters of an activation of `act.by_layer`, without name, formula, target."""
+    others = ("name", "formula", "_target_")
+    return {key: value for key, value in entry.items() if key not in others}
 
 
 def typed(pattern: str, activation: str) -> str:
@@ -151,9 +153,14 @@ def _words(entry: Mapping[str, Any]) -> str:
 
 def short_label(act: Mapping[str, Any]) -> str:
     """Return the part of a run's id that says which activations it has: `relu+tanh`."""
-    others = dict.fromkeys(entry["name"] for entry in entries(act).values())
+    others = dict.fromkeys(_part_of_id(entry) for entry in entries(act).values())
     few = list(others) if len(others) <= MAX_NAMED else [str(len(others))]
-    return "+".join([act["name"], *few])
+    return "+".join([_part_of_id(act), *few])
+
+
+def _part_of_id(act: Mapping[str, Any]) -> str:
+    """Return what an activation is called in a run's id, and so in a folder's name."""
+    return grammar.slug(act["formula"]) if "formula" in act else str(act["name"])
 
 
 def flat_act(flat: Mapping[str, Any], act: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,8 +170,9 @@ def flat_act(flat: Mapping[str, Any], act: Mapping[str, Any]) -> dict[str, Any]:
         flat: dotted path -> value.
         act: the config's.
     """
+    flat = {path: value for path, value in flat.items() if path != "act.formula"}  # = the name
     if not entries(act):
-        return dict(flat)
+        return flat
     prefix = "act.by_layer."
     kept = {k: v for k, v in flat.items() if not k.startswith(prefix) or k.endswith("._target_")}
     return kept | {"act.name": label(act)}

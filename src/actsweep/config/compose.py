@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from actsweep.config import by_layer, data_folders, resolve, validate
 from actsweep.config.identity import config_value, set_config_value
-from actsweep.config.overrides import expand
+from actsweep.config.overrides import FORMULA_KEY, expand_all
 from actsweep.config.schema import RunConfig, SweepConfig
 from actsweep.utils.errors import unknown_name
 
@@ -87,7 +87,7 @@ class Composer:
         Raises:
             UserError, HydraException: as `run`.
         """
-        parsed = [self._parse(part) for word in words for part in expand(word)]
+        parsed = [self._parse(part) for part in expand_all(words)]
         chosen, values = self._divide([o for o in parsed if self._concerns_sweep(o.key_or_group)])
         config = copy.deepcopy(self._base(chosen)[0])
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
@@ -105,6 +105,8 @@ class Composer:
         return tuple(o.input_line or "" for o in choices), values
 
     def _is_value(self, override: Override) -> bool:
+        if override.key_or_group == "act.name":  # of a formula, and part of what is composed once
+            return False
         if _is_entry(override):  # its key is added, but nothing else follows from it
             return not override.is_delete()
         if override.is_add() or override.is_force_add() or override.is_delete():
@@ -143,7 +145,7 @@ def with_overrides(run: RunConfig, words: Sequence[str]) -> RunConfig:
         UserError, HydraException: as `Composer.run`.
     """
     parser = OverridesParser.create()
-    given = parser.parse_overrides([part for word in words for part in expand(word)])
+    given = parser.parse_overrides(expand_all(words))
     config = resolve.typed(resolve.to_dict(run))
     OmegaConf.set_struct(config, True)
     ConfigLoaderImpl._apply_overrides_to_config(given, config)
@@ -182,12 +184,13 @@ def check_params(
     """
     by_layer.complete(run.act, option_of)
     for pattern, entry in by_layer.entries(run.act).items():
-        if "_target_" not in entry:
+        if "_target_" not in entry and "formula" not in entry:
             path, name = by_layer.path_of(pattern), entry["name"]
             known = _params(option_of(name, path))
             validate.check_params(path, name, by_layer.params_of(entry), known)
     mentioned = any(text.lstrip("+").startswith("act.") for text in words)
-    if mentioned and "act" in choices and not run.act.get("_target_"):
+    own = run.act.get("_target_") or "formula" in run.act  # checked by themselves
+    if mentioned and "act" in choices and not own:
         validate.check_act_params(run, _params(option_of(choices["act"])))
 
 
@@ -199,12 +202,17 @@ def _is_independent(base: DictConfig) -> bool:
 def _is_plain(override: Override) -> bool:
     """Return whether an override sets a single value from which nothing else follows."""
     value = override.value()
-    if override.key_or_group.startswith("depth.") or _is_entry(override):
+    if override.key_or_group.startswith("depth.") or _is_by_layer(override):
         return False  # the widths follow from it; what a name leaves out
     return isinstance(value, int | float | bool) or value is None
 
 
 def _is_entry(override: Override) -> bool:
+    of_formula = override.is_force_add() and re.fullmatch(FORMULA_KEY, override.key_or_group)
+    return bool(of_formula or _is_by_layer(override))
+
+
+def _is_by_layer(override: Override) -> bool:
     return bool(re.match(r"(act\.by_layer|logger\.writers)\b", override.key_or_group))
 
 

@@ -52,6 +52,7 @@ NO_DECAY = {"optim.weight_decay": 0.0}
 MODEL_OPTIONS = {key for keys in MODELS.values() for key in keys} - {"channels"}
 ADDED: tuple[Added, ...] = (
     Added("init.bias", 0.0),
+    Added("act.beta", 1.0, {"act.name": "softplus"}),
     *(Added(f"model.{key}", None) for key in MODEL_OPTIONS),
     # Everything was decayed. Without weight decay neither key has an effect.
     Added("optim.decay_bias", True),
@@ -95,7 +96,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
     or local folders of images by `data_folders.digest`.
     """
     plain = resolve.to_dict(run)
-    settings = {**without_neutral(what_counts(plain)), "id_version": ID_VERSION}
+    settings = without_spelling(without_neutral(what_counts(plain))) | {"id_version": ID_VERSION}
     code = code_digests(what_counts(plain))
     files = {path: _content_digest(path) for path in data_paths(plain["data"])}
     if run.data.kind == "pydocs" and not run.data._target_:
@@ -121,6 +122,14 @@ def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def without_spelling(plain: Any) -> Any:
+    """Return a config without how formulas were typed: their normal form counts."""
+    if not isinstance(plain, Mapping):
+        return plain
+    left_out = {"name"} if "formula" in plain else set()
+    return {key: without_spelling(value) for key, value in plain.items() if key not in left_out}
+
+
 def without_neutral(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config (nested plain values) without the keys of `ADDED` that have no effect."""
     kept = {key: dict(node) if isinstance(node, Mapping) else node for key, node in plain.items()}
@@ -130,7 +139,20 @@ def without_neutral(plain: Mapping[str, Any]) -> dict[str, Any]:
         is_neutral = isinstance(node, dict) and _at(kept, added.path) == added.neutral
         if is_neutral and all(_at(plain, path) == value for path, value in added.when.items()):
             node.pop(key, None)
+    if entries := by_layer.entries(kept.get("act") or {}):
+        shown = {pattern: _entry_without_neutral(entry) for pattern, entry in entries.items()}
+        kept["act"]["by_layer"] = shown
     return kept
+
+
+def _entry_without_neutral(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an activation of `act.by_layer` without the keys of `ADDED` that have no effect."""
+    neutral = {
+        added.path.removeprefix("act."): added.neutral
+        for added in ADDED
+        if added.when == {"act.name": entry.get("name")}
+    }
+    return {k: v for k, v in entry.items() if k not in neutral or v != neutral[k]}
 
 
 def _at(plain: Mapping[str, Any], path: str) -> Any:

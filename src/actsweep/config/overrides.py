@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actsweep.config.schema import LOGGER_MODES
+from actsweep.formulas.grammar import OPTION, is_formula, parse, split_list
 from actsweep.utils.errors import UserError, bad_value
 
 # Config groups, each with an option that exists.
@@ -42,6 +43,7 @@ RENAMED = {"pack.lift": "pack.batching"}
 BEFORE = {"optim": ("clip_norm", {"decay_bias": True, "decay_act": True})}
 """By group: a key that complete groups have always had, and newer keys as they were in effect."""
 OPEN_GROUP = r"(slurm\.extra|act\.by_layer|logger\.writers)\b"  # keys may be added to them
+FORMULA_KEY = r"act\.(?!name\b|by_layer\b)\w+"  # of a formula's parameters
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
 
 
@@ -63,7 +65,7 @@ def for_hydra(words: Iterable[str]) -> list[str]:
         before = words[place - 1] if place else ""
         of_option = before in VALUED or (before in ("-i", "--info") and word in INFOS)
         (options if of_option or word.startswith("-") else overrides).append(word)
-    return options + [part for word in overrides for part in expand(word)]
+    return options + expand_all(overrides)
 
 
 def _check_options(words: Sequence[str]) -> None:
@@ -91,21 +93,60 @@ def _check_options(words: Sequence[str]) -> None:
                 )
 
 
+def expand_all(words: Iterable[str]) -> list[str]:
+    """Return the overrides of a command as Hydra takes them; see `expand`.
+
+    Beside a formula (`act=x*sigmoid(beta*x)`) its parameters are keys to be added.
+
+    Raises:
+        UserError: as `expand`.
+    """
+    words = list(words)
+    formula = any(map(_has_formula, words))
+    added = [
+        f"++{word}" if formula and re.match(rf"{FORMULA_KEY}=", word) else word for word in words
+    ]
+    return [part for word in added for part in expand(word)]
+
+
+def _has_formula(word: str) -> bool:
+    group, _, value = word.partition("=")
+    return group == "act" and (value == OPTION or any(map(is_formula, split_list(value))))
+
+
+def _of_formulas(value: str) -> list[str]:
+    """Return `act=<value>`, where the value is a formula or lists some, as Hydra takes it.
+
+    Raises:
+        UserError: one can't be read.
+    """
+    texts = split_list(value)
+    for text in filter(is_formula, texts):
+        parse(text)
+    if len(texts) == 1:
+        return [f"act={OPTION}", f"act.name='{texts[0]}'"]
+    return ["act=" + ",".join(f"'{text}'" if is_formula(text) else text for text in texts)]
+
+
 def expand(override: str) -> list[str]:
     """Return one override as Hydra takes it, as one or more overrides.
 
+    `act=x*tanh(x)` becomes the option `formula` with that name, and in a list a quoted element;
     `depth=7` becomes the option `uniform` with 7 layers; `slurm.extra.qos=long` adds its key, as
     `act.by_layer` does; of `logger=[…]` W&B's mode goes last; a key of version 0.1 becomes today's,
     and a line on standard error says so.
 
     Raises:
-        UserError: a list, a number or null was given for a group, which needs an option's name.
+        UserError: a list, a number or null was given for a group, which needs an option's name; or
+            a formula can't be read.
     """
     group, _, value = override.partition("=")
     old = group.lstrip("+")
     if old in RENAMED:
         print(f"{old} is now {RENAMED[old]}", file=sys.stderr)
         return [f"{group.replace(old, RENAMED[old])}={value}"]
+    if group == "act" and value != OPTION and _has_formula(override):
+        return _of_formulas(value)
     if re.match(OPEN_GROUP, old):
         return [f"++{override.lstrip('+')}"]
     if group == "depth" and re.fullmatch(r"[+-]?\d+", value):
@@ -126,13 +167,25 @@ def _wandb_last(names: Iterable[str]) -> list[str]:
 def as_typed(overrides: Iterable[str]) -> list[str]:
     """Return overrides as they were typed: the inverse of `expand`, for a run's record."""
     typed: list[str] = []
-    for word in overrides:
+    for word in bare_all(overrides):
+        name = re.fullmatch(r"act\.name='(.*)'", word)
+        if name and typed and typed[-1] == f"act={OPTION}":
+            typed[-1] = f"act={name[1]}"
+            continue
         layers = re.fullmatch(r"depth\.layers=(-?\d+)", word)
         if layers and typed and typed[-1] == "depth=uniform":
             typed[-1] = f"depth={layers[1]}"
         else:
-            typed.append(bare(word))
+            typed.append(word)
     return typed
+
+
+def bare_all(words: Iterable[str]) -> list[str]:
+    """Return a sweep's overrides without the `++` that `expand_all` has added."""
+    words = list(words)
+    formula = any(map(_has_formula, words))
+    added = rf"\+\+{FORMULA_KEY}="
+    return [word[2:] if formula and re.match(added, word) else bare(word) for word in words]
 
 
 def bare(word: str) -> str:

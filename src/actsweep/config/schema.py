@@ -340,8 +340,8 @@ class RunConfig:
 
     @property
     def act_params(self) -> dict[str, Any]:
-        """Return the activation's parameters, without name, target and `by_layer`."""
-        others = ("name", "_target_", "by_layer")
+        """Return the activation's parameters, without name, formula, target and `by_layer`."""
+        others = ("name", "formula", "_target_", "by_layer")
         return {key: value for key, value in self.act.items() if key not in others}
 
     @property

@@ -26,6 +26,7 @@ from actsweep.config.schema import (
     SweepConfig,
     TrainerConfig,
 )
+from actsweep.formulas import grammar
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 # Beyond these nothing has been tried, and planning alone would take minutes or all memory.
@@ -129,10 +130,30 @@ def _check_act(run: RunConfig) -> None:
     name = run.act.get("name")
     if not isinstance(name, str):
         raise bad_value("act", name, "one activation's name", "act=relu")
+    if _is_formula(run.act):
+        _check_formula("act", run.act)
+        return
+    if name == grammar.OPTION and "_target_" not in run.act:
+        raise bad_value("act", name, "the formula itself", "act='x*tanh(softplus(x))'")
     _check_name("act.name", name)
     if "_target_" in run.act and not run.act["_target_"]:
         raise bad_value("act._target_", "''", "a dotted path", "act._target_=my_module.my_function")
     _check_act_numbers("act", run.act, run.act_params)
+
+
+def _is_formula(act: Mapping[str, Any]) -> bool:
+    return "_target_" not in act and grammar.is_formula(act["name"])
+
+
+def _check_formula(act_path: str, act: dict[str, Any]) -> None:
+    """Refuse a formula that can't be read or isn't finite near 0; write down its normal form."""
+    grammar.complete(act, act_path)
+    numbers = {key: act[key] for key in grammar.parameters(grammar.parse(act["formula"]))}
+    for key, value in numbers.items():
+        check_float32(f"{act_path}.{key}", value, f"{act_path}.{key}=1.0")
+    from actsweep.formulas.values import check_finite  # needs NumPy
+
+    check_finite(act["name"], tuple(numbers.items()), tuple(act["learnable"] or ()), act_path)
 
 
 def _check_act_numbers(act_path: str, act: dict[str, Any], params: Mapping[str, Any]) -> None:
@@ -251,6 +272,9 @@ def _check_by_layer(run: RunConfig) -> None:
     """Refuse activations of `act.by_layer` that can't act; write the mapping in one way."""
     by_layer.normalise(run.act)
     for pattern, entry in by_layer.entries(run.act).items():
+        if _is_formula(entry):
+            _check_formula(by_layer.path_of(pattern), entry)
+            continue
         _check_name(by_layer.path_of(pattern), entry["name"])
         _check_act_numbers(by_layer.path_of(pattern), entry, by_layer.params_of(entry))
     names = by_layer.model_activations(run)

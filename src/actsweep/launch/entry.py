@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from yaml import YAMLError
 from actsweep.config import resolve
 from actsweep.config.error_messages import explain
 from actsweep.config.overrides import for_hydra
+from actsweep.config.schema import RunConfig
 from actsweep.launch.job import (
     check_before,
     is_coordinator,
@@ -196,6 +197,15 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
         raise
 
 
+def tell_twins(runs: Iterable[RunConfig]) -> None:
+    """Print a line for each formula of the runs that the catalogue has by a name."""
+    acts = [run.act for run in runs if "formula" in run.act]
+    if acts:
+        from actsweep.theory.twins import tell  # needs NumPy
+
+        tell(acts)
+
+
 def check_called(process: Process, launcher: str, distributed: str | None) -> None:
     """Check that what was called from Python trains in this process.
 
@@ -234,6 +244,7 @@ def _single(cfg: DictConfig, hydra: Any, process: Process) -> int:
         config = checked(resolve.typed(cfg), overrides, hydra.runtime.choices, option_of)
         run_dir.check_writable(config.paths.outputs)
         member = make_member(config)
+        tell_twins([config])
         if config.pack.plan:
             fresh.discard()
             show_plan([[member]])

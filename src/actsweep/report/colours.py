@@ -25,14 +25,31 @@ HUES: dict[str, tuple[str, str, str, str]] = {
 }
 DASHES: tuple[tuple[int, ...], ...] = ((1, 0), (7, 3), (2, 2), (9, 3, 2, 3), (14, 4), (5, 2, 1, 2))
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "red": ("relu", "relu6", "squared_relu", "softplus"),
-    "blue": ("tanh", "hard_tanh", "softsign"),
-    "green": ("elu", "celu", "selu"),
-    "orange": ("leaky_relu", "prelu"),
-    "sky": ("swish", "silu", "hard_swish", "mish"),
-    "pink": ("sigmoid", "hard_sigmoid", "log_sigmoid"),
+    "red": (
+        "relu",
+        "relu6",
+        "squared_relu",
+        "softplus",
+        "star_relu",
+        "squareplus",
+        "sparse_plus",
+        "threshold",
+    ),
+    "blue": (
+        "tanh",
+        "hard_tanh",
+        "softsign",
+        "penalized_tanh",
+        "tanh_shrink",
+        "soft_shrink",
+        "hard_shrink",
+    ),
+    "green": ("elu", "celu", "selu", "xielu"),
+    "orange": ("leaky_relu", "prelu", "rational", "snake"),
+    "sky": ("swish", "silu", "hard_swish", "mish", "smish", "telu", "colu"),
+    "pink": ("sigmoid", "hard_sigmoid", "log_sigmoid", "sparse_sigmoid"),
     "brown": ("glu", "swiglu", "geglu", "reglu"),
-    "neutral": ("gelu", "identity", "maxout", "softmax", "log_softmax"),
+    "neutral": ("gelu", "identity", "maxout", "softmax", "log_softmax", "serf", "erf_act", "golu"),
 }
 PLACES = {act: (hue, place) for hue, acts in FAMILIES.items() for place, act in enumerate(acts)}
 """An activation's hue, and its place among the styles of that hue."""

@@ -15,7 +15,7 @@ from actsweep.report import colours
 from actsweep.report.colours import GREY
 
 _SOLID, _DASHED, _DOTTED, _MIXED = "-", "--", ":", "-."
-_LINES: dict[str, tuple[str, str]] = {
+_LINES: dict[str, tuple[str | tuple[int, tuple[int, ...]], str]] = {
     "sigmoid": (_SOLID, "o"),
     "hard_sigmoid": (_DASHED, "o"),
     "log_sigmoid": (_DOTTED, "o"),
@@ -44,6 +44,24 @@ _LINES: dict[str, tuple[str, str]] = {
     "swiglu": (_DASHED, "*"),
     "geglu": (_DOTTED, "*"),
     "reglu": (_MIXED, "*"),
+    "star_relu": ((0, (7, 2)), "^"),
+    "squareplus": ((0, (4, 1, 1, 1)), "^"),
+    "sparse_plus": ((0, (1, 3)), "^"),
+    "threshold": ((0, (9, 4)), "^"),
+    "penalized_tanh": (_MIXED, "s"),
+    "tanh_shrink": ((0, (7, 2)), "s"),
+    "soft_shrink": ((0, (4, 1, 1, 1)), "s"),
+    "hard_shrink": ((0, (1, 3)), "s"),
+    "xielu": (_MIXED, "D"),
+    "rational": (_DOTTED, "v"),
+    "snake": (_MIXED, "v"),
+    "smish": ((0, (7, 2)), "P"),
+    "telu": ((0, (4, 1, 1, 1)), "P"),
+    "colu": ((0, (1, 3)), "P"),
+    "sparse_sigmoid": (_MIXED, "o"),
+    "serf": (_DASHED, "X"),
+    "erf_act": (_DOTTED, "X"),
+    "golu": (_MIXED, "X"),
 }
 STYLES = {act: (colours.colour(act), dash, marker) for act, (dash, marker) in _LINES.items()}
 """An activation's colour, the same as in reports, its line and its marker."""

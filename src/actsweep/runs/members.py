@@ -18,6 +18,7 @@ from actsweep.config.identity import (
     varying_paths,
     what_counts,
     without_neutral,
+    without_spelling,
 )
 from actsweep.config.schema import RunConfig
 from actsweep.runs.run_dir import RunDir, read_status
@@ -130,7 +131,7 @@ def check_stored(member: Member) -> None:
 def _differences(stored: RunConfig, expected: RunConfig) -> list[str]:
     """Return the settings that can change the result and differ, as `optim.lr=0.1, not 0.01`."""
     ours, theirs = (
-        flatten(without_neutral(what_counts(resolve.to_dict(config))))
+        flatten(without_spelling(without_neutral(what_counts(resolve.to_dict(config)))))
         for config in (expected, stored)
     )
     differ = [path for path in sorted({*ours, *theirs}) if theirs.get(path) != ours.get(path)]

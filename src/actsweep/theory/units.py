@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
+from actsweep.formulas.grammar import parameters, parse
+from actsweep.formulas.values import evaluate
 from actsweep.theory.closed_forms import CLOSED_FORMS
 from actsweep.theory.panels import (
     Evaluate,
@@ -213,6 +215,9 @@ def unit_of(act: Mapping[str, Any], path: str = "act") -> Elementwise | SeveralI
         UserError: each of its units depends on the whole layer, or it jumps; or, of a user's own,
             as `activations.bind`.
     """
+    if "formula" in act:
+        numbers = {key: act[key] for key in parameters(parse(act["formula"]))}
+        return _elementwise(functools.partial(evaluate, act["formula"], **numbers), (), path)
     params = {key: value for key, value in act.items() if key not in _NO_PARAMS}
     name = act.get("name")
     if not act.get("_target_"):

@@ -13,8 +13,9 @@ from hydra.core.config_store import ConfigStore
 
 from actsweep.config import identity, resolve
 from actsweep.config.compose import Composer
+from actsweep.config.overrides import expand_all
 from actsweep.config.schema import RunConfig
-from actsweep.launch.entry import check_called, this_process
+from actsweep.launch.entry import check_called, tell_twins, this_process
 from actsweep.launch.hydra import train
 from actsweep.launch.job import check_before, is_coordinator, run_worker, show_plan
 from actsweep.runs import run_dir
@@ -72,6 +73,7 @@ class PackSweeper(BasicSweeper):
         check_called(process, launcher, runs[0].trainer.distributed)
         check_alike(runs)
         check_distinct(members)
+        tell_twins(runs)
         packs = list(merge(counted(members, "planned {} runs")))
         if runs[0].pack.plan:
             show_plan(packs)
@@ -101,7 +103,7 @@ class PackSweeper(BasicSweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
-        typed = parsed([*self._parse_config(), *arguments], loader)
+        typed = parsed([*expand_all(self._parse_config()), *arguments], loader)
         settings = settings_of(typed, compose.sweep)
         jobs = without_excluded(combine(typed, settings.pairs), settings.exclude)
         return expanded(jobs, loader, self.config)

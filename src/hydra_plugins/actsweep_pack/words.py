@@ -9,14 +9,15 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from actsweep.config.compose import act_params
-from actsweep.config.overrides import bare, expand
+from actsweep.config.overrides import bare_all, expand_all
+from actsweep.formulas.grammar import parameter_words
 from hydra_plugins.actsweep_pack.combinations import Words, where_known
 
 
 def parsed(words: Sequence[str], loader: ConfigLoader) -> list[Override]:
     """Return what was typed as Hydra parses it."""
     parser = OverridesParser.create(config_loader=loader)
-    found: list[Override] = parser.parse_overrides([bare(word) for word in words])
+    found: list[Override] = parser.parse_overrides(bare_all(words))
     return found
 
 
@@ -33,11 +34,13 @@ def expanded(
     """
 
     def params_of(act: str) -> Collection[str] | None:
+        if (of_formula := parameter_words(act)) is not None:
+            return of_formula
         try:
             return act_params(loader, act)
         except Exception:  # it is told when the run is composed
             return None
 
-    whole = [[word for given in job for word in expand(given)] for job in jobs]
     default: Any = config.hydra.runtime.choices.get("act")
-    return where_known(whole, str(default), params_of, acts)
+    known = where_known(jobs, str(default), params_of, acts)
+    return [expand_all(job) for job in known]
