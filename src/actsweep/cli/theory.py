@@ -25,6 +25,7 @@ from actsweep.config.overrides import expand
 from actsweep.config.schema import RunConfig
 from actsweep.sweeps.table import plain_console
 from actsweep.theory.card import card
+from actsweep.theory.critical import with_critical
 from actsweep.theory.networks import input_moments
 from actsweep.utils.errors import UserError
 from actsweep.utils.files import finite, read_json, write_json
@@ -134,7 +135,8 @@ def _run(words: Sequence[str]) -> RunConfig:
     expanded = [part for word in words for part in expand(word)]
     composed = compose("config", expanded, return_hydra_config=True)
     option_of = functools.partial(act_option, GlobalHydra.instance().config_loader())
-    return checked(resolve.typed(composed), expanded, composed.hydra.runtime.choices, option_of)
+    run = checked(resolve.typed(composed), expanded, composed.hydra.runtime.choices, option_of)
+    return with_critical(run)[0]
 
 
 def _measured(run: RunConfig) -> tuple[float, float, int]:

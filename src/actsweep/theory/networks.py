@@ -111,7 +111,7 @@ def network_of(run: RunConfig, inputs: int | None = None) -> Network:
         layers[-1] if len(layers) > 1 else alone,
         skips,
         normalised=norm in NORMALISED,
-        orthogonal=run.init.name == "orthogonal",
+        orthogonal=run.init.name.endswith("orthogonal"),
         bias=bias,
         name=run.act["name"],
     )
