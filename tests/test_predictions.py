@@ -270,6 +270,7 @@ def test_the_page_s_line_makes_its_figure(tmp_path):
     (line,) = re.findall(r"^python train.py (-m .* callbacks=theory .*)$", page, re.MULTILINE)
     words = [word for word in shlex.split(line) if not word.startswith(("act=", "seed=", "depth="))]
     small = ["act=tanh,relu", "seed=0", "depth=3", "depth.width=12", "logger=disabled"]
+    small.append("logger.report=true")
     command = [sys.executable, "-m", "actsweep", "train", *words, *small]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=300, capture_output=True)
     (drawn,) = tmp_path.glob("outputs/sweeps/*/report/predictions.png")
