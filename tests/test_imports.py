@@ -12,7 +12,7 @@ SRC = Path(__file__).parents[1] / "src"
 
 # A wing imports from those left of it, and from itself.
 WINGS = (
-    "utils stats < formulas < config callbacks activations < theory < runtime nn data < runs"
+    "utils stats < formulas < config activations < theory < callbacks runtime nn data < runs"
     " < loggers < train sweeps < report < launch < api < cli hydra_plugins < actsweep_tutorials"
 )
 RANKS = {wing: rank for rank, row in enumerate(WINGS.split(" < ")) for wing in row.split()}

@@ -13,8 +13,10 @@ import yaml
 from scipy import integrate, stats
 
 from actsweep.activations import ACTIVATIONS
-from actsweep.config.schema import INITS
+from actsweep.config.schema import CRITICAL_INITS, INITS
 from actsweep.nn import initializers
+from actsweep.nn.models.layers import Conv
+from actsweep.theory.variances import WITH_SIGMA
 from actsweep.utils.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf" / "init"
@@ -30,7 +32,12 @@ VARIANCE = {
     "glorot_uniform": lambda i, o: 2 / (i + o),
     "orthogonal": lambda i, o: 1 / i,
     "normal": lambda i, o: 1.5**2 / i,
+    "critical": lambda i, o: 1.5**2 / i,
+    "critical_orthogonal": lambda i, o: 1.5**2 / i,
+    "delta_orthogonal": lambda i, o: 1.5**2 / i,
 }
+PAIRED = "randomized_asymmetric"  # kernel and bias are drawn together
+SEPARATE = [name for name in INITS if name != PAIRED]
 
 
 @functools.cache
@@ -41,19 +48,34 @@ def _weight(name, shape=DENSE, seed=0, **kwargs):
 
 
 @pytest.mark.parametrize("shape", [DENSE, CONV])
-@pytest.mark.parametrize("name", INITS)
+@pytest.mark.parametrize("name", VARIANCE)
 def test_weights_have_the_published_mean_and_variance(name, shape):
     w = np.asarray(_weight(name, shape), np.float64)
     assert w.shape == shape
     assert _weight(name, shape).dtype == jnp.float32
-    variance = VARIANCE[name](*FANS[shape])
+    fans = FANS[shape]
+    if len(shape) == 4 and name in ("critical_orthogonal", "delta_orthogonal"):
+        fans, w = shape[2:], w[1, 1]  # all else is 0
+    if name == "delta_orthogonal" and len(shape) == 4:
+        fans = (max(fans), fans[1])
+    variance = VARIANCE[name](*fans)
     # 5 standard errors of a mean; the variance's is at most sqrt(2 / n) of it
     assert abs(w.mean()) < 5 * math.sqrt(variance / w.size)
     assert w.var() == pytest.approx(variance, rel=5 * math.sqrt(2 / w.size))
 
 
+JAX_NN = [
+    "lecun_normal",
+    "he_normal",
+    "he_uniform",
+    "glorot_normal",
+    "glorot_uniform",
+    "orthogonal",
+]
+
+
 @pytest.mark.parametrize("shape", [DENSE, CONV])
-@pytest.mark.parametrize("name", [n for n in INITS if n not in ("torch_uniform", "normal")])
+@pytest.mark.parametrize("name", JAX_NN)
 def test_agrees_with_jax_nn_initializers(name, shape):
     reference = getattr(jax.nn.initializers, name)()(KEY, shape, jnp.float32)
     np.testing.assert_allclose(_weight(name, shape), reference, rtol=1e-6)
@@ -81,12 +103,56 @@ def test_orthogonal(shape):
     np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [DENSE, (200, 300), CONV])
+def test_critical_orthogonal_keeps_the_variance_in_either_direction(shape):
+    inputs, outputs = shape[-2:]
+    kwargs = {"fan_in": 1, "fan_out": 1, "sigma_w": 1.5}
+    w = np.asarray(initializers.weight("critical_orthogonal", KEY, shape, **kwargs), np.float64)
+    matrix = w[1, 1] if len(shape) == 4 else w
+    assert np.count_nonzero(w) == np.count_nonzero(matrix) == matrix.size
+    gram = matrix.T @ matrix if inputs >= outputs else matrix @ matrix.T
+    size = 1.5**2 * max(inputs, outputs) / inputs
+    np.testing.assert_allclose(gram, size * np.eye(len(gram)), atol=2e-5)
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_a_delta_orthogonal_convolution_keeps_the_norm_at_every_place(side):
+    kernel = initializers.weight("delta_orthogonal", KEY, (side, side, 5, 8), fan_in=1, fan_out=1)
+    x = jax.random.normal(jax.random.key(1), (2, 6, 7, 5))
+    z = Conv(kernel, None)(x)
+    np.testing.assert_allclose(jnp.linalg.norm(z, axis=-1), jnp.linalg.norm(x, axis=-1), rtol=1e-5)
+    reference = jax.nn.initializers.delta_orthogonal()(KEY, (side, side, 5, 8), jnp.float32)
+    assert [*np.argwhere(np.asarray(reference).any((2, 3)))[0]] == [
+        *np.argwhere(np.asarray(kernel).any((2, 3)))[0]
+    ]
+
+
+@pytest.mark.parametrize("shape", [(40, 5000), (2, 2, 10, 5000)])
+def test_of_a_randomized_asymmetric_unit_one_number_is_beta(shape):
+    w, b = initializers.asymmetric(KEY, shape, fan_in=40)
+    assert w.shape == shape
+    both = np.concatenate([np.asarray(w, float).reshape(40, -1), np.asarray(b)[None]])
+    places = both.argmax(0)
+    chosen = np.take_along_axis(both, places[None], 0)[0]
+    far = 6 * 0.6007 / math.sqrt(40)  # of the others none is as large
+    above = chosen[chosen > far]
+    assert len(above) == pytest.approx(5000 * (1 - far**2), abs=4 * math.sqrt(5000) / 2)
+    cdf = lambda v: (np.square(v) - far**2) / (1 - far**2)  # noqa: E731
+    assert stats.kstest(above, cdf).pvalue > 0.01
+    assert stats.chisquare(np.bincount(places[chosen > far], minlength=41)).pvalue > 0.01
+    others = both[:, chosen > far][np.arange(41)[:, None] != places[chosen > far]]
+    assert stats.kstest(others * math.sqrt(40) / 0.6007, "norm").pvalue > 0.01
+    scaled = initializers.asymmetric(KEY, shape, fan_in=40, scale=3.0)
+    np.testing.assert_allclose(scaled[0], 3 * w, rtol=1e-6)
+    np.testing.assert_allclose(scaled[1], 3 * b, rtol=1e-6)
+
+
 def test_fans_are_the_arguments_not_the_shape():
     w = initializers.weight("glorot_uniform", KEY, DENSE, fan_in=300, fan_out=100)
     assert float(jnp.abs(w).max()) == pytest.approx(math.sqrt(6 / 400), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", INITS)
+@pytest.mark.parametrize("name", SEPARATE)
 def test_same_key_same_draws_and_scale_multiplies_them(name):
     w = _weight(name)
     np.testing.assert_array_equal(w, _weight.__wrapped__(name))
@@ -97,7 +163,7 @@ def test_same_key_same_draws_and_scale_multiplies_them(name):
     np.testing.assert_allclose(
         initializers.bias(name, KEY, (50,), fan_in=9, sigma_b=0.5, scale=3.0), 3 * b, rtol=1e-6
     )
-    assert bool(jnp.any(b != 0)) == (name in ("torch_uniform", "normal"))
+    assert bool(jnp.any(b != 0)) == (name in ("torch_uniform", *WITH_SIGMA))
 
 
 def test_bias_moments():
@@ -108,9 +174,13 @@ def test_bias_moments():
     assert uniform.std() == pytest.approx(1 / math.sqrt(27), rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["torch_uniform", "he_normal", "orthogonal", "normal"])
+@pytest.mark.parametrize(
+    "name", ["torch_uniform", "he_normal", "orthogonal", "normal", "critical_orthogonal", PAIRED]
+)
 def test_traced_and_batched_numbers_give_bitwise_the_same(name):
     def draw(key, scale, sigma):
+        if name == PAIRED:
+            return initializers.asymmetric(key, (8, 6), fan_in=8, scale=scale)
         w = initializers.weight(name, key, (8, 6), fan_in=8, fan_out=6, scale=scale, sigma_w=sigma)
         return w, initializers.bias(name, key, (6,), fan_in=8, sigma_b=sigma, scale=scale)
 
@@ -134,7 +204,9 @@ def test_every_init_has_a_file():
     defaults = {"scale": 1.0, "gain": 1.0, "sigma_w": 1.0, "sigma_b": 0.0, "bias": 0.0}
     for name in INITS:
         written = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-        assert written == {"name": name, **defaults}
+        assert written == {"name": name, **defaults} | (
+            {"q": None} if name in CRITICAL_INITS else {}
+        )
 
 
 KNOWN = {

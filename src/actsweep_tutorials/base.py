@@ -46,7 +46,8 @@ class Experiment:
         draw: from the result of `measure` to figures, by name.
         tables: from the result of `measure` to tables.
         params: names and defaults. A tuple is a list of names or numbers, typed with commas.
-        quick: the parameters that leave out all training; None if nothing is left then.
+        quick: the parameters that leave out all training; None if nothing is left then, or, of an
+            experiment that doesn't train, if it is no part of the gallery.
         trains: whether it trains networks, by `actsweep train`.
     """
 

@@ -98,7 +98,7 @@ def check_claims(outputs: Path, docs: Path, *, everything: bool) -> int:
         fresh = _measured(outputs, everything)
     except TrainingStopped as stopped:
         return stopped.code
-    results = {name: (fresh | recorded)[name] for name in catalogue.EXPERIMENTS}
+    results = {name: (fresh | recorded)[name] for name in catalogue.EXPERIMENTS if _shown(name)}
     if everything:
         for name, experiment in catalogue.EXPERIMENTS.items():
             if experiment.trains:
@@ -114,6 +114,12 @@ def check_claims(outputs: Path, docs: Path, *, everything: bool) -> int:
         print(f"{count:3} {kind}")
     print(f"pages: {docs / 'claims.md'}, {docs / 'gallery.md'}")
     return 0
+
+
+def _shown(name: str) -> bool:
+    """Return whether an experiment is part of the pages; one that only has a command isn't."""
+    experiment = catalogue.get(name)
+    return experiment.trains or experiment.quick is not None
 
 
 def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
@@ -137,7 +143,7 @@ def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
     chosen = [
         name
         for name, experiment in catalogue.EXPERIMENTS.items()
-        if everything or experiment.quick is not None
+        if (everything and experiment.trains) or experiment.quick is not None
     ]
     training = [name for name in chosen if everything and catalogue.get(name).trains]
     others = sorted(set(chosen) - set(training), key=lambda name: name != "gradient-flow")

@@ -12,6 +12,7 @@ from actsweep.callbacks.gradients import gradients
 from actsweep.callbacks.health import health
 from actsweep.callbacks.histograms import histograms
 from actsweep.callbacks.moments import moments
+from actsweep.callbacks.theory import theory
 from actsweep.callbacks.units import similarity, units
 from actsweep.stats.histogram import Histogram
 from actsweep.utils import imports
@@ -29,6 +30,7 @@ CALLBACKS: dict[str, Callable[..., Callback]] = {
     "similarity": similarity,
     "histograms": histograms,
     "health": health,
+    "theory": theory,
 }
 
 

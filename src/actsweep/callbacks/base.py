@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from actsweep.config.schema import RunConfig
 from actsweep.stats.histogram import Histogram
 
 Readings = Mapping[str, Any]  # metric name -> Float[""] or Histogram
@@ -126,6 +128,8 @@ class Callback:
         settled: runs on the device after a slice; returns whether no further slice can change what
             `conclude` returns. The rest of the training set is then left out.
         conclude: runs on the device; turns the sums and the number of examples into readings.
+        before: runs on the host before training, once for each member; takes its config and the
+            probe batch as the network reads it, [n, ...]; returns numbers for the row of step 0.
         hook: runs on the host; returns the function that receives the rows of one member.
         every: epochs between probes.
         every_steps: optimiser steps between probes, instead of epochs.
@@ -139,6 +143,7 @@ class Callback:
     count: Callable[[CountView], Mapping[str, Array]] | None = None
     settled: Callable[[Mapping[str, Array]], Bool[Array, ""]] | None = None
     conclude: Callable[[Mapping[str, Array], int], Readings] | None = None
+    before: Callable[[RunConfig, np.ndarray], Mapping[str, float]] | None = None
     hook: Callable[[], Hook] | None = None
     every: int = 1
     every_steps: int | None = None

@@ -466,6 +466,7 @@ def theory(
     q0: float | None = None,
     c0: float | None = None,
     data: bool = False,
+    run: str | None = None,
     json: bool = False,
     config_dir: Path | None = None,
     outputs: Outputs = OUTPUTS,
@@ -481,9 +482,15 @@ def theory(
         q0: Mean square of the inputs' features; by default 1.
         c0: Cosine of two inputs; by default 0.
         data: Measure both on the training set of data=NAME.
+        run: Instead of words a run's id: its row of step 0, prediction beside measurement.
         json: Print the cards as JSON, without figures.
         config_dir: A folder with further groups, as for training.
     """
+    if run is not None:
+        from actsweep.cli.predictions import show_run
+
+        show_run(run, outputs, given=[*words], as_json=json)
+        return
     from actsweep.cli.theory import runs_of, show
 
     show(runs_of(words, config_dir), outputs, q0=q0, c0=c0, data=data, as_json=json)

@@ -26,6 +26,7 @@ from actsweep.config.schema import RunConfig
 from actsweep.formulas import grammar
 from actsweep.sweeps.table import plain_console
 from actsweep.theory.card import card
+from actsweep.theory.critical import with_critical
 from actsweep.theory.networks import input_moments
 from actsweep.theory.twins import tell
 from actsweep.utils.errors import UserError
@@ -139,7 +140,8 @@ def _run(words: Sequence[str]) -> RunConfig:
     expanded = expand_all(words)
     composed = compose("config", expanded, return_hydra_config=True)
     option_of = functools.partial(act_option, GlobalHydra.instance().config_loader())
-    return checked(resolve.typed(composed), expanded, composed.hydra.runtime.choices, option_of)
+    run = checked(resolve.typed(composed), expanded, composed.hydra.runtime.choices, option_of)
+    return with_critical(run)[0]
 
 
 def _measured(run: RunConfig) -> tuple[float, float, int]:

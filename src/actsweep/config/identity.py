@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from actsweep.config import by_layer, data_folders, resolve
-from actsweep.config.schema import MODELS, RunConfig
+from actsweep.config.schema import CRITICAL_INITS, MODELS, RunConfig
 from actsweep.utils import pydocs
 from actsweep.utils.errors import UserError
 
@@ -53,6 +53,7 @@ MODEL_OPTIONS = {key for keys in MODELS.values() for key in keys} - {"channels"}
 ADDED: tuple[Added, ...] = (
     Added("init.bias", 0.0),
     Added("act.beta", 1.0, {"act.name": "softplus"}),
+    Added("init.q", None),
     *(Added(f"model.{key}", None) for key in MODEL_OPTIONS),
     # Everything was decayed. Without weight decay neither key has an effect.
     Added("optim.decay_bias", True),
@@ -119,6 +120,9 @@ def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in plain.items() if key not in NOT_IN_ID}
     for group, keys in left_out.items():
         kept[group] = {key: value for key, value in plain[group].items() if key not in keys}
+    if kept.get("init", {}).get("name") in CRITICAL_INITS:  # solved for, to more digits than count
+        found = {key: float(f"{kept['init'][key]:.6g}") for key in ("sigma_w", "sigma_b")}
+        kept["init"] = {**kept["init"], **found}
     return kept
 
 
@@ -192,7 +196,8 @@ def static_part(run: RunConfig) -> RunConfig:
 def varying_paths(run: RunConfig) -> tuple[str, ...]:
     """Return the config paths whose values may differ within a pack, the activation's included."""
     acts = (f"act.{key}" for key, value in run.act_params.items() if isinstance(value, float))
-    return (*VARYING, *acts)
+    edge = () if run.init.q is None else ("init.q",)
+    return (*VARYING, *edge, *acts)
 
 
 def pack_key(run: RunConfig) -> str:

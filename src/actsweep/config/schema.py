@@ -12,7 +12,13 @@ INITS = (
     "glorot_uniform",
     "orthogonal",
     "normal",
+    "critical",
+    "critical_orthogonal",
+    "delta_orthogonal",
+    "randomized_asymmetric",
 )
+CRITICAL_INITS = ("critical", "critical_orthogonal")
+"""Those whose sigma_w and sigma_b follow from the activation: the edge of chaos."""
 OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "warmup_cosine")
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -69,7 +75,11 @@ class DepthConfig:
 
 @dataclass
 class InitConfig:
-    """The distribution of initial weights and biases; `gain` is a number or `auto`."""
+    """The distribution of initial weights and biases; `gain` is a number or `auto`.
+
+    `q` says where on the edge of chaos `critical` and `critical_orthogonal` are: the second moment
+    of pre-activations. These two find `sigma_w` and `sigma_b` themselves.
+    """
 
     name: str = "torch_uniform"
     scale: float = 1.0
@@ -77,6 +87,7 @@ class InitConfig:
     sigma_w: float = 1.0
     sigma_b: float = 0.0
     bias: float = 0.0
+    q: float | None = None
 
 
 @dataclass

@@ -9,6 +9,7 @@ from actsweep.config import by_layer, validate_data, validate_model
 from actsweep.config.numbers import at_least, check_float32, is_int, is_number
 from actsweep.config.schema import (
     BATCHINGS,
+    CRITICAL_INITS,
     DEPTHS,
     INITS,
     LOGGER_MODES,
@@ -182,6 +183,32 @@ def _check_init(run: RunConfig) -> None:
     at_least("init.sigma_w", init.sigma_w, 0, "init.sigma_w=1.0")
     at_least("init.sigma_b", init.sigma_b, 0, "init.sigma_b=0.0")
     check_float32("init.bias", init.bias, "init.bias=0.0")
+    _check_critical(run)
+
+
+def _check_critical(run: RunConfig) -> None:
+    """Refuse what contradicts an init that finds the weights' size itself."""
+    init = run.init
+    if init.name not in CRITICAL_INITS:
+        if init.q is not None:
+            raise UserError(
+                f"init.q={init.q}: is a place on the edge of chaos, and init={init.name} doesn't "
+                f"take it; leave it out, or type init={CRITICAL_INITS[0]}"
+            )
+        return
+    if init.q is not None:
+        at_least("init.q", init.q, 0, "init.q=1.0", strict=True)
+    if init.gain != 1.0:
+        raise UserError(
+            f"init.gain={init.gain}: init={init.name} finds the size of the weights itself; type "
+            "init.gain=1.0"
+        )
+    if run.act.get("_target_") and run.trainer.distributed:
+        raise UserError(
+            f"init={init.name}: evaluates act._target_={run.act['_target_']} before the processes "
+            "of trainer.distributed are joined; find its numbers by actsweep theory, and type them "
+            "as init=normal init.sigma_w=… init.sigma_b=…"
+        )
 
 
 def _check_optim(run: RunConfig) -> None:

@@ -24,6 +24,7 @@ from actsweep.report.colours import group_styles
 from actsweep.report.compare import Comparison
 from actsweep.report.curve_charts import LEAST_FOR_INTERVAL, clipped, curves, possible_values
 from actsweep.report.design import Design, Label
+from actsweep.report.prediction_chart import predictions
 from actsweep.report.series import Series
 from actsweep.stats import paired
 
@@ -47,6 +48,8 @@ def charts(
         for quantity, layers in series.layers.items():
             drawn = {label: layers[label] for label in styles if label in layers}
             made += [layer_charts.heat(quantity, drawn)]
+        beside = {label: series.untrained[label] for label in styles if label in series.untrained}
+        made += [predictions(beside, styles)]
         for layer, ridges in series.ridges.items():
             known = {label: ridges[label] for label in styles if label in ridges}
             made += [layer_charts.ridges(layer, known, styles)]

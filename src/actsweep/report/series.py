@@ -10,6 +10,7 @@ from actsweep.report.design import Entry, Label
 from actsweep.runs import run_dir
 from actsweep.runs.metrics_file import HistogramSeries, read_histograms, read_metrics
 from actsweep.stats.paired import mean_interval
+from actsweep.theory.predictions import LayerComparison, compare_untrained, predictions_in
 from actsweep.utils.errors import UserError
 
 CURVES = ("val/accuracy", "val/mean_average_precision", "val/loss", "train/loss")
@@ -98,12 +99,14 @@ class Series:
         curves: by metric.
         layers: by quantity.
         ridges: by layer: the first and the last hidden one.
+        untrained: by group: theory and measurement before training, of runs that have predictions.
         notes: lines on what could not be read, and what was left out.
     """
 
     curves: dict[str, dict[Label, Curve]] = field(default_factory=dict)
     layers: dict[str, dict[Label, Layers]] = field(default_factory=dict)
     ridges: dict[str, dict[Label, Ridges]] = field(default_factory=dict)
+    untrained: dict[Label, dict[str, list[LayerComparison]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -136,8 +139,28 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
         for quantity in QUANTITIES:
             if layers := _layers(logs, quantity):
                 result.layers.setdefault(quantity, {})[label] = layers
+        if untrained := _untrained(logs):
+            result.untrained[label] = untrained
         _add_ridges(result, label, [entry for entry in entries if entry.run.run_id in tables])
     return result
+
+
+def _untrained(logs: Sequence[Log]) -> dict[str, list[LayerComparison]]:
+    """Return theory beside measurement, of the runs with the same predictions as the first."""
+    rows = [untrained_row(log.table) for log in logs]
+    predicted = [predictions_in(row) for row in rows]
+    first = next((of for of in predicted if of), {})
+    alike = [row for row, of in zip(rows, predicted, strict=True) if of == first]
+    return compare_untrained(alike, first)
+
+
+def untrained_row(table: Table) -> dict[str, float]:
+    """Return what a run logged before training: the finite numbers of the row of step 0."""
+    places = np.flatnonzero(table["step"] == 0)
+    if not len(places):
+        return {}
+    values = {name: float(column[places[0]]) for name, column in table.items()}
+    return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def _column(table: Table, metric: str) -> tuple[np.ndarray, np.ndarray]:

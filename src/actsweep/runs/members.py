@@ -1,6 +1,7 @@
 """One run as every part of the program knows it: its config, its id, its folder. No jax."""
 
 import functools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from actsweep.config.identity import (
     without_neutral,
     without_spelling,
 )
-from actsweep.config.schema import RunConfig
+from actsweep.config.schema import CRITICAL_INITS, RunConfig
 from actsweep.runs.run_dir import RunDir, read_status
 from actsweep.utils.errors import UserError, first_line
 
@@ -100,8 +101,35 @@ class Pack:
 
 
 def make_member(config: RunConfig) -> Member:
-    """Return the member that a resolved config describes; this hashes the config."""
+    """Return the member that a resolved config describes; this hashes the config.
+
+    With `init=critical` it finds the numbers of the init first, and says so once.
+
+    Raises:
+        UserError: the activation has no edge of chaos.
+    """
+    config = _with_critical(config)
     return recorded_member(config, run_id(config))
+
+
+def _with_critical(config: RunConfig) -> RunConfig:
+    if config.init.name not in CRITICAL_INITS:
+        return config
+    from actsweep.theory.critical import with_critical
+
+    if config.act.get("_target_"):  # which jax evaluates: its devices can't be set up later
+        from actsweep.runtime.devices import set_up_devices
+
+        set_up_devices()
+    config, line = with_critical(config)
+    if line:
+        _say_once(line)
+    return config
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def recorded_member(config: RunConfig, name: str) -> Member:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from actsweep.config.by_layer import flat_act
 from actsweep.config.identity import flatten, what_counts
+from actsweep.config.schema import CRITICAL_INITS
 from actsweep.stats.scores import SCORES, TASKS, Score, tasks_in
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ KNOWN = {
     "optim.name": "optim",
     "optim.lr": "lr",
 }
+FOUND = ("init.sigma_w", "init.sigma_b")
 UNLIMITED = 10_000
 AT_CHANCE = "not better than chance"
 """Of runs whose test score is no better than the majority class's, or than the targets' mean's."""
@@ -118,8 +120,11 @@ def flatten_groups(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return dotted path -> leaf, as runs are told apart: `act.name` says what acts in which layer.
 
     So a run with `act.by_layer` is `relu, hidden_1 tanh`, and never averaged with those of relu.
+    What `init=critical` finds follows from the activation, and tells no runs apart.
     """
-    return flat_act(flatten(config), config.get("act") or {})
+    flat = flat_act(flatten(config), config.get("act") or {})
+    found = FOUND if flat.get("init.name") in CRITICAL_INITS else ()
+    return {path: value for path, value in flat.items() if path not in found}
 
 
 def _key(value: Any) -> Any:

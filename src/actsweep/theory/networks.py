@@ -12,7 +12,7 @@ from actsweep.config import by_layer
 from actsweep.config.numbers import LARGEST
 from actsweep.config.schema import InitConfig, RunConfig
 from actsweep.theory.mean_field import TINY, Layer, Unit
-from actsweep.theory.units import Elementwise, unit_of
+from actsweep.theory.units import Elementwise, squared, unit_of
 from actsweep.theory.variances import bias_variance, weight_variance
 from actsweep.utils.errors import UserError, bad_value
 
@@ -111,7 +111,7 @@ def network_of(run: RunConfig, inputs: int | None = None) -> Network:
         layers[-1] if len(layers) > 1 else alone,
         skips,
         normalised=norm in NORMALISED,
-        orthogonal=run.init.name == "orthogonal",
+        orthogonal=run.init.name.endswith("orthogonal"),
         bias=bias,
         name=run.act["name"],
     )
@@ -146,7 +146,7 @@ def _layer(init: InitConfig, fan_in: int, fan_out: int, gain: float) -> Layer:
     return Layer(weights * (init.scale * gain) ** 2, biases * init.scale**2)
 
 
-def predict(network: Network, q_0: float, c_0: float) -> list[LayerPrediction]:
+def predict(network: Network, q_0: float, c_0: float, examples: int = 1) -> list[LayerPrediction]:
     """Return what to expect of every hidden layer, for two inputs of equal size.
 
     Plain layers: Poole et al. 2016 and Schoenholz et al. 2017. With skips x + f(z): Yang &
@@ -160,11 +160,13 @@ def predict(network: Network, q_0: float, c_0: float) -> list[LayerPrediction]:
         network: from `network_of`.
         q_0: mean square of an input's features.
         c_0: cosine of two inputs.
+        examples: how many the mean square is over, whose spread `band` is. Two of them fluctuate
+            together as far as E[f(u1)^2 f(u2)^2] - E[f^2]^2 and 2 (q c)^2 say.
 
     Raises:
         UserError: the second moment isn't finite in some layer.
     """
-    states = _forward(network, q_0, c_0)
+    states = _forward(network, q_0, c_0, examples)
     gradients = _backward(network, states, q_0)
     last = gradients[-1]
     return [
@@ -205,7 +207,9 @@ class _State:
     drift: float = 0.0
 
 
-def _forward(network: Network, q_0: float, c_0: float) -> list[_State]:
+def _forward(network: Network, q_0: float, c_0: float, examples: int) -> list[_State]:
+    alone, together = 1 / examples, 1 - 1 / examples  # shares of pairs
+    squares = squared(network.unit)
     states: list[_State] = []
     state = _State(0, 0, 0, c_0, q_0, q_0 * c_0, 0.0)
     slope = spread = 0.0
@@ -231,11 +235,20 @@ def _forward(network: Network, q_0: float, c_0: float) -> list[_State]:
             state, q=q, c=c, derivative=moments.derivative, act_cosine=cosine, drift=drift
         )
         if network.plain:
-            own = (2 * q**2 + 4 * network.bias**2 * q) / (width * network.unit.inputs)
+            own = alone * _spread(q, 1.0, network.bias) + together * _spread(q, c, network.bias)
+            own /= width * network.unit.inputs
             state = replace(state, band=(own + drift) ** 0.5)
-        slope, spread = moments.slope, (moments.fourth - moments.second**2) / width
+        fourth = alone * moments.fourth
+        if together and network.plain:
+            fourth += together * squares.pair(at, c)[0]
+        slope, spread = moments.slope, (fourth - moments.second**2) / width
         states.append(state)
     return states
+
+
+def _spread(q: float, c: float, bias: float) -> float:
+    """Return the covariance of two inputs' squares of one pre-activation, (u + bias)^2."""
+    return 2 * (q * c) ** 2 + 4 * bias**2 * q * c
 
 
 def _add(state: _State, added: tuple[float, float, float], *, skip: bool) -> _State:

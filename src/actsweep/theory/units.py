@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,16 @@ class Elementwise:
         weights = weights * normal_density(y)
         f, df = self.evaluate(centres[:, None] + spread * y)
         return (weights * f).sum(-1), (weights * df).sum(-1)
+
+
+def squared(unit: "Elementwise | SeveralInputs") -> "Elementwise | SeveralInputs":
+    """Return the unit f^2, whose `pair` gives E[f(u1)^2 f(u2)^2]."""
+
+    def evaluate(z: ndarray) -> tuple[ndarray, ndarray]:
+        f, df = unit.evaluate(z)
+        return f * f, 2 * (f if df.ndim == f.ndim else f[..., None]) * df
+
+    return replace(unit, evaluate=evaluate)
 
 
 def _is_heavy(u: ndarray, squares: ndarray, q: float) -> bool:

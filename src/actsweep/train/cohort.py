@@ -161,7 +161,9 @@ def _run_loop(
 
 def train_as_worker(prepared: PreparedPack, cohort: Cohort, group: ProcessGroup) -> None:
     """Train a cohort as a worker: nothing is written, and no hook runs."""
-    callbacks = {name: replace(each, hook=None) for name, each in prepared.callbacks.items()}
+    callbacks = {
+        name: replace(each, hook=None, before=None) for name, each in prepared.callbacks.items()
+    }
     _call_loop(prepared, cohort, Writers([]), NoCheckpoints(), callbacks, group)
 
 
@@ -185,6 +187,7 @@ def _call_loop(
         cohort.start,
         checkpointer,
         group,
+        [member.config for member in cohort.members],
     )
 
 

@@ -1,17 +1,19 @@
 """Measurements before training starts and after it has ended."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from actsweep.callbacks.base import Callback
+from actsweep.config.schema import RunConfig, TrainerConfig
 from actsweep.data import Dataset
 from actsweep.train.metric_log import MetricLog, row_of
 from actsweep.train.population import SHARED, Population, Sets
 from actsweep.train.schedule import due_at
 from actsweep.train.types import COUNT_SLICE, DIVERGED, State, TrainResult
+from actsweep.utils.errors import CallbackError, cause_of
 
 ACT_PARAM = "act_param/"
 
@@ -40,6 +42,36 @@ def untrained(
         train_set_statistics(population, state.params, state.held, data, callbacks, between)
     )
     return [population.shared(part) for part in readings]
+
+
+def expected(
+    population: Population,
+    data: Dataset,
+    trainer: TrainerConfig,
+    callbacks: Mapping[str, Callback],
+    configs: Sequence[RunConfig],
+) -> dict[str, np.ndarray]:
+    """Return what callbacks say on the host before training, one value a row, for step 0.
+
+    Raises:
+        CallbackError: one of them has raised.
+    """
+    parts = {name: c.before for name, c in callbacks.items() if c.before}
+    if not parts:
+        return {}
+    stored = np.asarray(data.train_x[: trainer.probe_examples])
+    x = stored if data.vocabulary is not None else stored * data.scale + data.offset
+    columns: dict[str, np.ndarray] = {}
+    for member, config in enumerate(configs):
+        for name, before in parts.items():
+            try:
+                numbers = before(config, x)
+            except Exception as error:
+                raise CallbackError(f"callbacks.{name}: {cause_of(error)}") from error
+            for key, value in numbers.items():
+                column = columns.setdefault(key, np.full(population.size, np.nan, np.float32))
+                column[member] = value
+    return {key: population.pad(column) for key, column in columns.items()}
 
 
 def finish(

@@ -4,14 +4,14 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from actsweep.callbacks.base import Callback
-from actsweep.config.schema import TrainerConfig
+from actsweep.config.schema import RunConfig, TrainerConfig
 from actsweep.data import Dataset
 from actsweep.loggers.base import Writers
 from actsweep.runtime.distributed import ProcessGroup
 from actsweep.runtime.signals import Interrupted
 from actsweep.train.active_set import ActiveSet
 from actsweep.train.checkpointing import Checkpointer, NoCheckpoints
-from actsweep.train.evaluation import finish, untrained
+from actsweep.train.evaluation import expected, finish, untrained
 from actsweep.train.metric_log import MetricLog
 from actsweep.train.population import Population, Sets
 from actsweep.train.schedule import Chunk, plan
@@ -29,6 +29,7 @@ def train(
     start: ResumePoint | None = None,
     checkpointer: Checkpointer | NoCheckpoints | None = None,
     group: ProcessGroup | None = None,
+    configs: Sequence[RunConfig] = (),
 ) -> TrainResult:
     """Train the members of a population to their end, and return the result.
 
@@ -43,6 +44,7 @@ def train(
         start: the states to go on from; None to begin.
         checkpointer: saves states during training; it changes no result.
         group: the processes that train distributed; None for this one alone.
+        configs: one per member, for callbacks that predict from it.
 
     Returns:
         The final state and every member's outcome. A member whose loss or weights stop being finite
@@ -63,6 +65,7 @@ def train(
     try:
         if start is None:
             readings = untrained(population, active.state, sets, data, callbacks, stop_if_asked)
+            readings.append(expected(population, data, trainer, callbacks, configs))
             log.put(ChunkReadings(0, 0.0, readings, active.rows))
         else:
             _resume(start, chunks, active, log, group)

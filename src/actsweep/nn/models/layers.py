@@ -356,6 +356,12 @@ class LayerFactory:
         init, hparams = self.config.init, self.hparams
         key = named_key(hparams["seed"], f"init/{name}")
         fan_in, field_size = math.prod(shape[:-1]), math.prod(shape[:-2])
+        if init.name == "randomized_asymmetric":
+            kernel, bias = initializers.asymmetric(
+                key, shape, fan_in=fan_in, scale=hparams["init.scale"]
+            )
+            bias = bias + hparams["init.bias"]
+            return kernel if raw else kernel * self._gain(name, after), bias
         kernel = initializers.weight(
             init.name,
             named_key(key, "kernel"),
