@@ -54,24 +54,31 @@ class Steps:
     train: Callable[[Plan, End], int]
 
 
+class SearchTaken(UserError):
+    """Another process goes on with the search: nothing of it is this one's to discard."""
+
+
 def go_on(steps: Steps, search: Search, plan: Plan | None, process: Process) -> int:
     """Train a search to its end, from wherever it stands; return the exit code.
 
     Raises:
-        UserError: every run of the first batch was refused, or another process goes on with it.
+        UserError: every run of the first batch was refused.
+        SearchTaken: another process goes on with it.
     """
-    if plan is None:
-        search, plan = _extended(steps, search, None, [])
-        steps.begin(plan)
+    steps.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(steps.folder / SEARCHING, timeout=0):
+            if plan is None:
+                search, plan = _extended(steps, search, None, [])
+                steps.begin(plan)
             search.write(steps.folder)
             # So that `actsweep status` shows between two batches, too, that a process goes on.
             with Leases(plan.outputs, plan.folder.name):
                 return _batches(steps, search, plan, process)
     except Timeout as error:
-        raise UserError(
-            f"{steps.folder.name}: another process trains this search; wait for it, or stop it"
+        name = steps.folder.name
+        raise SearchTaken(
+            f"{name}: another process trains this search; wait for it, or stop it"
         ) from error
 
 

@@ -3,6 +3,7 @@
 Hydra imports this at every start: nothing here may import jax or Optuna.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from actsweep.config.schema import RunConfig
 from actsweep.launch.entry import check_called, is_input, this_process
 from actsweep.launch.hydra import train
 from actsweep.launch.job import check_before, show_plan
-from actsweep.launch.search import Steps, Suggested, first_batch, go_on
+from actsweep.launch.search import SearchTaken, Steps, Suggested, first_batch, go_on
 from actsweep.runs import run_dir
 from actsweep.runs.members import make_member
 from actsweep.sweeps import search as searches
@@ -64,30 +65,17 @@ class OptunaSweeper(Sweeper):
         typed = divide(parsed([*given, *arguments], self._loader))
         compose = Composer(self._loader, config)
         self._check_sweep(typed, compose)
-
-        def composed(asked: Sequence[Params]) -> list[Suggested | UserError]:
-            return [self._suggested(typed, params, compose) for params in asked]
-
+        composed = functools.partial(self._composed, typed, compose)
         launcher = config.hydra.runtime.choices["hydra/launcher"]
-        run = _check_all([*composed(check_ends(typed.space))], launcher)
+        run = _check_all(composed(check_ends(typed.space)), launcher)
         check_called(process, launcher, run.trainer.distributed)
         folder = Path(config.hydra.sweep.dir)
         search, plan = self._known(folder, typed, run, composed)
         fresh = FreshFiles(folder)
-
-        def begin(plan: Plan) -> None:
-            check_before(check_folder(plan, "hydra.sweep.dir"))
-            run_dir.check_writable(run.paths.outputs)
-            freeze(plan, config)
-
+        by_launcher = functools.partial(train, launcher=self.launcher, process=process)
         steps = Steps(
-            folder,
-            self._trials,
-            self._batch,
-            composed,
-            merge,
-            begin,
-            lambda plan, end: train(plan, self.launcher, process, end),
+            *(folder, self._trials, self._batch, composed, merge, self._begin),
+            lambda plan, end: by_launcher(plan, end=end),
         )
         if run.pack.plan:
             show_plan(first_batch(steps, search) if plan is None else plan.packs)
@@ -95,11 +83,18 @@ class OptunaSweeper(Sweeper):
         process.folder = folder
         try:
             code = go_on(steps, search, plan, process)
-        except UserError:
-            if plan is None:
+        except UserError as error:
+            if plan is None and not isinstance(error, SearchTaken):
                 fresh.discard()
             raise
         raise SystemExit(code)
+
+    def _begin(self, plan: Plan) -> None:
+        """Check what can refuse, then write the plan."""
+        assert self.config is not None
+        check_before(check_folder(plan, "hydra.sweep.dir"))
+        run_dir.check_writable(plan.config.paths.outputs)
+        freeze(plan, self.config)
 
     def _check_settings(self) -> None:
         searches.check_installed()
@@ -116,6 +111,11 @@ class OptunaSweeper(Sweeper):
                 raise UserError(
                     f"sweep.{key}: is for hydra/sweeper=pack, which combines lists; leave it out"
                 )
+
+    def _composed(
+        self, typed: Typed, compose: Composer, asked: Sequence[Params]
+    ) -> list[Suggested | UserError]:
+        return [self._suggested(typed, params, compose) for params in asked]
 
     def _suggested(self, typed: Typed, params: Params, compose: Composer) -> Suggested | UserError:
         """Return the runs of a suggestion, or why it is refused."""
