@@ -135,23 +135,29 @@ class Steps:
     train: Callable[[Plan, End], int]
 
 
+class Taken(UserError):
+    """Another process goes on with the search or race: nothing of it is this one's to discard."""
+
+
 def go_on(steps: Steps, strategy: Strategy, plan: Plan | None, process: Process) -> int:
     """Train a search or a race to its end, from wherever it stands; return the exit code.
 
     Raises:
-        UserError: a run of the first batch is refused, or another process goes on with it.
+        UserError: a run of the first batch is refused.
+        Taken: another process goes on with it.
     """
-    if plan is None:
-        strategy, plan = _extended(steps, strategy, None, strategy.ask(None, {}))
-        steps.begin(plan)
+    steps.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(steps.folder / SEARCHING, timeout=0):
+            if plan is None:
+                strategy, plan = _extended(steps, strategy, None, strategy.ask(None, {}))
+                steps.begin(plan)
             strategy.write(steps.folder)
             # So that `actsweep status` shows between two batches, too, that a process goes on.
             with Leases(plan.outputs, plan.folder.name):
                 return _batches(steps, strategy, plan, process)
     except Timeout as error:
-        raise UserError(
+        raise Taken(
             f"{steps.folder.name}: another process goes on with it; wait for it, or stop it"
         ) from error
 

@@ -4,6 +4,7 @@ Hydra imports this at every start: nothing here may import jax.
 """
 
 import abc
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from actsweep.config.schema import RunConfig
 from actsweep.launch.entry import check_called, is_input, this_process
 from actsweep.launch.hydra import train
 from actsweep.launch.job import check_before, show_plan
-from actsweep.launch.search import Steps, Strategy, Suggested, first_batch, go_on
+from actsweep.launch.search import Steps, Strategy, Suggested, Taken, first_batch, go_on
 from actsweep.runs import run_dir
 from actsweep.runs.members import make_member
 from actsweep.sweeps.exit_codes import OK
@@ -95,28 +96,17 @@ class GrowingSweeper(Sweeper, abc.ABC):
         typed = self.divide(parsed([*given, *arguments], self._loader))
         compose = Composer(self._loader, config)
         self._check_sweep(typed, compose)
-
-        def composed(asked: Sequence[Params]) -> list[Suggested | UserError]:
-            return [self._suggested(typed, params, compose) for params in asked]
-
+        composed = functools.partial(self._composed, typed, compose)
         launcher = config.hydra.runtime.choices["hydra/launcher"]
-        run = self._check_all([*composed(check_ends(typed.space))], launcher)
+        run = self._check_all(composed(check_ends(typed.space)), launcher)
         check_called(process, launcher, run.trainer.distributed)
         folder = Path(config.hydra.sweep.dir)
         strategy, plan = self._known(folder, typed, run, composed)
         fresh = FreshFiles(folder)
-
-        def begin(plan: Plan) -> None:
-            check_before(check_folder(plan, "hydra.sweep.dir"))
-            run_dir.check_writable(run.paths.outputs)
-            freeze(plan, config)
-
+        by_launcher = functools.partial(train, launcher=self.launcher, process=process)
         steps = Steps(
-            folder,
-            composed,
-            merge,
-            begin,
-            lambda plan, end: train(plan, self.launcher, process, end),
+            *(folder, composed, merge, self._begin),
+            lambda plan, end: by_launcher(plan, end=end),
         )
         if run.pack.plan:
             show_plan(first_batch(steps, strategy) if plan is None else plan.packs)
@@ -124,11 +114,23 @@ class GrowingSweeper(Sweeper, abc.ABC):
         process.folder = folder
         try:
             code = go_on(steps, strategy, plan, process)
-        except UserError:
-            if plan is None:
+        except UserError as error:
+            if plan is None and not isinstance(error, Taken):
                 fresh.discard()
             raise
         raise SystemExit(code)
+
+    def _begin(self, plan: Plan) -> None:
+        """Check what can refuse, then write the plan."""
+        assert self.config is not None
+        check_before(check_folder(plan, "hydra.sweep.dir"))
+        run_dir.check_writable(plan.config.paths.outputs)
+        freeze(plan, self.config)
+
+    def _composed(
+        self, typed: Typed, compose: Composer, asked: Sequence[Params]
+    ) -> list[Suggested | UserError]:
+        return [self._suggested(typed, params, compose) for params in asked]
 
     def _check_sweep(self, typed: Typed, compose: Composer) -> None:
         assert self.config is not None
