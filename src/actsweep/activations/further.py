@@ -23,10 +23,22 @@ _TANH_SERIES = (
 )
 
 
+FAR = 1e15
+"""Beyond it a function is its asymptote: in reverse mode z times a derivative of 0 may overflow."""
+
+
+def _gated(gate: Callable[[Array], Array], z: Array) -> Array:
+    """Return z * gate(z), beyond `FAR` with the gate's limit."""
+    x = jnp.clip(z, -FAR, FAR)
+    limit = jax.lax.stop_gradient(gate(x))
+    far = jnp.where(limit == 0, 0.0, z) * limit
+    return jnp.where(jnp.abs(z) >= FAR, far, x * gate(x))
+
+
 def _with_ends(fn: Callable[[Array], Array], z: Array, left: Array, right: Array) -> Array:
-    """Return fn(z), and at -inf and inf the given limits, of which fn would make NaN."""
-    inside = fn(jnp.where(jnp.isinf(z), 0.0, z))
-    return jnp.where(z == jnp.inf, right, jnp.where(z == -jnp.inf, left, inside))
+    """Return fn(z), and beyond `FAR` the given asymptotes."""
+    inside = fn(jnp.clip(z, -FAR, FAR))
+    return jnp.where(z >= FAR, right, jnp.where(z <= -FAR, left, inside))
 
 
 @in_float32
@@ -95,15 +107,13 @@ def sparse_sigmoid(z: Array) -> Array:
 @in_float32
 def golu(z: Array) -> Array:
     """Return z * exp(-exp(-z))."""
-    gate = lambda x: x * jnp.exp(-jnp.exp(-jnp.clip(x, -5, 100)))  # noqa: E731
-    return _with_ends(gate, z, jnp.zeros_like(z), z)
+    return _gated(lambda x: jnp.exp(-jnp.exp(-jnp.clip(x, -5, 100))), z)
 
 
 @in_float32
 def telu(z: Array) -> Array:
     """Return z * tanh(exp(z))."""
-    gate = lambda x: x * smooth.tanh(jnp.exp(jnp.clip(x, -120, 20)))  # noqa: E731
-    return _with_ends(gate, z, jnp.zeros_like(z), z)
+    return _gated(lambda x: smooth.tanh(jnp.exp(jnp.clip(x, -120, 20))), z)
 
 
 @in_float32
@@ -125,18 +135,17 @@ def colu(z: Array) -> Array:
 def smish(z: Array) -> Array:
     """Return z * tanh(log(1 + sigmoid(z)))."""
 
-    def value(x: Array) -> Array:
+    def gate(x: Array) -> Array:
         s = smooth.sigmoid(jnp.clip(x, -120, 120))
-        return x * (s * (2 + s) / (2 + s * (2 + s)))
+        return s * (2 + s) / (2 + s * (2 + s))
 
-    return _with_ends(value, z, jnp.zeros_like(z), 0.6 * z)
+    return _gated(gate, z)
 
 
 @in_float32
 def serf(z: Array) -> Array:
     """Return z * erf(log(1 + exp(z)))."""
-    gate = lambda x: x * jax.lax.erf(smooth.softplus(jnp.clip(x, -120, 120)))  # noqa: E731
-    return _with_ends(gate, z, jnp.zeros_like(z), z)
+    return _gated(lambda x: jax.lax.erf(smooth.softplus(jnp.clip(x, -120, 120))), z)
 
 
 @in_float32
@@ -145,8 +154,7 @@ def erf_act(
 ) -> Array:
     """Return z * erf(alpha * exp(beta * z))."""
     del learnable  # used by the layer alone
-    gate = lambda x: x * jax.lax.erf(alpha * jnp.exp(jnp.clip(beta * x, -120, 20)))  # noqa: E731
-    return _with_ends(gate, z, jnp.zeros_like(z), z)
+    return _gated(lambda x: jax.lax.erf(alpha * jnp.exp(jnp.clip(beta * x, -120, 20))), z)
 
 
 @in_float32
@@ -163,8 +171,9 @@ def star_relu(
 def snake(z: Array, frequency: float | Array = 1.0, learnable: bool = False) -> Array:
     """Return z + sin(frequency * z)^2 / frequency; at infinity its mean slope, 1."""
     del learnable
-    value = lambda x: x + jnp.square(jnp.sin(frequency * x)) / frequency  # noqa: E731
-    return _with_ends(value, z, z, z)
+    x = jnp.where(jnp.isinf(z), 0.0, z)
+    inside = x + jnp.square(jnp.sin(frequency * x)) / frequency
+    return jnp.where(jnp.isinf(z), z, inside)
 
 
 @in_float32

@@ -496,9 +496,26 @@ def theory(
     show(runs_of(words, config_dir), outputs, q0=q0, c0=c0, data=data, as_json=json)
 
 
+def lint(
+    *words: str, json: bool = False, no_cost: bool = False, config_dir: Path | None = None
+) -> None:
+    """Look at activations' numbers and shape: overflow, lost digits, kinks, zeros, cost.
+
+    Args:
+        words: Overrides, as in act=gelu,'x*tanh(softplus(x))' act.beta=0.5.
+        json: Print everything as JSON.
+        no_cost: Don't measure the time of both directions, as multiples of relu's.
+        config_dir: A folder with further groups, as for training.
+    """
+    from actsweep.cli.lint import show
+    from actsweep.cli.theory import runs_of
+
+    show(runs_of(words, config_dir), as_json=json, cost=not no_cost)
+
+
 COMMANDS = (
     *(train, race, status, resume, retry, table, cancel, job),
-    theory,
+    *(theory, lint),
     *(compare, export, report, watch, board, dashboard, sync),
     *(show, rerun, doctor, rm, gc),
 )
