@@ -274,6 +274,7 @@ def test_the_page_s_line_makes_its_figure(tmp_path):
     command = [sys.executable, "-m", "actsweep", "train", *words, *small]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=300, capture_output=True)
     (drawn,) = tmp_path.glob("outputs/sweeps/*/report/predictions.png")
-    assert Image.open(drawn).size[0] > 1000
+    with Image.open(drawn) as picture:
+        assert picture.size[0] > 1000
     (rows,) = tmp_path.glob("outputs/sweeps/*/report/predictions.csv")
     assert len(rows.read_text().splitlines()) == 1 + 2 * 3 * 3
