@@ -57,7 +57,7 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def set_up(own: Pack, most: int | None = None, group: Any = None) -> Any:
         anywhere = dataclasses.replace(own.static, paths=None)  # type: ignore[arg-type]
-        key = (identity.pack_key(anywhere), len(own.members), most)
+        key = (identity.program_key(anywhere), len(own.members), most)
         if key not in prepared:
             prepared[key] = first_set_up(own, most, group)
         return dataclasses.replace(prepared[key], pack=own)

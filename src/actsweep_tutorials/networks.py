@@ -149,14 +149,16 @@ class NetworkInspector:
         return _sort_layers({layer: np.asarray(v) == 0 for layer, v in nonzero.items()})
 
     def _initial_state(self, run: RunConfig) -> types.State:
-        key = identity.pack_key(run)
+        key = identity.program_key(run)
         if key not in self._initialisers:
             init = _functions(run, self.dataset(run)).init
             self._initialisers[key] = _jit_once(lambda hparams: init(hparams, jnp.bool_(True)))
         return self._initialisers[key](_hparams(run))
 
     def _program(self, run: RunConfig) -> "_Programs":
-        key = identity.pack_key(replace(run, init=InitConfig()))  # how it was drawn doesn't matter
+        key = identity.program_key(
+            replace(run, init=InitConfig())
+        )  # how it was drawn doesn't matter
         if key not in self._programs:
             self._programs[key] = _compile(run, self.dataset(run))
         return self._programs[key]

@@ -39,6 +39,7 @@ from actsweep.activations.base import (
     split,
 )
 from actsweep.activations.formula import bind_formula
+from actsweep.activations.mixed import Part, mixed
 from actsweep.utils.errors import unknown_name
 
 __all__ = [
@@ -59,7 +60,7 @@ def _learns(*names: str, default: bool = True) -> Callable[[Params], tuple[str, 
     return lambda params: names if params.get("learnable", default) else ()
 
 
-_NO_PARAMS = ("name", "_target_", "by_layer")
+_NO_PARAMS = ("name", "_target_", "by_layer", "mix")
 _SMOOTH = "{}; differentiable everywhere"
 _SWISH = "Ramachandran et al. 2017, arXiv:1710.05941"
 _GLU = "Shazeer 2020, arXiv:2002.05202"
@@ -558,6 +559,16 @@ def bind(act: Mapping[str, Any], path: str = "act") -> tuple[Activation, dict[st
         return bind_formula(act)
     params = {key: value for key, value in act.items() if key not in _NO_PARAMS}
     target = act.get("_target_")
-    activation = custom(target, params) if target else get(act["name"], path)
+    if act.get("mix"):
+        activation = mixed([_part(part) for part in act["mix"]])
+    else:
+        activation = custom(target, params) if target else get(act["name"], path)
     check_params(activation.name, params, activation.params, path)
     return activation, {**activation.params, **params}
+
+
+def _part(act: Mapping[str, Any]) -> Part:
+    """Return a part of a mixed activation: numbers of the members stand as None in its `act`."""
+    numbers = tuple(key for key, value in act.items() if value is None and key not in _NO_PARAMS)
+    spec, params = bind({key: value for key, value in act.items() if key not in numbers})
+    return Part(spec, {k: v for k, v in params.items() if k not in numbers}, numbers)

@@ -7,13 +7,13 @@ import hashlib
 import importlib.machinery
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from actsweep.config import by_layer, data_folders, resolve
-from actsweep.config.schema import CRITICAL_INITS, MODELS, RunConfig
+from actsweep.config.schema import CRITICAL_INITS, MIXABLE, MODELS, RunConfig
 from actsweep.utils import pydocs
 from actsweep.utils.errors import UserError
 
@@ -193,6 +193,39 @@ def static_part(run: RunConfig) -> RunConfig:
     return shared
 
 
+def shared_part(runs: Sequence[RunConfig]) -> RunConfig:
+    """Return the `static_part` of runs that one program trains.
+
+    Where their activations differ, `act.mix` lists them, and `act.name` is all their names.
+    """
+    static = static_part(runs[0])
+    acts: list[dict[str, Any]] = []
+    for act in (static_part(run).act for run in runs):
+        acts += [act] if act not in acts else []
+    if len(acts) > 1:
+        names = dict.fromkeys(act["name"] for act in acts)
+        static.act = {"name": ", ".join(names), "mix": acts}
+    return static
+
+
+def lent_numbers(run: RunConfig, static: RunConfig) -> dict[str, float]:
+    """Return the numbers of a pack's mixed activation that a member alone doesn't have, by name.
+
+    `choice` is the place of the member's activation in `act.mix`; parameters of the others are 0.
+    Empty where all members have the same activation.
+
+    Args:
+        run: the member's config.
+        static: the `shared_part` of its pack.
+    """
+    acts = static.act.get("mix")
+    if acts is None:
+        return {}
+    others = {key for act in acts for key, value in act.items() if value is None}
+    choice = float(acts.index(static_part(run).act))
+    return dict.fromkeys(sorted(others - run.act_params.keys()), 0.0) | {"choice": choice}
+
+
 def varying_paths(run: RunConfig) -> tuple[str, ...]:
     """Return the config paths whose values may differ within a pack, the activation's included."""
     acts = (f"act.{key}" for key, value in run.act_params.items() if isinstance(value, float))
@@ -200,11 +233,61 @@ def varying_paths(run: RunConfig) -> tuple[str, ...]:
     return (*VARYING, *edge, *acts)
 
 
+def why_apart(run: RunConfig) -> str | None:
+    """Return why a run can't share its program with runs of other activations; None if it can.
+
+    A member's numbers are to be those that it has alone. XLA may round otherwise where it fuses an
+    activation with what surrounds it, as it can't where the activation is chosen. So what is mixed
+    is what has been compared: elementwise activations of plain MLPs in float32, under
+    `map`.
+    """
+    act, trainer = run.act, run.trainer
+    if act.get("_target_"):
+        return f"act._target_={act['_target_']} is an activation of your own"
+    if by_layer.entries(act):
+        return "act.by_layer has several activations in one network"
+    if act["name"] not in MIXABLE:
+        return f"act={act['name']} isn't one of {', '.join(MIXABLE)}"
+    if act.get("learnable"):
+        return "act.learnable=true trains a parameter that the others don't have"
+    if run.init.gain == "auto":
+        return "init.gain=auto is computed from the activation, and XLA rounds it otherwise"
+    if run.init.name in CRITICAL_INITS:
+        return f"init={run.init.name} is computed from the activation"
+    if run.model._target_ or run.model.name != "mlp":
+        return f"model={run.model._target_ or run.model.name} isn't mlp"
+    if run.model.norm not in (None, "none") or run.model.dropout:
+        return "XLA fuses model.norm, and model.dropout, with the activation"
+    if 1 in run.widths or trainer.batch_size == trainer.accumulate:
+        return "XLA fuses products of one unit, or of one example, with the activation"
+    if trainer.precision != "float32":
+        return f"trainer.precision={trainer.precision} isn't float32"
+    if trainer.distributed is not None or trainer.mesh.data > 1:
+        return "several processes or devices share a run"
+    if run.pack.batching == "vmap":
+        return "pack.batching=vmap would compute every activation for each run"
+    return None
+
+
 def pack_key(run: RunConfig) -> str:
-    """Return a digest that is equal for members that one compiled program can train."""
-    plain = resolve.to_dict(run)
+    """Return a digest that is equal for members that one compiled program can train.
+
+    With `pack.mix` they may be of different activations; see `why_apart`.
+    """
+    if not run.pack.mix or why_apart(run) is not None:
+        return program_key(run)
+    return _digest_without(resolve.to_dict(run) | {"act": {}}, VARYING)
+
+
+def program_key(run: RunConfig) -> str:
+    """Return a digest that is equal for members of one activation that one program can train."""
+    return _digest_without(resolve.to_dict(run), varying_paths(run))
+
+
+def _digest_without(plain: dict[str, Any], paths: Sequence[str]) -> str:
+    """Return the digest of a config (nested plain values) without the values at some paths."""
     plain["pack"]["members"] = None
-    for path in varying_paths(run):
+    for path in paths:
         *parents, leaf = path.split(".")
         group = functools.reduce(operator.getitem, parents, plain)
         group[leaf] = None

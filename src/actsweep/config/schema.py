@@ -23,6 +23,29 @@ OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "warmup_cosine")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 BATCHINGS = ("auto", "map", "vmap")
+MIXABLE = (
+    "identity",
+    "sigmoid",
+    "hard_sigmoid",
+    "tanh",
+    "hard_tanh",
+    "softsign",
+    "softplus",
+    "relu",
+    "relu6",
+    "squared_relu",
+    "leaky_relu",
+    "elu",
+    "celu",
+    "selu",
+    "gelu",
+    "swish",
+    "silu",
+    "hard_swish",
+    "mish",
+)
+"""The activations that may share a program (`pack.mix`): all elementwise ones that train nothing,
+but for log_sigmoid, which was once seen to round otherwise. See tests/test_mixed.py."""
 LOGGERS = ("csv", "tensorboard", "trackio", "mlflow")
 """The loggers beside W&B, under `logger.writers`."""
 LOGGER_MODES = ("offline", "online", "disabled")
@@ -275,12 +298,13 @@ class PathsConfig:
 class PackConfig:
     """The way in which members of a sweep share compiled programs.
 
-    Without `wait`, runs that other processes are training are left to them. The sweeper fills in
-    `members`.
+    With `mix`, runs that differ in their activation share a program under `map`. Without `wait`,
+    runs that other processes are training are left to them. The sweeper fills in `members`.
     """
 
     size: Any = "auto"
     batching: str = "auto"
+    mix: bool = False
     plan: bool = False
     wait: bool = True
     members: list[str] | None = None

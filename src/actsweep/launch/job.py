@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from actsweep.config.identity import why_apart
 from actsweep.config.schema import RunConfig
 from actsweep.launch.finish import finish
 from actsweep.runs import run_dir
@@ -69,6 +70,8 @@ def show_plan(packs: Sequence[Sequence[Member]]) -> None:
         print(f"pack {index}: {count(len(pack), 'run')}{needs}", flush=True)
         for member in pack:
             print(f"  {member.run_id}{'  (complete already)' * (member.run_id in complete)}")
+        if pack[0].config.pack.mix and (why := why_apart(pack[0].config)):
+            print(f"  not mixed with other activations: {why}")
     print(f"{count(sum(map(len, packs)), 'run')} in {count(len(packs), 'pack')}")
 
 

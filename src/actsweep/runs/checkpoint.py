@@ -7,7 +7,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,32 @@ def flatten(tree: Any) -> Flat:
     """Return the arrays of a tree by their path, on the host, as checkpoints store them."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def without_lent(flat: Flat, lent: Collection[str]) -> Flat:
+    """Return the arrays but for numbers of activations that a member alone doesn't have.
+
+    Args:
+        flat: arrays by name, of a member of a mixed pack.
+        lent: names of the numbers; see `identity.lent_numbers`.
+    """
+    return {name: value for name, value in flat.items() if _number(name) not in lent}
+
+
+def with_lent(flat: Flat, like: Any, lent: Mapping[str, float]) -> Flat:
+    """Return the arrays, and those that `without_lent` left out, which `like` has."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(like)
+    names = {_name(path): _number(_name(path)) for path, _ in leaves}
+    added = {name: np.asarray(lent[k], np.float32) for name, k in names.items() if k and k in lent}
+    return flat | added
+
+
+def _number(name: str) -> str | None:
+    """Return which number of an activation an array is, by its name: those that aren't trained."""
+    first, *parts = name.split("/")
+    if first != "act_hparams" or "numbers" not in parts:
+        return None
+    return parts[parts.index("numbers") + 1]
 
 
 def unflatten(like: Any, flat: Flat) -> Any:

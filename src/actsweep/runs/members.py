@@ -13,9 +13,10 @@ from actsweep.config import by_layer, resolve
 from actsweep.config.identity import (
     config_value,
     flatten,
+    lent_numbers,
     pack_key,
     run_id,
-    static_part,
+    shared_part,
     varying_paths,
     what_counts,
     without_neutral,
@@ -177,7 +178,7 @@ def make_pack(members: Sequence[Member]) -> Pack:
     if len({member.pack_key for member in members}) > 1:
         ids = ", ".join(member.run_id for member in members)
         raise ValueError(f"these members don't share one program: {ids}")
-    return Pack(static_part(members[0].config), tuple(members))
+    return Pack(shared_part([member.config for member in members]), tuple(members))
 
 
 def stack_hparams(pack: Pack) -> "dict[str, np.ndarray]":
@@ -188,9 +189,12 @@ def stack_hparams(pack: Pack) -> "dict[str, np.ndarray]":
     """
     import numpy as np  # imported here, so that a config error is reported without waiting for it
 
-    paths = varying_paths(pack.members[0].config)
-    columns = {path: [config_value(m.config, path) for m in pack.members] for path in paths}
+    rows = []
+    for config in (member.config for member in pack.members):
+        own = {path: config_value(config, path) for path in varying_paths(config)}
+        lent = lent_numbers(config, pack.static)
+        rows.append(own | {f"act.{key}": value for key, value in lent.items()})
     return {
-        path: np.asarray(values, np.uint32 if path == "seed" else np.float32)
-        for path, values in columns.items()
+        path: np.asarray([row[path] for row in rows], np.uint32 if path == "seed" else np.float32)
+        for path in rows[0]
     }

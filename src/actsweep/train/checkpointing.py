@@ -21,6 +21,8 @@ from actsweep.train.types import ACTIVE, ResumePoint, State
 
 log = logging.getLogger(__name__)
 
+Lent = Mapping[str, float]
+"""Numbers of a mixed activation that a member alone doesn't have; see `identity.lent_numbers`."""
 SHARE = 50.0
 """After a save that took t seconds, the next one waits at least this many times t."""
 MARGIN = 0.8
@@ -37,6 +39,7 @@ class Checkpointer:
         spent: seconds that each member has been trained before.
         trainer: how often to save, and how long ending may take.
         stop: the signals received so far.
+        lent: of each member, what its pack's mixed activation has and it alone doesn't.
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class Checkpointer:
         spent: Sequence[float],
         trainer: TrainerConfig,
         stop: StopRequest,
+        lent: Sequence[Lent] | None = None,
     ) -> None:
+        self._lent = lent or [{}] * len(folders)
         self._folders, self._metrics, self._about = folders, metrics, dict(about)
         self._spent, self._trainer, self._stop = spent, trainer, stop
         self._began = time.monotonic()
@@ -112,7 +117,7 @@ class Checkpointer:
             "seconds": self.seconds(index),
             "mark": self._metrics.mark(index),
         }
-        flat = checkpoint.flatten(state._asdict())
+        flat = checkpoint.without_lent(checkpoint.flatten(state._asdict()), self._lent[index])
         checkpoint.save(self._folders[index].checkpoints, step, flat, about, keep)
 
     def seconds(self, index: int) -> float:
@@ -145,7 +150,10 @@ class _Saved:
 
 
 def resume_groups(
-    folders: Sequence[RunDir], like: State, fresh: Sequence[bool]
+    folders: Sequence[RunDir],
+    like: State,
+    fresh: Sequence[bool],
+    lent: Sequence[Lent] | None = None,
 ) -> list[ResumeGroup]:
     """Return from where each member goes on, grouped by step.
 
@@ -156,7 +164,9 @@ def resume_groups(
         folders: one per member.
         like: shapes of one member's state.
         fresh: for each member, whether it begins again, whatever is on disk.
+        lent: as for `Checkpointer`.
     """
+    lent = lent or [{}] * len(folders)
     waiting = {
         place: {} if new else _ended_by_step(folder)
         for place, (folder, new) in enumerate(zip(folders, fresh, strict=True))
@@ -168,7 +178,7 @@ def resume_groups(
         saved, broken = [], False
         for place, at in chosen.items():
             try:
-                saved += [_load(folders[place], at, like)] if at else []
+                saved += [_load(folders[place], at, like, lent[place])] if at else []
             except CheckpointError as error:
                 broken = True
                 del waiting[place][at]
@@ -234,8 +244,9 @@ def _offer(known: Mapping[int, bool], step: int) -> int | None:
     return newest if newest < step and known.get(newest) else None
 
 
-def _load(folder: RunDir, step: int, like: State) -> _Saved:
+def _load(folder: RunDir, step: int, like: State, lent: Lent) -> _Saved:
     flat, about = checkpoint.load(folder.checkpoints, step)
+    flat = checkpoint.with_lent(flat, like._asdict(), lent)
     state = State(**checkpoint.unflatten(like._asdict(), flat))
     if missing := lacks(folder.path, step, about.get("mark", {})):
         raise CheckpointError(f"checkpoint of step {step}: {missing}")

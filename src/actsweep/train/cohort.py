@@ -12,6 +12,7 @@ import numpy as np
 
 from actsweep.callbacks import Callback
 from actsweep.config import resolve
+from actsweep.config.identity import lent_numbers
 from actsweep.config.schema import RunConfig
 from actsweep.data import Dataset
 from actsweep.data.dataset import chance as chance_of
@@ -86,7 +87,8 @@ def train(
     writers = Writers([metrics, *loggers])
     about = {"task": asdict(prepared.task)}
     stop = process.stop
-    checkpointer = Checkpointer(folders, metrics, about, cohort.seconds, trainer, stop)
+    lent = [lent_numbers(member.config, prepared.pack.static) for member in cohort.members]
+    checkpointer = Checkpointer(folders, metrics, about, cohort.seconds, trainer, stop, lent)
     try:
         with stop.patience():
             writers.open(_infos(cohort, context))

@@ -10,10 +10,12 @@ from pathlib import Path
 import jax
 
 from actsweep.config import by_layer, resolve
+from actsweep.config.identity import lent_numbers, program_key
 from actsweep.runs import checkpoint
 from actsweep.runs.leases import Leases
 from actsweep.runs.members import Member, Pack, make_member, make_pack
 from actsweep.runs.run_dir import RunRecord, read_record
+from actsweep.runtime.devices import set_up_devices
 from actsweep.runtime.distributed import ProcessGroup
 from actsweep.runtime.process import Process
 from actsweep.runtime.signals import Interrupted
@@ -22,6 +24,7 @@ from actsweep.train.checkpointing import ResumeGroup, load_resume_point, resume_
 from actsweep.train.extend import extend
 from actsweep.train.memory import GIB, MemoryPlan
 from actsweep.train.outcome import busy, failed, record_unstarted, report
+from actsweep.train.population import choose_batching
 from actsweep.train.setup import PreparedPack, set_up
 from actsweep.train.types import Cohort, Result, Results, SweepContext
 from actsweep.utils.errors import UserError
@@ -65,8 +68,11 @@ def run_pack(
             now = _read(leased)  # another process may have completed some since
             completed, due = _divide(leased, context, now)
             reused |= completed
-            ahead = replace(context, offset=context.offset + len(reused))
-            fresh |= _train(due, ahead, leases, process, now) if due else {}
+            offset = context.offset + len(reused)
+            for part in _programs(due):
+                ahead = replace(context, offset=offset)
+                fresh |= _train(part, ahead, leases, process, now)
+                offset += len(part)
     jax.clear_caches()  # else a long sweep would keep the programs of every pack
     return [
         {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused} for m in members
@@ -82,14 +88,36 @@ def preview(members: Sequence[Member]) -> tuple[str, Collection[str]]:
     reused, due = _divide(members, SweepContext(""), _read(members))
     if not due:
         return "", reused.keys()
-    memory = set_up(make_pack(due), estimate=True).memory
-    count = len(memory.parts(len(due)))
+    needs = [_needs(part) for part in _programs(due)]
+    return ", " + "; ".join(needs), reused.keys()
+
+
+def _needs(members: Sequence[Member]) -> str:
+    """Return how many members of one program train at once, and the memory of that, in words."""
+    memory = set_up(make_pack(members), estimate=True).memory
+    count = len(memory.parts(len(members)))
     how = f"{memory.population.size} at once" + (f" in {count} cohorts" if count > 1 else "")
     about = "about " if count > 1 else ""  # compiled for more members, and estimated for these
     needs = (
         f"{about}{memory.need / GIB:.2f} GiB of the {memory.room / GIB:.2f} GiB that may be used"
     )
-    return f", {how}; each of {_devices(memory)} needs {needs}", reused.keys()
+    return f"{how}; each of {_devices(memory)} needs {needs}"
+
+
+def _programs(members: Sequence[Member]) -> list[Sequence[Member]]:
+    """Divide a pack into members of one program: under `vmap` activations aren't mixed.
+
+    There all would be computed for every member, and a member's own be chosen afterwards.
+    """
+    if not members or not members[0].config.pack.mix:
+        return [members] if members else []
+    set_up_devices()  # before JAX is asked what there is
+    if choose_batching(members[0].config.pack.batching) == "map":
+        return [members]
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        groups.setdefault(program_key(member.config), []).append(member)
+    return [*groups.values()]
 
 
 def _devices(memory: MemoryPlan) -> str:
@@ -245,7 +273,8 @@ def _cohorts(
         if on_disk.status and on_disk.status["step"] and not saved:
             log.warning("%s: has no checkpoint; begins again", member.run_id)
     like = prepared.memory.population.member_state()
-    for group in resume_groups([member.dir for member in due], like, fresh):
+    lent = [lent_numbers(member.config, prepared.pack.static) for member in due]
+    for group in resume_groups([member.dir for member in due], like, fresh, lent):
         if group.start:
             log.info("%s", explain_start(prepared, group))
         whole = Cohort([due[place] for place in group.members], group.start, group.seconds)
