@@ -168,6 +168,16 @@ def test_ids_say_which_activations_and_none_is_none() -> None:
     assert ids["many"].startswith("relu+4-mlp4-torch-s0-")
 
 
+def test_softplus_has_its_earlier_id_also_in_a_layer() -> None:
+    """Its `beta` came later; at 1 it changes nothing."""
+    runs = [
+        resolve.resolve({"act": act(hidden_1={"name": "softplus"} | beta)})
+        for beta in ({}, {"beta": 1.0}, {"beta": 2.0})
+    ]
+    plain, one, two = map(identity.run_id, runs)
+    assert plain == one != two
+
+
 TRAINED = act(hidden_1={"name": "prelu", "slope": 0.25}, hidden_2={"name": "swiglu"})
 
 
