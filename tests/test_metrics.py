@@ -19,7 +19,9 @@ from actsweep.callbacks.health import health
 from actsweep.callbacks.histograms import GRAD_EDGES, VALUE_EDGES, histogram
 from actsweep.callbacks.moments import quantiles
 from actsweep.callbacks.units import mean_cosine
+from actsweep.config import resolve
 from actsweep.data.order import BatchOrder
+from actsweep.theory.predictions import predict_untrained
 from actsweep.train import scoring, types
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -596,4 +598,7 @@ def test_the_page_names_every_metric_and_no_other(relu):
     logged = {name for row in rows for name in (*row.scalars, *row.histograms)}
     layers = "|".join(relu.net)
     families = {re.sub(rf"/({layers})$", "/<layer>", name) for name in logged}
+    plain = resolve.resolve({"act": {"name": "relu"}, "depth": {"layers": 1}})
+    predicted = predict_untrained(plain, np.eye(3))  # with callbacks=theory
+    families |= {name.replace("hidden_1", "<layer>") for name in predicted}
     assert named == families | {"epoch", "step", "act_param/<layer>/<name>"}  # ReLU learns none

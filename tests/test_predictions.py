@@ -200,10 +200,10 @@ def test_runs_with_other_predictions_are_left_out_of_a_group():
 # --- through training
 
 
-def member(tmp_path, seed, act="tanh", **given):
+def member(tmp_path, seed, **given):
     looks = {"moments": {}, "similarity": {}, "gradients": {}, **given}
     groups: dict[str, Any] = {
-        "act": {"name": act},
+        "act": {"name": "elu", "alpha": 0.5 + 0.5 * seed},
         "depth": {"layers": 2, "width": 16},
         "init": {"name": "critical"},
         "data": {"name": "circle", "examples": 300, "val_size": 100},
@@ -232,7 +232,9 @@ def test_rows_have_the_predictions_and_nothing_else_changes(tmp_path, capsys):
     predicted = predictions_in(row)
     assert {k: v for k, v in row.items() if k not in predicted} == bare
     assert len(predicted) == 4 * 2
-    assert predicted == predictions_in(first_row(packed[0]))
+    other = predictions_in(first_row(packed[0]))  # of another alpha, on another edge of chaos
+    assert other.keys() == predicted.keys()
+    assert not set(other.values()) & set(predicted.values()) - {1.0}
     rest, rest_bare = (m.dir.metrics.read_text().split("\n")[1:] for m in (alone, without))
     assert rest == rest_bare
     for layers in compare_untrained([row], predicted).values():
