@@ -205,6 +205,16 @@ def test_dash_m_may_stand_anywhere() -> None:
     assert overrides.for_hydra(given) == ["-m", "act=relu,elu", "depth=uniform", "depth.layers=2"]
 
 
+def test_one_value_of_some_activations_parameter_is_a_list_of_one() -> None:
+    """Hydra would look for it in the config of the first activation."""
+    words = ["act=relu,leaky_relu", "act.slope=0.1", "act.alpha=1,2", "optim.lr=0.1"]
+    listed = ["act=relu,leaky_relu", "act.slope=choice(0.1)", "act.alpha=1,2", "optim.lr=0.1"]
+    assert overrides.for_hydra(["-m", *words]) == ["-m", *listed]
+    assert overrides.for_hydra(words) == words
+    alone = ["-m", "act=leaky_relu", "act.slope=0.1"]
+    assert overrides.for_hydra(alone) == alone
+
+
 def test_options_may_stand_anywhere() -> None:
     """Hydra refuses an override on each side of an option."""
     given = [

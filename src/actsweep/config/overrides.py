@@ -65,7 +65,25 @@ def for_hydra(words: Iterable[str]) -> list[str]:
         before = words[place - 1] if place else ""
         of_option = before in VALUED or (before in ("-i", "--info") and word in INFOS)
         (options if of_option or word.startswith("-") else overrides).append(word)
+    if {"-m", "--multirun"} & {*options}:
+        overrides = _of_some_acts(overrides)
     return options + expand_all(overrides)
+
+
+def _of_some_acts(words: list[str]) -> list[str]:
+    """Return a sweep's overrides, a single value of an activation's parameter as a list of one.
+
+    Where activations are listed, such a parameter may be only some activations': as an element of a
+    list it is left out of the others' runs, where Hydra would look for it in the first one's config.
+    """
+    listed = [word for word in words if word.startswith("act=") and "," in word]
+    if not listed or any(map(_has_formula, listed)):
+        return words
+    single = re.compile(rf"({FORMULA_KEY})=([^,\[{{(]+)")
+    return [
+        f"{match[1]}=choice({match[2]})" if (match := single.fullmatch(word)) else word
+        for word in words
+    ]
 
 
 def _check_options(words: Sequence[str]) -> None:
