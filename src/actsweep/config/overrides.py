@@ -73,8 +73,8 @@ def for_hydra(words: Iterable[str]) -> list[str]:
 def _of_some_acts(words: list[str]) -> list[str]:
     """Return a sweep's overrides, a single value of an activation's parameter as a list of one.
 
-    Where activations are listed, such a parameter may be only some activations': as an element of a
-    list it is left out of the others' runs, where Hydra would look for it in the first one's config.
+    Where activations are listed, such a parameter may be some activations' alone: as an element of
+    a list it is left out of the others' runs; else Hydra looks for it in the first one's config.
     """
     listed = [word for word in words if word.startswith("act=") and "," in word]
     if not listed or any(map(_has_formula, listed)):
