@@ -79,7 +79,7 @@ def files(folder: Path) -> list[str]:
 
 MISTAKES = [
     ("trainer.log_every=10", "no such key; did you mean trainer.chunk_steps? Known here: "),
-    ("act=rleu", "act=rleu: no such name; did you mean act=relu? Known: celu, elu"),
+    ("act=rleu", "act=rleu: no such name; did you mean act=relu? Known: celu, colu, elu"),
     ("act=", "act=: no such name; type for example act=celu."),
     ("act=[relu]", "act=[relu]: must be one name; type for example act=relu"),
     ("act=[relu", "act=[relu: must be one name"),
@@ -190,7 +190,7 @@ def test_help_says_what_to_type(train: Train) -> None:
     assert (code, err) == (exit_codes.OK, "")
     for part in (
         "python train.py -m act=relu,elu,swish seed=0,1,2",
-        "init: glorot_normal, ",
+        "init: critical, ",
         "Exit",
     ):
         assert part in out
