@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ MACHINERY = {"browser", "cluster", "slurm"}
 """Fixtures that need more than Python's packages, and fail where it is missing."""
 SLOW = Path(__file__).with_name("slow_tests.txt")
 """Names of the tests that take long, one a line."""
+
+
+@pytest.fixture(autouse=True)
+def _programs_of_its_own() -> None:
+    """Begin a test without the programs of those before it."""
+    if pack := sys.modules.get("actsweep.train.pack"):
+        pack._programs_kept.clear()
 
 
 @pytest.fixture

@@ -3,10 +3,13 @@
 import dataclasses
 import itertools
 import math
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from test_resume import LOOKS, STEPS, what_is_left
+from test_run import make, run_pack
 from test_training import (
     assert_close,
     by_layer,
@@ -21,8 +24,9 @@ from test_training import (
 from actsweep import callbacks, data
 from actsweep.config import schema
 from actsweep.runs.members import make_member, make_pack, stack_hparams
-from actsweep.train import active_set, memory, schedule
-from actsweep.train.setup import task_of
+from actsweep.train import active_set, memory, pack, schedule
+from actsweep.train.setup import PreparedPack, task_of
+from actsweep.train.types import SweepContext
 from actsweep.utils.errors import UserError
 
 # Repacking: half of the members end early, one way or another
@@ -285,3 +289,81 @@ def test_a_cadence_changes_what_is_measured_and_nothing_else():
     assert [r.step for r in more.rows[0] if r.histograms] == [0, 3, 6, 9, 12, 15, 18]
     assert [r.step for r in rows.rows[0] if r.histograms] == [0, 10, 20]
     assert not math.isnan(rows.rows[0][-1].scalars["test/loss"])
+
+
+# Programs that stay
+
+
+class Counted:
+    """A machine on which programs cost nothing; counts how often one is made."""
+
+    def __init__(self, how="map", room=1000.0):
+        self.made, self.how, self.room = 0, how, room
+        self.process = SimpleNamespace(group=SimpleNamespace(alone=True))
+
+    def set_up(self, wanted, context, process):
+        self.made += 1
+        mesh = SimpleNamespace(size=1)
+        population = SimpleNamespace(how=self.how, mesh=mesh)
+        data_set = [np.zeros(10, np.uint8)]
+        planned = SimpleNamespace(population=population, sets=data_set, room=self.room)
+        return PreparedPack(wanted, None, {}, None, planned)
+
+    def prepare(self, size, act="relu", sweep="s"):
+        """Whether a program is made for so many members."""
+        before = self.made
+        runs = [make_member(composed(f"act={act}", f"seed={seed}")) for seed in range(size)]
+        prepared = pack._prepare(make_pack(runs), SweepContext(sweep), self.process)
+        assert len(prepared.pack.members) == size
+        return self.made > before
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    def begin(*arguments):
+        machine = Counted(*arguments)
+        monkeypatch.setattr(pack, "_set_up_recorded", machine.set_up)
+        return machine
+
+    return begin
+
+
+def test_a_program_serves_further_packs_of_its_sweep(counted):
+    machine = counted()
+    made = [machine.prepare(3), machine.prepare(3), machine.prepare(2), machine.prepare(4)]
+    assert made == [True, False, False, True]  # rows that are empty cost nothing
+    assert not machine.prepare(4)
+    assert machine.prepare(4, sweep="another")
+
+
+def test_under_vmap_a_program_serves_packs_of_its_size(counted):
+    machine = counted("vmap")
+    assert [machine.prepare(3), machine.prepare(3), machine.prepare(2)] == [True, False, True]
+
+
+def test_few_programs_stay(counted):
+    machine = counted()
+    acts = ("relu", "elu", "tanh", "swish")
+    assert all(machine.prepare(1, act) for act in acts)
+    assert not any(machine.prepare(1, act) for act in acts)
+    assert machine.prepare(1, "gelu")
+    assert machine.prepare(1, "relu")
+
+
+def test_no_program_stays_with_large_data(counted):
+    machine = counted("map", 100.0)
+    assert machine.prepare(3)
+    assert machine.prepare(3)
+
+
+@pytest.mark.slow
+def test_a_run_is_the_same_by_the_program_of_another_pack(tmp_path):
+    """Jobs of one and of two runs, the second with a row that is empty."""
+    changes = {"callbacks": LOOKS, "trainer": STEPS, "pack": {"batching": "map"}}
+    runs = [make(tmp_path / "one", seed=seed, **changes) for seed in range(3)]
+    for job in (runs[:2], runs[2:]):
+        run_pack(job, SweepContext("sweep"))
+    alone = make(tmp_path / "alone", seed=2, **changes)
+    pack.forget_programs()
+    run_pack([alone], SweepContext("sweep"))
+    assert what_is_left(runs[2]) == what_is_left(alone)

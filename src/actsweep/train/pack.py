@@ -33,6 +33,12 @@ log = logging.getLogger(__name__)
 
 Records = Mapping[str, RunRecord]  # by run id
 
+KEPT = 4
+"""Programs that stay compiled for further packs of a sweep: of jobs alike, of a race's rounds."""
+SMALL = 0.02
+"""Share of a device's memory that the data of such a program may take."""
+_programs_kept: dict[tuple[str, int, str], PreparedPack] = {}  # by sweep, attempt and pack key
+
 
 def run_pack(
     members: Sequence[Member],
@@ -73,7 +79,8 @@ def run_pack(
                 ahead = replace(context, offset=offset)
                 fresh |= _train(part, ahead, leases, process, now)
                 offset += len(part)
-    jax.clear_caches()  # else a long sweep would keep the programs of every pack
+    if not _programs_kept:
+        jax.clear_caches()  # else a long sweep would keep the programs of every pack
     return [
         {**(reused.get(m.run_id) or fresh[m.run_id]), "reused": m.run_id in reused} for m in members
     ]
@@ -159,7 +166,7 @@ def _train(
     """
     if not process.group.alone:
         process.group.send({"runs": [resolve.to_dict(m.config) for m in due]})
-    prepared = _set_up_recorded(make_pack(due), context, process)
+    prepared = _prepare(make_pack(due), context, process)
     results = _unreadable(due)
     due = [member for member in due if member.run_id not in results]
     records = {**records, **extend(prepared, due, records)}
@@ -241,6 +248,41 @@ def _work(prepared: PreparedPack, chosen: Sequence[Member], step: int, group: Pr
         raise group.declare_lost(error) from error
 
 
+def _prepare(pack: Pack, context: SweepContext, process: Process) -> PreparedPack:
+    """Return a pack with a program: that of an earlier pack of this sweep, or a new one.
+
+    A program takes any members of its config, as many as it was compiled for. Under `map` fewer do
+    as well, since rows without a member cost nothing there. In another sweep that this process
+    trains the user's code and data may be others.
+    """
+    sweep = (context.sweep, context.attempt)
+    if any(of[:2] != sweep for of in _programs_kept):
+        forget_programs()
+    key = (*sweep, pack.members[0].pack_key)
+    known = _programs_kept.get(key)
+    if known is not None and process.group.alone:
+        size, largest = len(pack.members), len(known.pack.members)
+        if size == largest or (size < largest and known.memory.population.how == "map"):
+            return replace(known, pack=pack)
+    _programs_kept.pop(key, None)
+    if len(_programs_kept) == KEPT:
+        forget_programs()
+    prepared = _set_up_recorded(pack, context, process)
+    memory = prepared.memory
+    data = sum(leaf.nbytes for leaf in jax.tree.leaves(memory.sets)) / memory.population.mesh.size
+    if process.group.alone and data <= SMALL * memory.room:
+        _programs_kept[key] = prepared
+    else:
+        _programs_kept.clear()
+    return prepared
+
+
+def forget_programs() -> None:
+    """Drop the programs of earlier packs."""
+    _programs_kept.clear()
+    jax.clear_caches()
+
+
 def _set_up_recorded(pack: Pack, context: SweepContext, process: Process) -> PreparedPack:
     """Call `set_up`; if that fails, write the failure into the status of every run.
 
@@ -293,6 +335,7 @@ def _halve(
     size = -(-len(cohort.members) // 2)
     log.warning("a device ran out of memory: going on with at most %d runs at once", size)
     left = [*cohort.members, *(m for other in waiting for m in other.members)]
+    forget_programs()
     smaller = set_up(prepared.pack, size)
     return smaller, [*_cohorts(smaller, left, context, _read(left))]
 
