@@ -115,6 +115,9 @@ def test_a_race_is_read_back(tmp_path: Path) -> None:
     begun.write(tmp_path)
     assert race.read(tmp_path) == begun
     (tmp_path / "search.json").write_text('{"space": {}}')
+    with pytest.raises(UserError, match=r": holds a search; type another hydra.sweep.dir"):
+        race.read(tmp_path)
+    (tmp_path / "search.json").write_text('{"race": {}}')
     with pytest.raises(UserError, match=r"search.json: can't be read as a race"):
         race.read(tmp_path)
 
@@ -152,6 +155,14 @@ RACE = ("-m", "hydra/sweeper=race", "data=digits")
         (["act=relu,tanh", "hydra.sweeper.budget=2"], "must be a duration in s, m, h or d; type"),
         (["act=relu,tanh", "hydra.sweeper.margin=-1"], "hydra.sweeper.margin=-1: must be a number"),
         (["act=relu,tanh", "depth=2,4", "init=he_normal,orthogonal"], "must be one or two things"),
+        (
+            ["act=relu,tanh", "trainer.save_every_s=1,2"],
+            "trainer.save_every_s=1.0,2.0: can't change a result",
+        ),
+        (
+            ["act=relu,tanh", "hydra.sweeper.metric=test/acuracy"],
+            "metric=test/acuracy: no such name; did you mean hydra.sweeper.metric=test/accuracy",
+        ),
         (["act=relu,reluu"], "act=reluu: no such name; did you mean act=relu"),
     ],
 )
