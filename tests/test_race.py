@@ -16,10 +16,10 @@ from actsweep.cli.main import main
 from actsweep.config.conf_dir import conf_dir
 from actsweep.launch import race
 from actsweep.launch.race import Race, seconds_of
-from actsweep.runs import run_dir
 from actsweep.stats.paired import Pair, compare
 from actsweep.stats.race import Rules, beaten, open_pairs, seeds_next
 from actsweep.sweeps import exit_codes
+from actsweep.sweeps.plan import read_frozen
 from actsweep.sweeps.search import Trial
 from actsweep.utils.errors import UserError
 from benchmarks.races import run_race
@@ -115,6 +115,9 @@ def test_a_race_is_read_back(tmp_path: Path) -> None:
     begun.write(tmp_path)
     assert race.read(tmp_path) == begun
     (tmp_path / "search.json").write_text('{"space": {}}')
+    with pytest.raises(UserError, match=r": holds a search; type another hydra.sweep.dir"):
+        race.read(tmp_path)
+    (tmp_path / "search.json").write_text('{"race": {}}')
     with pytest.raises(UserError, match=r"search.json: can't be read as a race"):
         race.read(tmp_path)
 
@@ -152,6 +155,14 @@ RACE = ("-m", "hydra/sweeper=race", "data=digits")
         (["act=relu,tanh", "hydra.sweeper.budget=2"], "must be a duration in s, m, h or d; type"),
         (["act=relu,tanh", "hydra.sweeper.margin=-1"], "hydra.sweeper.margin=-1: must be a number"),
         (["act=relu,tanh", "depth=2,4", "init=he_normal,orthogonal"], "must be one or two things"),
+        (
+            ["act=relu,tanh", "trainer.save_every_s=1,2"],
+            "trainer.save_every_s=1.0,2.0: can't change a result",
+        ),
+        (
+            ["act=relu,tanh", "hydra.sweeper.metric=test/acuracy"],
+            "metric=test/acuracy: no such name; did you mean hydra.sweeper.metric=test/accuracy",
+        ),
         (["act=relu,reluu"], "act=reluu: no such name; did you mean act=relu"),
     ],
 )
@@ -197,11 +208,15 @@ def test_a_race_decides_and_may_be_extended(
     assert "race: 6 runs of 2 groups; open: 1 pair" in out
     assert out.rstrip().endswith("Ended: hydra.sweeper.seeds=3")
     assert main(["resume", "r", "hydra.sweeper.seeds=5"]) == exit_codes.OK
+    limits = [word for word in read_frozen(folder)["command"] if "sweeper.seeds" in word]
+    assert limits == ["hydra.sweeper.seeds=5"]  # of whoever goes on next
     out = capsys.readouterr().out
-    seeds = {(row["slope"], row["seed"]) for row in run_dir.read_members_csv(folder)}
+    configs = [run["config"] for run in read_frozen(folder)["members"].values()]
+    seeds = {(config["act"]["slope"], config["seed"]) for config in configs}
     assert seeds >= set(itertools.product((0.01, 0.011), range(4)))
     assert main(["compare", "r", "--by", "act"]) == exit_codes.OK
-    assert capsys.readouterr().out.strip() in out
+    compared = [line.rstrip() for line in capsys.readouterr().out.strip().splitlines()]
+    assert "\n".join(compared) in "\n".join(line.rstrip() for line in out.splitlines())
     assert main(["resume", "r", "hydra.sweeper.aim=pairs"]) == exit_codes.BAD_INPUT
     (command,) = re.findall(r"^actsweep (race .*)", PAGE, re.M)
     assert main([*command.split(), "--seeds", "8"]) == exit_codes.OK

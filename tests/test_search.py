@@ -128,6 +128,8 @@ def test_a_number_is_typed_with_six_digits_and_stays_inside() -> None:
     parameter = Parameter(low=0.1234564, high=1.0)
     assert parameter.shown(0.12345641) == 0.1234564
     assert parameter.shown(0.33333333333) == 0.333333
+    in_steps = Parameter(low=0.1234567, high=0.8234567, step=0.1)
+    assert in_steps.shown(0.1234567 + 2 * 0.1) == 0.3234567
     assert DEPTH.shown(3) == 3
     assert ACT.shown("relu") == "relu"
 

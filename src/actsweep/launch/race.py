@@ -68,7 +68,9 @@ class Race:
         from actsweep.stats.power import MAX_FURTHER_SEEDS
 
         comparison = self._compare(plan)
-        text = f"race: {count(len(self.trials), 'run')} of {count(len(self.groups), 'group')}"
+        runs = {run for trial in self.trials for run in trial.runs}
+        groups = len({*comparison.design.labels.values()}) if comparison else len(self.groups)
+        text = f"race: {count(len(runs), 'run')} of {count(groups, 'group')}"
         if comparison is None:
             return f"{text}, none complete"
         beaten, pairs = race.beaten(comparison.pairs), comparison.pairs
@@ -191,7 +193,10 @@ def read(folder: Path) -> Race | None:
     if not path.exists():
         return None
     try:
-        plain = json.loads(path.read_text())["race"]
+        whole = json.loads(path.read_text())
+        if "space" in whole:
+            raise UserError(f"{folder.name}: holds a search; type another hydra.sweep.dir")
+        plain = whole["race"]
         return Race(
             **{
                 **plain,

@@ -76,9 +76,9 @@ def _search_on(
         plan = reopen(folder.absolute())
         if again:
             again(plan)
-        as_train(
-            [*typed, f"paths.outputs={plan.outputs}", f"hydra.sweep.dir={plan.folder}", *words]
-        )
+        given = [f"paths.outputs={plan.outputs}", f"hydra.sweep.dir={plan.folder}", *words]
+        keys = {_key(word) for word in given}
+        as_train([*(word for word in typed if _key(word) not in keys), *given])
         sys.argv[1:] = for_hydra(sys.argv[1:])
         application()()
         return OK
@@ -87,6 +87,12 @@ def _search_on(
         return guarded(action)
     except SystemExit as end:  # as the sweeper ends
         return end.code if isinstance(end.code, int) else SOME_FAILED
+
+
+def _key(word: str) -> str | None:
+    """Return the key of an override; None for an option."""
+    key, is_override, _ = word.lstrip("+").partition("=")
+    return key if is_override else None
 
 
 def _with_resources(plan: Plan, words: Sequence[str]) -> Plan:

@@ -135,8 +135,8 @@ class Steps:
     train: Callable[[Plan, End], int]
 
 
-class Taken(UserError):
-    """Another process goes on with the search or race: nothing of it is this one's to discard."""
+class Kept(UserError):
+    """Bad input after a search or race has begun, here or elsewhere: its folder stays."""
 
 
 def go_on(steps: Steps, strategy: Strategy, plan: Plan | None, process: Process) -> int:
@@ -144,7 +144,7 @@ def go_on(steps: Steps, strategy: Strategy, plan: Plan | None, process: Process)
 
     Raises:
         UserError: a run of the first batch is refused.
-        Taken: another process goes on with it.
+        Kept: another process goes on with it, or a later batch can't be asked for or trained.
     """
     steps.folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -152,34 +152,41 @@ def go_on(steps: Steps, strategy: Strategy, plan: Plan | None, process: Process)
             if plan is None:
                 strategy, plan = _extended(steps, strategy, None, strategy.ask(None, {}))
                 steps.begin(plan)
+            else:
+                plan.write()
             strategy.write(steps.folder)
             # So that `actsweep status` shows between two batches, too, that a process goes on.
             with Leases(plan.outputs, plan.folder.name):
                 return _batches(steps, strategy, plan, process)
     except Timeout as error:
-        raise Taken(
+        raise Kept(
             f"{steps.folder.name}: another process goes on with it; wait for it, or stop it"
         ) from error
 
 
 def _batches(steps: Steps, strategy: Strategy, plan: Plan, process: Process) -> int:
-    while True:
-        ended: dict[str, Result] = {}
-        code = steps.train(plan, _noting(ended))
-        if not ended:  # SLURM's jobs go on, and nobody waits for them
-            return code
-        if any(result["state"] in ("preempted", "running") for result in ended.values()):
-            return finish(plan, [*ended.values()], process.stop.asked)
-        strategy.record(steps.folder, ended)
-        asked = [] if sweep_results.failed_run(plan) else strategy.ask(plan, ended)
-        if not asked:
-            code = finish(plan, [*ended.values()], process.stop.asked)
-            print(strategy.conclusion(plan, ended), flush=True)
-            return code
-        log.info("%s", strategy.standing(plan, ended))
-        strategy, plan = _extended(steps, strategy, plan, asked)
-        plan.write()
-        strategy.write(steps.folder)
+    ended: dict[str, Result] = {}
+    code = steps.train(plan, _noting(ended))
+    try:
+        while True:
+            if not ended:  # SLURM's jobs go on, and nobody waits for them
+                return code
+            if any(result["state"] in ("preempted", "running") for result in ended.values()):
+                return finish(plan, [*ended.values()], process.stop.asked)
+            strategy.record(steps.folder, ended)
+            asked = [] if sweep_results.failed_run(plan) else strategy.ask(plan, ended)
+            if not asked:
+                code = finish(plan, [*ended.values()], process.stop.asked)
+                print(strategy.conclusion(plan, ended), flush=True)
+                return code
+            log.info("%s", strategy.standing(plan, ended))
+            strategy, plan = _extended(steps, strategy, plan, asked)
+            plan.write()
+            strategy.write(steps.folder)
+            ended = {}
+            code = steps.train(plan, _noting(ended))
+    except UserError as error:
+        raise Kept(str(error)) from error
 
 
 def _noting(ended: dict[str, Result]) -> End:

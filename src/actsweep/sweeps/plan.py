@@ -167,11 +167,15 @@ def new_plan(
     folder: Path, packs: Sequence[Sequence[Member]], overrides: Mapping[str, Sequence[str]]
 ) -> Plan:
     """Return the plan of the command that was typed; `overrides` are by run id."""
-    typed = [*program(), *as_typed(sys.argv[1:])]
     added = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     path = [os.path.abspath(entry) for entry in (os.path.dirname(sys.argv[0]), *added)]
     words = {member.run_id: as_typed(overrides[member.run_id]) for pack in packs for member in pack}
-    return Plan(folder, typed, [list(pack) for pack in packs], words, path=path)
+    return Plan(folder, typed_now(), [list(pack) for pack in packs], words, path=path)
+
+
+def typed_now() -> list[str]:
+    """Return the command that was typed, as a plan records it."""
+    return [*program(), *as_typed(sys.argv[1:])]
 
 
 def read_plan(folder: Path, *, to_train: bool = True) -> Plan:

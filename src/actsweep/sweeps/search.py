@@ -25,6 +25,8 @@ STUDY = "search"
 """Name of the study in `study.log`."""
 DIGITS = 6
 """Significant digits of a suggested number."""
+ALL_DIGITS = 12
+"""Those of a number in a range, which its steps decide: without what sums in float64 add."""
 COMPLETE, DIVERGED, FAILED = "complete", "diverged", "failed"
 
 Value = str | int | float
@@ -54,10 +56,14 @@ class Parameter:
         return [*self.choices] if self.choices else list(dict.fromkeys([self.low, self.high]))
 
     def shown(self, value: Value) -> Value:
-        """Return a suggested value as it is typed: a number with `DIGITS` digits, in its bounds."""
+        """Return a suggested value as it is typed: a number with `DIGITS` digits, in its bounds.
+
+        One of a range has as many digits as that takes: Optuna refuses what lies between its steps.
+        """
         if not isinstance(value, float):
             return value
-        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+        digits = DIGITS if self.step is None else ALL_DIGITS
+        return min(max(float(f"{value:.{digits}g}"), self.low), self.high)
 
     def distribution(self) -> Any:
         """Return Optuna's distribution."""
@@ -134,13 +140,15 @@ def read(folder: Path) -> Search | None:
     """Return the search in a sweep's folder; None if there is none.
 
     Raises:
-        UserError: it can't be read.
+        UserError: it can't be read, or the folder holds a race.
     """
     path = folder / SEARCH_FILE
     if not path.exists():
         return None
     try:
         plain = json.loads(path.read_text())
+        if "race" in plain:
+            raise UserError(f"{folder.name}: holds a race; type another hydra.sweep.dir")
         space = {
             key: Parameter(**{**each, "choices": tuple(each["choices"])})
             for key, each in plain["space"].items()

@@ -5,7 +5,9 @@ Hydra imports this at every start: nothing here may import jax.
 
 import abc
 import functools
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,22 @@ from actsweep.config.schema import RunConfig
 from actsweep.launch.entry import check_called, is_input, this_process
 from actsweep.launch.hydra import train
 from actsweep.launch.job import check_before, show_plan
-from actsweep.launch.search import Steps, Strategy, Suggested, Taken, first_batch, go_on
+from actsweep.launch.search import Kept, Steps, Strategy, Suggested, first_batch, go_on
 from actsweep.runs import run_dir
 from actsweep.runs.members import make_member
 from actsweep.sweeps.exit_codes import OK
-from actsweep.sweeps.plan import FreshFiles, Plan, check_folder, freeze, read_plan
+from actsweep.sweeps.plan import (
+    FreshFiles,
+    Plan,
+    check_folder,
+    freeze,
+    read_plan,
+    typed_now,
+)
 from actsweep.sweeps.search import Params
 from actsweep.utils.errors import UserError
-from hydra_plugins.actsweep_pack.space import Typed, check_ends
-from hydra_plugins.actsweep_pack.sweeper import check_alike, merge
+from hydra_plugins.actsweep_pack.space import Typed, check_ends, variants_of
+from hydra_plugins.actsweep_pack.sweeper import check_alike, check_distinct, merge
 from hydra_plugins.actsweep_pack.words import expanded, parsed
 
 
@@ -100,6 +109,10 @@ class GrowingSweeper(Sweeper, abc.ABC):
         launcher = config.hydra.runtime.choices["hydra/launcher"]
         run = self._check_all(composed(check_ends(typed.space)), launcher)
         check_called(process, launcher, run.trainer.distributed)
+        variants = [
+            each for each in composed(variants_of(typed.space)) if isinstance(each, Suggested)
+        ]
+        check_distinct([member for each in variants for member in each.members])
         folder = Path(config.hydra.sweep.dir)
         strategy, plan = self._known(folder, typed, run, composed)
         fresh = FreshFiles(folder)
@@ -115,7 +128,7 @@ class GrowingSweeper(Sweeper, abc.ABC):
         try:
             code = go_on(steps, strategy, plan, process)
         except UserError as error:
-            if plan is None and not isinstance(error, Taken):
+            if plan is None and not isinstance(error, Kept):
                 fresh.discard()
             raise
         raise SystemExit(code)
@@ -170,12 +183,20 @@ class GrowingSweeper(Sweeper, abc.ABC):
         ):
             ids = () if isinstance(made, UserError) else tuple(m.run_id for m in made.members)
             if trial.runs and ids != trial.runs:
+                pairs = itertools.zip_longest(trial.runs, ids)
+                before, now = next((a, b) for a, b in pairs if a != b)
+                if not ids:
+                    now = "refused"
+                change = (
+                    f"{before} would be {now or 'left out'}" if before else f"{now} would be added"
+                )
                 raise UserError(
                     f"{folder.name}: conf/, its fixed overrides, its seeds or your own code have "
-                    f"changed since it began: {trial.runs[0]} would be "
-                    f"{ids[0] if ids else 'refused'}; type another hydra.sweep.dir for a new one"
+                    f"changed since it began: {change}; type another hydra.sweep.dir for a new one"
                 )
-        return found, read_plan(folder).with_configs(slurm=run.slurm)
+        plan = read_plan(folder).with_configs(slurm=run.slurm)
+        # Whoever goes on next has the same limits.
+        return found, replace(plan, command=typed_now())
 
     def _check_all(self, made: Sequence[Suggested | UserError], launcher: str) -> RunConfig:
         """Check the ends of a space; return one run.

@@ -16,6 +16,7 @@ from actsweep.launch import race
 from actsweep.launch.race import Race
 from actsweep.launch.search import Strategy
 from actsweep.stats.race import AIMS, Rules
+from actsweep.stats.scores import SCORES
 from actsweep.sweeps.search import Parameter
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 from hydra_plugins.actsweep_pack.combinations import values_of
@@ -54,6 +55,7 @@ class RaceSweeper(GrowingSweeper):
         check_number("batch", rules.batch, 1)
         check_number("seeds", rules.seeds, rules.first)
         race.seconds_of(self._budget)
+        _check_metric(self._metric)
         number = isinstance(margin, int | float) and not isinstance(margin, bool)
         if margin is not None and not (number and 0 <= margin < math.inf):
             raise bad_value(
@@ -106,6 +108,14 @@ class RaceSweeper(GrowingSweeper):
         if difference := asked.differs(found):
             raise other(folder, "race", difference)
         return replace(asked, trials=found.trials)
+
+
+def _check_metric(metric: str | None) -> None:
+    """Refuse what can't be a score; which other metrics there are, only trained runs tell."""
+    split, _, score = str(metric).partition("/")
+    known = [f"{each}/{name}" for each in ("test", "val") for name in SCORES]
+    if metric is not None and split in ("test", "val") and score not in SCORES:
+        raise unknown_name("hydra.sweeper.metric", metric, known)
 
 
 def _first_seed(override: Override) -> int:

@@ -103,6 +103,13 @@ def check_ends(space: Space) -> list[Params]:
     ]
 
 
+def variants_of(space: Space) -> list[Params]:
+    """Return a suggestion, and others that differ from it in one key: one for each key."""
+    ends = {key: parameter.ends for key, parameter in space.items()}
+    first = {key: some[0] for key, some in ends.items()}
+    return [first, *({**first, key: some[-1]} for key, some in ends.items() if len(some) > 1)]
+
+
 def check_number(key: str, value: object, least: int) -> int:
     """Return a whole number of the sweeper's config.
 
