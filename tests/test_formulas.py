@@ -170,6 +170,9 @@ def test_at_zero_abs_has_slope_0() -> None:
         ("log(1+exp(x))", {}, "act=softplus"),
         ("x*tanh(x)", {}, None),
         ("x*1.00001", {}, None),
+        ("0.8944*relu(x)^2-0.4472", {}, "act=star_relu act.learnable=false"),
+        ("x*sigmoid(beta*x)", {"beta": 2.0, "learnable": True}, None),
+        ("max(x,0.25*x)", {}, None),  # the slope of prelu is always trained
     ],
 )
 def test_a_formula_of_the_catalogue_is_recognised(text: str, params: Any, same: Any) -> None:
