@@ -249,6 +249,7 @@ MISTAKES: list[tuple[list[str], str, int | None]] = [
     (["act=x*b", "act.b=1", "act.c=2"], "act.c=2: act=x*b has no such parameter", None),
     (["act=x*b", "act.b=wide"], "act.b=wide: must be a number", None),
     (["act=x*b", "act.b=1", "act.learnable=c"], "act.learnable=c: must be true, false or a", None),
+    (["act=relu", "act.by_layer.hidden_1=x*tanh(x)"], "type a formula in quotes: ", None),
     (["act=formula"], "act=formula: must be the formula itself", None),
     (["act=relu", "act.by_layer={hidden_1: 'x*tahn(x)'}"], "hidden_1=x*tahn(x): unknown", 2),
 ]
