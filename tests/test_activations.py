@@ -14,6 +14,7 @@ import yaml
 
 from actsweep import activations
 from actsweep.activations import ACTIVATIONS, Activation, smooth
+from actsweep.theory.closed_forms import CLOSED_FORMS
 from actsweep.utils.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf" / "act"
@@ -608,6 +609,19 @@ def test_every_activation_has_a_reference_and_a_file():
         assert {k: signature[k].default for k in activation.params} == dict(activation.params)
         assert (name in REFERENCE) == (activation.units == "elementwise")
         assert all((activation.formula, activation.paper, activation.range, activation.zero))
+
+
+@pytest.mark.parametrize("name", sorted(CLOSED_FORMS))
+def test_the_least_value_is_that_of_the_range(name):
+    """The lower end of the range is the least value in float64, as far as the range is finite."""
+    low = ACTIVATIONS[name].range.strip("[({").split(",")[0].split("}")[0]
+    values = CLOSED_FORMS[name].evaluate(np.linspace(-40.01, 40, 80_011))[0]
+    if low == "-inf":
+        assert values.min() < -0.39
+    else:
+        expected = -1.0 if low == "-alpha" else float(low)
+        slow = name in ("softsign", "squareplus")  # to their ends as 1 / z
+        assert values.min() == pytest.approx(expected, abs=0.03 if slow else 6e-5)
 
 
 def test_the_table_in_the_docs_is_the_catalogue():

@@ -170,6 +170,9 @@ def test_at_zero_abs_has_slope_0() -> None:
         ("log(1+exp(x))", {}, "act=softplus"),
         ("x*tanh(x)", {}, None),
         ("x*1.00001", {}, None),
+        ("0.8944*relu(x)^2-0.4472", {}, "act=star_relu act.learnable=false"),
+        ("x*sigmoid(beta*x)", {"beta": 2.0, "learnable": True}, None),
+        ("max(x,0.25*x)", {}, None),  # the slope of prelu is always trained
     ],
 )
 def test_a_formula_of_the_catalogue_is_recognised(text: str, params: Any, same: Any) -> None:
@@ -246,6 +249,7 @@ MISTAKES: list[tuple[list[str], str, int | None]] = [
     (["act=x*b", "act.b=1", "act.c=2"], "act.c=2: act=x*b has no such parameter", None),
     (["act=x*b", "act.b=wide"], "act.b=wide: must be a number", None),
     (["act=x*b", "act.b=1", "act.learnable=c"], "act.learnable=c: must be true, false or a", None),
+    (["act=relu", "act.by_layer.hidden_1=x*tanh(x)"], "type a formula in quotes: ", None),
     (["act=formula"], "act=formula: must be the formula itself", None),
     (["act=relu", "act.by_layer={hidden_1: 'x*tahn(x)'}"], "hidden_1=x*tahn(x): unknown", 2),
 ]

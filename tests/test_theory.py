@@ -426,6 +426,13 @@ def test_a_jump_is_refused():
         own("step")
 
 
+def test_a_sine_of_a_formula_is_no_jump():
+    """E[sin(z)^2] = (1 - exp(-2)) / 2; far from 0 the smallest step changes a sine by much."""
+    moments = unit_of({"name": "sin(x)", "formula": "sin(x)"}).quick_moments(1.0)
+    assert moments.second == pytest.approx((1 - math.exp(-2)) / 2, rel=1e-12)
+    assert moments.derivative == pytest.approx((1 + math.exp(-2)) / 2, rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_units_that_depend_on_each_other_are_refused(name):
     with pytest.raises(UserError, match=f"act={name}: its units depend on each other"):

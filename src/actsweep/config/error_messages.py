@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from actsweep.config.overrides import bare
+from actsweep.formulas.grammar import OPTION, is_formula
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 from actsweep.utils.invocation import train_command
 
@@ -100,9 +101,14 @@ def _explain_hydra(error: Exception) -> str:
 
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return str(unknown_name(group, name, error.options))
+        # `formula` is an option that nobody types: the formula itself stands in its place.
+        options = [option for option in error.options if (group, option) != ("act", OPTION)]
+        return str(unknown_name(group, name, options))
     if isinstance(error, OverrideParseException):
         word = bare(str(error.override))
+        key, _, value = word.partition("=")
+        if key.startswith("act.by_layer.") and is_formula(value):
+            return f"{word}: can't be read; type a formula in quotes: \"{key}='{value}'\""
         return (
             f"{word}: can't be read; type key=value, in quotes where it has brackets or "
             "spaces, for example 'model.channels=[32,64]'"

@@ -207,7 +207,7 @@ def _shape(evaluate: Evaluate) -> Finding:
 
 def _bound(value: float) -> float | None:
     """Return an end of the range; None for one that isn't reached up to |z| = 1e6."""
-    return float(value) if abs(value) < 1e3 else None
+    return round(float(value), 9) + 0.0 if abs(value) < 1e3 else None
 
 
 def _breaks(evaluate: Evaluate, grid: ndarray) -> tuple[list[float], list[float]]:
@@ -232,7 +232,7 @@ def _zeros(evaluate: Evaluate, grid: ndarray, df: ndarray, kinks: list[float]) -
         low, high = float(grid[i]), float(grid[i + 1])
         if not any(low - 1e-6 <= kink <= high + 1e-6 for kink in kinks):
             root = brentq(lambda x: float(evaluate(np.array([x]))[1][0]), low, high, xtol=1e-12)
-            zeros.append(float(root))
+            zeros.append(round(float(root), 9) + 0.0)
     return zeros
 
 

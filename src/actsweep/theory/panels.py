@@ -120,10 +120,12 @@ def _is_smooth(
 
 
 def _check_jumps(evaluate: Evaluate, breaks: ndarray, path: str) -> None:
-    step = JUMP_STEP * np.maximum(1, np.abs(breaks))
-    left, right = (evaluate(breaks + sign * step)[0] for sign in (-1, 1))
-    with np.errstate(invalid="ignore"):
-        jumps = np.abs(right - left) > JUMP * np.maximum(1, np.abs(left))
+    below, above = (breaks + sign * JUMP_STEP * np.maximum(1, np.abs(breaks)) for sign in (-1, 1))
+    (left, left_slope), (right, right_slope) = evaluate(below), evaluate(above)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # What the slopes explain is no jump: far out even a sine goes far in one step.
+        explained = (above - below) * (left_slope + right_slope) / 2
+        jumps = np.abs(right - left - explained) > JUMP * np.maximum(1, np.abs(left))
     if jumps.any():
         raise UserError(
             f"{path}: jumps at z={breaks[jumps][0]:.6g}, where it has no derivative: there is no "

@@ -19,26 +19,30 @@ def twin(act: Mapping[str, Any]) -> str | None:
     """Return what to type for the activation of the catalogue that a formula equals, or None.
 
     Values are compared in float64 for |x| <= 12. The catalogue's parameters have their defaults,
-    or the formula's values where both have one of that name.
+    or the formula's values where both have one of that name, and are not trained.
 
     Args:
         act: a run's, with a formula, such as `x*sigmoid(beta*x)` and beta = 2.
 
     Returns:
-        Overrides such as `act=swish act.beta=2.0`.
+        Overrides such as `act=swish act.beta=2.0`; None, too, if the formula's are trained.
     """
+    if act.get("learnable"):
+        return None
     numbers = {key: act[key] for key in parameters(parse(act["formula"]))}
     values, _ = evaluate(act["formula"], GRID, **numbers)
     for name, form in CLOSED_FORMS.items():
-        known = inspect.signature(form.evaluate).parameters.values()
-        taken = {p.name: numbers[p.name] for p in known if p.name in numbers}
+        if name == "prelu":  # whose slope is always trained
+            continue
+        known = inspect.signature(form.evaluate).parameters
+        taken = {key: numbers[key] for key in known if key in numbers}
         if taken.keys() != numbers.keys():
             taken = {}
         theirs, _ = form.evaluate(GRID, **taken)
         if np.allclose(values, theirs, rtol=TOLERANCE, atol=TOLERANCE):
-            return " ".join(
-                [f"act={name}", *(f"act.{key}={value}" for key, value in taken.items())]
-            )
+            words = [f"act={name}", *(f"act.{key}={value}" for key, value in taken.items())]
+            trains = "learnable" in known and known["learnable"].default
+            return " ".join([*words, "act.learnable=false"] if trains else words)
     return None
 
 
