@@ -14,7 +14,7 @@ from actsweep.cli.main import main
 from actsweep.config import resolve
 from actsweep.formulas import grammar, values
 from actsweep.formulas.rewrites import REWRITES, rewrites
-from actsweep.theory.lint import lint, points
+from actsweep.theory.lint import _shape, lint, points
 from actsweep.utils.errors import UserError
 
 
@@ -67,6 +67,7 @@ def test_the_range_is_from_the_minimum_on() -> None:
     assert low == pytest.approx(exact, abs=1e-7)
     assert high is None
     assert found("tanh")["range"] == pytest.approx([-1, 1])
+    assert _shape(lambda z: (z * np.sin(z), np.sin(z) + z * np.cos(z)))["range"] == [None, None]
 
 
 def test_overflow_and_lost_digits_are_found_with_what_mends_them() -> None:

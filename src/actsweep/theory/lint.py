@@ -189,8 +189,8 @@ def _shape(evaluate: Evaluate) -> Finding:
     f, df = _quietly(evaluate, grid)
     kinks, jumps = _breaks(evaluate, grid)
     zeros = _zeros(evaluate, grid, df, kinks)
-    far = np.concatenate([grid, zeros, kinks, [-1e6, -1e3, 1e3, 1e6]])
-    everywhere, _ = _quietly(evaluate, far)
+    beyond = np.geomspace(SHAPE_TO, 1e6, 200)  # many, since x*sin(x) is small at some
+    everywhere, _ = _quietly(evaluate, np.concatenate([grid, zeros, kinks, -beyond, beyond]))
     step = np.diff(f)
     slack = 1e-13 * max(1.0, float(np.abs(f).max()))
     rising, falling = bool((step >= -slack).all()), bool((step <= slack).all())
