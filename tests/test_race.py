@@ -219,7 +219,7 @@ def test_a_race_decides_and_may_be_extended(
     assert "\n".join(compared) in "\n".join(line.rstrip() for line in out.splitlines())
     assert main(["resume", "r", "hydra.sweeper.aim=pairs"]) == exit_codes.BAD_INPUT
     (command,) = re.findall(r"^actsweep (race .*)", PAGE, re.M)
-    with pytest.raises(SystemExit, match="^0$"):  # as Hydra's sweepers end
+    with pytest.raises(SystemExit, match=r"^0$"):  # as Hydra's sweepers end
         main([*command.split(), "--seeds", "8"])
     shown = capsys.readouterr().out
     assert "beaten: relu, sigmoid; every pair of the others is decided" in shown
