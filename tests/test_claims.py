@@ -156,6 +156,18 @@ def test_racing_processes_share_what_a_killed_one_held(start: Any, tmp_path: Pat
         assert race(workers) == got
 
 
+def test_a_lease_that_is_replaced_meanwhile_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when ours was to be made, and is gone when it is read."""
+
+    def there(target: str, link: Path) -> None:
+        raise FileExistsError(link)
+
+    monkeypatch.setattr(os, "symlink", there)
+    assert not leases._link("owner", tmp_path / "lease.2")
+
+
 def test_no_two_ever_train_one_run(start: Any, tmp_path: Path) -> None:
     """Taking, releasing and leaving at random, for as long as one can wait."""
     workers = start(4)

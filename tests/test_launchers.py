@@ -208,7 +208,10 @@ def test_another_sweeper_in_another_process(tmp_path: Path) -> None:
     done = sweep(tmp_path, "joblib", "hydra/sweeper=basic", "seed=0")
     assert done.code == exit_codes.BAD_INPUT
     assert "Traceback" not in done.err
-    assert done.err.splitlines()[-1] == "error: hydra/sweeper=basic: must be pack; leave it out"
+    assert (
+        done.err.splitlines()[-1]
+        == "error: hydra/sweeper=basic: must be pack, optuna or race; leave it out"
+    )
 
 
 def test_slurm_refuses_the_jobs(slurm: Cluster, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def demonstration() -> list[tuple[str, list[str]]]:
 def words(lines: list[str]) -> list[str]:
     """Lines without measured numbers, and without the progress in between."""
     kept = [x for x in lines if not x.startswith("[") or re.search("complete|interrupted", x)]
+    kept = [x for x in kept if not re.search(r", since [\d:]+ \(\d+ s\)$", x)]  # what took long
     for pattern, word in MEASURED:
         kept = [re.sub(pattern, word, line).strip() for line in kept]
     return [line for line in kept if line]

@@ -111,7 +111,7 @@ def test_a_search_trains_in_packs_and_goes_on(
 
 SEARCHED = (
     *("-m", *OPTUNA, "act=tanh", RATES, "debug=default", "depth=2", "depth.width=8"),
-    *("callbacks=none", "trainer.save_every_s=0", "trainer.epochs=12", "trainer.patience=null"),
+    *("callbacks=none", "trainer.save_every_s=0", "trainer.epochs=50", "trainer.patience=null"),
 )
 
 

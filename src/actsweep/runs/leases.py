@@ -299,7 +299,9 @@ def _link(target: str, link: Path) -> bool:
         os.symlink(target, link)
     except FileExistsError:
         # An NFS client repeats a request whose answer was lost.
-        return os.readlink(link) == target
+        with contextlib.suppress(FileNotFoundError):  # a later lease replaced it just now
+            return os.readlink(link) == target
+        return False
     return True
 
 
