@@ -309,10 +309,12 @@ class Counted:
         planned = SimpleNamespace(population=population, sets=data_set, room=self.room)
         return PreparedPack(wanted, None, {}, None, planned)
 
-    def prepare(self, size, act="relu", sweep="s"):
+    def prepare(self, size, act="relu", sweep="s", acts=(), mix=False):
         """Whether a program is made for so many members."""
-        before = self.made
-        runs = [make_member(composed(f"act={act}", f"seed={seed}")) for seed in range(size)]
+        before, mixed = self.made, f"pack.mix={str(mix).lower()}"
+        acts = acts or [act] * size
+        words = [(f"act={each}", f"seed={seed}", mixed) for seed, each in enumerate(acts)]
+        runs = [make_member(composed(*each)) for each in words]
         prepared = pack._prepare(make_pack(runs), SweepContext(sweep), self.process)
         assert len(prepared.pack.members) == size
         return self.made > before
@@ -339,6 +341,17 @@ def test_a_program_serves_further_packs_of_its_sweep(counted):
 def test_under_vmap_a_program_serves_packs_of_its_size(counted):
     machine = counted("vmap")
     assert [machine.prepare(3), machine.prepare(3), machine.prepare(2)] == [True, False, True]
+
+
+@pytest.mark.parametrize("how", ["map", "vmap"])
+def test_a_program_of_other_activations_serves_nobody(how, counted):
+    """Runs with `pack.mix` have one pack key, whatever their activations."""
+    machine = counted(how)
+    assert machine.prepare(2, "relu", mix=True)
+    assert machine.prepare(2, "elu", mix=True)
+    assert machine.prepare(2, acts=("relu", "elu"), mix=True)
+    assert machine.prepare(2, acts=("relu", "tanh"), mix=True)
+    assert not machine.prepare(2, acts=("relu", "elu"), mix=True)
 
 
 def test_few_programs_stay(counted):

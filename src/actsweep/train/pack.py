@@ -37,7 +37,7 @@ KEPT = 4
 """Programs that stay compiled for further packs of a sweep: of jobs alike, of a race's rounds."""
 SMALL = 0.02
 """Share of a device's memory that the data of such a program may take."""
-_programs_kept: dict[tuple[str, int, str], PreparedPack] = {}  # by sweep, attempt and pack key
+_programs_kept: dict[tuple[str, int, str], PreparedPack] = {}  # by sweep, attempt, program
 
 
 def run_pack(
@@ -258,7 +258,7 @@ def _prepare(pack: Pack, context: SweepContext, process: Process) -> PreparedPac
     sweep = (context.sweep, context.attempt)
     if any(of[:2] != sweep for of in _programs_kept):
         forget_programs()
-    key = (*sweep, pack.members[0].pack_key)
+    key = (*sweep, program_key(pack.static))
     known = _programs_kept.get(key)
     if known is not None and process.group.alone:
         size, largest = len(pack.members), len(known.pack.members)
