@@ -43,6 +43,14 @@ SLOW = Path(__file__).with_name("slow_tests.txt")
 """Names of the tests that take long, one a line."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_programs_on_disk() -> Iterator[None]:
+    """Keep no programs of this process, whose code tests patch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("actsweep.train.programs.key_of", lambda *_: "")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _programs_of_its_own() -> None:
     """Begin a test without the programs of those before it."""
@@ -63,7 +71,7 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     prepared: dict[Any, Any] = {}
 
-    def set_up(own: Pack, most: int | None = None, group: Any = None) -> Any:
+    def set_up(own: Pack, most: int | None = None, group: Any = None, **_: Any) -> Any:
         anywhere = dataclasses.replace(own.static, paths=None)  # type: ignore[arg-type]
         key = (identity.program_key(anywhere), len(own.members), most)
         if key not in prepared:

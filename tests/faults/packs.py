@@ -44,7 +44,9 @@ def program() -> PreparedPack:
 def compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every pack of such members be trained by the same compiled functions."""
     job = program()
-    monkeypatch.setattr(pack, "set_up", lambda own, most=None, group=None: replace(job, pack=own))
+    monkeypatch.setattr(
+        pack, "set_up", lambda own, most=None, group=None, **_: replace(job, pack=own)
+    )
     monkeypatch.setattr(jax, "clear_caches", lambda: None)
 
 

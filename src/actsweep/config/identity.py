@@ -284,6 +284,15 @@ def program_key(run: RunConfig) -> str:
     return _digest_without(resolve.to_dict(run), varying_paths(run))
 
 
+def computation_key(run: RunConfig) -> str:
+    """Return a digest that is equal for runs whose programs compute the same.
+
+    Unlike for `program_key`, they may write elsewhere, and be logged, saved and placed otherwise.
+    """
+    plain = resolve.to_dict(run)
+    return _digest_without(what_counts(plain) | {"pack": {"mix": run.pack.mix}}, varying_paths(run))
+
+
 def _digest_without(plain: dict[str, Any], paths: Sequence[str]) -> str:
     """Return the digest of a config (nested plain values) without the values at some paths."""
     plain["pack"]["members"] = None

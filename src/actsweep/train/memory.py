@@ -20,6 +20,7 @@ from actsweep.config.schema import RunConfig
 from actsweep.data import Dataset
 from actsweep.nn.network import Task
 from actsweep.runtime.distributed import ProcessGroup
+from actsweep.train import programs
 from actsweep.train.population import BATCHES, MEMBER, SHARED, Population, Sets
 from actsweep.train.schedule import due_at, plan
 from actsweep.train.types import COUNT_SLICE, Examples, Span
@@ -60,6 +61,7 @@ def plan_memory(
     group: ProcessGroup | None = None,
     *,
     estimate: bool = False,
+    keep: bool = False,
 ) -> MemoryPlan:
     """Compile the largest population of these members that fits; return it with its memory.
 
@@ -69,6 +71,7 @@ def plan_memory(
         most: members at once that the limit on open files allows.
         group: the processes that train distributed; the coordinator's measurement counts.
         estimate: compile once; if that doesn't fit, return the population that should.
+        keep: whether to use, and leave, compiled programs on disk.
     """
     group = group or ProcessGroup()
     members = len(hparams["seed"])
@@ -80,7 +83,7 @@ def plan_memory(
         room = _room(population.mesh.local_devices[0], len(population.mesh.local_devices))
         sets = population.place_sets(data, config.trainer, stream=config.data.stream)
         shared = _bytes(sets, SHARED, population)
-        needed = compile_all(population, sets, config, data, callbacks)
+        needed = compile_all(population, sets, config, data, callbacks, keep=keep)
         room, shared, needed = group.broadcast([room, shared, needed])
         if shared + needed <= room or size == 1:
             return MemoryPlan(population, sets, shared + needed, room, limit)
@@ -104,20 +107,47 @@ def compile_all(
     config: RunConfig,
     data: Dataset,
     callbacks: Mapping[str, Callback],
+    *,
+    keep: bool = False,
 ) -> int:
     """Compile all programs of training in parallel; return the bytes needed on each device.
 
     These are the bytes of the members' states and batches, and the most that one of the programs
     needs in addition while it runs. The data aren't included.
+
+    Args:
+        keep: whether to use, and leave, compiled programs on disk.
     """
-    state, batches = _state(population), _batches(population, config, data, callbacks)
+    batches = _batches(population, config, data, callbacks)
+    key, kept = "", None
+    if keep:
+        train = jax.ShapeDtypeStruct(data.train_x.shape, data.train_x.dtype)
+        arguments = (population.hparams, population.real, sets, batches, train)
+        key = programs.key_of(config, population.task, population.how, callbacks, arguments)
+        kept = programs.load(key, [*population.mesh.devices.flat])
+        population.use(kept)
+    state = _abstract(population.state_shapes(), MEMBER, population)
     calls = _calls(population, sets, state, batches, config, data, callbacks)
     pool = ThreadPoolExecutor(os.cpu_count())  # XLA releases the interpreter lock
     try:
-        compiled = [pool.submit(f.lower(*args).compile) for f, args in calls]
-        stats = [future.result().memory_analysis() for future in compiled]
+        compiling = {}
+        for name, args in calls:
+            program = population.program(*name)
+            if not program.has(*args):
+                future = pool.submit(programs.compile_lowered, program.lower(*args))
+                compiling[name, programs.shapes_of(*args)] = future
+        compiled = {which: future.result() for which, future in compiling.items()}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # a signal mustn't wait for the rest
+    if kept:
+        return kept.need
+    need = _need(population, state, batches, [program for program, _ in compiled.values()])
+    programs.save(key, need, state, {k: program for k, (program, new) in compiled.items() if new})
+    return need
+
+
+def _need(population: Population, state: Any, batches: Any, compiled: Iterable[Any]) -> int:
+    stats = [program.memory_analysis() for program in compiled]
     working = max(
         s.temp_size_in_bytes + max(0, s.output_size_in_bytes - s.alias_size_in_bytes)
         for s in stats
@@ -135,24 +165,29 @@ def _calls(
     config: RunConfig,
     data: Dataset,
     callbacks: Mapping[str, Callback],
-) -> Iterator[tuple[Any, tuple]]:
-    """Yield every program with its arguments or their shapes, the slowest to compile first."""
+) -> Iterator[tuple[tuple, tuple]]:
+    """Yield every program's name (`Population.program`) with its arguments or their shapes.
+
+    The slowest to compile comes first.
+    """
     p, number = population, jax.ShapeDtypeStruct((), jnp.int32)
     for due in _dues(config, data, callbacks):
-        yield p.probe_of(due), (state, p.hparams, sets.probed, number)
-    yield p.train_chunk, (state, p.hparams, batches, sets.train, Span(*[number] * 4))
-    yield p._init, (p.hparams, p.real)
+        yield ("probe_of", due), (state, p.hparams, sets.probed, number)
+    yield ("train_chunk",), (state, p.hparams, batches, sets.train, Span(*[number] * 4))
+    yield ("draw",), (p.hparams, p.real)
     if any(callback.count for callback in callbacks.values()):
         for n in {min(COUNT_SLICE, len(data.train_x)), len(data.train_x) % COUNT_SLICE} - {0}:
             x = jax.ShapeDtypeStruct((n, *data.train_x.shape[1:]), data.train_x.dtype)
             x = _abstract(x, SHARED, p)
-            sums = _abstract(jax.eval_shape(p.no_counts, state.params, state.held, x), MEMBER, p)
-            yield p._count, (state.params, state.held, p.real, sums, x)
-            yield p.no_counts, (state.params, state.held, x)
-        yield p.conclude_of(len(data.train_x)), (sums,)
-    yield p.evaluate, (state, sets.val, number)
+            sums = _abstract(
+                jax.eval_shape(p.no_counts.jitted, state.params, state.held, x), MEMBER, p
+            )
+            yield ("counted",), (state.params, state.held, p.real, sums, x)
+            yield ("no_counts",), (state.params, state.held, x)
+        yield ("conclude_of", len(data.train_x)), (sums,)
+    yield ("evaluate",), (state, sets.val, number)
     for examples in {part.x.shape: part for part in (sets.val, sets.test)}.values():
-        yield p._score, (state.params, state.held, p.real, examples)
+        yield ("scored",), (state.params, state.held, p.real, examples)
 
 
 def _dues(
@@ -162,11 +197,6 @@ def _dues(
     chunks = plan(config.trainer, len(data.train_x), callbacks)
     due_sets = {due_at(callbacks, 0, 1), *(chunk.due for chunk in chunks)}
     return sorted(due_sets - {()}, key=len, reverse=True)
-
-
-def _state(population: Population) -> Any:
-    shapes = jax.eval_shape(population._init, population.hparams, population.real)
-    return _abstract(shapes, MEMBER, population)
 
 
 def _batches(

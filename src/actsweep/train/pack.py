@@ -289,7 +289,7 @@ def _set_up_recorded(pack: Pack, context: SweepContext, process: Process) -> Pre
     What a run has on disk stays: checkpoints to go on from, and results of an earlier training.
     """
     try:
-        return set_up(pack, group=process.group)
+        return set_up(pack, group=process.group, keep=not process.called)
     except UserError:
         raise
     except Exception as error:

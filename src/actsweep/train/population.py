@@ -18,6 +18,7 @@ from actsweep.data import Dataset
 from actsweep.nn.network import Task
 from actsweep.nn.precision import matrix_products
 from actsweep.train import step, types
+from actsweep.train.programs import Kept, Program
 from actsweep.train.types import Examples, State
 from actsweep.utils.errors import bad_value
 
@@ -97,6 +98,7 @@ class Population:
         callbacks: Mapping[str, Callback],
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
+        self.task = task
         self._made_of = (config, task, callbacks, devices)
         self.how = choose_batching(config.pack.batching)
         size, grid = len(hparams["seed"]), devices or jax.devices()
@@ -119,16 +121,17 @@ class Population:
 
     def _compile(self) -> None:
         f, m, s = self.functions, MEMBER, SHARED
-        self._init = self._batched(f.init, m, m, options=ONCE)
+        self.draw = self._batched(f.init, m, m, options=ONCE)
         self.train_chunk = self._batched(f.train_chunk, m, m, BATCHES, s, s, donate=True)
         self.evaluate = self._batched(f.evaluate, m, s, s, donate=True, wide=WIDE)
-        self._score = self._batched(f.score, m, m, m, s, wide=WIDE)
-        self._count = self._batched(f.counts, m, m, m, m, s, wide=WIDE)
+        self.scored = self._batched(f.score, m, m, m, s, wide=WIDE)
+        self.counted = self._batched(f.counts, m, m, m, m, s, wide=WIDE)
         self.no_counts = self._batched(f.no_counts, m, m, s, options=ONCE)
         whole = NamedSharding(self.mesh, SHARED)
         self._everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
-        self._probes: dict[tuple[str, ...], Callable] = {}
-        self._conclude: dict[int, Callable] = {}
+        self._probes: dict[tuple[str, ...], Program] = {}
+        self._conclude: dict[int, Program] = {}
+        self._state: State | None = None
 
     def _assign_rows(self, hparams: Mapping[str, np.ndarray], rows: np.ndarray) -> None:
         self.size, self.rows, self._hparams = len(rows), rows, dict(hparams)
@@ -159,12 +162,32 @@ class Population:
 
     def init(self) -> State:
         """Draw every member; return the state."""
-        return self._init(self.hparams, self.real)
+        return self.draw(self.hparams, self.real)
 
     def member_state(self) -> State:
         """Return the shapes of one member's state."""
-        shapes = jax.eval_shape(self._init, self.hparams, self.real)
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), shapes)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.state_shapes()
+        )
+
+    def state_shapes(self) -> State:
+        """Return the shapes of the state of all rows."""
+        if self._state is None:
+            self._state = jax.eval_shape(self.draw.jitted, self.hparams, self.real)
+        return self._state
+
+    def program(self, name: str, *of: Any) -> Program:
+        """Return a program: an attribute, or what a method such as `probe_of` returns."""
+        found = getattr(self, name)
+        return found(*of) if of else found
+
+    def use(self, kept: Kept | None) -> None:
+        """Call the programs that were kept on disk, if any, instead of compiling."""
+        if kept is None:
+            return
+        self._state = kept.state
+        for (name, shapes), loaded in kept.programs.items():
+            self.program(*name).loaded[shapes] = loaded
 
     def place_states(self, states: State) -> State:
         """Place members' states from the host, [size, ...], in their rows on the devices."""
@@ -186,17 +209,17 @@ class Population:
 
     def score(self, params: Any, held: Any, examples: Examples) -> Any:
         """Return mean loss and accuracy over a whole set, one value per row."""
-        return self._score(params, held, self.real, examples)
+        return self.scored(params, held, self.real, examples)
 
     def count(self, params: Any, held: Any, sums: Any, x: jax.Array) -> Any:
         """Add a slice of the training set to counts; return them, and whether they are final."""
-        return self._count(params, held, self.real, sums, x)
+        return self.counted(params, held, self.real, sums, x)
 
     def probe(self, state: State, batch: Examples, now: Any, due: tuple[str, ...]) -> Any:
         """Return the readings of the callbacks in `due`, one value per row."""
         return self.probe_of(due)(state, self.hparams, batch, now)
 
-    def probe_of(self, due: tuple[str, ...]) -> Callable:
+    def probe_of(self, due: tuple[str, ...]) -> Program:
         """Return the batched probe of the callbacks in `due`."""
         if due not in self._probes:
             probe = self.functions.probe_of(due)
@@ -207,7 +230,7 @@ class Population:
         """Return readings from counts that were summed over `examples` examples."""
         return self.conclude_of(examples)(sums)
 
-    def conclude_of(self, examples: int) -> Callable:
+    def conclude_of(self, examples: int) -> Program:
         """Return the batched function that draws readings from counts over `examples` examples."""
         if examples not in self._conclude:
             conclude = functools.partial(self.functions.conclude, examples=examples)
@@ -268,7 +291,7 @@ class Population:
         donate: bool = False,
         options: Mapping[str, Any] | None = None,
         wide: int | None = None,
-    ) -> Callable:
+    ) -> Program:
         """Return a function of one member, batched; arguments that aren't SHARED have an axis M.
 
         `wide`: under `vmap`, how many members a device computes at once, which bounds memory.
@@ -296,7 +319,7 @@ class Population:
         donated = 0 if donate else ()
         repeatable = _repeatable(self.mesh, convolves=self.functions.convolves)
         compiled = {**repeatable, **(options or {})}
-        return jax.jit(mapped, donate_argnums=donated, compiler_options=compiled)
+        return Program(jax.jit(mapped, donate_argnums=donated, compiler_options=compiled))
 
 
 def _repeatable(mesh: Mesh, *, convolves: bool) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def set_up(
     group: ProcessGroup | None = None,
     *,
     estimate: bool = False,
+    keep: bool = False,
 ) -> PreparedPack:
     """Load the data and compile the pack; return it, prepared.
 
@@ -52,6 +53,8 @@ def set_up(
         most: how many may train at once; None for as many as fit.
         group: the processes that train them distributed; None for this one alone.
         estimate: whether the memory may be estimated; what is returned isn't to be trained then.
+        keep: whether compiled programs may be taken from disk, and kept there: nothing of ours may
+            have been changed in this process.
 
     Raises:
         UserError: bad input that only shows once data and devices are there.
@@ -73,7 +76,9 @@ def set_up(
     most = max(1, min(files, most or files))
     with _said(config, group, f"compiling {_title(pack)}"):
         memory = plan_memory(
-            config, task, hparams, observers, examples, most, group, estimate=estimate
+            *(config, task, hparams, observers, examples, most, group),
+            estimate=estimate,
+            keep=keep,
         )
     return PreparedPack(pack, task, observers, examples, memory)
 
