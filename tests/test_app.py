@@ -169,6 +169,17 @@ def test_what_only_shows_in_the_job_is_one_line_too(
     assert not files(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["submitit_slurm", "submitit_local"])
+def test_a_launcher_of_an_extra_says_what_to_install(name: str) -> None:
+    from hydra.errors import MissingConfigException
+
+    file = f"hydra/launcher/{name}"
+    absent = MissingConfigException(f"Could not find '{file}'", file, ["basic", "slurm"])
+    line = explain(absent)
+    assert 'pip install "actsweep[submitit]"' in line
+    assert "hydra/launcher=slurm" in line
+
+
 def test_a_plan_is_shown_and_nothing_is_written(train: Train, tmp_path: Path) -> None:
     code, out, err = train("pack.plan=true", "act=relu,elu", "-m", "seed=0,0,1")
     assert (code, err) == (exit_codes.OK, "")

@@ -30,6 +30,10 @@ CALLED_HERE = {
 """Keys as other launchers and trainers call them."""
 
 
+SUBMITIT = ("submitit_slurm", "submitit_local")
+"""Launchers of an extra."""
+
+
 def explain(error: BaseException) -> str:
     """Return one line for any exception: what is wrong, where, what is allowed, what to type."""
     from hydra.errors import HydraException
@@ -101,6 +105,11 @@ def _explain_hydra(error: Exception) -> str:
 
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and name in SUBMITIT:
+            return (
+                f"hydra/launcher={name}: needs the package hydra-submitit-launcher; type pip "
+                'install "actsweep[submitit]", or hydra/launcher=slurm'
+            )
         # `formula` is an option that nobody types: the formula itself stands in its place.
         options = [option for option in error.options if (group, option) != ("act", OPTION)]
         return str(unknown_name(group, name, options))
