@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -29,7 +30,9 @@ def set_up_devices() -> None:
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "actsweep" / "xla"))
+        # Of each version its own: what JAX's cache has had before can't be kept as a pack's programs.
+        folder = Path(home) / "actsweep" / f"xla-{version('actsweep')}"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     if getattr(jax.config, "jax_debug_nans", False):
