@@ -17,12 +17,13 @@ from hydra import compose, initialize_config_dir
 
 from actsweep import activations, callbacks, data
 from actsweep.config import resolve, schema
+from actsweep.data.feed import StreamingFeed
 from actsweep.data.order import BatchOrder
 from actsweep.loggers.base import Writers
 from actsweep.nn.models.layers import Act
 from actsweep.nn.models.mlp import MLP
 from actsweep.runs.members import make_member, make_pack, stack_hparams
-from actsweep.train import loop
+from actsweep.train import loop, schedule
 from actsweep.train.population import IN_ORDER, SHARED, UNTIMED, Population, _repeatable
 from actsweep.train.setup import task_of
 from actsweep.train.types import Examples, Span
@@ -324,6 +325,27 @@ def test_callbacks_change_no_bit(bare, which):
 def test_streaming_changes_no_bit(bare):
     run = composed("callbacks=none", "data.stream=true")
     assert same_bits(leaves(train(run, devices=1)[0].state.params), bare)
+
+
+def test_streamed_calls_are_bounded_in_bytes(bare, monkeypatch):
+    """Two steps a call where the examples of three would be too many: the same bits."""
+    run = composed("callbacks=none", "data.stream=true")
+    made = populate(run, devices=1)
+    examples = made[1]
+    image = examples.train_x[0].nbytes + examples.train_y[0].nbytes
+    rows = made[0].padded
+    monkeypatch.setattr(schedule, "STREAMED_BYTES", 3 * image * run.trainer.batch_size * rows - 1)
+    shapes, chunk = set(), StreamingFeed.chunk
+
+    def seen(self, start_step, n):
+        batches = chunk(self, start_step, n)
+        shapes.add(batches[0].shape[1])
+        return batches
+
+    monkeypatch.setattr(StreamingFeed, "chunk", seen)
+    finished, _ = train(run, population=made)
+    assert shapes == {2}
+    assert same_bits(leaves(finished.state.params), bare)
 
 
 def test_training_twice_gives_the_same_rows_to_the_last_bit():

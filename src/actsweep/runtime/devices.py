@@ -30,7 +30,7 @@ def set_up_devices() -> None:
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        # Of each version its own: what JAX's cache has had before can't be kept as a pack's programs.
+        # Each version has its own: what JAX's cache has had before can't be kept by us.
         folder = Path(home) / "actsweep" / f"xla-{version('actsweep')}"
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)

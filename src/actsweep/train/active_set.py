@@ -51,7 +51,7 @@ class ActiveSet:
         self._group = group
         self._feed = self._open_feed()
         self._parked: dict[int, Any] = {}
-        self._pace = Pace(trainer.grace_s / 8)
+        self._pace = Pace(trainer.grace_s / 8, longest)
         self._readings: Mapping[str, Any] = {}
 
     @property

@@ -14,7 +14,7 @@ from actsweep.train.checkpointing import Checkpointer, NoCheckpoints
 from actsweep.train.evaluation import expected, finish, untrained
 from actsweep.train.metric_log import MetricLog
 from actsweep.train.population import Population, Sets
-from actsweep.train.schedule import Chunk, plan
+from actsweep.train.schedule import Chunk, longest_call, plan
 from actsweep.train.types import ACTIVE, ChunkReadings, ResumePoint, TrainResult
 
 
@@ -56,7 +56,8 @@ def train(
     checkpointer, group = checkpointer or NoCheckpoints(), group or ProcessGroup()
     chunks, steps_per_epoch = plan(trainer, len(data.train_x), callbacks), _epoch(trainer, data)
     log = MetricLog(population.size, callbacks, writers)
-    longest = max(chunk.n for chunk in chunks)
+    streamed, rows = sets.train is None, population.padded
+    longest = longest_call(chunks, data, trainer.batch_size, rows, streamed=streamed)
     active = ActiveSet(population, sets, data, trainer, seeds, longest, group)
     stop_if_asked = functools.partial(_stop_if_asked, checkpointer, group)
     save_if_due = functools.partial(

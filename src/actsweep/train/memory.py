@@ -22,7 +22,7 @@ from actsweep.nn.network import Task
 from actsweep.runtime.distributed import ProcessGroup
 from actsweep.train import programs
 from actsweep.train.population import BATCHES, MEMBER, SHARED, Population, Sets
-from actsweep.train.schedule import due_at, plan
+from actsweep.train.schedule import due_at, longest_call, plan
 from actsweep.train.types import COUNT_SLICE, Examples, Span
 
 ACCELERATOR_SHARE = 0.9
@@ -204,7 +204,9 @@ def _batches(
 ) -> Any:
     """Return the shapes of a chunk's batches, as `Feed.chunk` makes them."""
     chunks = plan(config.trainer, len(data.train_x), callbacks)
-    shape = (population.padded, max(chunk.n for chunk in chunks), config.trainer.batch_size)
+    rows, batch, streamed = population.padded, config.trainer.batch_size, config.data.stream
+    longest = longest_call(chunks, data, batch, rows, streamed=bool(streamed))
+    shape = (rows, longest, batch)
     ids = jax.ShapeDtypeStruct(shape, jnp.int32)
     if not config.data.stream:
         return _abstract(ids, BATCHES, population)

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,11 @@ import jax
 
 from actsweep.callbacks.base import Callback
 from actsweep.config.schema import TrainerConfig
+from actsweep.data import Dataset
 
 FIRST_STEPS = 4
+STREAMED_BYTES = 2**28
+"""Bytes of examples that one call gets at most, of a training set that is streamed."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,18 @@ class Pace:
 
     Args:
         seconds: longest time that a call should take.
+        longest: steps that a call may take at most.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, longest: float = math.inf) -> None:
+        self._seconds, self._longest = seconds, longest
         self._a_step: float | None = None
         self._called = 0.0
 
     def steps(self, left: int) -> int:
         """Return how many of the steps that are left the next call takes."""
         most = FIRST_STEPS if self._a_step is None else self._seconds / self._a_step
+        most = min(most, self._longest)
         return math.ceil(left / math.ceil(left / max(1, int(most))))
 
     def called(self, n: int, readings: Any, *, whole: bool) -> None:
@@ -79,6 +84,25 @@ def plan(trainer: TrainerConfig, examples: int, callbacks: Mapping[str, Callback
         Chunk(low, high - low, low // steps + 1, high % steps == 0, due_at(callbacks, high, steps))
         for low, high in itertools.pairwise([*edges, total])
     ]
+
+
+def longest_call(
+    chunks: Iterable[Chunk], data: Dataset, batch_size: int, rows: int, *, streamed: bool
+) -> int:
+    """Return how many steps a call may take: a chunk, or what `STREAMED_BYTES` hold.
+
+    Args:
+        chunks: all of the training.
+        data: the examples.
+        batch_size: examples of one step of one member.
+        rows: of the population.
+        streamed: whether each call gets its examples from the host.
+    """
+    longest = max(chunk.n for chunk in chunks)
+    if not streamed:
+        return longest
+    example = sum(math.prod(a.shape[1:]) * a.dtype.itemsize for a in (data.train_x, data.train_y))
+    return max(1, min(longest, STREAMED_BYTES // (example * batch_size * rows)))
 
 
 def due_at(callbacks: Mapping[str, Callback], step: int, steps_per_epoch: int) -> tuple[str, ...]:
