@@ -15,6 +15,7 @@ from actsweep.report.design import Entry, where
 from actsweep.report.text import show, words
 from actsweep.runs.run_dir import RunDir
 from actsweep.stats import paired
+from actsweep.stats.signs import count_signs
 from actsweep.utils.errors import UserError
 
 ROOT = Path("nowhere")
@@ -55,6 +56,7 @@ def nested(cell: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
+PAIRED = ["act", "data"]
 ACTS = {"relu": 0.9, "tanh": 0.85, "sigmoid": 0.9}
 
 
@@ -461,3 +463,67 @@ def test_where() -> None:
     assert len(where(entries, ["act=relu", "seed=0"])) == 1
     assert compare(where(MIXED, ["data=mnist"]), ["data"]).groups.keys() == {("mnist",)}
     assert compare(MIXED, ["act", "data"]).interaction is None
+
+
+# Several data sets
+
+SETS = ("wine", "digits", "breast_cancer", "circle", "xor")
+
+
+def on_sets(leads: Mapping[str, float]) -> list[Entry]:
+    """Two activations on data sets: how far relu is ahead of tanh on each."""
+
+    def accuracy(act: str, seed: int, data: str) -> float:
+        lead = leads[data] if act == "relu" else 0.0
+        return 0.8 + lead + NOISE[seed, SETS.index(data) + 5 * (act == "relu")]
+
+    cells = [(a, s, d) for a in ("relu", "tanh") for s in range(6) for d in leads]
+    return [
+        entry(accuracy(a, s, d), act=a, seed=s, data={"name": d, "val_size": 30})
+        for a, s, d in cells
+    ]
+
+
+def test_data_sets_are_counted_whatever_the_lead() -> None:
+    found = compare(on_sets(dict(zip(SETS, (0.1, 0.02, 0.1, 0.01, -0.15), strict=True))), PAIRED)
+    assert [*found.across] == [("relu", "tanh")]
+    signs = found.across["relu", "tanh"]
+    assert (signs.ahead, signs.of) == (4, 5)
+    assert signs.new == pytest.approx(4.5 / 6)
+    assert signs.p == pytest.approx(2 * (1 + 5) / 2**5)  # 4 or 5 of 5 coins, or 0 or 1
+    lines = words(found)
+    assert "over 5 data sets (6 must agree before this can tell):" in lines
+    assert any(line.startswith("  relu ahead of tanh in 4 of 5; on another") for line in lines)
+
+
+def test_equivalent_on_a_data_set_is_a_tie() -> None:
+    found = compare(on_sets({"wine": 0.1, "digits": 0.0}), PAIRED, margin=2.0)
+    assert {label[1]: p.verdict for (label, _), p in found.pairs.items()} == {
+        "wine": paired.BETTER,
+        "digits": paired.EQUIVALENT,
+    }
+    (signs,) = found.across.values()
+    assert (signs.ahead, signs.of, signs.p) == (1.5, 2, 1.0)
+
+
+def test_a_lower_loss_is_ahead() -> None:
+    found = compare(on_sets({"wine": 0.1, "digits": 0.1}), PAIRED, "test/loss")
+    assert [*found.across] == [("relu", "tanh")]
+    assert found.across["relu", "tanh"].ahead == 2
+
+
+def test_one_data_set_and_other_factors_count_nothing() -> None:
+    assert compare(on_sets({"wine": 0.1}), PAIRED).across == {}
+    assert compare(on_sets({"wine": 0.1, "digits": 0.1}), ["data", "act"]).across == {}
+
+
+@pytest.mark.parametrize(("ahead", "of"), [(3, 3), (0, 2), (7, 9)])
+def test_the_next_data_set_is_predicted_as_by_integration(ahead: int, of: int) -> None:
+    """Against Bayes' rule with Jeffreys' prior on a grid."""
+    found = count_signs([1] * ahead + [-1] * (of - ahead))
+    share = (np.arange(200_000) + 0.5) / 200_000
+    density = share ** (ahead - 0.5) * (1 - share) ** (of - ahead - 0.5)
+    density /= density.sum()
+    assert found.new == pytest.approx((density * share).sum(), abs=2e-3)
+    inside = (share >= found.low) & (share <= found.high)
+    assert density[inside].sum() == pytest.approx(0.95, abs=5e-3)

@@ -81,7 +81,8 @@ def runs(outputs: Path, seed: int = 0, **changes: Any) -> list[RunConfig]:
 
 BATCH_NORM = {"name": "mlp", "norm": "batch", "dropout": 0.1}
 CASES: dict[str, dict[str, Any]] = {
-    "map": {},
+    "map": {"callbacks": {}, "depth": {"widths": [4]}, "trainer": {"epochs": 1, "batch_size": 64}},
+    "map, diagnostics": {},
     "vmap": {"pack": {"batching": "vmap"}},
     "streamed": {"data": {"name": "digits", "val_size": 300, "stream": True}},
     "two devices a run": {"trainer": {"epochs": 1, "batch_size": 64, "mesh": {"data": 2}}},

@@ -1,5 +1,6 @@
 """Comparison of groups of runs: which is better, and how sure that is. No jax."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -20,7 +21,8 @@ from actsweep.report.values import (
 )
 from actsweep.stats import factorial, paired
 from actsweep.stats.factorial import Optimum
-from actsweep.stats.paired import Cell, Pair, Summary
+from actsweep.stats.paired import BETTER, EQUIVALENT, WORSE, Cell, Pair, Summary
+from actsweep.stats.signs import Signs, count_signs
 from actsweep.sweeps import table
 from actsweep.sweeps.table import KNOWN
 from actsweep.utils.errors import UserError
@@ -41,6 +43,8 @@ class Comparison:
         pairs: by (a, b) in the order of `groups`; with two factors, those that share the second.
         one_look: their verdicts and intervals are for a number of seeds that was set beforehand.
         interaction: with two factors, p of their interaction.
+        across: where the second factor is the data, and there are several, by (a, b), the better
+            first: in how many of them a is ahead.
         optima: where each group is best along a swept number: by the number's title, then by the
             group's label without it.
         chosen: the values that were tuned for each group, by title.
@@ -57,6 +61,7 @@ class Comparison:
     pairs: Mapping[tuple[Label, Label], Pair]
     one_look: bool
     interaction: float | None
+    across: Mapping[tuple[str, str], Signs]
     optima: Mapping[str, Mapping[Label, Optimum]]
     chosen: Mapping[Label, Mapping[str, Any]]
     notes: Sequence[str]
@@ -162,15 +167,17 @@ def compare(
     }
     interaction, optima = _interaction(oriented, design), _optima(design, oriented, lost, measure)
     open_notes = _open_questions(design, interaction, optima, measure)
+    pairs = _pairs(oriented, measure, lost, one_look)
     return Comparison(
         measure=measure,
         by=tuple(design.factors),
         cells=cells,
         groups={label: groups[label] for label in order},
         lost=lost,
-        pairs=_pairs(oriented, measure, lost, one_look),
+        pairs=pairs,
         one_look=one_look,
         interaction=interaction,
+        across=_across(design, pairs, measure),
         optima={
             title: {k: optimum for k, optimum in by_label.items() if optimum}
             for title, by_label in optima.items()
@@ -259,6 +266,33 @@ def _interaction(oriented: Mapping[Label, Mapping[Cell, float]], design: Design)
     return factorial.interaction(
         {(label[0], label[1]): group_cells for label, group_cells in oriented.items()}
     )
+
+
+def _across(
+    design: Design, pairs: Mapping[tuple[Label, Label], Pair], measure: Measure
+) -> dict[tuple[str, str], Signs]:
+    """Return by (a, b) in how many data sets a is ahead, those first that are so most often."""
+    if len(design.factors) != 2 or [*design.factors][1] != KNOWN["data.name"] or not measure.sign:
+        return {}
+    signs: dict[tuple[str, str], dict[str, int]] = {}
+    for ((a, data), (b, _)), pair in pairs.items():
+        if not pair.n:
+            continue
+        lead = measure.sign * pair.difference
+        by_mean = (lead > 0) - (lead < 0)
+        ahead = {BETTER: 1, WORSE: -1, EQUIVALENT: 0}.get(pair.verdict, by_mean)
+        signs.setdefault((a, b), {})[data] = ahead
+        signs.setdefault((b, a), {})[data] = -ahead
+    counted = {names: count_signs(by_data.values()) for names, by_data in signs.items()}
+    won: dict[str, float] = {}
+    for (a, _), found in counted.items():
+        won[a] = won.get(a, 0.0) + found.ahead
+    order = sorted(won, key=lambda name: -won[name])
+    return {
+        (a, b): counted[a, b]
+        for a, b in itertools.combinations(order, 2)
+        if (a, b) in counted and counted[a, b].of > 1
+    }
 
 
 def _notes(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, float]]) -> list[str]:

@@ -79,7 +79,8 @@ def as_plain(comparison: Comparison) -> Row:
     Returns:
         `metric`; `unit` and `scale`, from the numbers' own unit to the one that is shown; `margin`,
         in their own unit; `by`; `one_look`; `groups` and `pairs`, rows as in groups.csv and
-        pairs.csv; `interaction`, its p-value or None; `answer` and `notes`, lines of text.
+        pairs.csv; `interaction`, its p-value or None; `across`, rows by data sets; `answer` and
+        `notes`, lines of text.
     """
     measure = comparison.measure
     return {
@@ -92,6 +93,7 @@ def as_plain(comparison: Comparison) -> Row:
         "groups": group_rows(comparison),
         "pairs": pair_rows(comparison),
         "interaction": comparison.interaction,
+        "across": [{"a": a, "b": b, **asdict(s)} for (a, b), s in comparison.across.items()],
         "answer": words(comparison),
         "notes": list(comparison.notes),
     }

@@ -10,6 +10,7 @@ from actsweep.report.values import Measure, lost_share
 from actsweep.stats import paired
 from actsweep.stats.paired import BETTER, EQUIVALENT, UNDECIDED, WORSE, Pair
 from actsweep.stats.power import MAX_FURTHER_SEEDS
+from actsweep.stats.signs import LEAST
 from actsweep.sweeps import table
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def words(comparison: "Comparison") -> list[str]:
         lines.append(
             f"the effect of {a} {verb} on {b} (interaction: p = {comparison.interaction:.2g})"
         )
+    lines += _across(comparison)
     for title, optima in comparison.optima.items():
         for rest, best_at in optima.items():
             lines.append(
@@ -57,6 +59,25 @@ def words(comparison: "Comparison") -> list[str]:
                 + ("; the edge of the grid: try beyond" if best_at.edge else "")
             )
     return [*lines, _guarantee(comparison)] if comparison.pairs else lines
+
+
+def _across(comparison: "Comparison") -> list[str]:
+    """Return in how many data sets each group is ahead of those below, and what that says."""
+    across = comparison.across
+    if not across:
+        return []
+    most = max(found.of for found in across.values())
+    shown = {names: found for names, found in across.items() if len(across) <= MAX_PAIRS}
+    shown = shown or {n: found for n, found in across.items() if n[0] == next(iter(across))[0]}
+    tells = f"{LEAST} must agree before this can tell" if most < LEAST else "p for one look"
+    lines = [f"over {most} data sets ({tells}):"]
+    for (a, b), found in shown.items():
+        p = f", p = {found.p:.2g}" if found.of >= LEAST else ""
+        lines.append(
+            f"  {a} ahead of {b} in {found.ahead:g} of {found.of}{p}; on another one with "
+            f"probability {found.new:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        )
+    return lines
 
 
 def _guarantee(comparison: "Comparison") -> str:
