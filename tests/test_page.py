@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from sweeps_on_disk import EPOCHS, sweep_on_disk
@@ -121,6 +122,18 @@ def test_runs_are_filtered_sorted_and_given_columns(
     assert {run.split("-")[0] for run in column(opened, "run")} == {"relu"}
     type_filter(opened, "state == failed")
     assert column(opened, "test accuracy, %") == ["–"]
+
+
+def test_keys_stay_where_they_are(opened: webdriver.Chrome) -> None:
+    """Whoever sorts and ticks by the keyboard goes on from there, though rows are drawn anew."""
+    button(opened, "act").send_keys(Keys.ENTER)
+    assert opened.switch_to.active_element.text == "act"
+    run = column(opened, "run")[3]
+    one(opened, f"tr[data-key='{run}'] input").send_keys(Keys.SPACE)
+    assert selection(opened)["runs"] == [run]
+    assert opened.switch_to.active_element.get_attribute("aria-label") == f"tick {run}"
+    opened.switch_to.active_element.send_keys(Keys.SPACE)
+    assert selection(opened)["runs"] is None
 
 
 def test_a_mistake_is_a_line_under_the_box(opened: webdriver.Chrome) -> None:

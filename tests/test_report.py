@@ -403,6 +403,27 @@ def test_the_slider_shows_an_epoch(page: webdriver.Chrome) -> None:
     assert [m.get_attribute("d") for m in marks(page, "activations-hidden_1", "area")] != before
 
 
+def test_a_slider_stays_where_it_was_put(page: webdriver.Chrome) -> None:
+    """Figures that are drawn anew, as while a sweep is watched, show the epoch that was chosen."""
+    shown = "return c.view.signal('shown')"
+    assert chart(page, "activations-hidden_1", shown) == 3
+    slider = "#activations-hidden_1 input[type=range]"
+    page.find_element(By.CSS_SELECTOR, slider).send_keys(Keys.HOME)
+    page.execute_script(
+        "actsweep.keeping(document.body, () => {"
+        "  for (const old of document.querySelectorAll('figure .tools, .chart > *, #chooser > *'))"
+        "    old.remove();"
+        "  document.dispatchEvent(new CustomEvent('actsweep:data'));"
+        "});"
+    )
+    assert chart(page, "activations-hidden_1", shown) == 0
+    again = page.find_element(By.CSS_SELECTOR, slider)
+    assert again.get_attribute("value") == "0"
+    assert page.switch_to.active_element == again
+    others = page.find_elements(By.CSS_SELECTOR, "#activations-hidden_2 input[type=range]")
+    assert [other.get_attribute("value") for other in others] == [again.get_attribute("max")]
+
+
 def test_a_chart_s_rows_are_saved(page: webdriver.Chrome, report: Path, tmp_path: Path) -> None:
     behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
     page.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)

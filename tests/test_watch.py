@@ -92,6 +92,13 @@ def test_an_open_page_keeps_itself_up_to_date(browser: webdriver.Chrome, tmp_pat
         before = column(browser, "run")
         assert before[-1] == runs[0].run_id  # without a score: last
         browser.execute_script("document.getElementById('curves').scrollIntoView()")
+        browser.execute_script(
+            "document.querySelector('#chooser details').open = true;"
+            "document.querySelector('#chooser [data-value=tanh]').focus({ preventScroll: true });"
+        )
+        unfolded = "return document.querySelector('#chooser details').open"
+        focused = "return document.activeElement.dataset.value"
+        assert browser.execute_script(focused) == "tanh"
         place = "return document.getElementById('curves').getBoundingClientRect().top"
         top = browser.execute_script(place)
         write_run(runs[0], "s", "relu", 0)
@@ -104,6 +111,8 @@ def test_an_open_page_keeps_itself_up_to_date(browser: webdriver.Chrome, tmp_pat
         assert "8 complete" in one(browser, "[data-live=counts]").text
         assert one(browser, f"tr[data-key='{before[1]}'] input").is_selected()
         assert browser.execute_script(place) == pytest.approx(top, abs=2)
+        assert browser.execute_script(unfolded)
+        assert browser.execute_script(focused) == "tanh"
         assert browser.get_log("browser") == []
         http_server.shutdown()
 

@@ -168,7 +168,7 @@ function showFigures() {
     return made;
   }
   function slider(name, low, high, step, value, act) {
-    const input = make("input", { type: "range", min: low, max: high, step, value });
+    const input = make("input", { type: "range", name, min: low, max: high, step, value });
     const shown = make("output", {}, String(value));
     input.addEventListener("input", () => { shown.textContent = act(Number(input.value)); });
     return make("label", {}, `${name} `, input, " ", shown);

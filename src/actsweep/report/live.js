@@ -74,10 +74,10 @@
       now = await (await fetched("progress.json")).json();
       lost = 0;
       const text = now.version !== version && await (await fetched(location.pathname)).text();
-      inPlace(() => {
+      inPlace(() => actsweep.keeping(document.body, () => {
         if (text) takeOver(new DOMParser().parseFromString(text, "text/html"));
         draw(now);
-      });
+      }));
       version = now.version;
     } catch (failure) {
       if (++lost > 2) {

@@ -16,6 +16,28 @@ window.actsweep ??= {};
   };
   const element = actsweep.element;
 
+  // Where an element stands, so that the one that is drawn in its place can be found.
+  const place = (element) => [element.closest("[id]")?.id, element.tagName, element.name, element.getAttribute("aria-label")
+    ?? element.dataset.value ?? (element.querySelector(":scope > summary") ?? element).textContent.trim()].join("\n");
+
+  // Draw anew what lies in an element: the focus, what is unfolded and sliders stay as they are.
+  actsweep.keeping = (box, change) => {
+    const active = box.contains(document.activeElement) ? document.activeElement : null;
+    const focus = active && active !== document.body ? place(active) : null;
+    const unfolded = new Set([...box.querySelectorAll("details[open]")].map(place));
+    const moved = [...box.querySelectorAll("input[type=range]")].filter((slider) => slider.name === "epoch" && slider.value !== slider.max)
+      .map((slider) => [place(slider), slider.value]);
+    change();
+    for (const details of box.querySelectorAll("details:not([open])"))
+      if (unfolded.has(place(details))) details.open = true;
+    for (const slider of moved.length ? box.querySelectorAll("input[type=range]") : []) {
+      const before = moved.find(([where]) => where === place(slider));
+      if (before) { slider.value = before[1]; slider.dispatchEvent(new Event("input")); }
+    }
+    if (focus && !active.isConnected)
+      [...box.querySelectorAll("a, button, input, select, summary, [tabindex]")].find((other) => place(other) === focus)?.focus({ preventScroll: true });
+  };
+
   actsweep.formatted = (value, digits) => {
     if (value === null || value === undefined) return "–";
     if (typeof value !== "number" || !digits) return String(value);
@@ -93,10 +115,9 @@ window.actsweep ??= {};
         ...shown().map((column) => element("th", {
           scope: "col", class: column.digits ? "number" : undefined,
           "aria-sort": sort?.name === column.name ? (sort.down ? "descending" : "ascending") : undefined,
-        }, element("button", { type: "button", title: column.name, onclick: (event) => {
+        }, element("button", { type: "button", title: column.name, onclick: () => {
           sort = { name: column.name, down: sort?.name === column.name && !sort.down };
           draw();
-          head.querySelector("[aria-sort] button")?.focus({ preventScroll: true });
         } }, column.title))));
     }
 
@@ -129,8 +150,10 @@ window.actsweep ??= {};
         (options.allowed?.(row) ?? true) && (!onlyTicked || ticked.has(keys[row])) && test(row));
       const column = sort && columns.find((c) => c.name === sort.name);
       if (column) rows = sorted(rows, column, sort.down);
-      drawHead();
-      body.replaceChildren(...rows.slice(0, limit).map(drawRow));
+      actsweep.keeping(table, () => {
+        drawHead();
+        body.replaceChildren(...rows.slice(0, limit).map(drawRow));
+      });
       more.hidden = rows.length <= limit;
       more.textContent = `Show ${Math.min(BATCH, rows.length - limit)} more of ${rows.length}`;
       const why = options.why?.();
