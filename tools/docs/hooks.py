@@ -1,0 +1,117 @@
+"""What the site holds beside docs/: pages from other folders of the repository, and from the code."""
+
+import os
+import posixpath
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from catalogue import activation_page, names
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+ELSEWHERE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "slurm/README.md": "slurm.md",
+    "LICENSE": "LICENSE.txt",
+    "CITATION.cff": "CITATION.cff",
+    "benchmarks/results/cpu-2-cores.json": "benchmarks/cpu-2-cores.json",
+}
+"""Files of the repository -> where the site has them; links are changed accordingly."""
+
+HOME = {page: file for file, page in ELSEWHERE.items()}
+LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
+GROUP_ORDER = ("act", "depth", "init", "optim", "model", "data", "callbacks", "logger")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add a page for each activation to the navigation, below their table."""
+    for section in config.nav or []:
+        for entries in section.values():
+            for i, entry in enumerate(entries):
+                if isinstance(entry, dict) and entry.get("Activations") == "activations.md":
+                    pages: list[Any] = [{name: f"activations/{name}.md"} for name in names()]
+                    entries[i] = {"Activations": ["activations.md", *pages]}
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the repository's other pages, and those that are made of the code."""
+    for file, page in ELSEWHERE.items():
+        files.append(File.generated(config, page, abs_src_path=str(ROOT / file)))
+    for name in names():
+        page = f"activations/{name}.md"
+        files.append(File.generated(config, page, content=activation_page(name)))
+    files.append(File.generated(config, "commands.md", content=commands_page()))
+    files.append(File.generated(config, "options.md", content=options_page(ROOT / "conf")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Change links to where the site has their targets; link activations to their pages."""
+    source = page.file.src_uri
+    if source == "activations.md":
+        known = "|".join(names())
+        markdown = re.sub(rf"(?m)^\| `({known})` \|", r"| [`\1`](activations/\1.md) |", markdown)
+    return LINK.sub(lambda link: _in_the_site(source, link), markdown)
+
+
+def _in_the_site(page: str, link: re.Match[str]) -> str:
+    folder = posixpath.dirname(HOME.get(page, f"docs/{page}"))
+    target = posixpath.normpath(posixpath.join(folder, link["target"]))
+    place = ELSEWHERE.get(target, target.removeprefix("docs/"))
+    return posixpath.relpath(place, posixpath.dirname(page) or ".") + (link["anchor"] or "")
+
+
+def commands_page() -> str:
+    """Return what `--help` says of every command."""
+    from actsweep.cli.main import command_line
+
+    made = command_line().generate_docs(output_format="markdown", include_hidden=False)
+    commands = made.partition("## Table of Contents")[2].partition("\n## ")[2]
+    made = made.replace("(#actsweep-install-", "(#actsweep---install-")  # as the heading's anchor
+    commands = commands.replace("(#actsweep-install-", "(#actsweep---install-")
+    listed = re.search(r"\*\*Commands\*\*:\n\n(.*?)\n\n", made, re.DOTALL)
+    assert listed is not None
+    head = (
+        "# Commands\n\nAs `actsweep --help` and `actsweep <command> --help` have them. What "
+        "`actsweep train` takes, the same as `python train.py`, is under [options](options.md).\n\n"
+    )
+    return f"{head}{listed[1]}\n\n## {commands}"
+
+
+def options_page(conf: Path) -> str:
+    """Return every group of options with its files, and what `train.py --help` says."""
+    config = (conf / "config.yaml").read_text()
+    _, _, rest = config.partition("      Most used overrides\n")
+    used, _, _ = rest.partition("\n\n")
+    parts = [
+        "# Options",
+        "What can be typed after `python train.py` or `actsweep train`: `group=option` chooses a "
+        "file, `key=value` changes a key. `--cfg job` prints the whole configuration; any of its "
+        "keys can be typed.",
+        f"## Most used\n\n```text\n{textwrap.dedent(used)}\n```",
+        f"## Defaults\n\n{_yaml(config.partition('hydra:')[0])}",
+    ]
+    folders = sorted({file.parent for file in conf.rglob("*.yaml")} - {conf, conf / "local"})
+    groups = {folder.relative_to(conf).as_posix(): folder for folder in folders}
+    first = [name for name in GROUP_ORDER if name in groups]
+    for name in [*first, *sorted(groups.keys() - {*first})]:
+        parts.append(f"## {name}")
+        for file in sorted(groups[name].glob("*.yaml")):
+            parts.append(f"### `{name}={file.stem}`\n\n{_yaml(file.read_text())}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _yaml(text: str) -> str:
+    return f"```yaml\n{text.rstrip()}\n```"
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Say where the site can be opened."""
+    print(f"open {os.path.relpath(os.path.join(config.site_dir, 'index.html'))}")
