@@ -39,7 +39,6 @@ def activation_page(name: str) -> str:
     act = ACTIVATIONS[name]
     params = ", ".join(f"`act.{key}={_typed(value)}`" for key, value in act.params.items())
     rows = [
-        ("type", f"`act={name}`"),
         ("formula", f"`{act.formula}`"),
         ("parameters", params or "none"),
         ("range", act.range),
@@ -47,12 +46,12 @@ def activation_page(name: str) -> str:
         ("never decreases", "yes" if act.monotone else "no"),
         ("source", act.paper),
     ]
-    table = "\n".join(f"| {key} | {value.replace('|', chr(92) + '|')} |" for key, value in rows)
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
     return "\n\n".join(
         [
             f"# {name}",
-            f"| | |\n|---|---|\n{table}",
             _figure(name),
+            f"| type | `act={name}` |\n|---|---|\n{table}",
             "## Before training",
             _theory(name),
             "## Type",
@@ -109,7 +108,7 @@ def _path(z: ndarray, y: ndarray) -> str:
 
 def _axes() -> str:
     marks: list[str] = []
-    for value in range(int(LOW), int(HIGH) + 1, 2):
+    for value in range(int(LOW) + 2, int(HIGH), 2):
         marks.append(
             f'<text x="{_x(value):.0f}" y="{_y(0) + 14:.0f}">{value}</text>' * (value != 0)
         )

@@ -1,5 +1,8 @@
-"""What the site holds beside docs/: pages from other folders of the repository, and from the code."""
+"""What the site holds beside docs/: other pages of the repository, and some made of the code."""
 
+import dataclasses
+import inspect
+import json
 import os
 import posixpath
 import re
@@ -25,6 +28,7 @@ ELSEWHERE = {
 """Files of the repository -> where the site has them; links are changed accordingly."""
 
 HOME = {page: file for file, page in ELSEWHERE.items()}
+NAMED_BY_FILE = re.compile(r"\[(?P<file>[\w./-]+\.md)\](?=\((?P<target>[^)#\s]+\.md)\))")
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
 GROUP_ORDER = ("act", "depth", "init", "optim", "model", "data", "callbacks", "logger")
 
@@ -58,7 +62,15 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     if source == "activations.md":
         known = "|".join(names())
         markdown = re.sub(rf"(?m)^\| `({known})` \|", r"| [`\1`](activations/\1.md) |", markdown)
+    markdown = NAMED_BY_FILE.sub(lambda link: f"[{_title(source, link)}]", markdown)
     return LINK.sub(lambda link: _in_the_site(source, link), markdown)
+
+
+def _title(page: str, link: re.Match[str]) -> str:
+    """Return the title of a page that a link calls by its file's name."""
+    file = ROOT / posixpath.dirname(HOME.get(page, f"docs/{page}")) / link["target"]
+    first = file.read_text().partition("\n")[0] if file.is_file() else ""
+    return first.removeprefix("# ") or link["file"]
 
 
 def _in_the_site(page: str, link: re.Match[str]) -> str:
@@ -97,6 +109,7 @@ def options_page(conf: Path) -> str:
         "keys can be typed.",
         f"## Most used\n\n```text\n{textwrap.dedent(used)}\n```",
         f"## Defaults\n\n{_yaml(config.partition('hydra:')[0])}",
+        *keys(),
     ]
     folders = sorted({file.parent for file in conf.rglob("*.yaml")} - {conf, conf / "local"})
     groups = {folder.relative_to(conf).as_posix(): folder for folder in folders}
@@ -106,6 +119,55 @@ def options_page(conf: Path) -> str:
         for file in sorted(groups[name].glob("*.yaml")):
             parts.append(f"### `{name}={file.stem}`\n\n{_yaml(file.read_text())}")
     return "\n\n".join(parts) + "\n"
+
+
+def keys() -> list[str]:
+    """Return the keys of each part of a run's configuration, with their defaults."""
+    from actsweep.config import schema
+
+    parts = ["## Keys", "Null means: as follows from the rest, or none."]
+    for part in dataclasses.fields(schema.RunConfig):
+        default = part.default_factory() if callable(part.default_factory) else part.default
+        if not dataclasses.is_dataclass(default):
+            continue
+        rows = "".join(
+            f"| `{part.name}.{key.name}` | {_default(getattr(default, key.name))} |"
+            f" {_allowed(f'{part.name}.{key.name}')} |\n"
+            for key in dataclasses.fields(default)
+            if (part.name, key.name) != ("pack", "members")
+        )
+        what = textwrap.dedent(inspect.getdoc(type(default)) or "")
+        parts.append(
+            f"### {part.name}\n\n{what}\n\n| key | default | one of |\n|---|---|---|\n{rows}"
+        )
+    return parts
+
+
+def _default(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        pairs = [f"{key}: {val}" for key, val in vars(value).items()]
+        return f"`{{{', '.join(pairs)}}}`"
+    return f"`{json.dumps(value)}`".replace('"', "")
+
+
+def _allowed(key: str) -> str:
+    from actsweep.config import schema
+
+    names = {
+        "optim.name": schema.OPTIMISERS,
+        "optim.schedule": schema.SCHEDULES,
+        "init.name": schema.INITS,
+        "model.name": schema.MODELS,
+        "data.name": schema.DATASETS,
+        "data.augment": schema.AUGMENTS,
+        "data.level": schema.LEVELS,
+        "data.task": schema.TASKS,
+        "data.stream": [json.dumps(value).strip('"') for value in schema.STREAMS],
+        "loss.name": schema.LOSSES,
+        "trainer.precision": schema.PRECISIONS,
+        "pack.batching": schema.BATCHINGS,
+    }
+    return ", ".join(f"`{name}`" for name in names.get(key, ()))
 
 
 def _yaml(text: str) -> str:
