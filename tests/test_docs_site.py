@@ -1,5 +1,6 @@
 """The documentation's site: built strictly, whole without a network, and searched in a browser."""
 
+import doctest
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ import actsweep
 import actsweep.callbacks
 import actsweep.data
 from actsweep.activations import ACTIVATIONS
+from actsweep.theory import critical, mean_field, units
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -24,6 +26,15 @@ LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "use"
 """Elements -> the attribute whose address a browser fetches by itself."""
 LINKS = ("stylesheet", "icon", "preload", "preconnect", "dns-prefetch", "prefetch", "manifest")
 SECONDS = 60
+SEARCHES = {
+    "slurm": "cluster.html",
+    "gelu": "activations/gelu.html",
+    "learning rate schedule": "questions.html#change-the-optimiser",
+    "EarlyStop": "reference/callbacks.html",
+    "smallest gradient": "questions.html#see-which-layer",
+    "latex": "python.html#for-a-paper",
+}
+"""What a newcomer types -> a page that is found."""
 BADLY_INDENTED = re.compile(r"^ {1,3}(?:- |\d+\. |\||```)")
 
 
@@ -77,6 +88,16 @@ def test_lists_are_read_alike_by_every_kind_of_markdown(page: Path) -> None:
         if begins and not in_code and before.strip() and not goes_on:
             assert before.startswith("<!--"), line
         before, in_code = line, in_code != code
+
+
+@pytest.mark.parametrize(
+    "module", [critical, mean_field, units], ids=lambda module: module.__name__
+)
+def test_examples_in_docstrings(module: Any) -> None:
+    """Those that need no trained runs."""
+    failed, tried = doctest.testmod(module)
+    assert tried
+    assert not failed
 
 
 @pytest.fixture(scope="module")
@@ -141,26 +162,27 @@ def test_each_activation_has_its_facts_and_curves(site: Path) -> None:
     assert {*re.findall(r'href="activations/(\w+)\.html"><code>', table)} == {*ACTIVATIONS}
 
 
+def resize(browser: Any, width: int) -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
 @pytest.mark.slow
 def test_a_newcomer_searches(site: Path, browser: Any) -> None:
     """Opened as files, without a server: what is searched is found, and nothing goes wrong."""
-    browser.get((site / "index.html").as_uri())
-    browser.get_log("browser")
-    for words, page in (
-        ("slurm", "cluster.html"),
-        ("gelu", "gelu.html"),
-        ("EarlyStop", "callbacks"),
-    ):
-        browser.execute_script("document.querySelector('#__search').checked = true")
+    resize(browser, 1440)
+    for words, page in SEARCHES.items():
+        browser.get((site / "index.html").as_uri())
         box = browser.find_element("css selector", "input.md-search__input")
-        browser.execute_script("arguments[0].focus()", box)
-        box.clear()
+        box.click()
         box.send_keys(words)
         end, found = time.monotonic() + 60, []
         while time.monotonic() < end and not any(page in link for link in found):
             time.sleep(0.1)
-            links = browser.find_elements("css selector", "a.md-search-result__link")
-            found = [link.get_attribute("href") or "" for link in links]
+            script = (
+                "return [...document.querySelectorAll('a.md-search-result__link')].map(a => a.href)"
+            )
+            found = [re.sub(r"\?[^#]*", "", link) for link in browser.execute_script(script)]
         assert any(page in link for link in found), (words, found)
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not errors
@@ -169,8 +191,7 @@ def test_a_newcomer_searches(site: Path, browser: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1440, 390])
 def test_no_page_is_wider_than_its_window(site: Path, browser: Any, width: int) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    resize(browser, width)
     for page in ("index", "tutorial", "commands", "activations/rational", "reference/callbacks"):
         browser.get((site / f"{page}.html").as_uri())
         script = "return document.documentElement.scrollWidth"

@@ -30,6 +30,8 @@ ELSEWHERE = {
 HOME = {page: file for file, page in ELSEWHERE.items()}
 NAMED_BY_FILE = re.compile(r"\[(?P<file>[\w./-]+\.md)\](?=\((?P<target>[^)#\s]+\.md)\))")
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
+FOUND_FIRST = {"questions.md": 3, "cluster.md": 2, "tutorial.md": 2}
+FOUND_LAST = {"changelog.md": 0.1, "architecture.md": 0.3, "claims.md": 0.5, "contributing.md": 0.5}
 GROUP_ORDER = ("act", "depth", "init", "optim", "model", "data", "callbacks", "logger")
 
 
@@ -59,6 +61,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Change links to where the site has their targets; link activations to their pages."""
     source = page.file.src_uri
+    if boost := (FOUND_FIRST | FOUND_LAST).get(source):
+        page.meta["search"] = {"boost": boost}
     if source == "activations.md":
         known = "|".join(names())
         markdown = re.sub(rf"(?m)^\| `({known})` \|", r"| [`\1`](activations/\1.md) |", markdown)
@@ -116,6 +120,9 @@ def options_page(conf: Path) -> str:
     first = [name for name in GROUP_ORDER if name in groups]
     for name in [*first, *sorted(groups.keys() - {*first})]:
         parts.append(f"## {name}")
+        if name == "act":
+            parts.append("[Activations](activations.md) has them all, with their parameters.")
+            continue
         for file in sorted(groups[name].glob("*.yaml")):
             parts.append(f"### `{name}={file.stem}`\n\n{_yaml(file.read_text())}")
     return "\n\n".join(parts) + "\n"
