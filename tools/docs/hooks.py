@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import json
-import os
 import posixpath
 import re
 import textwrap
@@ -179,8 +178,3 @@ def _allowed(key: str) -> str:
 
 def _yaml(text: str) -> str:
     return f"```yaml\n{text.rstrip()}\n```"
-
-
-def on_post_build(config: MkDocsConfig) -> None:
-    """Say where the site can be opened."""
-    print(f"open {os.path.relpath(os.path.join(config.site_dir, 'index.html'))}")
