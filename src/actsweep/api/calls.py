@@ -53,6 +53,9 @@ def train(*words: str, outputs: Folder | None = None, config_dir: Folder | None 
 
     Does in this process what `actsweep train` does with the same words.
 
+    >>> run = actsweep.train("act=relu", "data=digits")  # doctest: +SKIP
+    >>> run.summary["test_accuracy"]  # doctest: +SKIP
+
     Args:
         words: overrides, such as `act=relu`.
         outputs: the folder to write to, `paths.outputs`; by default `outputs`.
@@ -78,6 +81,8 @@ def train(*words: str, outputs: Folder | None = None, config_dir: Folder | None 
 def plan(*words: str, outputs: Folder | None = None, config_dir: Folder | None = None) -> None:
     """Print which runs would share a program, and the memory they need; train nothing.
 
+    >>> actsweep.plan("act=relu,elu", "seed=0,1,2")  # doctest: +SKIP
+
     Args, Raises: as `sweep`.
     """
     _train([*words, "pack.plan=true"], outputs, config_dir, multirun=True)
@@ -85,6 +90,9 @@ def plan(*words: str, outputs: Folder | None = None, config_dir: Folder | None =
 
 def load_sweep(name: Folder = "latest", outputs: Folder = "outputs") -> Sweep:
     """Return a sweep on disk, perhaps one that is still being trained.
+
+    >>> sweep = actsweep.load_sweep("latest")  # doctest: +SKIP
+    >>> sweep.compare(by="act")  # doctest: +SKIP
 
     Args:
         name: its name, such as `2026-03-01_12-00-00-000000`; its folder; or `latest`.

@@ -48,6 +48,8 @@ class Sweep:
     def run(self, run_id: str) -> "Run":
         """Return one of its runs.
 
+        >>> sweep.run("relu-mlp4-torch-s0-2180a734").summary  # doctest: +SKIP
+
         Raises:
             UserError: there is no such run in the sweep, or it hasn't begun.
         """
@@ -88,6 +90,8 @@ class Sweep:
     def histograms(self, *patterns: str) -> "pd.DataFrame":
         """Return the runs' histograms, a row for each run, histogram, step and bin.
 
+        >>> sweep.histograms("preact/*")  # doctest: +SKIP
+
         Args:
             patterns: names such as `preact/hidden_1` or `preact/*`; by default all.
 
@@ -112,6 +116,8 @@ class Sweep:
         one_look: bool = False,
     ) -> Comparison:
         """Return which group is better, and how sure that is, as `actsweep compare` does.
+
+        >>> sweep.compare(by="act", margin=1.0)  # doctest: +SKIP
 
         Args:
             by: what tells groups apart: `act`, `depth`, a config path, or two of them. By default
@@ -148,6 +154,8 @@ class Sweep:
     ) -> Path:
         """Write its report, as `actsweep report` does, and return the page's path.
 
+        >>> sweep.report(by="act,depth", to="report")  # doctest: +SKIP
+
         Args:
             by, metric, margin, where, one_look: as for `compare`.
             to: the folder to write to; by default `report` in the sweep's folder.
@@ -172,6 +180,8 @@ class Sweep:
     ) -> str:
         """Return the table of a comparison for a paper, as `actsweep export` prints it.
 
+        >>> print(sweep.export("latex", by="act"))  # doctest: +SKIP
+
         Args:
             kind: `latex`, `csv` or `json`.
             by, metric, margin, where, one_look: as for `compare`.
@@ -187,6 +197,8 @@ class Sweep:
         """Return curves of metrics as an Altair chart: means over seeds with 95 % intervals.
 
         A notebook shows it, with the numbers under the pointer; `save("x.pdf")` writes it.
+
+        >>> sweep.plot("val/accuracy", "grad_norm/*").save("curves.pdf")  # doctest: +SKIP
 
         Args:
             metrics: names or patterns, such as `val/accuracy` or `grad_norm/*`; by default the

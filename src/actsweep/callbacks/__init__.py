@@ -7,7 +7,15 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from actsweep.callbacks.base import Callback, EarlyStop, LogMessage, ProbeView, StepView
+from actsweep.callbacks.base import (
+    Callback,
+    CountView,
+    EarlyStop,
+    Hook,
+    LogMessage,
+    ProbeView,
+    StepView,
+)
 from actsweep.callbacks.gradients import gradients
 from actsweep.callbacks.health import health
 from actsweep.callbacks.histograms import histograms
@@ -18,7 +26,17 @@ from actsweep.stats.histogram import Histogram
 from actsweep.utils import imports
 from actsweep.utils.errors import CallbackError, UserError, cause_of, unknown_name
 
-__all__ = ["Callback", "EarlyStop", "Histogram", "LogMessage", "ProbeView", "StepView", "build"]
+__all__ = [
+    "Callback",
+    "CountView",
+    "EarlyStop",
+    "Histogram",
+    "Hook",
+    "LogMessage",
+    "ProbeView",
+    "StepView",
+    "build",
+]
 
 RENAMED = {"Binned": "Histogram", "Say": "LogMessage", "Stop": "EarlyStop"}
 """Names of version 0.1 -> today's names, for callbacks that were written for it."""

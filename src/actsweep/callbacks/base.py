@@ -119,6 +119,10 @@ class Hook(Protocol):
 class Callback:
     """One observer of training. With or without it, the parameters are bitwise the same.
 
+    >>> def probe(view):
+    ...     return {f"weight_norm/{name}": jnp.linalg.norm(w) for name, w in view.weights.items()}
+    >>> callback = Callback(probe=probe, every=2)  # doctest: +SKIP
+
     Attributes:
         on_step: runs on the device at every optimiser step. A reading `family/layer` is logged as
             its mean over the chunk, and as `family_max/layer`, its maximum.

@@ -68,6 +68,8 @@ class Run:
     def model(self, which: str = "best") -> nnx.Module:
         """Return the trained network; call it on normalised examples, or see `logits`.
 
+        >>> run.model()(normalised)  # doctest: +SKIP
+
         Args:
             which: `best`, by validation, or `last`.
 
@@ -104,6 +106,9 @@ class Run:
     def logits(self, x: np.ndarray, which: str = "best") -> Float[Array, "batch outputs"]:
         """Return the network's outputs for examples as the data set stores them.
 
+        >>> run.logits(run.dataset().test_x[:100]).shape  # doctest: +SKIP
+        (100, 10)
+
         Args:
             x: [n, ...] such as `run.dataset().test_x`; images are uint8 from 0 to 255.
             which: `best`, by validation, or `last`.
@@ -117,6 +122,8 @@ class Run:
         self, x: np.ndarray | DiskRows, which: str = "best"
     ) -> Shaped[np.ndarray, "batch ..."]:
         """Return what the network takes examples for.
+
+        >>> run.predict(run.dataset().test_x) == run.dataset().test_y  # doctest: +SKIP
 
         Args:
             x: [n, ...] such as `run.dataset().test_x`; images are uint8 from 0 to 255.
@@ -145,6 +152,8 @@ class Run:
 
         The diagonal over the rows' sums is the accuracy of each class; `run.dataset().labels` are
         the classes' names.
+
+        >>> run.confusion().diagonal() / run.confusion().sum(1)  # doctest: +SKIP
 
         Args:
             split: `train`, `val` or `test`.

@@ -91,6 +91,10 @@ def critical_init(
     deep neural networks training"). Without a q it is 1, or the nearest at which the edge is well
     stable, Q' <= 0.99; where none is stable, the nearest of all, and the line warns.
 
+    >>> found = critical_init("critical", {"name": "tanh"})
+    >>> round(found.q, 6), round(found.sigma_w, 4), round(found.sigma_b, 4)
+    (1.0, 1.4674, 0.3885)
+
     Args:
         name: of the init, for messages.
         act: the config's mapping.

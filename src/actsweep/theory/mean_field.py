@@ -83,6 +83,10 @@ def fixed_points(unit: Unit, layer: Layer) -> list[FixedPoint]:
 
     Where every q is one (ReLU at sigma_w^2 = 2), that is q = 1 with slope 1 alone; see
     `keeps_every_length`.
+
+    >>> from actsweep.theory.units import unit_of
+    >>> [round(point.q, 3) for point in fixed_points(unit_of({"name": "tanh"}), Layer(1.5, 0.05))]
+    [0.418]
     """
     if keeps_every_length(unit, layer):
         return [FixedPoint(1.0, 1.0)]

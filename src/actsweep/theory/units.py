@@ -217,6 +217,9 @@ GATES = {"glu": "sigmoid", "swiglu": "silu", "geglu": "gelu", "reglu": "relu"}
 def unit_of(act: Mapping[str, Any], path: str = "act") -> Elementwise | SeveralInputs:
     """Return the unit that a run's `act` names.
 
+    >>> round(unit_of({"name": "relu"}).moments(2.0).second, 6)
+    1.0
+
     Args:
         act: the config's mapping: `name` or `_target_`, and any parameters.
         path: its config path, for the message of an error.

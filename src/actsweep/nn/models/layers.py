@@ -155,6 +155,14 @@ class LayerFactory:
     The draws of a layer depend on the member's seed and the layer's name alone: two networks with
     the same seed have the same initial values wherever layers have the same name and shape.
 
+    >>> class Shallow(nnx.Module):
+    ...     def __init__(self, make, input_shape, outputs):
+    ...         (units,) = make.config.widths
+    ...         inputs = math.prod(input_shape)
+    ...         self.dense = make.dense("hidden", inputs, make.inputs(units, "hidden"), raw=True)
+    ...         self.act = make.act(units, "hidden")
+    ...         self.head = make.dense("head", units, outputs, after="hidden")
+
     Attributes:
         config: the static config.
         hparams: config path -> the member's value.
