@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from actsweep.config import by_layer, data_folders, resolve, validate
 from actsweep.config.identity import config_value, set_config_value
-from actsweep.config.overrides import FORMULA_KEY, expand_all
+from actsweep.config.overrides import FORMULA_KEY, OPEN_GROUP, expand_all
 from actsweep.config.schema import RunConfig, SweepConfig
 from actsweep.utils.errors import unknown_name
 
@@ -202,18 +202,19 @@ def _is_independent(base: DictConfig) -> bool:
 def _is_plain(override: Override) -> bool:
     """Return whether an override sets a single value from which nothing else follows."""
     value = override.value()
-    if override.key_or_group.startswith("depth.") or _is_by_layer(override):
+    if override.key_or_group.startswith("depth.") or _is_added(override):
         return False  # the widths follow from it; what a name leaves out
     return isinstance(value, int | float | bool) or value is None
 
 
 def _is_entry(override: Override) -> bool:
     of_formula = override.is_force_add() and re.fullmatch(FORMULA_KEY, override.key_or_group)
-    return bool(of_formula or _is_by_layer(override))
+    return bool(of_formula or _is_added(override))
 
 
-def _is_by_layer(override: Override) -> bool:
-    return bool(re.match(r"(act\.by_layer|logger\.writers)\b", override.key_or_group))
+def _is_added(override: Override) -> bool:
+    key = override.key_or_group
+    return bool(re.match(OPEN_GROUP, key)) and not key.startswith("slurm.")
 
 
 def act_params(loader: ConfigLoader, choice: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actsweep.config import by_layer, validate_data, validate_model
+from actsweep.config import by_layer, transform, validate_data, validate_model
 from actsweep.config.numbers import at_least, check_float32, is_int, is_number
 from actsweep.config.schema import (
     BATCHINGS,
@@ -28,6 +28,7 @@ from actsweep.config.schema import (
     TrainerConfig,
 )
 from actsweep.formulas import grammar
+from actsweep.formulas.rescaling import SCALES, TARGET, transform_of
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 # Beyond these nothing has been tried, and planning alone would take minutes or all memory.
@@ -50,6 +51,7 @@ def check(run: RunConfig) -> None:
     validate_model.check(run)
     _check_loss(run)
     _check_by_layer(run)
+    transform.check(run)
     _check_rest(run)
 
 
@@ -100,6 +102,8 @@ def check_act_params(run: RunConfig, known: Mapping[str, Any]) -> None:
     Raises:
         UserError: names the parameter.
     """
+    more = dict.fromkeys((TARGET, *SCALES), 1.0)
+    known = {**known, **more} if transform_of(run.act) else known
     check_params("act", run.act["name"], run.act_params, known)
 
 
@@ -131,6 +135,7 @@ def _check_act(run: RunConfig) -> None:
     name = run.act.get("name")
     if not isinstance(name, str):
         raise bad_value("act", name, "one activation's name", "act=relu")
+    transform.normalise(run.act)
     if _is_formula(run.act):
         _check_formula("act", run.act)
         return

@@ -17,6 +17,12 @@ _TO_ENDS = (
     @ (legendre.legvander(_NODES, POINTS - 1).T * _WEIGHTS)
 )
 """Takes values at the nodes to those of their polynomial at both ends of a panel."""
+_DERIVATIVE = (
+    legendre.legval(_NODES, legendre.legder(np.eye(POINTS))).T
+    @ np.diag(np.arange(POINTS) + 0.5)
+    @ (legendre.legvander(_NODES, POINTS - 1).T * _WEIGHTS)
+)
+"""Takes values at the nodes to the derivatives of their polynomial there."""
 _BULK = np.arange(-12.0, 12.1, 1.0)
 _TAIL = np.array([14.0, 18.0, 26.0, 38.0])  # for what grows like exp(z)
 Z_EDGES = np.concatenate([-_TAIL[::-1], _BULK, _TAIL])
@@ -37,6 +43,15 @@ def panel_nodes(
     weights = half * _WEIGHTS
     shape = (*edges.shape[:-1], -1)
     return nodes.reshape(shape), weights.reshape(shape)
+
+
+def panel_derivative(
+    nodes: Float64[ndarray, " nodes"], values: Float64[ndarray, " nodes"]
+) -> Float64[ndarray, " nodes"]:
+    """Return the derivative, at the nodes, of the polynomial through the values of each panel."""
+    z, f = nodes.reshape(-1, POINTS), values.reshape(-1, POINTS)
+    half = (z[:, -1:] - z[:, :1]) / (_NODES[-1] - _NODES[0])
+    return (f @ _DERIVATIVE.T / half).ravel()
 
 
 def normal_nodes(
