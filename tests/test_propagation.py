@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from actsweep.cli.main import main
+from actsweep.sweeps.plan import read_plan
 from actsweep.theory.mean_field import Layer
 from actsweep.theory.units import unit_of
 from actsweep_tutorials import isometry, phase_diagram
@@ -120,12 +121,13 @@ def test_ranks_are_correlated_seed_by_seed():
 
 
 @pytest.mark.slow
-def test_a_small_grid_is_trained_in_packs(tmp_path, capfd):
+def test_a_small_grid_is_trained_in_packs(tmp_path):
     words = "depth=2,30 sigma_w=1.0,1.3,1.34 seeds=2 epochs=3 width=48 lr=0.02"
     assert main(["experiment", "phase-diagram", *words.split(), "--outputs", str(tmp_path)]) == 0
-    out = capfd.readouterr().out
-    assert "Rank correlation of trainable depth with xi_c" in out
     folder = tmp_path / "experiments" / "phase-diagram"
+    assert "Rank correlation of trainable depth with xi_c" in (folder / "README.md").read_text()
     assert (folder / "accuracy.png").stat().st_size > 5_000
     assert len([*tmp_path.glob("runs/*/status.json")]) == 12
-    assert out.count("(6 runs)") >= 2  # a pack a depth
+    plans = [read_plan(path, to_train=False) for path in (tmp_path / "sweeps").iterdir()]
+    assert [len(plan.runs) for plan in plans] == [12]
+    assert len({member.pack_key for member in plans[0].runs.values()}) == 2  # one a depth

@@ -16,6 +16,7 @@ INITS = (
     "critical_orthogonal",
     "delta_orthogonal",
     "randomized_asymmetric",
+    "autoinit",
 )
 CRITICAL_INITS = ("critical", "critical_orthogonal")
 """Those whose sigma_w and sigma_b follow from the activation: the edge of chaos."""
