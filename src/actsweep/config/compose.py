@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from actsweep.config import by_layer, data_folders, resolve, validate
 from actsweep.config.identity import config_value, set_config_value
 from actsweep.config.overrides import FORMULA_KEY, OPEN_GROUP, expand_all
-from actsweep.config.schema import RunConfig, SweepConfig
-from actsweep.utils.errors import unknown_name
+from actsweep.config.schema import CRITICAL_INITS, RunConfig, SweepConfig
+from actsweep.utils.errors import UserError, unknown_name
 
 
 class Composer:
@@ -182,6 +182,7 @@ def check_params(
 
     The arguments are those of `checked`.
     """
+    _check_found(run, words)
     by_layer.complete(run.act, option_of)
     for pattern, entry in by_layer.entries(run.act).items():
         if "_target_" not in entry and "formula" not in entry:
@@ -192,6 +193,21 @@ def check_params(
     own = run.act.get("_target_") or "formula" in run.act  # checked by themselves
     if mentioned and "act" in choices and not own:
         validate.check_act_params(run, _params(option_of(choices["act"])))
+
+
+def _check_found(run: RunConfig, words: Sequence[str]) -> None:
+    """Refuse the usual sigma_w or sigma_b typed beside an init that finds them: it would be
+    replaced. Others are compared with what is found."""
+    if run.init.name not in CRITICAL_INITS:
+        return
+    usual = {"init.sigma_w": 1.0, "init.sigma_b": 0.0}
+    for word in words:
+        key, _, text = word.lstrip("+").partition("=")
+        if key in usual and config_value(run, key) == usual[key]:
+            raise UserError(
+                f"{key}={text}: init={run.init.name} finds it itself; leave it out, or type "
+                f"init=normal {key}={text}"
+            )
 
 
 def _is_independent(base: DictConfig) -> bool:
