@@ -149,3 +149,10 @@ def test_ten_thousand_runs_take_seconds(composer: Composer) -> None:
     runs = [composer.run(["act=relu", f"seed={seed}"]) for seed in range(1000)]
     assert [run.seed for run in runs] == list(range(1000))
     assert time.process_time() - start < 1000 * 0.003
+
+
+@pytest.mark.parametrize("word", ["init.sigma_w=1.0", "init.sigma_b=0.0"])
+def test_a_number_that_an_init_finds_is_not_typed(composer: Composer, word: str) -> None:
+    with pytest.raises(UserError, match=f"{word}: init=critical finds it itself; leave it out"):
+        composer.run(["init=critical", word])
+    composer.run(["init=normal", word])

@@ -183,6 +183,8 @@ def test_numbers_of_solvers_that_differ_in_the_last_digits_stay():
 def test_a_typed_number_that_is_another_is_refused():
     with pytest.raises(UserError, match=r"init.sigma_w=2.0: init=critical takes .* 1.46741; leave"):
         make_member(run_of("tanh", init={"name": "critical", "sigma_w": 2.0}))
+    with pytest.raises(UserError, match=r"init.sigma_b=0.2: init=critical takes .* 0.388542; lea"):
+        make_member(run_of("tanh", init={"name": "critical", "sigma_b": 0.2}))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,12 @@ import yaml
 from scipy import integrate, stats
 
 from actsweep.activations import ACTIVATIONS
+from actsweep.config import resolve
 from actsweep.config.schema import CRITICAL_INITS, INITS
 from actsweep.nn import initializers
-from actsweep.nn.models.layers import Conv
+from actsweep.nn.models.layers import Conv, LayerFactory
+from actsweep.runs.members import make_member, make_pack, stack_hparams
+from actsweep.theory.networks import network_of
 from actsweep.theory.variances import WITH_SIGMA
 from actsweep.utils.errors import UserError
 
@@ -26,6 +29,7 @@ FANS = {DENSE: (300, 200), CONV: (360, 540)}
 VARIANCE = {
     "torch_uniform": lambda i, o: 1 / (3 * i),
     "lecun_normal": lambda i, o: 1 / i,
+    "autoinit": lambda i, o: 1 / i,
     "he_normal": lambda i, o: 2 / i,
     "he_uniform": lambda i, o: 2 / i,
     "glorot_normal": lambda i, o: 2 / (i + o),
@@ -204,9 +208,9 @@ def test_every_init_has_a_file():
     defaults = {"scale": 1.0, "gain": 1.0, "sigma_w": 1.0, "sigma_b": 0.0, "bias": 0.0}
     for name in INITS:
         written = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-        assert written == {"name": name, **defaults} | (
-            {"q": None} if name in CRITICAL_INITS else {}
-        )
+        own = {"q": None} if name in CRITICAL_INITS else {}
+        own |= {"gain": "auto"} if name == "autoinit" else {}
+        assert written == {"name": name, **defaults} | own
 
 
 KNOWN = {
@@ -266,3 +270,57 @@ def test_gain_with_traced_parameters_under_vmap():
 def test_gain_of_units_that_depend_on_each_other_is_refused(name):
     with pytest.raises(UserError, match=r"init.gain=auto: .*type init.gain=1.0"):
         initializers.gain(ACTIVATIONS[name], {})
+
+
+# --- init=autoinit
+
+
+def run_of(init, act="tanh", **groups):
+    act = {"name": act}
+    sizes = {"depth": {"layers": 3, "width": 400}}
+    return resolve.resolve({"act": act, "init": init} | sizes | groups)
+
+
+def kernels_of(run):
+    pack = make_pack([make_member(run)])
+    hparams = {key: column[0] for key, column in stack_hparams(pack).items()}
+    layers, _, _ = LayerFactory(pack.static, hparams).hidden(400, raw=True)
+    return [np.asarray(layers[f"hidden_{i}"].kernel[...], float) for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("act", "size"), [("tanh", 2.53618), ("swish", 2.81076), ("gelu", 2.35172)]
+)
+def test_autoinit_has_the_published_variance(act, size):
+    """Var(W) fan_in = 1 / E[x^2] of what a layer reads; of the first layer 1."""
+    run = run_of({"name": "autoinit", "gain": "auto"}, act)
+    kernels = kernels_of(run)
+    variances = [kernel.var() * 400 for kernel in kernels]
+    assert variances == pytest.approx([1, size, size], rel=0.015)
+    activation = ACTIVATIONS[act]
+    found = float(initializers.gain(activation, activation.params)) ** 2
+    assert found == pytest.approx(size, abs=6e-6)
+    assert network_of(run, 400).repeated.sigma_w2 == pytest.approx(size, abs=6e-6)
+    plain = kernels_of(run_of({"name": "lecun_normal", "gain": "auto"}, act))
+    for kernel, other in zip(kernels, plain, strict=True):
+        np.testing.assert_array_equal(kernel, other)
+    x = np.random.default_rng(0).standard_normal((50, 400))
+    for kernel in kernels:
+        z = x @ kernel
+        assert np.mean(z**2) == pytest.approx(1, abs=0.1)
+        x = np.asarray(activation.fn(jnp.asarray(z, jnp.float32), **activation.params), float)
+
+
+@pytest.mark.parametrize(
+    ("groups", "line"),
+    [
+        ({"init": {"name": "autoinit", "gain": 2.0}}, "init.gain=2.0: .*; type init.gain=auto"),
+        ({"model": {"name": "mlp", "residual": True}}, "model=mlp with model.residual has more"),
+        ({"model": {"name": "mlp", "norm": "layer"}}, "model=mlp with model.norm has more; type"),
+        ({"model": {"name": "cnn"}}, "model=cnn with model.pool has more"),
+        ({"model": {"name": "resnet"}}, "model=resnet has more; type init=lecun_normal"),
+    ],
+)
+def test_autoinit_refuses_what_changes_the_moments(groups, line):
+    with pytest.raises(UserError, match=line):
+        run_of(**({"init": {"name": "autoinit", "gain": "auto"}} | groups))

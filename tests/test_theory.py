@@ -433,6 +433,14 @@ def test_a_sine_of_a_formula_is_no_jump():
     assert moments.derivative == pytest.approx((1 + math.exp(-2)) / 2, rel=1e-12)
 
 
+@pytest.mark.parametrize(("q", "error"), [(0.1, 1e-12), (1.0, 1e-12), (10.0, 1e-5)])
+def test_nor_is_one_that_is_ever_faster(q, error):
+    """E[exp(i t z^2)] = (1 - 2 i t)^(-1/2)."""
+    moments = unit_of({"name": "sin(x^2)", "formula": "sin(x**2)"}).quick_moments(q)
+    assert moments.second == pytest.approx((1 - ((1 - 4j * q) ** -0.5).real) / 2, rel=error)
+    assert moments.mean == pytest.approx(((1 - 2j * q) ** -0.5).imag, rel=error)
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_units_that_depend_on_each_other_are_refused(name):
     with pytest.raises(UserError, match=f"act={name}: its units depend on each other"):

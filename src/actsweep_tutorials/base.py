@@ -49,6 +49,7 @@ class Experiment:
         quick: the parameters that leave out all training; None if nothing is left then, or, of an
             experiment that doesn't train, if it is no part of the gallery.
         trains: whether it trains networks, by `actsweep train`.
+        on_record: whether the pages of the tutorials keep the result of one that trains.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Experiment:
     params: Params = field(default_factory=dict)
     quick: Params | None = field(default_factory=dict)
     trains: bool = False
+    on_record: bool = True
 
 
 def resolve_parameters(experiment: Experiment, words: Iterable[str]) -> dict[str, Any]:

@@ -87,11 +87,7 @@ def check_claims(outputs: Path, docs: Path, *, everything: bool) -> int:
     set_up_devices()
     if everything:
         (docs / FOLDER).mkdir(parents=True, exist_ok=True)  # before hours of training
-    trained = (
-        []
-        if everything
-        else [name for name, experiment in catalogue.EXPERIMENTS.items() if experiment.trains]
-    )
+    trained = [] if everything else [name for name in catalogue.EXPERIMENTS if _recorded_by(name)]
     records = {name: _recorded(catalogue.get(name), docs) for name in trained}
     recorded = {name: record["found"] for name, record in records.items()}
     try:
@@ -101,7 +97,7 @@ def check_claims(outputs: Path, docs: Path, *, everything: bool) -> int:
     results = {name: (fresh | recorded)[name] for name in catalogue.EXPERIMENTS if _shown(name)}
     if everything:
         for name, experiment in catalogue.EXPERIMENTS.items():
-            if experiment.trains:
+            if _recorded_by(name):
                 record = base.record(
                     experiment, base.resolve_parameters(experiment, ()), results[name]
                 )
@@ -118,8 +114,13 @@ def check_claims(outputs: Path, docs: Path, *, everything: bool) -> int:
 
 def _shown(name: str) -> bool:
     """Return whether an experiment is part of the pages; one that only has a command isn't."""
+    return _recorded_by(name) or catalogue.get(name).quick is not None
+
+
+def _recorded_by(name: str) -> bool:
+    """Return whether an experiment trains and the pages keep its result."""
     experiment = catalogue.get(name)
-    return experiment.trains or experiment.quick is not None
+    return experiment.trains and experiment.on_record
 
 
 def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
@@ -143,7 +144,7 @@ def _measured(outputs: Path, everything: bool) -> dict[str, Quantities]:
     chosen = [
         name
         for name, experiment in catalogue.EXPERIMENTS.items()
-        if (everything and experiment.trains) or experiment.quick is not None
+        if (everything and _recorded_by(name)) or experiment.quick is not None
     ]
     training = [name for name in chosen if everything and catalogue.get(name).trains]
     others = sorted(set(chosen) - set(training), key=lambda name: name != "gradient-flow")

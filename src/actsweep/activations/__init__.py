@@ -40,6 +40,8 @@ from actsweep.activations.base import (
 )
 from actsweep.activations.formula import bind_formula
 from actsweep.activations.mixed import Part, mixed
+from actsweep.activations.rescaled import rescaled
+from actsweep.formulas.rescaling import IDENTITY, TARGET, transform_of, untransformed
 from actsweep.utils.errors import unknown_name
 
 __all__ = [
@@ -555,6 +557,10 @@ def bind(act: Mapping[str, Any], path: str = "act") -> tuple[Activation, dict[st
     >>> activation, params = bind({"name": "leaky_relu", "slope": 0.1})
     >>> activation.fn(z, **params)  # doctest: +SKIP
     """
+    if transform_of(act):
+        spec, params = bind(untransformed(act), path)
+        scales = {key: act.get(key, usual) for key, usual in {TARGET: 0.0, **IDENTITY}.items()}
+        return rescaled(spec, transform_of(act), path), {**params, **scales}
     if "formula" in act:
         return bind_formula(act)
     params = {key: value for key, value in act.items() if key not in _NO_PARAMS}

@@ -28,6 +28,7 @@ from actsweep.sweeps.table import plain_console
 from actsweep.theory.card import card
 from actsweep.theory.critical import with_critical
 from actsweep.theory.networks import input_moments
+from actsweep.theory.transforms import with_transform
 from actsweep.theory.twins import tell
 from actsweep.utils.errors import UserError
 from actsweep.utils.files import finite, read_json, write_json
@@ -141,7 +142,7 @@ def _run(words: Sequence[str]) -> RunConfig:
     composed = compose("config", expanded, return_hydra_config=True)
     option_of = functools.partial(act_option, GlobalHydra.instance().config_loader())
     run = checked(resolve.typed(composed), expanded, composed.hydra.runtime.choices, option_of)
-    return with_critical(run)[0]
+    return with_critical(with_transform(run)[0])[0]
 
 
 def _measured(run: RunConfig) -> tuple[float, float, int]:

@@ -140,9 +140,10 @@ def typed(pattern: str, activation: str) -> str:
 
 
 def label(act: Mapping[str, Any]) -> str:
-    """Return what tables and legends call a run's activations: `relu, hidden_1 tanh`."""
+    """Return what tables and legends call activations: `relu, hidden_1 tanh`; `tanh dks`."""
     parts = (f"{pattern} {_words(entry)}" for pattern, entry in entries(act).items())
-    return ", ".join([str(act["name"]), *parts])
+    rescaled = [str(act["transform"])] if act.get("transform") else []
+    return ", ".join([" ".join([str(act["name"]), *rescaled]), *parts])
 
 
 def _words(entry: Mapping[str, Any]) -> str:
@@ -155,7 +156,8 @@ def short_label(act: Mapping[str, Any]) -> str:
     """Return the part of a run's id that says which activations it has: `relu+tanh`."""
     others = dict.fromkeys(_part_of_id(entry) for entry in entries(act).values())
     few = list(others) if len(others) <= MAX_NAMED else [str(len(others))]
-    return "+".join([_part_of_id(act), *few])
+    rescaled = [str(act["transform"])] if act.get("transform") else []
+    return "+".join([_part_of_id(act), *rescaled, *few])
 
 
 def _part_of_id(act: Mapping[str, Any]) -> str:

@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from actsweep.config import by_layer, data_folders, resolve, validate
 from actsweep.config.identity import config_value, set_config_value
-from actsweep.config.overrides import FORMULA_KEY, expand_all
-from actsweep.config.schema import RunConfig, SweepConfig
-from actsweep.utils.errors import unknown_name
+from actsweep.config.overrides import FORMULA_KEY, OPEN_GROUP, expand_all
+from actsweep.config.schema import CRITICAL_INITS, RunConfig, SweepConfig
+from actsweep.utils.errors import UserError, unknown_name
 
 
 class Composer:
@@ -182,6 +182,7 @@ def check_params(
 
     The arguments are those of `checked`.
     """
+    _check_found(run, words)
     by_layer.complete(run.act, option_of)
     for pattern, entry in by_layer.entries(run.act).items():
         if "_target_" not in entry and "formula" not in entry:
@@ -194,6 +195,21 @@ def check_params(
         validate.check_act_params(run, _params(option_of(choices["act"])))
 
 
+def _check_found(run: RunConfig, words: Sequence[str]) -> None:
+    """Refuse the usual sigma_w or sigma_b typed beside an init that finds them: it would be
+    replaced. Others are compared with what is found."""
+    if run.init.name not in CRITICAL_INITS:
+        return
+    usual = {"init.sigma_w": 1.0, "init.sigma_b": 0.0}
+    for word in words:
+        key, _, text = word.lstrip("+").partition("=")
+        if key in usual and config_value(run, key) == usual[key]:
+            raise UserError(
+                f"{key}={text}: init={run.init.name} finds it itself; leave it out, or type "
+                f"init=normal {key}={text}"
+            )
+
+
 def _is_independent(base: DictConfig) -> bool:
     """Return whether no value of a config follows from another one."""
     return not re.search(r"\$\{(?!oc\.(env|decode):)", str(OmegaConf.to_container(base)))
@@ -202,18 +218,19 @@ def _is_independent(base: DictConfig) -> bool:
 def _is_plain(override: Override) -> bool:
     """Return whether an override sets a single value from which nothing else follows."""
     value = override.value()
-    if override.key_or_group.startswith("depth.") or _is_by_layer(override):
+    if override.key_or_group.startswith("depth.") or _is_added(override):
         return False  # the widths follow from it; what a name leaves out
     return isinstance(value, int | float | bool) or value is None
 
 
 def _is_entry(override: Override) -> bool:
     of_formula = override.is_force_add() and re.fullmatch(FORMULA_KEY, override.key_or_group)
-    return bool(of_formula or _is_by_layer(override))
+    return bool(of_formula or _is_added(override))
 
 
-def _is_by_layer(override: Override) -> bool:
-    return bool(re.match(r"(act\.by_layer|logger\.writers)\b", override.key_or_group))
+def _is_added(override: Override) -> bool:
+    key = override.key_or_group
+    return bool(re.match(OPEN_GROUP, key)) and not key.startswith("slurm.")
 
 
 def act_params(loader: ConfigLoader, choice: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from actsweep.config import by_layer, data_folders, resolve
 from actsweep.config.schema import CRITICAL_INITS, MIXABLE, MODELS, RunConfig
+from actsweep.formulas.rescaling import found_by_transform, transform_of
 from actsweep.utils import pydocs
 from actsweep.utils.errors import UserError
 
@@ -123,6 +124,10 @@ def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
     if kept.get("init", {}).get("name") in CRITICAL_INITS:  # solved for, to more digits than count
         found = {key: float(f"{kept['init'][key]:.6g}") for key in ("sigma_w", "sigma_b")}
         kept["init"] = {**kept["init"], **found}
+    act = kept.get("act") or {}
+    solved = [key for key in found_by_transform(act) if isinstance(act.get(key), float)]
+    if solved:
+        kept["act"] = {**act, **{key: float(f"{act[key]:.6g}") for key in solved}}
     return kept
 
 
@@ -244,6 +249,8 @@ def why_apart(run: RunConfig) -> str | None:
     act, trainer = run.act, run.trainer
     if act.get("_target_"):
         return f"act._target_={act['_target_']} is an activation of your own"
+    if transform_of(act):
+        return f"act.transform={act['transform']} rescales the activation"
     if by_layer.entries(act):
         return "act.by_layer has several activations in one network"
     if act["name"] not in MIXABLE:

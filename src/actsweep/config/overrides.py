@@ -42,8 +42,10 @@ RENAMED = {"pack.lift": "pack.batching"}
 """Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
 BEFORE = {"optim": ("clip_norm", {"decay_bias": True, "decay_act": True})}
 """By group: a key that complete groups have always had, and newer keys as they were in effect."""
-OPEN_GROUP = r"(slurm\.extra|act\.by_layer|logger\.writers)\b"  # keys may be added to them
-FORMULA_KEY = r"act\.(?!name\b|by_layer\b)\w+"  # of a formula's parameters
+TRANSFORM = r"act\.(?:transform|transform_target)\b"
+OPEN_GROUP = rf"(?:(?:slurm\.extra|act\.by_layer|logger\.writers)\b|{TRANSFORM})"
+"""Keys that may be added, and groups that may be added to."""
+FORMULA_KEY = rf"(?!{TRANSFORM})act\.(?!name\b|by_layer\b)\w+"  # of a formula's parameters
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
 
 

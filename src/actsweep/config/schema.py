@@ -16,9 +16,12 @@ INITS = (
     "critical_orthogonal",
     "delta_orthogonal",
     "randomized_asymmetric",
+    "autoinit",
 )
 CRITICAL_INITS = ("critical", "critical_orthogonal")
 """Those whose sigma_w and sigma_b follow from the activation: the edge of chaos."""
+TRANSFORMS = ("dks", "tat")
+"""What may rescale an activation for the depth of its network: `act.transform`."""
 OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "warmup_cosine")
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -375,8 +378,9 @@ class RunConfig:
 
     @property
     def act_params(self) -> dict[str, Any]:
-        """Return the activation's parameters, without name, formula, target and `by_layer`."""
-        others = ("name", "formula", "_target_", "by_layer")
+        """Return the activation's parameters, the numbers of `act.transform` among them, without
+        name, formula, target, `by_layer` and `transform`."""
+        others = ("name", "formula", "_target_", "by_layer", "transform")
         return {key: value for key, value in self.act.items() if key not in others}
 
     @property

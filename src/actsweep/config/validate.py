@@ -5,13 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actsweep.config import by_layer, validate_data, validate_model
+from actsweep.config import by_layer, transform, validate_data, validate_init, validate_model
 from actsweep.config.numbers import at_least, check_float32, is_int, is_number
 from actsweep.config.schema import (
     BATCHINGS,
-    CRITICAL_INITS,
     DEPTHS,
-    INITS,
     LOGGER_MODES,
     LOGGERS,
     LOSSES,
@@ -28,6 +26,7 @@ from actsweep.config.schema import (
     TrainerConfig,
 )
 from actsweep.formulas import grammar
+from actsweep.formulas.rescaling import SCALES, TARGET, transform_of
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 # Beyond these nothing has been tried, and planning alone would take minutes or all memory.
@@ -41,7 +40,7 @@ def check(run: RunConfig) -> None:
         UserError: a value is out of bounds, a name is unknown, or two fields contradict.
     """
     _check_act(run)
-    _check_init(run)
+    validate_init.check(run)
     _check_optim(run)
     _check_trainer(run)
     validate_data.check(run)
@@ -50,6 +49,7 @@ def check(run: RunConfig) -> None:
     validate_model.check(run)
     _check_loss(run)
     _check_by_layer(run)
+    transform.check(run)
     _check_rest(run)
 
 
@@ -100,6 +100,8 @@ def check_act_params(run: RunConfig, known: Mapping[str, Any]) -> None:
     Raises:
         UserError: names the parameter.
     """
+    more = dict.fromkeys((TARGET, *SCALES), 1.0)
+    known = {**known, **more} if transform_of(run.act) else known
     check_params("act", run.act["name"], run.act_params, known)
 
 
@@ -131,6 +133,7 @@ def _check_act(run: RunConfig) -> None:
     name = run.act.get("name")
     if not isinstance(name, str):
         raise bad_value("act", name, "one activation's name", "act=relu")
+    transform.normalise(run.act)
     if _is_formula(run.act):
         _check_formula("act", run.act)
         return
@@ -168,47 +171,6 @@ def _check_act_numbers(act_path: str, act: dict[str, Any], params: Mapping[str, 
             raise bad_value(path, value, "an integer of at least 2", f"{path}=2")
         if key == "alpha" and is_number(value) and value <= 0:
             raise bad_value(path, value, "above 0", f"{path}=1.0")
-
-
-def _check_init(run: RunConfig) -> None:
-    init = run.init
-    if init.name not in INITS:
-        raise unknown_name("init", init.name, INITS)
-    if init.gain != "auto":
-        if not is_number(init.gain):
-            raise bad_value("init.gain", init.gain, "auto or a number above 0", "init.gain=auto")
-        init.gain = float(init.gain)
-        at_least("init.gain", init.gain, 0, "init.gain=1.0", strict=True)
-    at_least("init.scale", init.scale, 0, "init.scale=1.0")
-    at_least("init.sigma_w", init.sigma_w, 0, "init.sigma_w=1.0")
-    at_least("init.sigma_b", init.sigma_b, 0, "init.sigma_b=0.0")
-    check_float32("init.bias", init.bias, "init.bias=0.0")
-    _check_critical(run)
-
-
-def _check_critical(run: RunConfig) -> None:
-    """Refuse what contradicts an init that finds the weights' size itself."""
-    init = run.init
-    if init.name not in CRITICAL_INITS:
-        if init.q is not None:
-            raise UserError(
-                f"init.q={init.q}: is a place on the edge of chaos, and init={init.name} doesn't "
-                f"take it; leave it out, or type init={CRITICAL_INITS[0]}"
-            )
-        return
-    if init.q is not None:
-        at_least("init.q", init.q, 0, "init.q=1.0", strict=True)
-    if init.gain != 1.0:
-        raise UserError(
-            f"init.gain={init.gain}: init={init.name} finds the size of the weights itself; type "
-            "init.gain=1.0"
-        )
-    if run.act.get("_target_") and run.trainer.distributed:
-        raise UserError(
-            f"init={init.name}: evaluates act._target_={run.act['_target_']} before the processes "
-            "of trainer.distributed are joined; find its numbers by actsweep theory, and type them "
-            "as init=normal init.sigma_w=… init.sigma_b=…"
-        )
 
 
 def _check_optim(run: RunConfig) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from actsweep.formulas.rescaling import TRANSFORM_KEYS
 from actsweep.utils.errors import UserError, bad_value
 
 OPTION = "formula"
@@ -384,8 +385,9 @@ def complete(act: dict[str, Any], path: str = "act") -> None:
     act["formula"] = show(tree)
     act.setdefault("learnable", False)
     act.setdefault("per_channel", False)
+    allowed = (*names, *RESERVED, *(TRANSFORM_KEYS if act.get("transform") else ()))
     for key, value in act.items():
-        if key not in (*names, *RESERVED):
+        if key not in allowed:
             known = ", ".join(f"{path}.{name}" for name in names) or "none"
             raise UserError(
                 f"{path}.{key}={value}: act={text} has no such parameter; leave it out. "

@@ -37,6 +37,9 @@ def weight(
 
     - torch_uniform: U(1 / sqrt(fan_in)), PyTorch's `nn.Linear`
     - lecun_normal: T(1 / fan_in), LeCun et al. 1998
+    - autoinit: T(1 / fan_in), which `init.gain=auto` divides by E[x^2] of what the layer reads,
+      Bingham & Miikkulainen 2021, "AutoInit: analytic signal-preserving weight initialization for
+      neural networks"
     - he_normal, he_uniform: T(2 / fan_in), U(sqrt(6 / fan_in)), He et al. 2015
     - glorot_normal, glorot_uniform: T(2 / (fan_in + fan_out)), U(sqrt(6 / (fan_in + fan_out))),
       Glorot & Bengio 2010

@@ -23,6 +23,7 @@ from actsweep.config.identity import (
     without_spelling,
 )
 from actsweep.config.schema import CRITICAL_INITS, RunConfig
+from actsweep.formulas.rescaling import transform_of
 from actsweep.runs.run_dir import RunDir, read_status
 from actsweep.utils.errors import UserError, first_line
 
@@ -104,27 +105,29 @@ class Pack:
 def make_member(config: RunConfig) -> Member:
     """Return the member that a resolved config describes; this hashes the config.
 
-    With `init=critical` it finds the numbers of the init first, and says so once.
+    With `init=critical` or `act.transform` it finds their numbers first, and says so once.
 
     Raises:
-        UserError: the activation has no edge of chaos.
+        UserError: the activation has no edge of chaos, or none of the transform's maps.
     """
-    config = _with_critical(config)
+    config = _with_found(config)
     return recorded_member(config, run_id(config))
 
 
-def _with_critical(config: RunConfig) -> RunConfig:
-    if config.init.name not in CRITICAL_INITS:
+def _with_found(config: RunConfig) -> RunConfig:
+    if config.init.name not in CRITICAL_INITS and not transform_of(config.act):
         return config
     from actsweep.theory.critical import with_critical
+    from actsweep.theory.transforms import with_transform
 
     if config.act.get("_target_"):  # which jax evaluates: its devices can't be set up later
         from actsweep.runtime.devices import set_up_devices
 
         set_up_devices()
-    config, line = with_critical(config)
-    if line:
-        _say_once(line)
+    for find in (with_transform, with_critical):
+        config, line = find(config)
+        if line:
+            _say_once(line)
     return config
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from actsweep.config.by_layer import flat_act
 from actsweep.config.identity import flatten, what_counts
 from actsweep.config.schema import CRITICAL_INITS
+from actsweep.formulas.rescaling import found_by_transform
 from actsweep.stats.scores import SCORES, TASKS, Score, tasks_in
 
 if TYPE_CHECKING:
@@ -120,10 +121,11 @@ def flatten_groups(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return dotted path -> leaf, as runs are told apart: `act.name` says what acts in which layer.
 
     So a run with `act.by_layer` is `relu, hidden_1 tanh`, and never averaged with those of relu.
-    What `init=critical` finds follows from the activation, and tells no runs apart.
+    What `init=critical` and `act.transform` find follows from the rest, and tells no runs apart.
     """
     flat = flat_act(flatten(config), config.get("act") or {})
     found = FOUND if flat.get("init.name") in CRITICAL_INITS else ()
+    found = (*found, *(f"act.{key}" for key in found_by_transform(config.get("act") or {})))
     return {path: value for path, value in flat.items() if path not in found}
 
 

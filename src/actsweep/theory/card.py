@@ -10,6 +10,8 @@ from actsweep.theory import mean_field
 from actsweep.theory.jacobian import born_dead, born_dead_on_line, jacobian_spectrum
 from actsweep.theory.mean_field import EdgePoint, FixedPoint, Layer, Unit
 from actsweep.theory.networks import Network, describe_layers, network_of, predict
+from actsweep.theory.transforms import network_maps
+from actsweep.theory.units import Elementwise
 
 AT_EDGE = 1e-6
 """How close to 1 chi_1 is called an edge of chaos."""
@@ -31,7 +33,8 @@ def card(run: RunConfig, q_0: float, c_0: float, inputs: int | None = None) -> d
 
     Returns:
         Plain values: `moments` at q*, `fixed_points`, `fixed_point` (q*, c*, chi_1, depth scales),
-        `edge`, `jacobian`, `born_dead`, `layers` (a list a quantity), `verdict` and `notes`.
+        `edge`, `jacobian`, `born_dead`, `layers` (a list a quantity), `verdict` and `notes`; with
+        `act.transform` also `network_maps`.
 
     Raises:
         UserError: as `networks.network_of` and `networks.predict`.
@@ -87,6 +90,9 @@ def _at_fixed_point(network: Network, unit: Unit, layer: Layer, start: float) ->
     if network.normalised:
         point: FixedPoint | None = FixedPoint(1.0, 0.0)
         points = [FixedPoint(1.0, 0.0)]
+    elif network.transform:
+        point = FixedPoint(1.0, 1.0)  # where Q' is 1 by design, which no search finds
+        points = [point]
     else:
         points = mean_field.fixed_points(unit, layer)
         point = mean_field.attractor(unit, layer, start, points)
@@ -107,7 +113,22 @@ def _at_fixed_point(network: Network, unit: Unit, layer: Layer, start: float) ->
         "jacobian": jacobian,
         "verdict": _verdict(found, edge, math.sqrt(layer.sigma_b2)),
         "notes": _notes(network),
+        **_transformed(network),
     }
+
+
+def _transformed(network: Network) -> dict[str, Any]:
+    """Return the maps of the whole network, and a verdict, where `act.transform` made them."""
+    if not network.transform or not isinstance(network.unit, Elementwise):
+        return {}
+    depth = len(network.layers)
+    maps = network_maps(network.unit, depth)
+    zero_if_rounding = maps["correlation"] if maps["correlation"] > 1e-12 else 0.0
+    shown = f"C(0) = {zero_if_rounding:.4g}, C'(1) = {maps['slope']:.4g}"
+    if math.isfinite(maps["curvature"]):
+        shown += f", C''(1) = {maps['curvature']:.4g}"
+    verdict = f"rescaled by {network.transform}: the maps of all {depth} layers have {shown}"
+    return {"network_maps": maps, "verdict": verdict}
 
 
 def describe_fixed_point(unit: Unit, layer: Layer, point: FixedPoint) -> dict[str, Any]:

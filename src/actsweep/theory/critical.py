@@ -57,11 +57,12 @@ def with_critical(run: RunConfig) -> tuple[RunConfig, str]:
     if init.name not in CRITICAL_INITS:
         return run, ""
     found = critical_init(init.name, run.act, q=init.q, bias=init.bias)
-    given = (init.sigma_w, init.sigma_b)
-    if given != (1.0, 0.0):
-        for key, value, own in zip(
-            ("sigma_w", "sigma_b"), given, (found.sigma_w, found.sigma_b), strict=True
-        ):
+    if (init.sigma_w, init.sigma_b) != (1.0, 0.0):
+        pairs = [
+            ("sigma_w", init.sigma_w, found.sigma_w),
+            ("sigma_b", init.sigma_b, found.sigma_b),
+        ]
+        for key, value, own in pairs if init.sigma_w != 1.0 else pairs[::-1]:  # what was typed
             if not math.isclose(value, own, rel_tol=SAME, abs_tol=SAME):
                 raise UserError(
                     f"init.{key}={value}: init={init.name} takes the edge of chaos of "

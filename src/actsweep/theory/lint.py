@@ -95,18 +95,24 @@ def points() -> ndarray:
 
 def _reference(act: Mapping[str, Any]) -> Evaluate:
     name = act["name"]
+    if act.get("transform"):
+        return _elementwise_unit(act).evaluate
     if not act.get("_target_") and name in GATES:
         return CLOSED_FORMS[GATES[name]].evaluate
     if not act.get("_target_") and name in CLOSED_FORMS:  # those that jump, too
         params = {k: v for k, v in act.items() if k not in ("name", "by_layer")}
         return functools.partial(CLOSED_FORMS[name].evaluate, **params)
+    return _elementwise_unit(act).evaluate
+
+
+def _elementwise_unit(act: Mapping[str, Any]) -> Elementwise:
     unit = unit_of(act)
     if not isinstance(unit, Elementwise):
         raise UserError(
             f"act={act['name']}: a unit takes {unit.inputs} inputs, and what is looked at is a "
             "function of one; type for example act=gelu"
         )
-    return unit.evaluate
+    return unit
 
 
 def _quietly(evaluate: Evaluate, z: ndarray) -> tuple[ndarray, ndarray]:

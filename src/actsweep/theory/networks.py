@@ -33,6 +33,7 @@ class Network:
         orthogonal: whether the weights are.
         bias: added to every pre-activation; the unit knows of it.
         name: of the activation.
+        transform: what has rescaled the activation, so that q = 1 in every layer.
     """
 
     unit: Unit
@@ -44,6 +45,7 @@ class Network:
     orthogonal: bool = False
     bias: float = 0.0
     name: str = ""
+    transform: str | None = None
 
     @property
     def plain(self) -> bool:
@@ -114,6 +116,7 @@ def network_of(run: RunConfig, inputs: int | None = None) -> Network:
         orthogonal=run.init.name.endswith("orthogonal"),
         bias=bias,
         name=run.act["name"],
+        transform=run.act.get("transform"),
     )
 
 

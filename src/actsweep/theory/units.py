@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from actsweep.formulas.grammar import parameters, parse
+from actsweep.formulas.rescaling import IDENTITY, transform_of, untransformed
 from actsweep.formulas.values import evaluate
 from actsweep.theory.closed_forms import CLOSED_FORMS
 from actsweep.theory.panels import (
@@ -17,6 +18,7 @@ from actsweep.theory.panels import (
     find_breaks,
     normal_density,
     normal_nodes,
+    panel_derivative,
     panel_nodes,
 )
 from actsweep.utils.errors import UserError
@@ -78,6 +80,36 @@ class Elementwise:
         return Elementwise(
             lambda z: evaluate(z + bias), np.sort(self.breaks - bias), kinks, self.shift + bias
         )
+
+    def rescaled(
+        self, input_scale: float, input_shift: float, output_scale: float, output_shift: float
+    ) -> "Elementwise":
+        """Return the unit u -> output_scale (f(input_scale u + input_shift) + output_shift)."""
+
+        def evaluate(z: ndarray) -> tuple[ndarray, ndarray]:
+            f, df = self.evaluate(input_scale * z + input_shift)
+            return output_scale * (f + output_shift), output_scale * input_scale * df
+
+        breaks = np.sort((self.breaks - input_shift) / input_scale)
+        kinks = tuple((kink - input_shift) / input_scale for kink in self.kinks)
+        return Elementwise(evaluate, breaks, kinks)
+
+    def second_derivative(self, q: float) -> float:
+        """Return E[f''^2], at q = 1 the curvature C''(1) of the correlation map without the factor
+        1 / E[f^2]: f' is a polynomial on every panel. Of an f' that jumps it is infinite."""
+        u, weights = normal_nodes(q, self.breaks)
+        with np.errstate(over="ignore", invalid="ignore"):
+            _, df = self.evaluate(u)
+            curvature = panel_derivative(u, df)
+            total = float((weights * curvature**2).sum())
+        return total if np.isfinite(total) and not self._bends() else np.inf
+
+    def _bends(self) -> bool:
+        """Return whether f' jumps at one of the breaks near 0."""
+        near = self.breaks[np.abs(self.breaks) < 38]
+        step = 1e-9 * np.maximum(1, np.abs(near))
+        (_, left), (_, right) = self.evaluate(near - step), self.evaluate(near + step)
+        return bool((np.abs(right - left) > 1e-6 * np.maximum(1e-6, np.abs(left))).any())
 
     def moments(self, q: float) -> Moments:
         """Return the moments, with their error."""
@@ -228,6 +260,15 @@ def unit_of(act: Mapping[str, Any], path: str = "act") -> Elementwise | SeveralI
         UserError: each of its units depends on the whole layer, or it jumps; or, of a user's own,
             as `activations.bind`.
     """
+    if transform_of(act):
+        scales = [act.get(key, usual) for key, usual in IDENTITY.items()]
+        unit = unit_of(untransformed(act), path)
+        if not isinstance(unit, Elementwise):
+            raise UserError(
+                f"{path}={act['name']}: a unit has several inputs, and act.transform="
+                f"{transform_of(act)} rescales one; type for example act=tanh"
+            )
+        return unit.rescaled(*scales)
     if "formula" in act:
         numbers = {key: act[key] for key in parameters(parse(act["formula"]))}
         return _elementwise(functools.partial(evaluate, act["formula"], **numbers), (), path)

@@ -22,6 +22,7 @@ def weight_variance(init_name: str, fan_in: int, fan_out: int, sigma_w: float = 
     variances = {
         "torch_uniform": 1 / (3 * fan_in),
         "lecun_normal": 1 / fan_in,
+        "autoinit": 1 / fan_in,  # init.gain=auto divides by E[x^2]
         "he_normal": 2 / fan_in,
         "he_uniform": 2 / fan_in,
         "glorot_normal": 2 / (fan_in + fan_out),
