@@ -31,14 +31,17 @@ def expected_best(scores: Float[np.ndarray, " settings"]) -> Float[np.ndarray, "
     is biased). Subsets without any score don't count: their probability is `binomial(lost, k) /
     binomial(n, k)`. NaN where no subset has a score.
     """
+    from scipy.special import gammaln
+
     n = len(scores)
     known = np.sort(scores[~np.isnan(scores)])
-    lost = n - len(known)
     best = np.full(n, np.nan)
+    ranks = np.arange(n - len(known), n)  # scores that are lower, and those that are lost
     for k in range(1, n + 1):
-        if total := math.comb(n, k) - math.comb(lost, k):
-            weights = [math.comb(lost + i, k - 1) / total for i in range(len(known))]
-            best[k - 1] = float(np.dot(weights, known))
+        if (possible := ranks >= k - 1).any():
+            logs = gammaln(ranks[possible] + 1) - gammaln(ranks[possible] - k + 2)
+            weights = np.exp(logs - logs.max())  # binomial(rank, k - 1), but for a factor
+            best[k - 1] = float(weights @ known[possible] / weights.sum())
     return best
 
 
