@@ -236,6 +236,6 @@ def table(measured: Result) -> str:
     lines = [f"| groups | {head} |", "|---|---|---|---|---|---|"]
     for row in measured["fights"]:
         shares = (row["wrong"], row["found"], row["once"], row["one_rate"])
-        cells = ["" if share is None else f"{100 * share:.2g} %" for share in shares]
+        cells = ["" if share is None else f"{100 * share:.3g} %" for share in shares]
         lines.append(f"| {' | '.join([row['groups'], *cells, format(row['runs'], '.3g')])} |")
     return "\n".join(lines)

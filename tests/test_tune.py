@@ -16,7 +16,8 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from sweeps_on_disk import write_run
-from test_app import Train, logging_as_before, train  # noqa: F401
+from test_app import ROOT, Train, logging_as_before, train  # noqa: F401
+from test_going_on import ask, metrics, started, sweep_in, wait
 
 from actsweep.cli.main import main
 from actsweep.config import resolve
@@ -26,6 +27,7 @@ from actsweep.report.compare import USUAL, compare_sweeps
 from actsweep.report.design import gather
 from actsweep.report.tuned import read_tuned, tuned_of
 from actsweep.report.write import write
+from actsweep.runs.leases import owners
 from actsweep.runs.members import Member, make_member
 from actsweep.stats.tuning import expected_best, good_settings, profile
 from actsweep.sweeps import exit_codes, plan, tuning
@@ -626,3 +628,34 @@ def test_a_sweep_that_is_no_tuning_is_refused(tmp_path: Path) -> None:
     (tmp_path / "search.json").write_text('{"tuning": {}}')
     with pytest.raises(UserError, match=r"search.json: can't be read as a tuning"):
         tuning.read(tmp_path)
+
+
+TUNED = (
+    *("-m", "hydra/sweeper=tune", "act=relu,tanh", LOG, "tune.trials=4", "tune.seeds=2"),
+    *("tune.grow=1", "debug=default", "depth=2", "depth.width=8", "callbacks=none"),
+    *("trainer.save_every_s=0", "trainer.epochs=30", "trainer.patience=null"),
+)
+
+
+@pytest.mark.slow
+def test_a_killed_tuning_leaves_what_an_undisturbed_one_does(tmp_path: Path) -> None:
+    """Killed in its first round and in its last: the same bytes, the same settings."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    code, _, err = ask(whole, str(ROOT / "train.py"), *TUNED)
+    assert code in (exit_codes.OK, exit_codes.SOME_FAILED), err
+    runs = broken / "outputs/runs"
+    words = (str(ROOT / "train.py"), *TUNED)
+    for fresh in (False, True):
+        with started(broken, *words):
+            seed = "s100" if fresh else "s"
+            wait(lambda seed=seed: bool([*runs.glob(f"*-{seed}*/metrics.jsonl")]))
+        wait(lambda: not owners(broken / "outputs"))
+        words = ("-m", "actsweep", "resume", "last")
+    code, out, err = ask(broken, "-m", "actsweep", "resume", "last")
+    assert code in (exit_codes.OK, exit_codes.SOME_FAILED), err
+    assert "tuned over optim.lr 0.001 to 1: 4 trials for each seed" in out
+    assert metrics(broken / "outputs") == metrics(whole / "outputs")
+    found = [tuning.read(sweep_in(folder / "outputs")) for folder in (whole, broken)]
+    assert found[0] == found[1]
