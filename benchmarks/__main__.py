@@ -17,6 +17,7 @@ from benchmarks import (
     cluster,
     equivalence,
     faults,
+    fights,
     gpu,
     harness,
     kernels,
@@ -47,6 +48,7 @@ SECTIONS: dict[str, Section] = {
     "faults": Section(faults.faults, rounds=7, apart=True),
     "verdicts": Section(verdicts.verdicts, rounds=1, apart=True),
     "races": Section(races.races, rounds=1, apart=True),
+    "fights": Section(fights.fights, rounds=1, apart=True),
     "looks": Section(looks.every_look, rounds=1, apart=True),
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import looks, races, verdicts
+from benchmarks import fights, looks, races, verdicts
 from benchmarks.baselines import ROOT
 from benchmarks.harness import Result
 
@@ -103,6 +103,7 @@ PAGES: dict[Path, tuple[Path, dict[str, Callable[[Result], str]]]] = {
         },
     ),
     ROOT / "docs" / "race.md": (SIMULATED, {"races": lambda m: races.table(m["races"])}),
+    ROOT / "docs" / "tune.md": (SIMULATED, {"fights": lambda m: fights.table(m["fights"])}),
 }
 """Each page, the results it is made of, and what fills its blocks."""
 

@@ -122,7 +122,7 @@ MISTAKES = [
     ("seed=0,-1 -m", "seed=-1: must be an integer from 0"),
     ("-m act=relu,leaky_relu ++act.slope=0.2", "act=relu has no such parameter"),
     ("trainer.batch_size=64,5000 -m", "trainer.batch_size=5000: must be at most 1200"),
-    ("hydra/sweeper=basic -m", "hydra/sweeper=basic: must be pack, optuna or race"),
+    ("hydra/sweeper=basic -m", "hydra/sweeper=basic: must be pack, optuna, race or tune"),
     ("act=rleu --cfg=job", "did you mean act=relu?"),
 ]
 

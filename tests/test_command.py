@@ -31,6 +31,7 @@ COMMANDS = {
         "claims",
         "theory",
         "race",
+        "tune",
     ),
 }
 MISTAKES = [
@@ -44,6 +45,8 @@ MISTAKES = [
     ("status a b", "b: not expected here; see actsweep --help"),
     ("dashboard me/acts --push --dry-run", "--dry-run: not with --push; leave one of them out"),
     ("gc --no-dry-run", "Unknown option: --no-dry-run."),
+    ("tune --json act=relu", "--json: is for --show; type for example --show last --json"),
+    ("tune act=relu --show last", "act=relu: isn't for --show, which trains nothing; leave it"),
     ("export", "no format: must be one of --latex, --csv, --parquet, --json, --figures; type for"),
     ("export --csv --json", "--csv and --json: must be one of --latex, --csv, --parquet, --json,"),
     ("status", "outputs/sweeps: no sweep yet; type actsweep train -m act=relu,elu"),

@@ -210,7 +210,7 @@ def test_another_sweeper_in_another_process(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
     assert (
         done.err.splitlines()[-1]
-        == "error: hydra/sweeper=basic: must be pack, optuna or race; leave it out"
+        == "error: hydra/sweeper=basic: must be pack, optuna, race or tune; leave it out"
     )
 
 

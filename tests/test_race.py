@@ -146,7 +146,7 @@ RACE = ("-m", "hydra/sweeper=race", "data=digits")
     [
         (["act=relu"], "one group has no rival; type for example act=relu,gelu,swish"),
         (["act=relu,tanh", "seed=0,1"], "a race takes as many seeds as it needs; type"),
-        (["act=relu,tanh", "optim.lr=0.1,1"], "is searched, not raced: see docs/search.md"),
+        (["act=relu,tanh", "optim.lr=0.1,1"], "is tuned, not raced: type actsweep tune"),
         (["act=relu,tanh", "data=digits,wine"], "don't compare; type one race for each"),
         (["act=relu,tanh", "act.slope=interval(0,1)"], "an interval has no list of values"),
         (["act=relu,tanh", "hydra.sweeper.first=1"], "must be a whole number of at least 2"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from actsweep.cli.race import race
+from actsweep.cli.tune import tune
 from actsweep.utils.errors import UserError
 from actsweep.utils.progress import slow, to_stderr
 
@@ -514,7 +515,7 @@ def lint(
 
 
 COMMANDS = (
-    *(train, race, status, resume, retry, table, cancel, job),
+    *(train, race, tune, status, resume, retry, table, cancel, job),
     *(theory, lint),
     *(compare, export, report, watch, board, dashboard, sync),
     *(show, rerun, doctor, rm, gc),

@@ -182,7 +182,9 @@ def run(cfg: DictConfig) -> list[dict[str, Any]]:
             raise SystemExit(_single(cfg, hydra, this_process()))
         if cfg.pack.members is None:
             sweeper = hydra.runtime.choices["hydra/sweeper"]
-            raise UserError(f"hydra/sweeper={sweeper}: must be pack, optuna or race; leave it out")
+            raise UserError(
+                f"hydra/sweeper={sweeper}: must be pack, optuna, race or tune; leave it out"
+            )
         process = this_process()
         alone = hydra.runtime.choices["hydra/launcher"] != "basic"
         if alone:

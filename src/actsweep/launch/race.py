@@ -1,6 +1,5 @@
 """A race as a strategy: seeds are added until the comparison has decided. No jax."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ from actsweep.stats import race
 from actsweep.stats.race import Rules
 from actsweep.sweeps.plan import SEARCH_FILE, Plan
 from actsweep.sweeps.results import Result
-from actsweep.sweeps.search import Params, Trial
+from actsweep.sweeps.search import Params, Trial, factors_of, read_plain, trials_of, typed
 from actsweep.utils import files
 from actsweep.utils.errors import UserError, bad_value
 
@@ -115,7 +114,7 @@ class Race:
                 return f"{title or f'hydra.sweeper.{name}'}={before}, not {now}"
         for mine, theirs in zip(self.groups, known.groups, strict=False):
             if mine != theirs:
-                return f"{_typed(theirs)}, not {_typed(mine)}"
+                return f"{typed(theirs)}, not {typed(mine)}"
         if len(self.groups) != len(known.groups):
             return f"{len(known.groups)} groups, not {len(self.groups)}"
         return ""
@@ -123,7 +122,7 @@ class Race:
     @property
     def by(self) -> list[str]:
         """Return the factors that tell the groups apart, as for `actsweep compare --by`."""
-        return list(dict.fromkeys(re.sub(r"^act\..*", "act", key) for key in self.groups[0]))
+        return factors_of(self.groups[0])
 
     def _seeds(self) -> list[int]:
         """Return the number of seeds of each group so far."""
@@ -179,7 +178,7 @@ class Race:
         if self._spent(ended):
             return "hydra.sweeper.budget is spent"
         if failed := self._failed(ended):
-            return f"{', '.join(_typed(self.groups[group]) for group in sorted(failed))} failed"
+            return f"{', '.join(typed(self.groups[group]) for group in sorted(failed))} failed"
         return f"hydra.sweeper.seeds={self.rules.seeds}"
 
 
@@ -187,25 +186,22 @@ def read(folder: Path) -> Race | None:
     """Return the race in a sweep's folder; None if there is none.
 
     Raises:
-        UserError: it can't be read, or the folder holds a search.
+        UserError: it can't be read, or the folder holds something else.
     """
-    path = folder / SEARCH_FILE
-    if not path.exists():
+    path, whole = folder / SEARCH_FILE, read_plain(folder, "race")
+    if whole is None:
         return None
     try:
-        whole = json.loads(path.read_text())
-        if "space" in whole:
-            raise UserError(f"{folder.name}: holds a search; type another hydra.sweep.dir")
         plain = whole["race"]
         return Race(
             **{
                 **plain,
                 "groups": tuple(plain["groups"]),
                 "rules": Rules(**plain["rules"]),
-                "trials": tuple(Trial(t["params"], tuple(t["runs"])) for t in plain["trials"]),
+                "trials": trials_of(plain["trials"]),
             }
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(
             f"{path}: can't be read as a race ({error}); type another hydra.sweep.dir"
         ) from error
@@ -228,7 +224,3 @@ def seconds_of(budget: object) -> float | None:
             "hydra.sweeper.budget=2h",
         )
     return float(match[1]) * UNITS[match[2]]
-
-
-def _typed(params: Params) -> str:
-    return " ".join(f"{key}={value}" for key, value in params.items())

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from actsweep.config.compose import with_overrides
-from actsweep.config.overrides import for_hydra
+from actsweep.config.overrides import expand_all, for_hydra
 from actsweep.launch.entry import guarded
 from actsweep.launch.train import application
 from actsweep.runs.leases import living_owners
@@ -62,6 +62,7 @@ def _search_on(
         words: further overrides.
         again: makes the next attempt of its plan.
     """
+    words = expand_all(words)
     for word in words:
         if not word.lstrip("+").startswith(("slurm.", *LIMITS)):
             raise UserError(

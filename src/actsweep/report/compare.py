@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
+from actsweep.report.design import (
+    Design,
+    Entry,
+    Label,
+    after_tuning,
+    gather,
+    lay_out,
+    usual_factors,
+    where,
+)
 from actsweep.report.tune import tune
 from actsweep.report.values import (
     SUMMARY_KEYS,
@@ -51,6 +60,7 @@ class Comparison:
         notes: lines on what was averaged, chosen or left out, and on what can't be concluded.
         design: how all the runs are laid out.
         kept: ids of the runs with the values that were chosen for their group.
+        tuned: how groups were tuned before, by runs that aren't compared; empty if they weren't.
     """
 
     measure: Measure
@@ -67,6 +77,7 @@ class Comparison:
     notes: Sequence[str]
     design: Design
     kept: Collection[str]
+    tuned: str = ""
 
     def __str__(self) -> str:
         """Return what `actsweep compare` prints."""
@@ -137,8 +148,9 @@ def compare(
 
     Raises:
         UserError: no run is complete; a factor or the metric is unknown; several data sets would be
-            averaged; or a metrics file is damaged.
+            averaged; they were tuned by different protocols; or a metrics file is damaged.
     """
+    entries, tuned = after_tuning(entries)
     if not any(entry.state == "complete" for entry in entries):
         states = ", ".join(sorted({entry.state for entry in entries})) or "none"
         raise UserError(f"nothing to compare: no run is complete (they are: {states})")
@@ -193,6 +205,7 @@ def compare(
         ],
         design=design,
         kept=kept,
+        tuned=tuned,
     )
 
 

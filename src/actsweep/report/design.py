@@ -15,7 +15,9 @@ from actsweep.runs import run_dir
 from actsweep.runs.run_dir import RunDir
 from actsweep.stats.paired import Cell
 from actsweep.sweeps import plan, table
+from actsweep.sweeps import tuning as tunings
 from actsweep.sweeps.status import take_snapshot
+from actsweep.sweeps.tuning import Protocol
 from actsweep.utils.errors import UserError
 
 Flat = Mapping[str, Any]
@@ -40,6 +42,8 @@ class Entry:
         state: its state as `actsweep status` shows it.
         summary: its summary; empty until it has ended.
         cause: why it isn't complete, if that is known.
+        protocol: how its group was tuned, for a run of a tuning.
+        choosing: it was trained to choose settings by, so that its score says nothing of its group.
     """
 
     run: RunDir
@@ -47,17 +51,22 @@ class Entry:
     state: str
     summary: Mapping[str, Any]
     cause: str | None
+    protocol: Protocol | None = None
+    choosing: bool = False
 
 
 def gather(folders: Sequence[Path]) -> list[Entry]:
     """Return the runs of some sweeps, each once.
 
     Raises:
-        UserError: a sweep's plan can't be read.
+        UserError: a sweep's plan can't be read; or a run was used for choosing in one tuning, and
+            is to be compared in another one.
     """
     entries: dict[str, Entry] = {}
     for folder in folders:
         plans = plan.read_frozen(folder)["members"]
+        tuning = tunings.found(folder)
+        choosing = tuning.choosing_runs if tuning else frozenset()
         for run_status in take_snapshot(folder).runs:
             status = run_status.status or {}
             summary = (
@@ -67,12 +76,49 @@ def gather(folders: Sequence[Path]) -> list[Entry]:
             if (summary or {}).get("run_id", run_id) != run_id:  # copied or renamed
                 state, summary = FOREIGN, None
             entry = Entry(
-                run_status.run, plans[run_id]["config"], state, summary or {}, status.get("cause")
+                run_status.run,
+                plans[run_id]["config"],
+                state,
+                summary or {},
+                status.get("cause"),
+                tuning.protocol if tuning else None,
+                run_id in choosing,
             )
             known = entries.get(run_status.run.run_id)
+            if known and known.choosing != entry.choosing:
+                raise UserError(
+                    f"{folder.name}: seed={entry.config['seed']} was used for choosing in one of "
+                    f"these tunings, and is a fresh seed of another ({run_id}); type one of them"
+                )
             if known is None or entry.state == "complete":
                 entries[run_status.run.run_id] = entry
     return list(entries.values())
+
+
+def after_tuning(entries: Sequence[Entry]) -> tuple[list[Entry], str]:
+    """Return the runs by which groups are compared, and how these were tuned; empty if not so.
+
+    Of a tuning these are the runs with fresh seeds.
+
+    Raises:
+        UserError: the runs are of different protocols, or none has a fresh seed yet.
+    """
+    protocols = list(dict.fromkeys(entry.protocol for entry in entries))
+    if len(protocols) > 1:
+        shown = "; ".join(f"tuned over {each.text}" if each else "not tuned" for each in protocols)
+        raise UserError(
+            f"sweeps of different protocols don't compare ({shown}); type those of one protocol"
+        )
+    if not entries or protocols == [None]:
+        return [*entries], ""
+    fresh = [entry for entry in entries if not entry.choosing]
+    if not fresh:
+        raise UserError(
+            "nothing to compare yet: the runs so far choose each group's settings; fresh seeds, "
+            "which are compared, come after them"
+        )
+    (protocol,) = protocols
+    return fresh, f"tuned over {protocol.text}, chosen in validation" if protocol else ""
 
 
 def where(entries: Sequence[Entry], conditions: Sequence[str]) -> list[Entry]:
@@ -173,10 +219,16 @@ def lay_out(entries: Sequence[Entry], by: Sequence[str]) -> Design:
     """
     flat = {entry.run.run_id: table.flatten_groups(entry.config) for entry in entries}
     titles = table.columns([entry.config for entry in entries])
+    nuisance = {path for each in entries if each.protocol for path in each.protocol.nuisance}
     factors = _factors(by, titles, [*flat.values()])
     used = {path for paths in factors.values() for path in paths}
     several = {p for p in titles if len({str(config.get(p)) for config in flat.values()}) > 1}
-    others = [path for path in titles if path in several - used - {"seed"}]
+    if tuned_before := [path for path in nuisance if path in used]:
+        raise UserError(
+            f"--by {','.join(by)}: {tuned_before[0]} was tuned, so that each run has what suits "
+            "its group; type --by act"
+        )
+    others = [path for path in titles if path in several - used - nuisance - {"seed"}]
     confounded = _confounded(entries, [*titles, *used])
     if "data.name" in (*others, *confounded):
         names = ", ".join(sorted({str(config["data.name"]) for config in flat.values()}))

@@ -29,7 +29,7 @@ def as_text(comparison: "Comparison") -> str:
 
 def words(comparison: "Comparison") -> list[str]:
     """Return the answer in sentences: how the best group compares with each other one."""
-    measure, lines = comparison.measure, []
+    measure, lines = comparison.measure, [comparison.tuned] * bool(comparison.tuned)
     seconds = list(dict.fromkeys(label[1:] for label in comparison.groups))
     for rest in seconds:
         labels = [label for label in comparison.groups if label[1:] == rest]

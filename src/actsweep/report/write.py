@@ -95,9 +95,10 @@ def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:
     try:
         comparison = compare(entries, by, request.metric, request.margin, one_look=request.one_look)
         design, labels, kept = comparison.design, list(comparison.groups), {*comparison.kept}
+        entries = design.entries  # of a tuning those with fresh seeds
         kept |= {r for r, label in design.labels.items() if label not in comparison.groups}
     except UserError as error:
-        if any(entry.state == "complete" for entry in entries):
+        if any(entry.state == "complete" and not entry.choosing for entry in entries):
             raise
         comparison, design = str(error), lay_out(entries, by)
         labels, kept = [], {*design.flat}

@@ -15,6 +15,7 @@ from actsweep.sweeps import table
 from actsweep.sweeps.exit_codes import INTERRUPTED, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import Plan, name_of
 from actsweep.sweeps.plan import about as about_sweep
+from actsweep.sweeps.tuning import found as tuning_in
 from actsweep.utils.errors import UserError
 from actsweep.utils.provenance import other_code
 
@@ -162,10 +163,25 @@ def _explained(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[Result]
 
 
 def _show(plan: Plan, results: Sequence[Mapping[str, Any]], stream: TextIO | None = None) -> None:
+    results = _to_be_seen(plan, results)
     configs = {r["run_id"]: resolve.to_dict(plan.runs[r["run_id"]].config) for r in results}
     if about := about_sweep(resolve.to_dict(plan.config)["sweep"]):
         print(about, file=stream)
     table.show(results, configs, stream)
+
+
+def _to_be_seen(plan: Plan, results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the results without test scores of runs that choose settings.
+
+    Of a tuning that has come to its fresh seeds these alone: test scores aren't to be looked at
+    before, nor chosen by.
+    """
+    tuning = tuning_in(plan.folder)
+    choosing = tuning.choosing_runs if tuning else frozenset()
+    fresh = [result for result in results if result["run_id"] not in choosing]
+    return fresh or [
+        {k: v for k, v in result.items() if not k.startswith("test_")} for result in results
+    ]
 
 
 def _code(plan: Plan, results: Sequence[Mapping[str, Any]], asked: signal.Signals | None) -> int:

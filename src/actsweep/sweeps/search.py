@@ -7,6 +7,7 @@ all else follows, so a search that was interrupted suggests what it would have s
 
 import contextlib
 import json
+import re
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ DIGITS = 6
 """Significant digits of a suggested number."""
 ALL_DIGITS = 12
 """Those of a number in a range, which its steps decide: without what sums in float64 add."""
+KINDS = {"space": "search", "race": "race", "tuning": "tuning"}
+"""What a sweep is, by a key that `search.json` then has."""
 COMPLETE, DIVERGED, FAILED = "complete", "diverged", "failed"
 
 Value = str | int | float
@@ -136,26 +139,76 @@ def check_installed() -> None:
         )
 
 
+def typed(params: Params) -> str:
+    """Return parameters as they are typed."""
+    return " ".join(f"{key}={value}" for key, value in params.items())
+
+
+def factors_of(params: Params) -> list[str]:
+    """Return what tells groups apart that are typed as these parameters, for `compare --by`."""
+    return list(dict.fromkeys(re.sub(r"^act\..*", "act", key) for key in params))
+
+
+def kind_of(folder: Path) -> str | None:
+    """Return what a sweep is, one of `KINDS`; None for one that doesn't grow.
+
+    Raises:
+        UserError: its `search.json` can't be read.
+    """
+    path = folder / SEARCH_FILE
+    try:
+        plain = json.loads(path.read_text())
+        return next(key for key in KINDS if key in plain)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, StopIteration) as error:
+        raise UserError(f"{path}: can't be read ({error}); type another hydra.sweep.dir") from error
+
+
+def read_plain(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the contents of `search.json`, None if there is none.
+
+    Args:
+        folder: the sweep's.
+        key: one of `KINDS`: what the sweep should be.
+
+    Raises:
+        UserError: it can't be read, or the sweep is of another kind.
+    """
+    kind = kind_of(folder)
+    if kind is None:
+        return None
+    if kind != key:
+        raise UserError(f"{folder.name}: holds a {KINDS[kind]}; type another hydra.sweep.dir")
+    plain: dict[str, Any] = json.loads((folder / SEARCH_FILE).read_text())
+    return plain
+
+
+def space_of(plain: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Return a space from plain values, as `asdict` makes them."""
+    return {
+        key: Parameter(**{**each, "choices": tuple(each["choices"])}) for key, each in plain.items()
+    }
+
+
+def trials_of(plain: Sequence[Mapping[str, Any]]) -> tuple[Trial, ...]:
+    """Return trials from plain values, as `asdict` makes them."""
+    return tuple(Trial(each["params"], tuple(each["runs"])) for each in plain)
+
+
 def read(folder: Path) -> Search | None:
     """Return the search in a sweep's folder; None if there is none.
 
     Raises:
-        UserError: it can't be read, or the folder holds a race.
+        UserError: it can't be read, or the folder holds something else.
     """
-    path = folder / SEARCH_FILE
-    if not path.exists():
+    path, plain = folder / SEARCH_FILE, read_plain(folder, "space")
+    if plain is None:
         return None
     try:
-        plain = json.loads(path.read_text())
-        if "race" in plain:
-            raise UserError(f"{folder.name}: holds a race; type another hydra.sweep.dir")
-        space = {
-            key: Parameter(**{**each, "choices": tuple(each["choices"])})
-            for key, each in plain["space"].items()
-        }
-        trials = tuple(Trial(each["params"], tuple(each["runs"])) for each in plain["trials"])
-        return Search(space, plain["sampler"], plain["seed"], trials)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        trials = trials_of(plain["trials"])
+        return Search(space_of(plain["space"]), plain["sampler"], plain["seed"], trials)
+    except (KeyError, TypeError) as error:
         raise UserError(f"{path}: can't be read ({error}); type another hydra.sweep.dir") from error
 
 

@@ -136,6 +136,6 @@ def _check_raced(key: str, override: Override) -> None:
         raise UserError(f"{line}: is the sweep's; type one value")
     if key.startswith("optim."):
         raise UserError(
-            f"{line}: what suits each activation is searched, not raced: see docs/search.md; type "
-            "one value"
+            f"{line}: what suits each activation is tuned, not raced: type actsweep tune, see "
+            "docs/tune.md, or one value"
         )

@@ -53,13 +53,18 @@ def divide(overrides: Sequence[Override]) -> Typed:
                     "scores on different data don't compare" if key == "data" else "is the sweep's"
                 )
                 raise UserError(f"{override.input_line}: can't be searched: {why}; type one value")
-            space[key] = _parameter(override)
+            space[key] = parameter_of(override)
     if not space:
         raise UserError(f"hydra/sweeper=optuna: nothing is searched; type for example {EXAMPLE}")
     return Typed(fixed, space, seeds)
 
 
-def _parameter(override: Override) -> Parameter:
+def parameter_of(override: Override) -> Parameter:
+    """Return what an interval, a range or a list lets be suggested.
+
+    Raises:
+        UserError: its ends or its tags don't fit.
+    """
     value, line = override.value(), override.input_line
     tags = set(getattr(value, "tags", ())) - {"log"}
     if tags:
