@@ -527,3 +527,15 @@ def test_the_next_data_set_is_predicted_as_by_integration(ahead: int, of: int) -
     assert found.new == pytest.approx((density * share).sum(), abs=2e-3)
     inside = (share >= found.low) & (share <= found.high)
     assert density[inside].sum() == pytest.approx(0.95, abs=5e-3)
+
+
+def test_intervals_end_at_what_can_be() -> None:
+    found = compare([entry(v, act="relu", seed=i) for i, v in enumerate((0.7, 0.99))])
+    (summary,) = found.groups.values()
+    assert (summary.low, summary.high) == (0.0, 1.0)
+    assert "84.50 [0.00, 100.00]" in str(found)
+    runs = [entry(v, act="relu", seed=i) for i, v in enumerate((0.7, 0.99))]
+    losses = compare(runs, metric="test/loss")
+    (summary,) = losses.groups.values()
+    assert summary.low == 0.0
+    assert (summary.high or 0) > 1

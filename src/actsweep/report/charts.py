@@ -22,10 +22,11 @@ from actsweep.report.chart import (
 )
 from actsweep.report.colours import group_styles
 from actsweep.report.compare import Comparison
-from actsweep.report.curve_charts import LEAST_FOR_INTERVAL, clipped, curves, possible_values
+from actsweep.report.curve_charts import LEAST_FOR_INTERVAL, curves
 from actsweep.report.design import Design, Label
 from actsweep.report.prediction_chart import predictions
 from actsweep.report.series import Series
+from actsweep.report.values import clipped, possible_values
 from actsweep.stats import paired
 
 
@@ -107,7 +108,7 @@ def _scores(comparison: Comparison, styles: Styles) -> Chart:
 
 def _score_rows(comparison: Comparison, label: Label) -> Iterator[dict[str, Any]]:
     """Yield a group's mean, then its values, one a seed, in the unit that is shown."""
-    scale, possible = comparison.measure.scale, _possible(comparison)
+    scale = comparison.measure.scale
     summary, design = comparison.groups[label], comparison.design
     values = paired.seed_means(comparison.cells[label])
     group: dict[str, Any] = {"group": label_text(label)}
@@ -116,7 +117,7 @@ def _score_rows(comparison: Comparison, label: Label) -> Iterator[dict[str, Any]
         mean["value"] = scale * summary.mean
         mean |= {"low": None, "high": None, "interval": None}
         if summary.low is not None and summary.high is not None and summary.n >= LEAST_FOR_INTERVAL:
-            low, high = (clipped(scale * end, possible) for end in (summary.low, summary.high))
+            low, high = scale * summary.low, scale * summary.high
             mean |= {"low": low, "high": high, "interval": f"{low:.5g} to {high:.5g}"}
         yield group | mean
     runs: dict[Any, list[str]] = {}

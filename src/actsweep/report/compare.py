@@ -22,10 +22,12 @@ from actsweep.report.tune import tune
 from actsweep.report.values import (
     SUMMARY_KEYS,
     Measure,
+    clipped,
     default_metric,
     diverged_runs,
     lost_share,
     make_measure,
+    possible_values,
     values_of,
 )
 from actsweep.stats import factorial, paired
@@ -169,7 +171,8 @@ def compare(
     cells, missing_notes = _comparable(design, all_cells)
     cells |= {label: {} for label in lost if label not in cells}
     groups = {
-        label: paired.summarise([*paired.seed_means(c).values()]) for label, c in cells.items()
+        label: _within_possible(paired.summarise([*paired.seed_means(c).values()]), measure)
+        for label, c in cells.items()
     }
     order = _order(design, groups, lost, measure)
     cells = {label: cells[label] for label in order}
@@ -271,6 +274,16 @@ def _pairs(
     return (
         pairs if measure.sign >= 0 else {key: _flip_direction(pair) for key, pair in pairs.items()}
     )
+
+
+def _within_possible(summary: Summary, measure: Measure) -> Summary:
+    """Return a summary whose interval ends at what the metric can be: accuracies at 0 and 1."""
+    if summary.low is None or summary.high is None:
+        return summary
+    least, most = possible_values(measure.metric.rpartition("/")[2])
+    possible = (least, None if most is None else most / measure.scale)  # the least is 0, 1 or none
+    low, high = (clipped(end, possible) for end in (summary.low, summary.high))
+    return replace(summary, low=low, high=high)
 
 
 def _interaction(oriented: Mapping[Label, Mapping[Cell, float]], design: Design) -> float | None:

@@ -19,6 +19,7 @@ from actsweep.report.chart import (
 )
 from actsweep.report.design import Design, Label
 from actsweep.report.series import CURVES, Curve
+from actsweep.report.values import clipped, possible_values
 from actsweep.stats.scores import SCORES, tasks_in
 
 MEAN_POINTS = 300
@@ -82,24 +83,6 @@ def curves(
         singles="asked",
         axes=axes,
     )
-
-
-def possible_values(score: str) -> tuple[float | None, float | None]:
-    """Return the least and the largest value that a score can have, as it is shown."""
-    if score not in SCORES:
-        return (None, None)
-    if score == "perplexity":
-        return (1.0, None)
-    if score == "r2":
-        return (None, 1.0)
-    return (0.0, 100.0 if SCORES[score].scale == 100 else None)
-
-
-def clipped(value: float, possible: tuple[float | None, float | None]) -> float:
-    """Return a value, or the bound that it is beyond."""
-    least, most = possible
-    value = value if least is None else max(value, least)
-    return value if most is None else min(value, most)
 
 
 def _panel(metric: str, place: int, scale: Mapping[str, Any], styles: Styles) -> alt.LayerChart:

@@ -11,6 +11,7 @@ import numpy as np
 
 from actsweep.report.compare import ReportRequest, compare_sweeps
 from actsweep.report.text import as_text
+from actsweep.report.values import clipped, possible_values
 from actsweep.stats.paired import mean_interval
 from actsweep.stats.scores import SCORES
 from actsweep.stats.tuning import expected_best, good_settings, profile
@@ -336,7 +337,8 @@ def _text(value: Interval, name: str, *, interval: bool = True) -> str:
     mean = f"{score.scale * value.mean:.{score.digits}f}"
     if value.low is None or value.high is None or not interval:
         return mean
-    low, high = (f"{score.scale * end:.{score.digits}f}" for end in (value.low, value.high))
+    ends = (clipped(score.scale * end, possible_values(name)) for end in (value.low, value.high))
+    low, high = (f"{end:.{score.digits}f}" for end in ends)
     return f"{mean} [{low}, {high}]"
 
 

@@ -60,6 +60,24 @@ class Measure:
         return verdict if self.sign else {BETTER: "higher", WORSE: "lower"}.get(verdict, verdict)
 
 
+def possible_values(score: str) -> tuple[float | None, float | None]:
+    """Return the least and the largest value that a score can have, as it is shown."""
+    if score not in SCORES:
+        return (None, None)
+    if score == "perplexity":
+        return (1.0, None)
+    if score == "r2":
+        return (None, 1.0)
+    return (0.0, 100.0 if SCORES[score].scale == 100 else None)
+
+
+def clipped(value: float, possible: tuple[float | None, float | None]) -> float:
+    """Return a value, or the bound that it is beyond."""
+    least, most = possible
+    value = value if least is None else max(value, least)
+    return value if most is None else min(value, most)
+
+
 def default_metric(entries: Sequence[Entry]) -> str:
     """Return the metric that is compared by default."""
     tasks = tasks_in(entry.summary for entry in entries)
