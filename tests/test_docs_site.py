@@ -29,6 +29,8 @@ SECONDS = 60
 SEARCHES = {
     "slurm": "cluster.html",
     "gelu": "activations/gelu.html",
+    "add an activation": "questions.html#add-an-activation",
+    "early stopping": "questions.html#set-batch-size",
     "learning rate schedule": "questions.html#change-the-optimiser",
     "EarlyStop": "reference/callbacks.html",
     "smallest gradient": "questions.html#see-which-layer",
