@@ -17,6 +17,8 @@ import actsweep
 import actsweep.callbacks
 import actsweep.data
 from actsweep.activations import ACTIVATIONS
+from actsweep.data import dataset
+from actsweep.loggers import base
 from actsweep.theory import critical, mean_field, units
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +31,8 @@ SECONDS = 60
 SEARCHES = {
     "slurm": "cluster.html",
     "gelu": "activations/gelu.html",
+    "add an activation": "questions.html#add-an-activation",
+    "early stopping": "questions.html#set-batch-size",
     "learning rate schedule": "questions.html#change-the-optimiser",
     "EarlyStop": "reference/callbacks.html",
     "smallest gradient": "questions.html#see-which-layer",
@@ -91,7 +95,7 @@ def test_lists_are_read_alike_by_every_kind_of_markdown(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [critical, mean_field, units], ids=lambda module: module.__name__
+    "module", [base, critical, dataset, mean_field, units], ids=lambda module: module.__name__
 )
 def test_examples_in_docstrings(module: Any) -> None:
     """Those that need no trained runs."""
@@ -149,6 +153,15 @@ def test_pages_are_read_as_a_code_host_reads_them(site: Path) -> None:
         expected = Elements(text).counts
         for tag in ("table", "td", "li", "pre", "h2", "h3", "img", "ol", "ul"):
             assert shown.get(tag, 0) == expected.get(tag, 0), (page.name, tag)
+
+
+@pytest.mark.slow
+def test_names_of_the_reference_have_headings(site: Path) -> None:
+    """Below the page's own, so that its table of contents lists them."""
+    for name in REFERENCE:
+        html = (site / "reference" / name.replace(".md", ".html")).read_text()
+        assert html.count("<h1") == 1
+        assert len(re.findall(r'<h[23] id="actsweep\.', html)) > 1
 
 
 @pytest.mark.slow

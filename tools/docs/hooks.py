@@ -29,8 +29,14 @@ ELSEWHERE = {
 HOME = {page: file for file, page in ELSEWHERE.items()}
 NAMED_BY_FILE = re.compile(r"\[(?P<file>[\w./-]+\.md)\](?=\((?P<target>[^)#\s]+\.md)\))")
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
-FOUND_FIRST = {"questions.md": 3, "cluster.md": 2, "tutorial.md": 2}
-FOUND_LAST = {"changelog.md": 0.1, "architecture.md": 0.3, "claims.md": 0.5, "contributing.md": 0.5}
+FOUND_FIRST = {"questions.md": 3, "commands.md": 2, "cluster.md": 2, "tutorial.md": 2}
+FOUND_LAST = {
+    "changelog.md": 0.1,
+    "architecture.md": 0.3,
+    "claims.md": 0.5,
+    "contributing.md": 0.5,
+    "gallery.md": 0.5,
+}
 GROUP_ORDER = ("act", "depth", "init", "optim", "model", "data", "callbacks", "logger")
 
 

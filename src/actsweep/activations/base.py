@@ -22,6 +22,11 @@ Units = Literal["elementwise", "gated", "maxout", "vector"]
 class Activation:
     """One activation function and the facts about it.
 
+    >>> MINE = Activation(
+    ...     "bent", bent, "z + bend * (sqrt(z^2 + 1) - 1)", "own", "(-inf, inf)", "1",
+    ...     params={"bend": 0.5, "learnable": True}, learnable=lambda params: ("bend",),
+    ... )  # doctest: +SKIP
+
     Attributes:
         name: as in `act=<name>`.
         fn: `fn(z, **params) -> a`, pure; works under jit, vmap and grad. Units lie on the last

@@ -36,6 +36,11 @@ class DiskRows:
 class Dataset:
     """Three splits as arrays, stored as compactly as they come.
 
+    >>> x, y = np.zeros((30, 2), np.float32), np.arange(30, dtype=np.int32) % 3
+    >>> data = Dataset("mine", x, y, x, y, x, y, classes=3)
+    >>> data.task, data.outputs
+    ('classification', 3)
+
     Attributes:
         name: what `summary.json` calls it.
         train_x: `[n, ...]`, uint8 images `[n, height, width, channels]`, float32 features `[n, d]`,

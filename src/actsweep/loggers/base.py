@@ -12,7 +12,12 @@ log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
-    """A place for measurements. `member` is a position in the list that `open` received."""
+    """A place for measurements. `member` is a position in the list that `open` received.
+
+    >>> class Printer(Writer):
+    ...     def row(self, member, row):
+    ...         print(member, row.step, row.scalars.get("val/accuracy"))
+    """
 
     def check(self, members: Sequence[MemberInfo]) -> None:
         """Raise UserError if it will refuse to start; nothing is touched, on disk or elsewhere."""
