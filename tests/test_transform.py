@@ -200,6 +200,21 @@ def test_a_member_has_the_numbers_and_says_so_once(capsys):
     assert make_member(stored).config.act["input_scale"] == stored.act["input_scale"]
 
 
+def wave(z, amount=0.3):
+    return jnp.tanh(z) + amount * z
+
+
+def test_a_user_s_own_activation_is_rescaled():
+    act = {"name": "wave", "_target_": f"{__name__}.wave", "amount": 0.5}
+    member = make_member(run_of(act, "tat", depth=4))
+    formula = {"name": "tanh(x) + 0.5*x"}
+    expected = transform_numbers(
+        resolve.resolve({"act": formula}).act | {"transform": "tat"}, depth=4
+    )
+    found = [member.config.act[key] for key in NAMES]
+    np.testing.assert_allclose(found, [expected[key] for key in NAMES], rtol=1e-6)
+
+
 def test_none_is_no_transform():
     plain = resolve.resolve({"act": {"name": "tanh"}})
     assert run_id(resolve.resolve({"act": {"name": "tanh", "transform": "none"}})) == run_id(plain)
