@@ -15,6 +15,7 @@ from actsweep.config.identity import run_id
 from actsweep.config.overrides import for_hydra
 from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.sweeps.table import columns
+from actsweep.theory.card import card
 from actsweep.theory.networks import network_of
 from actsweep.theory.transforms import (
     dks_residual,
@@ -158,6 +159,20 @@ def test_a_wide_drawn_network_has_the_maps(act, transform):
         assert abs(measured.mean() - theory) < 3.5 * error + 0.01  # + of order depth / width
     if act == "leaky_relu":
         assert expected == pytest.approx(0.8, rel=1e-9)
+
+
+@pytest.mark.parametrize("transform", ["dks", "tat"])
+def test_a_card_tells_the_maps_of_the_whole_network(transform):
+    content = card(make_member(run_of("tanh", transform, 20)).config, 1.0, 0.0)
+    shown = {"dks": "C(0) = 0, C'(1) = 1.5, C''", "tat": "C'(1) = 1, C''(1) = 0.3"}[transform]
+    assert content["verdict"].startswith(f"rescaled by {transform}: the maps of all 20 layers")
+    assert shown in content["verdict"]
+    assert content["fixed_point"]["q"] == 1
+    np.testing.assert_allclose(content["layers"]["second"], 1, rtol=1e-8)
+    maps = content["network_maps"]
+    assert maps["length_slope"] == pytest.approx(1, rel=1e-8)
+    # Two inputs of cosine 0: the maps of the layers, one after the other, from z to f(z).
+    assert content["layers"]["act_cosine"][-1] == pytest.approx(maps["correlation"], abs=1e-9)
 
 
 # --- what is computed
