@@ -15,6 +15,7 @@ from actsweep.config.identity import run_id
 from actsweep.config.overrides import for_hydra
 from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.sweeps.table import columns
+from actsweep.theory.card import card
 from actsweep.theory.networks import network_of
 from actsweep.theory.transforms import (
     dks_residual,
@@ -160,6 +161,20 @@ def test_a_wide_drawn_network_has_the_maps(act, transform):
         assert expected == pytest.approx(0.8, rel=1e-9)
 
 
+@pytest.mark.parametrize("transform", ["dks", "tat"])
+def test_a_card_tells_the_maps_of_the_whole_network(transform):
+    content = card(make_member(run_of("tanh", transform, 20)).config, 1.0, 0.0)
+    shown = {"dks": "C(0) = 0, C'(1) = 1.5, C''", "tat": "C'(1) = 1, C''(1) = 0.3"}[transform]
+    assert content["verdict"].startswith(f"rescaled by {transform}: the maps of all 20 layers")
+    assert shown in content["verdict"]
+    assert content["fixed_point"]["q"] == 1
+    np.testing.assert_allclose(content["layers"]["second"], 1, rtol=1e-8)
+    maps = content["network_maps"]
+    assert maps["length_slope"] == pytest.approx(1, rel=1e-8)
+    # Two inputs of cosine 0: the maps of the layers, one after the other, from z to f(z).
+    assert content["layers"]["act_cosine"][-1] == pytest.approx(maps["correlation"], abs=1e-9)
+
+
 # --- what is computed
 
 
@@ -198,6 +213,21 @@ def test_a_member_has_the_numbers_and_says_so_once(capsys):
     stored.act["input_scale"] *= 1 + 1e-10  # another machine's last digits
     assert run_id(stored) == member.run_id
     assert make_member(stored).config.act["input_scale"] == stored.act["input_scale"]
+
+
+def wave(z, amount=0.3):
+    return jnp.tanh(z) + amount * z
+
+
+def test_a_user_s_own_activation_is_rescaled():
+    act = {"name": "wave", "_target_": f"{__name__}.wave", "amount": 0.5}
+    member = make_member(run_of(act, "tat", depth=4))
+    formula = {"name": "tanh(x) + 0.5*x"}
+    expected = transform_numbers(
+        resolve.resolve({"act": formula}).act | {"transform": "tat"}, depth=4
+    )
+    found = [member.config.act[key] for key in NAMES]
+    np.testing.assert_allclose(found, [expected[key] for key in NAMES], rtol=1e-6)
 
 
 def test_none_is_no_transform():

@@ -158,20 +158,17 @@ def draw(result: Quantities) -> Mapping[str, Figure]:
     axes.invert_yaxis()
     x = np.interp(result["curve"]["sigma_w"], sigmas, np.arange(len(sigmas)))
     scales = np.array([math.inf if v is None else v for v in result["curve"]["xi_c"]], float)
-    reach = np.minimum(TRAINABLE * scales, 1e9)
-    places = np.interp(
-        np.log(np.maximum(reach, 1e-9)),
-        np.log(depths),
-        np.arange(len(depths)),
-        left=-0.5,
-        right=len(depths) - 0.5,
-    )
-    axes.plot(x, places, color=colours.RED, linewidth=2, label=f"{TRAINABLE} xi_c")
+    rows = np.array([depths[0] ** 2 / depths[1], *depths, depths[-1] ** 2 / depths[-2]])
+    reach = np.log(np.clip(TRAINABLE * scales, rows[0], rows[-1]))
+    places = np.interp(reach, np.log(rows), np.arange(-1, len(depths) + 1))
+    axes.plot(x, places, color=colours.RED, linewidth=2)
     axes.set_ylim(-0.5, len(depths) - 0.5)
     axes.set_xlabel("sigma_w²")
     axes.set_ylabel("hidden layers")
-    axes.set_title(f"{result['act']}, sigma_b² = {result['sigma_b'] ** 2:.3g}: test accuracy, %")
-    axes.legend(loc="upper right")
+    axes.set_title(
+        f"{result['act']}, sigma_b² = {result['sigma_b'] ** 2:.3g}: test accuracy, %; "
+        f"line: {TRAINABLE} xi_c"
+    )
     return {"accuracy": figure}
 
 

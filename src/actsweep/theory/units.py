@@ -323,7 +323,7 @@ def _from_jax(act: Mapping[str, Any], path: str) -> Elementwise | SeveralInputs:
 
     def evaluate(z: ndarray) -> tuple[ndarray, ndarray]:
         rows = z.reshape(-1, inputs)
-        size = max(2048, 2 ** int(np.ceil(np.log2(len(rows)))))  # few shapes, few programs
+        size = max(2048, 2 ** int(np.ceil(np.log2(max(len(rows), 1)))))  # few shapes, few programs
         padded = np.concatenate([rows, np.zeros((size - len(rows), inputs))])
         with jax.enable_x64(True):
             a, da = with_derivative(jnp.asarray(padded))
