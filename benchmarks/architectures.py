@@ -14,7 +14,7 @@ from actsweep.nn.network import Network, split
 from actsweep.runs.members import stack_hparams
 from benchmarks import baselines
 from benchmarks.harness import Result, median, ratio
-from benchmarks.rig import Pack, prepare
+from benchmarks.rig import DIGITS, Pack, prepare
 from benchmarks.speed import members
 
 MODELS: dict[str, tuple[str, ...]] = {
@@ -29,6 +29,7 @@ FEWER_STEPS: dict[str, tuple[str, ...]] = {
     "fashion_mnist": ("data.val_size=57440",),
     "pydocs": ("data.val_size=0.8",),
 }
+TOYS = {"mlp, BatchNorm and skips": "depth.widths=[4,4]", "rnn": "depth.width=4"}
 RULES: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": partial(optax.sgd, momentum=baselines.MOMENTUM),
     "adam": optax.adam,
@@ -40,11 +41,11 @@ def architectures(rounds: int, toy: bool) -> Result:
     """Seconds of a run-epoch of each model, diagnostics and W&B on, against a plain loop's."""
     size, figures, seconds = members(), [], {}
     for name, words in MODELS.items():
-        if toy and name not in ("resnet", "rnn"):
+        if toy and name not in TOYS:
             continue
         tokens = "data=pydocs" in words
         small = FEWER_STEPS["pydocs" if tokens else "fashion_mnist"]
-        small = ("data=digits", "trainer.batch_size=128", "depth.width=4") if toy else small
+        small = (*DIGITS, TOYS[name]) if toy else small
         pack = Pack(prepare(size, *words, *small), logged=True)
         took = baselines.rotate({"pack": pack.train_and_probe, "plain": plain_loop(pack)}, rounds)
         pack.close()

@@ -29,7 +29,7 @@ from actsweep.train.types import SweepContext
 from benchmarks import rig
 from benchmarks.baselines import cores, rotate
 from benchmarks.harness import Result, median, ratio
-from benchmarks.shell import scratch
+from benchmarks.shell import LEAST, scratch
 
 GOODBYE_SECONDS = 2.0
 FAULTS = (401, 500, 429, "silent", "close", "down")
@@ -122,7 +122,7 @@ class Trainings:
 
 def faults(rounds: int, toy: bool) -> Result:
     """All servers in rotation; ratios to the training beside each that W&B follows offline."""
-    words = ("trainer.epochs=2", *rig.TOY) if toy else ("trainer.epochs=8",)
+    words = ("trainer.epochs=2", *LEAST) if toy else ("trainer.epochs=8",)
     trainings = Trainings(words)
     short = mock.patch.multiple(
         wandb_support, FINISH_SECONDS=GOODBYE_SECONDS, INIT_SECONDS=GOODBYE_SECONDS

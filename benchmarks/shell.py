@@ -1,5 +1,6 @@
 """Whole commands, from the shell: start-up, a sweep, its memory, what a member costs."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -147,6 +148,7 @@ def memory(rounds: int, toy: bool) -> Result:
     few, many, size = (4, 8, 4) if toy else (16, 64, 8)
     with scratch() as cache:
 
+        @functools.cache
         def peak(seeds: int, size: int) -> float:
             swept = (f"seed=range({seeds})", f"pack.size={size}")
             return train_sweep(Path(cache), *words, *swept).peak_mib

@@ -37,6 +37,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.set_threshold(50_000, 20, 50)  # as in a command: see launch/entry.py
 jax.devices()  # before any test could ask for other devices
 
+COMPILED_FAST = ("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 MACHINERY = {"browser", "cluster", "slurm"}
 """Fixtures that need more than Python's packages, and fail where it is missing."""
 SLOW = Path(__file__).with_name("slow_tests.txt")
@@ -83,6 +84,19 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(jax, "clear_caches", lambda: None)
     yield
     clear()
+
+
+@pytest.fixture
+def compiled_fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compile without optimisations, in this process and in those that a test starts.
+
+    For tests of what is typed, written or shown, whose programs take longer to compile than to run;
+    those that compare bits, packs or streams have the programs that users have.
+    """
+    monkeypatch.setenv(*COMPILED_FAST)
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.hookimpl(tryfirst=True)

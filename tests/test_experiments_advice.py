@@ -233,6 +233,7 @@ def run_experiment(tmp_path: Path, *words: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_fast")
 def test_architectures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The rate is validation's choice, a diverged one never is, and the scores are other seeds'."""
     words = ("network=rnn-images", "act=tanh,relu", "seeds=2", "tuning_seeds=1", "lr=0.01,1e30")
@@ -268,6 +269,7 @@ def test_architectures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_fast")
 def test_output_layers(tmp_path: Path) -> None:
     words = ("task=multilabel", "seeds=2", "tuning_seeds=1", "lr=0.01,0.03", "epochs=3")
     result = run_experiment(tmp_path, "output-layers", *words)

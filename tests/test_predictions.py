@@ -265,6 +265,7 @@ def test_a_callback_of_one_s_own_that_raises_before_training_is_named(tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_fast")
 def test_the_page_s_line_makes_its_figure(tmp_path):
     """At toy size: what was typed comes last, and wins."""
     root = Path(__file__).parents[1]

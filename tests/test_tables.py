@@ -181,6 +181,7 @@ def test_the_file_counts_towards_the_id_by_its_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_fast")
 def test_a_csv_is_learned(tmp_path: Path) -> None:
     """As those that come with scikit-learn are, in test_data_defaults.py."""
     rng = np.random.default_rng(0)
@@ -188,7 +189,7 @@ def test_a_csv_is_learned(tmp_path: Path) -> None:
     rows = [f"{2 * k + rng.normal():.3f},{rng.normal():.3f},{'ab'[k]}" for k in kinds]
     words = ("data=csv", f"data.path={write(tmp_path, HEAD, *rows)}", "data.target=kind")
     outputs = f"paths.outputs={tmp_path / 'outputs'}"
-    code, out, err = ask(ROOT, "train.py", *words, "logger=disabled", outputs)
+    code, out, err = ask(ROOT, "train.py", *words, "logger=disabled", "callbacks=none", outputs)
     assert code == 0, err
     assert float(re.findall(r"^relu +1 +([\d.]+)", out, re.M)[0]) > 70
 
@@ -203,6 +204,7 @@ def test_the_page_names_every_data_set_and_every_key() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_fast")
 def test_the_page_s_commands_train(tmp_path: Path) -> None:
     """A CSV and an NPZ of one's own, in one line each."""
     rows = [f"{i / 3:.2f},{i},{'ab'[i % 2]}" for i in range(60)]
@@ -218,5 +220,6 @@ def test_the_page_s_commands_train(tmp_path: Path) -> None:
     for line in block.strip().splitlines():
         words = shlex.split(line, comments=True)
         assert words[:2] == ["python", "train.py"]
-        code, _, err = ask(tmp_path, *words[1:], "logger=disabled", "trainer.epochs=2")
+        small = ("logger=disabled", "trainer.epochs=2", "callbacks=none")
+        code, _, err = ask(tmp_path, *words[1:], *small)
         assert code == 0, err

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,6 +35,7 @@ from actsweep_tutorials.base import (
 LEFT, RIGHT, POINTS = -5.0, 5.0, 1000
 SIX = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "swish")
 TIMED, REPEATS = 1 << 20, 15
+FAR_LEFT = np.linspace(-200, 0, 20_001, dtype=np.float32)
 
 
 def scalar_slice(act: Activation) -> Callable[[Array], Array]:
@@ -54,17 +56,12 @@ def describe(act: Activation) -> dict[str, Any]:
     `formula`, `paper`, `range`, `zero`, `kinks` and `units` are facts; all else is measured in
     float32. Moments are over N(0, 1), by quadrature.
     """
-    f = scalar_slice(act)
-    value, derivative = jax.jit(jax.vmap(f)), jax.jit(jax.vmap(jax.grad(f)))
     z = np.linspace(LEFT, RIGHT, 100_001, dtype=np.float32)
-    a, da = np.asarray(value(z), float), np.asarray(derivative(z), float)
-    scan = np.array([-5 + 0.1 * i for i in range(100)], np.float32)
     nodes, weights = quadrature()
-    z_nodes = nodes.astype(np.float32)
-    moments = [
-        round(float(np.sum(weights * x)), 9) + 0.0
-        for x in _powers(value(z_nodes), derivative(z_nodes))
-    ]
+    scan = [-5 + 0.1 * i for i in range(100)]
+    line, at_nodes, at_scan, left, at_zero = _values_and_slopes(act, z, nodes, scan, FAR_LEFT, [0])
+    a, da = (np.asarray(x, float) for x in line)
+    moments = [round(float(np.sum(weights * x)), 9) + 0.0 for x in _powers(*at_nodes)]
     dips = (a[1:-1] < a[:-2]) & (a[1:-1] < a[2:])
     return {
         "formula": act.formula,
@@ -76,13 +73,13 @@ def describe(act: Activation) -> dict[str, Any]:
         "smallest": a.min(),
         "largest": a.max(),
         "smallest_at": z[a.argmin()] if dips.any() else None,
-        "slope_zero": derivative(np.zeros(1, np.float32))[0],
+        "slope_zero": at_zero[1][0],
         "slope_least": da.min(),
         "slope_most": da.max(),
         "slope_most_at": z[np.abs(da - da.max()) < 1e-7].mean(),
         "monotone": not (np.diff(a) < -1e-6).any(),
-        "scan_share": (np.abs(np.asarray(derivative(scan))) < 0.01).mean(),
-        "flat_left": _flat_from(derivative),
+        "scan_share": (np.abs(at_scan[1]) < 0.01).mean(),
+        "flat_left": _flat_from(left[1]),
         "mean": moments[0],
         "square": moments[1],
         "slope_square": moments[2],
@@ -91,19 +88,33 @@ def describe(act: Activation) -> dict[str, Any]:
     }
 
 
-def _powers(a: Array, da: Array) -> tuple[np.ndarray, ...]:
+def _values_and_slopes(
+    act: Activation, *points: npt.ArrayLike
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return f and f' in float32 at each of some arrays of points: one program for all of them."""
+    inputs = [np.asarray(z, np.float32) for z in points]
+    both = jax.jit(jax.vmap(jax.value_and_grad(scalar_slice(act))))
+    ends = np.cumsum([len(z) for z in inputs])[:-1]
+    values, slopes = (np.split(np.asarray(x), ends) for x in both(np.concatenate(inputs)))
+    return list(zip(values, slopes, strict=True))
+
+
+def _powers(a: np.ndarray, da: np.ndarray) -> tuple[np.ndarray, ...]:
     values, derivatives = np.asarray(a, float), np.asarray(da, float)
     return values, values**2, derivatives**2
 
 
-def _flat_from(derivative: Callable) -> Mapping[str, float | None]:
-    """Return the z below which |f'| < 0.001, and below which f' is 0 (None: nowhere)."""
-    z = np.linspace(-200, 0, 20_001, dtype=np.float32)
-    size = np.abs(np.asarray(derivative(z)))
+def _flat_from(slopes: np.ndarray) -> Mapping[str, float | None]:
+    """Return the z below which |f'| < 0.001, and below which f' is 0 (None: nowhere).
+
+    Args:
+        slopes: f' at `FAR_LEFT`.
+    """
+    size = np.abs(slopes)
     limits = {}
     for name, small in (("small", size < 1e-3), ("zero", size == 0)):
-        length = int(np.argmin(small)) if not small.all() else len(z)
-        limits[name] = float(z[length - 1]) if length else None
+        length = int(np.argmin(small)) if not small.all() else len(size)
+        limits[name] = float(FAR_LEFT[length - 1]) if length else None
     return limits
 
 
@@ -139,8 +150,8 @@ def measure(params: Params) -> Quantities:
     curves, cards, costs = {}, {}, {}
     for name in params["act"]:
         act = activation(name)
-        f = scalar_slice(act)
-        curves[name] = {"value": jax.vmap(f)(z), "slope": jax.vmap(jax.grad(f))(z)}
+        ((value, slope),) = _values_and_slopes(act, z)
+        curves[name] = {"value": value, "slope": slope}
         cards[name] = describe(act)
         if params["cost"]:
             costs[name] = cost(act)

@@ -49,13 +49,13 @@ def measure(params: Params) -> Quantities:
     for name in params["act"]:
         act = activations.get(name)
         fn = partial(act.fn, **act.params)
-        result["jacobian"][name] = jax.jacrev(fn)(z)
+        result["jacobian"][name] = jax.jit(jax.jacrev(fn))(z)
         if act.units == "elementwise":
-            result["rule"][name] = _rule_error(fn, z)
+            result["rule"][name] = jax.jit(partial(_rule_error, fn))(z)
     for norm in (layer_norm, group_norm, local_response_norm):
-        result["jacobian"][norm.__name__] = jax.jacrev(norm)(z)
+        result["jacobian"][norm.__name__] = jax.jit(jax.jacrev(norm))(z)
     batch = jax.random.normal(jax.random.key(1), (BATCH, UNITS))
-    whole = jax.jacrev(batch_norm)(batch)  # [BATCH, UNITS, BATCH, UNITS]
+    whole = jax.jit(jax.jacrev(batch_norm))(batch)  # [BATCH, UNITS, BATCH, UNITS]
     result["jacobian"]["batch_norm"] = whole[0, :, 0, :]
     for name, jacobian in result["jacobian"].items():
         entries = _off_diagonal(jacobian)

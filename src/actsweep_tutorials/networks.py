@@ -89,6 +89,7 @@ class NetworkInspector:
     def __init__(self) -> None:
         self._data: dict[str, Dataset] = {}
         self._initialisers: dict[str, Callable[..., types.State]] = {}
+        self._last_initial: tuple[RunConfig, types.State] | None = None
         self._programs: dict[str, _Programs] = {}
 
     def dataset(self, run: RunConfig) -> Dataset:
@@ -142,18 +143,24 @@ class NetworkInspector:
         program, x = self._program(network.run), self.dataset(network.run).train_x
         parts = [jnp.asarray(x[i : i + SLICE]) for i in range(0, len(x), SLICE)]
         sums = program.no_counts(network.params, network.held, parts[0])
+        prefix = "units|nonzero/"
+        silent: dict[str, np.ndarray] = {}
         for part in parts:
             sums = program.count(network.params, network.held, sums, part)
-        prefix = "units|nonzero/"
-        nonzero = {k.removeprefix(prefix): v for k, v in sums.items() if k.startswith(prefix)}
-        return _sort_layers({layer: np.asarray(v) == 0 for layer, v in nonzero.items()})
+            nonzero = {k.removeprefix(prefix): v for k, v in sums.items() if k.startswith(prefix)}
+            silent = {layer: np.asarray(v) == 0 for layer, v in nonzero.items()}
+            if not any(mask.any() for mask in silent.values()):
+                break  # no further example can change that
+        return _sort_layers(silent)
 
     def _initial_state(self, run: RunConfig) -> types.State:
-        key = identity.program_key(run)
-        if key not in self._initialisers:
-            init = _functions(run, self.dataset(run)).init
-            self._initialisers[key] = _jit_once(lambda hparams: init(hparams, jnp.bool_(True)))
-        return self._initialisers[key](_hparams(run))
+        if self._last_initial is None or self._last_initial[0] != run:  # one network, many batches
+            key = identity.program_key(run)
+            if key not in self._initialisers:
+                init = _functions(run, self.dataset(run)).init
+                self._initialisers[key] = _jit_once(lambda hparams: init(hparams, jnp.bool_(True)))
+            self._last_initial = run, self._initialisers[key](_hparams(run))
+        return self._last_initial[1]
 
     def _program(self, run: RunConfig) -> "_Programs":
         key = identity.program_key(

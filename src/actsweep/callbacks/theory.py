@@ -9,7 +9,6 @@ from numpy import ndarray
 
 from actsweep.callbacks.base import Callback
 from actsweep.config.schema import RunConfig
-from actsweep.theory.predictions import predict_untrained
 from actsweep.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -26,6 +25,8 @@ def theory() -> Callback:
     known: dict[str, dict[str, float]] = {}
 
     def before(config: RunConfig, x: Float[ndarray, "n ..."]) -> dict[str, float]:
+        from actsweep.theory.predictions import predict_untrained  # loads scipy.optimize: 0.4 s
+
         network = (config.act, asdict(config.init), asdict(config.depth), asdict(config.model))
         key = json.dumps(network, sort_keys=True)  # members often differ in the seed alone
         if key not in known:
