@@ -246,8 +246,9 @@ def test_more_seeds_leave_what_was_chosen_alone() -> None:
     assert len(asked) == 2 * 8
     names = [f"m{place}" for place in range(16)]
     more = more.and_then([Trial(p, (n,)) for p, n in zip(asked, names, strict=True)])
-    edge = peak(at=0.0)  # so good beyond the edge that the range would have grown
-    results |= {n: result(edge(p), 3) for n, p in zip(names, asked, strict=True)}
+    rates = [float(params["optim.lr"]) for params in asked]  # so much better at the edge that
+    results |= {n: result(99 * r, 3) for n, r in zip(names, rates, strict=True)}  # it would grow
+    assert more.tuning.edges(more.tuning.scores(results)) == {("optim.lr", 1)}
     assert [params["seed"] for params in more.ask(BEGUN, results)] == [1003, 1003]
 
 
