@@ -17,7 +17,7 @@ from actsweep.launch.race import Race
 from actsweep.launch.search import Strategy
 from actsweep.stats.race import AIMS, Rules
 from actsweep.stats.scores import SCORES
-from actsweep.sweeps.search import Parameter
+from actsweep.sweeps.search import Parameter, Params
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 from hydra_plugins.actsweep_pack.combinations import values_of
 from hydra_plugins.actsweep_pack.growing import GrowingSweeper, other
@@ -84,7 +84,7 @@ class RaceSweeper(GrowingSweeper):
     def strategy(self, typed: Typed) -> Race:
         """Return the race that was asked for."""
         choices = [[(key, c) for c in each.choices] for key, each in typed.space.items()]
-        groups = tuple(dict(group) for group in itertools.product(*choices))
+        groups: tuple[Params, ...] = tuple(dict(group) for group in itertools.product(*choices))
         asked = Race(
             groups,
             self._rules,
