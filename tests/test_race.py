@@ -1,6 +1,7 @@
 """actsweep race: which groups get further seeds, when it ends, and how it goes on."""
 
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from actsweep.launch.race import Race, seconds_of
 from actsweep.stats.paired import Pair, compare
 from actsweep.stats.race import Rules, beaten, open_pairs, seeds_next
 from actsweep.sweeps import exit_codes
-from actsweep.sweeps.plan import read_frozen
+from actsweep.sweeps.plan import PLAN_FILE, is_search, read_frozen
 from actsweep.sweeps.search import Trial
 from actsweep.utils.errors import UserError
 from benchmarks.races import run_race
@@ -223,3 +224,21 @@ def test_a_race_decides_and_may_be_extended(
         main([*command.split(), "--seeds", "8"])
     shown = capsys.readouterr().out
     assert "beaten: relu, sigmoid; every pair of the others is decided" in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "grows"),
+    [
+        (["python", "train.py", "-m", "hydra/sweeper=race", "act=relu,tanh"], True),
+        (["actsweep", "train", "-m", "hydra/sweeper=tune", "act=relu,tanh"], True),
+        (["python", "train.py", "-m", "hydra/sweeper=pack", "act=relu,tanh"], False),
+        (["python", "train.py", "-m", "act=relu,tanh"], False),
+    ],
+)
+def test_one_that_was_killed_before_its_first_batch_was_written_is_known(
+    command: list[str], grows: bool, tmp_path: Path
+) -> None:
+    """`actsweep resume` went on with it as with a sweep of the first round alone."""
+    assert not is_search(tmp_path)
+    (tmp_path / PLAN_FILE).write_text(json.dumps({"command": command}))
+    assert is_search(tmp_path) is grows

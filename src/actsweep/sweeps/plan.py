@@ -238,8 +238,15 @@ def read_frozen(folder: Path) -> dict[str, Any]:
 
 
 def is_search(folder: Path) -> bool:
-    """Return whether a sweep is a search, which may get further runs while it is trained."""
-    return (folder / SEARCH_FILE).exists()
+    """Return whether a sweep is a search, which may get further runs while it is trained.
+
+    One that was killed before it had written its first batch is known by its command.
+    """
+    if (folder / SEARCH_FILE).exists():
+        return True
+    command = read_frozen(folder)["command"] if (folder / PLAN_FILE).exists() else []
+    sweepers = [word.partition("=")[2] for word in command if word.startswith("hydra/sweeper=")]
+    return bool(sweepers) and sweepers[-1] != "pack"
 
 
 def outputs_dir(folder: Path, plain: Mapping[str, Any]) -> Path:
