@@ -201,7 +201,7 @@ def test_help_says_what_to_type(train: Train) -> None:
     assert (code, err) == (exit_codes.OK, "")
     for part in (
         "python train.py -m act=relu,elu,swish seed=0,1,2",
-        "init: critical, ",
+        "init: autoinit, critical, ",
         "Exit",
     ):
         assert part in out
