@@ -506,6 +506,22 @@ def test_equivalent_on_a_data_set_is_a_tie() -> None:
     assert (signs.ahead, signs.of, signs.p) == (1.5, 2, 1.0)
 
 
+def test_who_never_ends_well_on_a_data_set_is_behind_there() -> None:
+    runs = on_sets({"wine": 0.1, "digits": 0.1})
+    lost = [
+        entry(None, "diverged", act="relu", seed=s, data={"name": "circle", "val_size": 30})
+        for s in range(20)
+    ]
+    fine = [
+        entry(0.8 + NOISE[s, 0], act="tanh", seed=s, data={"name": "circle", "val_size": 30})
+        for s in range(20)
+    ]
+    found = compare([*runs, *lost, *fine], PAIRED)
+    ((names, signs),) = found.across.items()
+    ahead = signs.ahead if names == ("relu", "tanh") else signs.of - signs.ahead
+    assert (ahead, signs.of) == (2, 3)
+
+
 def test_a_lower_loss_is_ahead() -> None:
     found = compare(on_sets({"wine": 0.1, "digits": 0.1}), PAIRED, "test/loss")
     assert [*found.across] == [("relu", "tanh")]

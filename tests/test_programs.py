@@ -16,7 +16,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from test_run import LIGHT, make, run_pack
 
-from actsweep.config.schema import RunConfig
+from actsweep.config.schema import INITS, RunConfig
 from actsweep.data import load
 from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.runs.run_dir import RunDir
@@ -151,6 +151,58 @@ def test_a_key_tells_what_shapes_a_program(
     finally:
         jax.config.update("jax_default_matmul_precision", None)
     assert run == arguments["config"]
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_every_pack_s_config_has_a_key(
+    init: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """The numbers of its members are None in it."""
+    needed = {"randomized_asymmetric": "relu"}
+    model = {"name": "cnn"} if init == "delta_orthogonal" else {"name": "mlp"}
+    depth = {"widths": [16, 16]}
+    act = {"name": needed.get(init, "tanh")}
+    draws = {"name": init} | ({"gain": "auto"} if init == "autoinit" else {})
+    run = make(tmp_path, act=act, init=draws, model=model, depth=depth)
+    static = make_pack([make_member(run)]).static
+    assert KEY_OF(**{**arguments, "config": static}) != ""
+
+
+def test_packs_that_are_rescaled_for_their_depth_have_keys_of_their_own(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    keys = set()
+    for layers, name in ((3, "dks"), (4, "dks"), (4, "tat")):
+        act = {"name": "tanh", "transform": name}
+        run = make(tmp_path, act=act, init={"name": "normal"}, depth={"widths": [8] * layers})
+        static = make_pack([make_member(run)]).static
+        keys.add(KEY_OF(**{**arguments, "config": static}))
+    assert len(keys - {""}) == 3
+
+
+@pytest.mark.parametrize("folder", ["", "gs://bucket/xla"])
+def test_a_cache_that_is_no_folder_holds_no_programs(
+    folder: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", folder)
+    try:
+        assert KEY_OF(**arguments) == ""
+        save_double("key")
+        assert programs.load("key", [jax.devices()[0]]) is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert not [*tmp_path.glob("**/programs")]
+
+
+@pytest.mark.parametrize(("name", "value"), [("process_count", 2), ("default_backend", "gpu")])
+def test_where_it_was_not_tried_nothing_is_kept(
+    name: str, value: Any, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert KEY_OF(**arguments) != ""
+    monkeypatch.setattr(jax, name, lambda: value)
+    assert KEY_OF(**arguments) == ""
 
 
 def test_changed_code_is_another_key_and_code_changed_meanwhile_none(

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,15 +25,15 @@ from actsweep.config import resolve
 from actsweep.config.conf_dir import conf_dir
 from actsweep.launch.tune import Tune
 from actsweep.report.compare import USUAL, compare_sweeps
-from actsweep.report.design import gather
-from actsweep.report.tuned import read_tuned, tuned_of
-from actsweep.report.write import write
+from actsweep.report.design import gather, without_test_scores
+from actsweep.report.tuned import read_tuned, tuned_of, tuned_text
+from actsweep.report.write import _make, write
 from actsweep.runs.leases import owners
 from actsweep.runs.members import Member, make_member
 from actsweep.stats.tuning import expected_best, good_settings, profile
 from actsweep.sweeps import exit_codes, plan, tuning
 from actsweep.sweeps.results import results_on_disk, table_text
-from actsweep.sweeps.search import Parameter, Params, Trial
+from actsweep.sweeps.search import Parameter, Params, Trial, factors_of
 from actsweep.sweeps.tuning import Tuning, points
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
@@ -268,6 +269,54 @@ def test_a_group_of_which_everything_diverged_is_said_so() -> None:
     tuned = tuned_of("t", tune.tuning, results)
     assert tuned.groups["act=tanh"] is None
     assert tuned.groups["act=relu"] is not None
+
+
+def test_where_everything_diverged_the_end_is_a_line() -> None:
+    tune, results, sizes = rounds(Tune(SMALL), lambda params: None)
+    assert sizes == [48]
+    where = cast(Any, type("P", (), {"folder": Path("outputs/sweeps/t")}))
+    assert "all of them diverged, so nothing could be chosen" in tune.conclusion(where, results)
+
+
+def test_a_fresh_run_without_a_finite_test_score_is_counted() -> None:
+    tune, results, _ = rounds(Tune(SMALL), peak())
+    fresh = next(t for t in tune.trials if tune.tuning.is_fresh(t) and t.params["act"] == "relu")
+    results[fresh.runs[0]]["test_accuracy"] = None
+    group = tuned_of("t", tune.tuning, results).groups["act=relu"]
+    assert group is not None
+    assert (group.fresh_diverged, group.test.seeds) == (1, 2)
+
+
+def test_the_budget_holds_where_seeds_are_added_after_growth() -> None:
+    def score(params: Params) -> float | None:
+        return peak(at=-0.7)(params)
+
+    tune, _, _ = rounds(Tune(replace(SMALL, seeds=2, budget=60)), score)
+    settings = len(tune.tuning.settings)
+    assert settings > SMALL.size
+    more = replace(tune.tuning, seeds=12)
+    assert more.counted_seeds == 60 // (settings + 1)
+    assert replace(more, budget=1).counted_seeds == 2  # what is there stays
+
+
+def test_settings_that_no_group_may_have_do_not_count() -> None:
+    tune, results, _ = rounds(Tune(SMALL), peak())
+    refused = Trial({"act": "relu", "optim.lr": 5.0, "seed": 0}, ())
+    other = replace(tune.tuning, trials=(*tune.trials, refused))
+    assert other.settings == tune.tuning.settings
+    assert other.ranges()["optim.lr"].high > 1  # it isn't asked for again
+    assert tuned_of("t", other, results).settings == 8
+
+
+def test_the_order_of_nuisance_parameters_makes_no_other_protocol() -> None:
+    gain = Parameter((), 0.5, 2.0, True, None)
+    spaces = ({"optim.lr": RATES, "init.gain": gain}, {"init.gain": gain, "optim.lr": RATES})
+    one, other = (replace(SMALL, space=space) for space in spaces)
+    assert one.protocol == other.protocol
+
+
+def test_widths_tell_groups_apart() -> None:
+    assert factors_of({"act": "relu", "depth.width": 8}) == ["act", "depth.widths"]
 
 
 def test_a_seed_that_finds_nothing_is_trained_all_the_same() -> None:
@@ -565,6 +614,28 @@ def test_the_table_has_no_test_score_of_runs_that_choose(tuned: Path) -> None:
             compare_sweeps([tuned], replace(USUAL, where=["seed=0,1,2,3,4"]))
     finally:
         (tuned / "search.json").write_text(before)
+
+
+def test_before_the_first_fresh_seed_no_test_score_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = on_disk(tmp_path / "outputs", "t", noisy(), replace(SMALL, seeds=2))
+    found = tuning.read(folder)
+    assert found is not None
+    sweep = plan.read_plan(folder, to_train=False)
+    for member in sweep.runs.values():
+        if member.run_id not in found.choosing_runs:
+            shutil.rmtree(member.dir.path)
+    text = tuned_text([folder])  # the fresh runs were asked for, and haven't begun
+    assert "nothing to compare" in text
+    assert "settings" in text
+    entries = [without_test_scores(e) if e.choosing else e for e in gather([folder])]
+    assert not [key for entry in entries for key in entry.summary if key.startswith("test_")]
+    report = _make(gather([folder]), USUAL)
+    assert isinstance(report.comparison, str)
+    shown = [key for entry in report.design.entries for key in entry.summary]
+    assert "best_val_accuracy" in shown
+    assert not [key for key in shown if key.startswith("test_")]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from actsweep.config import by_layer, data_folders, resolve, validate
 from actsweep.config.identity import config_value, set_config_value
 from actsweep.config.overrides import FORMULA_KEY, OPEN_GROUP, expand_all
 from actsweep.config.schema import CRITICAL_INITS, RunConfig, SweepConfig
+from actsweep.formulas.rescaling import found_by_transform, transform_of
 from actsweep.utils.errors import UserError, unknown_name
 
 
@@ -196,17 +197,24 @@ def check_params(
 
 
 def _check_found(run: RunConfig, words: Sequence[str]) -> None:
-    """Refuse the usual sigma_w or sigma_b typed beside an init that finds them: it would be
-    replaced. Others are compared with what is found."""
-    if run.init.name not in CRITICAL_INITS:
-        return
-    usual = {"init.sigma_w": 1.0, "init.sigma_b": 0.0}
+    """Refuse usual values typed beside what finds them: they would be replaced.
+
+    Others are compared with what is found.
+    """
+    usual: dict[str, tuple[float, str, str]] = {}
+    if run.init.name in CRITICAL_INITS:
+        for key, value in (("init.sigma_w", 1.0), ("init.sigma_b", 0.0)):
+            usual[key] = (value, f"init={run.init.name}", f"init=normal {key}=")
+    if "slope" in found_by_transform(run.act):
+        usual["act.slope"] = (0.01, f"act.transform={transform_of(run.act)}", "act.slope=")
     for word in words:
         key, _, text = word.lstrip("+").partition("=")
-        if key in usual and config_value(run, key) == usual[key]:
+        if key in usual and config_value(run, key) == usual[key][0]:
+            _, finds, instead = usual[key]
+            without = "" if key.startswith("init.") else " without the transform"
             raise UserError(
-                f"{key}={text}: init={run.init.name} finds it itself; leave it out, or type "
-                f"init=normal {key}={text}"
+                f"{key}={text}: {finds} finds it itself; leave it out, or type "
+                f"{instead}{text}{without}"
             )
 
 

@@ -122,8 +122,9 @@ def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
     for group, keys in left_out.items():
         kept[group] = {key: value for key, value in plain[group].items() if key not in keys}
     if kept.get("init", {}).get("name") in CRITICAL_INITS:  # solved for, to more digits than count
-        found = {key: float(f"{kept['init'][key]:.6g}") for key in ("sigma_w", "sigma_b")}
-        kept["init"] = {**kept["init"], **found}
+        found = {key: kept["init"][key] for key in ("sigma_w", "sigma_b")}
+        rounded = {k: float(f"{v:.6g}") for k, v in found.items() if v is not None}
+        kept["init"] = {**kept["init"], **rounded}
     act = kept.get("act") or {}
     solved = [key for key in found_by_transform(act) if isinstance(act.get(key), float)]
     if solved:

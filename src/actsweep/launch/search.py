@@ -221,7 +221,7 @@ def _extended(
         if isinstance(made, UserError):
             if plan is None:
                 raise made
-            log.warning("search: %s; this suggestion is left out", made)
+            log.warning("%s; what was suggested with it is left out", made)
             trials.append(Trial(params, ()))
             continue
         trials.append(Trial(params, tuple(member.run_id for member in made.members)))

@@ -70,7 +70,11 @@ class Tune:
         from actsweep.report.tuned import tuned_text
 
         standing = self.standing(plan, ended)
-        return standing if self.tuning.failed(ended) else f"\n{tuned_text([plan.folder])}{standing}"
+        if self.tuning.failed(ended):
+            return standing
+        if not self.tuning.chosen(ended):
+            return f"{standing}; all of them diverged, so nothing could be chosen"
+        return f"\n{tuned_text([plan.folder])}{standing}"
 
     def write(self, folder: Path) -> None:
         """Write the tuning as JSON."""

@@ -302,7 +302,7 @@ def _across(
         return {}
     signs: dict[tuple[str, str], dict[str, int]] = {}
     for ((a, data), (b, _)), pair in pairs.items():
-        if not pair.n:
+        if not pair.n and pair.verdict not in (BETTER, WORSE):
             continue
         lead = measure.sign * pair.difference
         by_mean = (lead > 0) - (lead < 0)

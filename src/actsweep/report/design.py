@@ -4,7 +4,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +243,12 @@ def lay_out(entries: Sequence[Entry], by: Sequence[str]) -> Design:
     }
     averaged = [path for path in others if path not in tuned]
     return Design(entries, flat, titles, factors, tuned, averaged, labels, confounded)
+
+
+def without_test_scores(entry: Entry) -> Entry:
+    """Return a run without what its summary says of the test set."""
+    kept = {key: v for key, v in entry.summary.items() if not key.startswith("test_")}
+    return replace(entry, summary=kept)
 
 
 def usual_factors(entries: Sequence[Entry]) -> list[str]:

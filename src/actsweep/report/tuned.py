@@ -160,11 +160,12 @@ def _group(
         if tuning.group_of(trial) == group
     ]
     fresh = [(trial, outcome) for trial, outcome in trials if tuning.is_fresh(trial) and outcome]
-    test = [
-        float(results[trial.runs[0]][f"test_{score}"])
+    ends = [
+        results[trial.runs[0]].get(f"test_{score}")
         for trial, outcome in fresh
         if outcome.state == "complete"
     ]
+    test = [float(end) for end in ends if end is not None]  # None: it isn't finite
     tried = [outcome for trial, outcome in trials if not tuning.is_fresh(trial)]
     ended = [outcome for outcome in tried if outcome]
     good = good_settings(scores)
@@ -175,7 +176,7 @@ def _group(
         chosen=tuning.chosen(results)[group],
         validation=_interval([sign * row[-1] for row in best]),
         test=_interval(test),
-        fresh_diverged=sum(outcome.state == DIVERGED for _, outcome in fresh),
+        fresh_diverged=sum(outcome.state == DIVERGED for _, outcome in fresh) + ends.count(None),
         trials=len(tried),
         diverged=sum(outcome.state == DIVERGED for outcome in ended) / max(1, len(ended)),
         good=float(good.mean()),
@@ -263,7 +264,10 @@ def tuned_text(folders: Sequence[Path]) -> str:
         assert tuning is not None
         if any(map(tuning.is_fresh, tuning.trials)):
             request = ReportRequest(by=factors_of(tuning.groups[0]))
-            print(as_text(compare_sweeps(folders, request)), file=stream)
+            try:
+                print(as_text(compare_sweeps(folders, request)), file=stream)
+            except UserError as error:  # no fresh seed has ended well yet
+                print(error, file=stream)
             print(file=stream)
     for each in tuned:
         if len(tuned) > 1:

@@ -9,7 +9,16 @@ from typing import Any
 from actsweep.report.chart import CONFIG, TABLE, Chart, Styles
 from actsweep.report.charts import charts, sensitivity, styles_of
 from actsweep.report.compare import USUAL, Comparison, ReportRequest, compare
-from actsweep.report.design import Design, Entry, Label, gather, lay_out, usual_factors, where
+from actsweep.report.design import (
+    Design,
+    Entry,
+    Label,
+    gather,
+    lay_out,
+    usual_factors,
+    where,
+    without_test_scores,
+)
 from actsweep.report.page import Reproduction, page
 from actsweep.report.page_data import page_data
 from actsweep.report.series import series
@@ -100,6 +109,7 @@ def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:
     except UserError as error:
         if any(entry.state == "complete" and not entry.choosing for entry in entries):
             raise
+        entries = [without_test_scores(e) if e.choosing else e for e in entries]
         comparison, design = str(error), lay_out(entries, by)
         labels, kept = [], {*design.flat}
     labels = list(dict.fromkeys([*labels, *design.labels.values()]))

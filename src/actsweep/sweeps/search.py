@@ -146,7 +146,8 @@ def typed(params: Params) -> str:
 
 def factors_of(params: Params) -> list[str]:
     """Return what tells groups apart that are typed as these parameters, for `compare --by`."""
-    return list(dict.fromkeys(re.sub(r"^act\..*", "act", key) for key in params))
+    names = {"depth.width": "depth.widths"}  # in a run the widths of all its layers
+    return list(dict.fromkeys(names.get(key, re.sub(r"^act\..*", "act", key)) for key in params))
 
 
 def kind_of(folder: Path) -> str | None:

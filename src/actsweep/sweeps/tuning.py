@@ -7,7 +7,7 @@ in validation is trained once more, with its fresh seed, whose score is what cou
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,14 +92,18 @@ class Tuning:
     @property
     def protocol(self) -> Protocol:
         """Return how groups are tuned."""
-        ranges = ", ".join(f"{k} {each.low:g} to {each.high:g}" for k, each in self.space.items())
+        ends = sorted((key, each.low, each.high) for key, each in self.space.items())
+        ranges = ", ".join(f"{key} {low:g} to {high:g}" for key, low, high in ends)
         grows = f", ranges may grow {self.grow} times" if self.grow else ""
-        return Protocol((*self.space,), f"{ranges}: {self.size} trials for each seed{grows}")
+        text = f"{ranges}: {self.size} trials for each seed{grows}"
+        return Protocol(tuple(sorted(self.space)), text)
 
     @property
     def counted_seeds(self) -> int:
         """Return the number of tunings of each group, at most as many as the budget buys."""
-        return self.seeds if self.budget is None else min(self.seeds, bought(self))
+        if self.budget is None:
+            return self.seeds
+        return max(len(self.tuned_seeds), min(self.seeds, bought(self)))
 
     @property
     def choosing_seeds(self) -> range:
@@ -112,8 +116,14 @@ class Tuning:
 
     @property
     def settings(self) -> list[Params]:
-        """Return the settings that were tried so far, in their order; at first none."""
-        tried = [self.setting_of(trial) for trial in self.trials if not self.is_fresh(trial)]
+        """Return the settings that were tried so far, in their order; at first none.
+
+        Those that a key doesn't allow, and no group was trained with, don't count.
+        """
+        return self._settings_of(trial for trial in self.trials if trial.runs)
+
+    def _settings_of(self, trials: Iterable[Trial]) -> list[Params]:
+        tried = [self.setting_of(trial) for trial in trials if not self.is_fresh(trial)]
         return [dict(each) for each in dict.fromkeys(tuple(setting.items()) for setting in tried)]
 
     def setting_of(self, trial: Trial) -> Params:
@@ -170,7 +180,8 @@ class Tuning:
             steps[key] = (0, 0)
             if _grows(each):
                 width = math.log(each.high / each.low) * STEP
-                tried = [math.log(float(setting[key])) for setting in self.settings]
+                asked = self._settings_of(self.trials)
+                tried = [math.log(float(setting[key])) for setting in asked]
                 beyond = (
                     math.log(each.low) - min(tried, default=math.inf),
                     max(tried, default=-math.inf) - math.log(each.high),
@@ -286,9 +297,9 @@ def found(folder: Path) -> Tuning | None:
 
 
 def bought(tuning: Tuning) -> int:
-    """Return how many tunings of each group the budget buys, without growth."""
+    """Return how many tunings of each group the budget buys, without further growth."""
     assert tuning.budget is not None
-    return tuning.budget // (tuning.size + 1)
+    return tuning.budget // (max(tuning.size, len(tuning.settings)) + 1)
 
 
 def _grows(parameter: Parameter) -> bool:

@@ -41,6 +41,7 @@ VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
 DIGEST = hashlib.sha256
 SIZE = DIGEST().digest_size
 CACHE_HIT = "/jax/compilation_cache/cache_hits"
+OF_A_JOB = ("JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID")
 CLOCK = 2.0  # seconds by which the start of a process may be wrong
 
 _hits = threading.local()
@@ -106,20 +107,23 @@ def key_of(
         callbacks: those that are built from the config.
         arguments: arrays and shapes, with their devices, that the programs take.
     """
+    tried = jax.default_backend() == "cpu" and jax.process_count() == 1
+    if not tried or targets(resolve.to_dict(config)) or _folder() is None:
+        return ""
     sources = _sources()
-    if (
-        targets(resolve.to_dict(config))
-        or not sources
-        or not jax.config.values["jax_enable_compilation_cache"]
-    ):
+    if not sources:
         return ""
     settings = {k: str(v) for k, v in jax.config.values.items() if "cache" not in k}
-    environment = {k: v for k, v in os.environ.items() if k.startswith(("XLA_", "JAX_", "TF_"))}
+    environment = {
+        k: v
+        for k, v in os.environ.items()
+        if k.startswith(("XLA_", "JAX_", "TF_")) and k not in OF_A_JOB and "CACHE" not in k
+    }
     leaves, tree = jax.tree.flatten(arguments)
     of = [
         *(computation_key(config), asdict(task), how, [*callbacks], sources, _machine()),
-        *(settings, {k: v for k, v in environment.items() if "CACHE" not in k}),
-        *(str(tree), [(leaf.shape, str(leaf.dtype), str(leaf.sharding)) for leaf in leaves]),
+        *(settings, environment, str(tree)),
+        [(leaf.shape, str(leaf.dtype), str(leaf.sharding)) for leaf in leaves],
     ]
     return DIGEST(json.dumps(of, sort_keys=True, default=repr).encode()).hexdigest()
 
@@ -130,9 +134,10 @@ def load(key: str, devices: Sequence[jax.Device]) -> Kept | None:
     They run on `devices`, the mesh for which they were compiled: with others XLA ends the process.
     A file that is damaged, or that this jaxlib can't load, is removed, with a line.
     """
-    if not key:
+    folder = _folder()
+    if not key or folder is None:
         return None
-    path = _folder() / key
+    path = folder / key
     try:
         content = path.read_bytes()
     except OSError:
@@ -197,6 +202,8 @@ def save(key: str, need: int, state: Any, compiled: Mapping[Any, jax.stages.Comp
         log.debug("compiled programs aren't kept: %s", first_line(error))
         return
     folder = _folder()
+    if folder is None:
+        return
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         _make_room(folder, KEPT_BYTES - len(content))
@@ -227,8 +234,12 @@ def _make_room(folder: Path, most: int) -> None:
         total -= size
 
 
-def _folder() -> Path:
-    return Path(str(jax.config.values["jax_compilation_cache_dir"])) / "programs"
+def _folder() -> Path | None:
+    """Return the folder of programs, in that of JAX's cache; None if that is none on this disk."""
+    folder = str(jax.config.values["jax_compilation_cache_dir"] or "")
+    if not folder or "://" in folder or not jax.config.values["jax_enable_compilation_cache"]:
+        return None
+    return Path(folder) / "programs"
 
 
 def _sources() -> str:

@@ -122,7 +122,7 @@ class TuneSweeper(GrowingSweeper):
             return None
         if difference := asked.differs(found):
             raise other(folder, "tuning", difference)
-        return Tune(replace(asked.tuning, trials=found.trials))
+        return Tune(replace(asked.tuning, space=found.space, trials=found.trials))
 
     def _configs(self, typed: Typed) -> list[RunConfig]:
         """Return each group's config, without the nuisance parameters that are typed as ranges."""
