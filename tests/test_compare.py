@@ -396,7 +396,7 @@ def test_two_factors() -> None:
     text = printed(comparison)
     assert "best mean test/accuracy at depth 2: relu" in text
     assert "best mean test/accuracy at depth 10: tanh" in text
-    assert "the effect of act depends on depth" in text
+    assert "how far the groups of act lie apart depends on depth" in text
 
 
 def test_other_factors_are_averaged_within_a_seed() -> None:
@@ -555,3 +555,34 @@ def test_intervals_end_at_what_can_be() -> None:
     (summary,) = losses.groups.values()
     assert summary.low == 0.0
     assert (summary.high or 0) > 1
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+def test_the_order_of_means_is_told_beside_the_interaction(shift: float) -> None:
+    def value(act: str, seed: int, depth: int) -> float:
+        gap = (0.05 - shift) if depth == 8 else 0.01
+        return 0.7 + (act == "relu") * gap + NOISE[seed, depth]
+
+    found = compare(
+        grid(value, act=("relu", "tanh"), seed=range(6), depth=(2, 8)), ["act", "depth"]
+    )
+    (line,) = [line for line in words(found) if "interaction" in line]
+    assert line.endswith(f"means are in {'another' if shift else 'the same'} order at each depth")
+
+
+def test_too_few_seeds_to_tell_say_so() -> None:
+    told = "no difference is found before the 4th seed"
+    for seeds, few in ((3, True), (4, False)):
+        found = compare(
+            grid(
+                lambda act, seed: ACTS[act] + NOISE[seed, 0],
+                act=("relu", "tanh"),
+                seed=range(seeds),
+            )
+        )
+        assert (told in words(found)[-1]) is few
+    once = compare(
+        grid(lambda act, seed: ACTS[act] + NOISE[seed, 0], act=("relu", "tanh"), seed=range(3)),
+        one_look=True,
+    )
+    assert told not in words(once)[-1]

@@ -89,6 +89,9 @@ MISTAKES = [
     ("()", "): nothing to close"),
     ("relu or", "something is missing at the end"),
     ("not", "something is missing at the end"),
+    ("not ok", 'ok: is a column; compare it, ok == value, or quote the word: "ok"'),
+    ("act in relu", 'act: is a column; compare it, act == value, or quote the word: "act"'),
+    ("relu in elu", "in: compare with each value, (act == relu or act == tanh)"),
     ("and relu", "and: needs something before it"),
     ('act == "relu', "\": isn't closed"),
 ]
@@ -159,7 +162,7 @@ def here(text: str) -> Any:
 
 def test_the_page_understands_the_same(browser: webdriver.Chrome, tmp_path: Path) -> None:
     """Every meaning, every mistake, and what a monkey types."""
-    texts = [text for text, _ in itertools.chain(MEANINGS, MISTAKES)] + random_expressions(3000)
+    texts = [text for text, _ in itertools.chain(MEANINGS, MISTAKES)] + random_expressions(5000)
     script = files("actsweep.report").joinpath("filter.js").read_text()
     (tmp_path / "x.html").write_text(f"<meta charset=utf-8><script>{script}</script>")
     browser.get((tmp_path / "x.html").as_uri())

@@ -91,7 +91,7 @@ def test_parts_need_less_memory(tmp_path: Path) -> None:
         run = config(tmp_path, model, 4, 64, callbacks={}, trainer=settings, act={"name": "gelu"})
         prepared = set_up(make_pack([make_member(run)]))
         p, data = prepared.memory.population, prepared.data
-        state = memory._state(p)
+        state = memory._abstract(p.state_shapes(), memory.MEMBER, p)
         batches = memory._batches(p, prepared.pack.static, data, {})
         number = jax.ShapeDtypeStruct((), jnp.int32)
         span = memory.Span(*[number] * 4)

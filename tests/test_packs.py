@@ -182,7 +182,7 @@ def test_a_pack_that_fits_is_trained_at_once():
 def test_memory_is_linear_in_the_members():
     small, large = fitted(many(32)), fitted(many(64))
     per_member = (large.need - small.need) / 32
-    shapes = memory._state(small.population)
+    shapes = small.population.state_shapes()
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)) / 32
     devices = small.population.mesh.size
     assert state / devices < per_member < 4 * state / devices

@@ -1,6 +1,7 @@
 """Tests of the report's charts: colours for every reader, honest axes, valid specifications."""
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,15 @@ from actsweep.report.compare import compare
 from actsweep.report.curve_charts import RUN_POINTS, curves
 from actsweep.report.design import lay_out
 from actsweep.report.layer_charts import CELLS, heat, heat_scale, ridges
-from actsweep.report.series import Curve, Layers, Ridges, RunCurve, RunLayers, Series
+from actsweep.report.series import (
+    Curve,
+    Layers,
+    Ridges,
+    RunCurve,
+    RunLayers,
+    Series,
+    in_order,
+)
 
 # Machado, Oliveira and Fernandes 2009, table of severity 1, by dichromacy.
 MACHADO = {
@@ -274,3 +283,26 @@ def fields(node: Any) -> set[str]:
         return set()
     own = {node["field"]} if isinstance(node.get("field"), str) else set()
     return own.union(*map(fields, node.values()))
+
+
+def test_layers_of_several_depths_are_in_order() -> None:
+    """The head is last, also where a shallow network comes first."""
+    shallow, deep = ["hidden_1", "hidden_2", "head"], [f"hidden_{n}" for n in range(1, 13)]
+    assert in_order([*shallow, *deep, "head"]) == [*deep, "head"]
+    blocks = ["embed", "blocks.0.up", "head", "embed", "blocks.0.up", "blocks.1.up", "head"]
+    assert in_order(blocks) == ["embed", "blocks.0.up", "blocks.1.up", "head"]
+
+
+def test_a_heat_map_of_several_depths_has_the_head_on_top() -> None:
+    epochs = np.array([0.0, 1.0])
+    layers = {
+        (str(depth),): Layers(names, epochs, np.ones((len(names), 2)))
+        for depth, names in (
+            (1, ["hidden_1", "head"]),
+            (3, ["hidden_1", "hidden_2", "hidden_3", "head"]),
+        )
+    }
+    chart = heat("cos_sim", layers)
+    assert chart is not None
+    found = json.dumps(chart.spec)
+    assert '"sort": ["head", "hidden_3", "hidden_2", "hidden_1"]' in found

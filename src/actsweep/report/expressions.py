@@ -48,7 +48,7 @@ def parse(text: str, columns: Sequence[RunColumn]) -> Test:
     """Return the test that an expression stands for; an empty one keeps every row.
 
     Raises:
-        UserError: it can't be read, or names an unknown column.
+        UserError: it can't be read, or names an unknown column, or a column without comparing it.
     """
     parser = _Parser(_tokens(text), columns)
     return parser.whole() if parser.left else lambda _: True
@@ -111,6 +111,8 @@ class _Parser:
             raise UserError(f"{token.text}: needs a column before it")
         if self.left and self.left[0].operator and self.left[0].text in OPERATORS:
             return self.comparison(token)
+        if not token.quoted:
+            _check_bare(token.text, self.columns)
         return _bare_word([column for column in self.columns if column.shown], token.text)
 
     def comparison(self, name: Token) -> Test:
@@ -149,6 +151,17 @@ def _comparison(column: RunColumn, operator: str, typed: str) -> Test:
     }
     order = orders[operator]
     return lambda row: (x := _number(values[row])) is not None and order(x, limit)
+
+
+def _check_bare(word: str, columns: Sequence[RunColumn]) -> None:
+    """Refuse a word that was meant as part of a comparison: as a word it would keep no row."""
+    if word.lower() == "in":
+        raise UserError("in: compare with each value, (act == relu or act == tanh)")
+    for column in columns:
+        if word.lower() in (column.name.lower(), column.title.lower()):
+            raise UserError(
+                f'{word}: is a column; compare it, {word} == value, or quote the word: "{word}"'
+            )
 
 
 def _bare_word(columns: Sequence[RunColumn], typed: str) -> Test:

@@ -6,7 +6,7 @@ const settings = { mode: "means", smoothing: 0, scales: {} };
 function showFigures() {
   const stored = document.getElementById("figures-data");
   if (!stored) return () => {};
-  const { charts, groups, black } = JSON.parse(stored.textContent);
+  const { charts, groups, black, layers } = JSON.parse(stored.textContent);
   const ending = new AbortController(), { signal } = ending, followers = [];
   const follow = (listener) => {
     followers.push(listener);
@@ -245,7 +245,7 @@ function showFigures() {
   }
   function chooser() {
     const bar = document.getElementById("chooser"), all = charts.some(({ singles }) => singles === "asked");
-    const [seeds, layers, epochs] = ["seed", "layer", "epoch"].map(values);
+    const [seeds, epochs] = ["seed", "epoch"].map(values);
     bar.append(chips("groups", groups.map(({ name }) => name), line));
     const more = make("details", {}, make("summary", {}, "Seeds, layers, epochs, curves"));
     if (seeds.length > 1) more.append(chips("seeds", seeds.sort((a, b) => a - b)));

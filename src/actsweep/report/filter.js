@@ -58,6 +58,14 @@ window.actsweep ??= {};
     });
   }
 
+  // A word that was meant as part of a comparison: as a word it would keep no row.
+  function checkBare(word, columns) {
+    const key = word.toLowerCase();
+    if (key === "in") throw new FilterError("in: compare with each value, (act == relu or act == tanh)");
+    if (columns.some((c) => c.name.toLowerCase() === key || c.title.toLowerCase() === key))
+      throw new FilterError(`${word}: is a column; compare it, ${word} == value, or quote the word: "${word}"`);
+  }
+
   function find(columns, name) {
     const key = name.toLowerCase();
     const column = columns.find((c) => c.name.toLowerCase() === key)
@@ -108,7 +116,10 @@ window.actsweep ??= {};
       if (keyword(token)) throw new FilterError(`${token.text}: needs something before it`);
       if (token.operator && token.text === ")") throw new FilterError("): nothing to close");
       if (token.operator) throw new FilterError(`${token.text}: needs a column before it`);
-      if (!peek()?.operator || !OPERATORS.includes(peek().text)) return bareWord(shown, token.text);
+      if (!peek()?.operator || !OPERATORS.includes(peek().text)) {
+        if (!token.quoted) checkBare(token.text, columns);
+        return bareWord(shown, token.text);
+      }
       const column = find(columns, token.text), operator = left.shift().text, value = left.shift();
       if (value === undefined || value.operator || keyword(value))
         throw new FilterError(`${token.text} ${operator}: needs a value`);

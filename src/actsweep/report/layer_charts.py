@@ -21,7 +21,7 @@ from actsweep.report.chart import (
     zoom,
 )
 from actsweep.report.design import Label
-from actsweep.report.series import Layers, Ridges
+from actsweep.report.series import Layers, Ridges, in_order
 
 CELLS = 12_000
 """Cells of a figure, and rows of all its single runs, which a browser redraws at once."""
@@ -105,7 +105,7 @@ def _cells(
 def _heat_chart(
     quantity: str, layers: Mapping[Label, Layers], drawn: Sequence[Mapping[str, Any]]
 ) -> alt.FacetChart:
-    names = list(dict.fromkeys(name for group in layers.values() for name in group.names))
+    names = in_order(name for group in layers.values() for name in group.names)
     alike = all(list(group.names) == names for group in layers.values())
     legend = alt.Legend(
         title=UNITS[quantity][1], orient="top", gradientLength=220, format=".3~g", tickCount=5

@@ -18,6 +18,7 @@ from actsweep.report.colours import BLACK
 from actsweep.report.compare import Comparison
 from actsweep.report.design import Design, Entry
 from actsweep.report.page_data import script_json
+from actsweep.report.series import in_order
 from actsweep.report.text import interval_text, words
 from actsweep.stats.scores import SCORES, TASKS, tasks_in
 from actsweep.sweeps.table import KNOWN
@@ -287,8 +288,12 @@ def _number(value: float | None, form: str) -> Cell:
 
 def _figures(charts: Sequence[Chart], styles: Styles) -> str:
     """Return what `figures.js` reads: all charts with their rows, and the groups, as JSON."""
+    layers = in_order(
+        str(row["layer"]) for chart in charts for row in chart.drawn if row.get("layer")
+    )
     shown = {
         "black": BLACK,
+        "layers": layers,
         "groups": [
             {"name": label_text(label), "colour": style.colour, "dash": style.dash}
             for label, style in styles.items()

@@ -1,7 +1,7 @@
 """Series that groups of runs logged: means over seeds, by epoch. No jax."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -232,9 +232,19 @@ def _of_run(run_id: str, epochs: np.ndarray, curves: Mapping[str, Curve]) -> np.
 
 
 def layer_sort_key(name: str) -> tuple[int, int]:
-    """Return a key that sorts layers from input to output: conv_1 …, hidden_1 …, head."""
+    """Return a key that sorts layers from input to output: conv_1 …, hidden_1 …, head.
+
+    Others stay in their order, before the head.
+    """
     kind, _, number = name.rpartition("_")
+    if name == "head":
+        return 3, 0
     return {"conv": 0, "hidden": 1}.get(kind, 2), int(number) if number.isdigit() else 0
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return layers of networks of several depths, each once, from input to output."""
+    return sorted(dict.fromkeys(names), key=layer_sort_key)
 
 
 def _add_ridges(result: Series, label: Label, entries: Sequence[Entry]) -> None:

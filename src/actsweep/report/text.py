@@ -16,6 +16,8 @@ from actsweep.sweeps import table
 if TYPE_CHECKING:
     from actsweep.report.compare import Comparison
 
+FIRST = 4
+"""Seeds before which the sequential test finds no difference, whatever they say."""
 MAX_PAIRS = 21
 """Pairs up to which all are shown."""
 
@@ -47,8 +49,13 @@ def words(comparison: "Comparison") -> list[str]:
     if comparison.interaction is not None:
         a, b = comparison.by
         verb = "depends" if comparison.interaction < paired.ALPHA else "isn't shown to depend"
+        orders = {
+            tuple(label[0] for label in _by_mean(comparison, rest)) for rest in seconds if rest
+        }
+        order = f"means are in {'the same' if len(orders) == 1 else 'another'} order at each {b}"
         lines.append(
-            f"the effect of {a} {verb} on {b} (interaction: p = {comparison.interaction:.2g})"
+            f"how far the groups of {a} lie apart {verb} on {b} (interaction: p = "
+            f"{comparison.interaction:.2g}); {order}"
         )
     lines += _across(comparison)
     for title, optima in comparison.optima.items():
@@ -59,6 +66,12 @@ def words(comparison: "Comparison") -> list[str]:
                 + ("; the edge of the grid: try beyond" if best_at.edge else "")
             )
     return [*lines, _guarantee(comparison)] if comparison.pairs else lines
+
+
+def _by_mean(comparison: "Comparison", rest: Label) -> list[Label]:
+    """Return the groups of one value of the second factor, by their means."""
+    labels = [label for label in comparison.groups if label[1:] == rest]
+    return sorted(labels, key=lambda label: -comparison.groups[label].mean)
 
 
 def _across(comparison: "Comparison") -> list[str]:
@@ -83,6 +96,9 @@ def _across(comparison: "Comparison") -> list[str]:
 def _guarantee(comparison: "Comparison") -> str:
     """Return what is compared at once, and when the verdicts hold."""
     when = "after every seed, however often you look"
+    few = max((pair.n for pair in comparison.pairs.values()), default=0) < FIRST
+    if few:
+        when += f"; no difference is found before the {FIRST}th seed"
     if comparison.one_look:
         when = "for one look, at a number of seeds that was set beforehand"
     return (
