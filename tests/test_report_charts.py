@@ -306,3 +306,16 @@ def test_a_heat_map_of_several_depths_has_the_head_on_top() -> None:
     assert chart is not None
     found = json.dumps(chart.spec)
     assert '"sort": ["head", "hidden_3", "hidden_2", "hidden_1"]' in found
+
+
+def test_panels_with_axes_of_their_own_leave_room_for_them() -> None:
+    epochs = np.array([0.0, 1.0])
+    alike = {(act,): Layers(["hidden_1", "head"], epochs, np.ones((2, 2))) for act in "ab"}
+    depths = {
+        ("1",): alike["a",],
+        ("2",): Layers(["hidden_1", "a.long.path"], epochs, np.ones((2, 2))),
+    }
+    same, other = heat("cos_sim", alike), heat("cos_sim", depths)
+    assert same is not None
+    assert other is not None
+    assert other.panel[1] >= same.panel[1] + 6 * len("a.long.path")

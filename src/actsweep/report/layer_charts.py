@@ -33,6 +33,8 @@ POINTS = 16_000
 """Points of a figure's distributions."""
 PANEL = (175, 45)
 """Least width of a panel and what lies beside it, in pixels: two fit onto a phone."""
+AXIS, CHARACTER = 8, 6
+"""Pixels of an axis of a panel's own, and of a character of its labels."""
 LEAST_DENSITY = 0.002
 UNITS = {
     "grad_norm": (1.0, "L2 norm"),
@@ -73,8 +75,22 @@ def heat(quantity: str, layers: Mapping[Label, Layers]) -> Chart | None:
         drawn,
         rows,
         singles="chosen",
-        panel=PANEL,
+        panel=_panel(layers),
     )
+
+
+def _panel(layers: Mapping[Label, Layers]) -> tuple[int, int]:
+    """Return the least width of a panel, and the room beside it: of axes, where each has one."""
+    least, beside = PANEL
+    if _alike(layers):
+        return PANEL
+    names = (name for group in layers.values() for name in group.names)
+    longest = max(len(name.replace("hidden_", "")) for name in names)
+    return least, beside + AXIS + min(130, CHARACTER * longest)
+
+
+def _alike(layers: Mapping[Label, Layers]) -> bool:
+    return len({tuple(group.names) for group in layers.values()}) == 1
 
 
 def _cells(
@@ -106,7 +122,6 @@ def _heat_chart(
     quantity: str, layers: Mapping[Label, Layers], drawn: Sequence[Mapping[str, Any]]
 ) -> alt.FacetChart:
     names = in_order(name for group in layers.values() for name in group.names)
-    alike = all(list(group.names) == names for group in layers.values())
     legend = alt.Legend(
         title=UNITS[quantity][1], orient="top", gradientLength=220, format=".3~g", tickCount=5
     )
@@ -139,7 +154,7 @@ def _heat_chart(
         .add_params(zoom("zoom", ["x"]))
         .facet(_by_group(layers), columns=3)
     )
-    return chart if alike else chart.resolve_scale(y="independent")
+    return chart if _alike(layers) else chart.resolve_scale(y="independent")
 
 
 def _by_group(groups: Mapping[Label, Any]) -> alt.Facet:
