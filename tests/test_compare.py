@@ -1,5 +1,6 @@
 """Tests of comparisons: which groups are compared, the verdicts, and the notes."""
 
+import dataclasses
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -197,6 +198,11 @@ def test_chance_is_said() -> None:
     low = entries[0]
     entries[0] = Entry(low.run, low.config, low.state, {**low.summary, "at_chance": True}, None)
     assert f"{low.run.run_id}: not better than chance" in compare(entries).notes
+    low_too = [dataclasses.replace(e, summary={**e.summary, "at_chance": True}) for e in entries]
+    told = [note for note in compare(low_too).notes if "not better than chance" in note]
+    assert told == [
+        "relu (5 of 5), tanh (5 of 5): not better than chance (at_chance == true finds them)"
+    ]
 
 
 def test_diverged_groups_are_equivalent_to_none() -> None:

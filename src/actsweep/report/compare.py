@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,9 @@ from actsweep.sweeps import table
 from actsweep.sweeps.table import KNOWN
 from actsweep.utils.errors import UserError
 from actsweep.utils.notebook import as_html
+
+FEW = 4
+"""Runs from which on groups are named in their place."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -345,8 +349,20 @@ def _notes(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, floa
     empty = [label for label in dict.fromkeys(design.labels.values()) if label not in cells]
     notes += [f"{' '.join(label)}: no run counts" for label in empty]
     chance = [e.run.run_id for e in design.entries if e.summary.get("at_chance")]
-    notes += [f"{table.name_runs(chance)}: {table.AT_CHANCE}"] * bool(chance)
+    if len(chance) < FEW:
+        notes += [f"{', '.join(chance)}: {table.AT_CHANCE}"] * bool(chance)
+    else:
+        named = _by_group(design, chance)
+        notes.append(f"{named}: {table.AT_CHANCE} (at_chance == true finds them)")
     return [*notes, *_gaps(cells)]
+
+
+def _by_group(design: Design, run_ids: Sequence[str]) -> str:
+    """Return how many of each group some runs are: `relu 8 (3 of 3)`."""
+    of, whole = (
+        Counter(design.labels[run_id] for run_id in ids) for ids in (run_ids, design.labels)
+    )
+    return ", ".join(f"{' '.join(label)} ({n} of {whole[label]})" for label, n in of.items())
 
 
 def _order(
