@@ -42,7 +42,7 @@ def kept_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     monkeypatch.setattr(programs, "key_of", KEY_OF)
     compilation_cache.reset_cache()
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    yield folder / "programs"
+    yield folder / "actsweep-programs"
     jax.config.update("jax_compilation_cache_dir", before)
     compilation_cache.reset_cache()
 
@@ -193,7 +193,7 @@ def test_a_cache_that_is_no_folder_holds_no_programs(
         assert programs.load("key", [jax.devices()[0]]) is None
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
-    assert not [*tmp_path.glob("**/programs")]
+    assert not [*tmp_path.glob("**/actsweep-programs")]
 
 
 @pytest.mark.parametrize(("name", "value"), [("process_count", 2), ("default_backend", "gpu")])
@@ -287,12 +287,13 @@ def test_a_damaged_file_is_a_line_and_removed(
     assert not file.exists()
 
 
-def test_the_folder_is_bounded(tmp_path: Path) -> None:
-    for age, name in enumerate("abcd"):
+def test_the_folder_is_bounded_and_only_what_is_ours_is_removed(tmp_path: Path) -> None:
+    keys = [letter * 64 for letter in "abcd"]
+    for age, name in enumerate([*keys, "thesis.tex", "results"]):
         (tmp_path / name).write_bytes(b"0" * 10)
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     programs._make_room(tmp_path, 25)
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    assert {path.name for path in tmp_path.iterdir()} == {*keys[:2], "thesis.tex", "results"}
 
 
 def test_what_cannot_be_written_is_no_error(

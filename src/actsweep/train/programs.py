@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import platform
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ KEPT_BYTES = 2**30
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
 DIGEST = hashlib.sha256
 SIZE = DIGEST().digest_size
+KEY = re.compile(f"[0-9a-f]{{{2 * SIZE}}}")
 CACHE_HIT = "/jax/compilation_cache/cache_hits"
 OF_A_JOB = ("JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID")
 CLOCK = 2.0  # seconds by which the start of a process may be wrong
@@ -222,7 +224,7 @@ def _shapes(arguments: tuple) -> tuple:
 
 def _make_room(folder: Path, most: int) -> None:
     files = []
-    for path in folder.iterdir():
+    for path in filter(lambda path: KEY.fullmatch(path.name), folder.iterdir()):  # ours alone
         with contextlib.suppress(OSError):
             stat = path.stat()
             files.append((stat.st_mtime, stat.st_size, path))
@@ -239,7 +241,7 @@ def _folder() -> Path | None:
     folder = str(jax.config.values["jax_compilation_cache_dir"] or "")
     if not folder or "://" in folder or not jax.config.values["jax_enable_compilation_cache"]:
         return None
-    return Path(folder) / "programs"
+    return Path(folder) / "actsweep-programs"
 
 
 def _sources() -> str:
