@@ -109,7 +109,7 @@ STAGES: dict[str, tuple[Callable[[], None], ...]] = {
     "data are loaded": (Signalled("actsweep.data.load", signal.SIGTERM),),
     "a pack is compiled": (
         without_cache,
-        Signalled("actsweep.train.memory.compile_all", signal.SIGTERM, after=0.5),
+        Signalled("actsweep.train.programs.compile_lowered", signal.SIGTERM),
     ),
     "the last checkpoints are saved": (
         Signalled("actsweep.train.cohort._close", signal.SIGTERM, call=2),
