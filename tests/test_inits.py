@@ -35,6 +35,7 @@ VARIANCE = {
     "glorot_normal": lambda i, o: 2 / (i + o),
     "glorot_uniform": lambda i, o: 2 / (i + o),
     "orthogonal": lambda i, o: 1 / i,
+    "lsuv": lambda i, o: 1 / i,
     "normal": lambda i, o: 1.5**2 / i,
     "critical": lambda i, o: 1.5**2 / i,
     "critical_orthogonal": lambda i, o: 1.5**2 / i,

@@ -17,6 +17,7 @@ INITS = (
     "delta_orthogonal",
     "randomized_asymmetric",
     "autoinit",
+    "lsuv",
 )
 CRITICAL_INITS = ("critical", "critical_orthogonal")
 """Those whose sigma_w and sigma_b follow from the activation: the edge of chaos."""

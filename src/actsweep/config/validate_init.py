@@ -25,6 +25,23 @@ def check(run: RunConfig) -> None:
     check_float32("init.bias", init.bias, "init.bias=0.0")
     _check_critical(run)
     _check_autoinit(run)
+    _check_lsuv(run)
+
+
+def _check_lsuv(run: RunConfig) -> None:
+    """Refuse a gain beside what is scaled by the data, and layers that act at every step."""
+    init, model = run.init, run.model
+    if init.name != "lsuv":
+        return
+    if init.gain != 1.0:
+        raise UserError(
+            f"init.gain={init.gain}: init=lsuv scales the weights by the data; type init.gain=1.0"
+        )
+    if not model._target_ and model.name == "rnn":
+        raise UserError(
+            "init=lsuv: scales a layer by its one output, and those of model=rnn act at every step "
+            "of time; type init=orthogonal, or model=mlp"
+        )
 
 
 def _check_autoinit(run: RunConfig) -> None:

@@ -52,6 +52,7 @@ def weight(
     - delta_orthogonal: sigma_w times an orthogonal kernel, which of a convolution is the matrix at
       the centre, all else 0, Xiao et al. 2018; it keeps the norm where there are no fewer outputs
       than inputs
+    - lsuv: as orthogonal; `Network.unit_variance` scales it afterwards
 
     randomized_asymmetric draws kernel and bias together, see `asymmetric`.
 
@@ -75,7 +76,7 @@ def weight(
         keeps_variance = init_name == "critical_orthogonal"
         size = math.sqrt(max(inputs, outputs) / inputs) if keeps_variance else 1.0
         return _delta_orthogonal(key, shape) * (_factor(size, scale) * jnp.float32(sigma_w))
-    if init_name == "orthogonal":
+    if init_name in ("orthogonal", "lsuv"):
         draw = jax.nn.initializers.orthogonal()(key, shape, jnp.float32)
         return draw * _factor(1.0, scale)
     if init_name in ("normal", "critical"):

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.errors import TraceContextError
 from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
@@ -24,6 +25,7 @@ from actsweep.nn.models.layers import (
     named_key,
 )
 from actsweep.nn.models.recording import Intermediates, Recorder, recording
+from actsweep.nn.models.unit_variance import scaling
 from actsweep.stats.scores import TASKS, TaskScores
 from actsweep.utils.errors import UserError
 
@@ -119,6 +121,42 @@ class Network:
         """
         factory = LayerFactory(self.config, hparams, self.task.vocabulary)
         return models.build(factory, self.task.input_shape, self.task.outputs)
+
+    def unit_variance(self, params: Params, held: Held, x: Array, scale: Array) -> Params:
+        """Return parameters with which each layer's output, before its bias, has a given deviation.
+
+        Kernels are scaled in the order of calls, each by one number: the standard deviation over
+        all examples and units is `scale` (Mishkin & Matas 2016, "All you need is a good init").
+        Normalisation is by the batch, as in training, without dropout, all in float32.
+
+        Args:
+            params: as drawn.
+            held: what else the model holds.
+            x: examples [batch, *input_shape] as stored.
+            scale: a scalar.
+
+        Raises:
+            UserError: the model calls a layer never, twice, or inside a loop.
+        """
+        streams = self._keyed(None)
+        model = nnx.merge(self._probe_graph, params, *held, streams, copy=True)
+        remedy = "type init=orthogonal"
+        with scaling(scale) as done, numeric.matrix_products("float32"):
+            try:
+                self._call(model, self._input(x, jnp.float32))
+            except TraceContextError as error:
+                raise UserError(
+                    f"init=lsuv: this model calls a layer inside a loop (scan), where its kernel "
+                    f"can't be scaled; {remedy}"
+                ) from error
+        for path, module in nnx.iter_modules(model):
+            kernel = getattr(module, "kernel", None)
+            if isinstance(kernel, nnx.Param) and not any(kernel is k for k in done.kernels):
+                raise UserError(
+                    f"init=lsuv: scales layers of make.dense and make.conv as they are called, and "
+                    f"{_name(path, 'layers')} isn't one; {remedy}"
+                )
+        return split(model)[0]
 
     def _layer_paths(self) -> dict[str, tuple[Any, ...]]:
         """Return the path of each layer's kernel, or of an embedding's table, by the layer's name.

@@ -4,6 +4,7 @@ import difflib
 import fnmatch
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -159,10 +160,17 @@ def _matching(logged: Collection[str], patterns: Sequence[str], what: str) -> li
         if not matching and patterns:
             near = difflib.get_close_matches(pattern, logged, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
-            shown = ", ".join(sorted(logged)) or "none"
+            shown = ", ".join(_families(logged)) or "none"
             raise UserError(f"{pattern}: no such {what}; {hint}These runs have: {shown}")
         wanted |= dict.fromkeys(matching)
     return list(wanted)
+
+
+def _families(names: Collection[str]) -> list[str]:
+    """Return names in order; those of more than three layers as `family/*`."""
+    family = lambda name: name.partition("/")[0]  # noqa: E731
+    sizes = Counter(map(family, names))
+    return sorted({f"{family(n)}/*" if sizes[family(n)] > 3 else n for n in names})
 
 
 def _titles(factors: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -38,6 +38,11 @@ def weight_variance(init_name: str, fan_in: int, fan_out: int, sigma_w: float = 
             f"init={init_name}: one weight of each unit is drawn apart, and there is no theory "
             "here for that; type for example init=he_normal"
         )
+    if init_name == "lsuv":
+        raise UserError(
+            "init=lsuv: the size of the weights is found from data, so there is no theory here for "
+            "that; type for example init=orthogonal"
+        )
     if init_name not in variances:
         raise unknown_name("init", init_name, INITS)
     return variances[init_name]

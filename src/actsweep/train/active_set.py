@@ -46,7 +46,7 @@ class ActiveSet:
     ) -> None:
         self.whole = self.population = population
         self.sets, self.members = sets, list(range(population.size))
-        self.state = population.init()
+        self.state = population.init(sets)
         self._made_of = (data, trainer, seeds, longest)
         self._group = group
         self._feed = self._open_feed()

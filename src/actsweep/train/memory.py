@@ -174,7 +174,7 @@ def _calls(
     for due in _dues(config, data, callbacks):
         yield ("probe_of", due), (state, p.hparams, sets.probed, number)
     yield ("train_chunk",), (state, p.hparams, batches, sets.train, Span(*[number] * 4))
-    yield ("draw",), (p.hparams, p.real)
+    yield ("draw",), (p.hparams, p.real, p.scaled_by(sets))
     if any(callback.count for callback in callbacks.values()):
         for n in {min(COUNT_SLICE, len(data.train_x)), len(data.train_x) % COUNT_SLICE} - {0}:
             x = jax.ShapeDtypeStruct((n, *data.train_x.shape[1:]), data.train_x.dtype)

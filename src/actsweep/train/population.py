@@ -121,7 +121,7 @@ class Population:
 
     def _compile(self) -> None:
         f, m, s = self.functions, MEMBER, SHARED
-        self.draw = self._batched(f.init, m, m, options=ONCE)
+        self.draw = self._batched(f.init, m, m, s, options=ONCE)
         self.train_chunk = self._batched(f.train_chunk, m, m, BATCHES, s, s, donate=True)
         self.evaluate = self._batched(f.evaluate, m, s, s, donate=True, wide=WIDE)
         self.scored = self._batched(f.score, m, m, m, s, wide=WIDE)
@@ -160,9 +160,14 @@ class Population:
         other._assign_rows(hparams, device * (self.padded // self.devices) + place)
         return other
 
-    def init(self) -> State:
+    def init(self, sets: Sets) -> State:
         """Draw every member; return the state."""
-        return self.draw(self.hparams, self.real)
+        return self.draw(self.hparams, self.real, self.scaled_by(sets))
+
+    def scaled_by(self, sets: Sets) -> jax.Array | None:
+        """Return the examples by which initial kernels are scaled, if they are (`init=lsuv`)."""
+        config, *_ = self._made_of
+        return sets.probed.x if config.init.name == "lsuv" else None
 
     def member_state(self) -> State:
         """Return the shapes of one member's state."""
@@ -173,7 +178,7 @@ class Population:
     def state_shapes(self) -> State:
         """Return the shapes of the state of all rows."""
         if self._state is None:
-            self._state = jax.eval_shape(self.draw.jitted, self.hparams, self.real)
+            self._state = jax.eval_shape(self.draw.jitted, self.hparams, self.real, None)
         return self._state
 
     def program(self, name: str, *of: Any) -> Program:

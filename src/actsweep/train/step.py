@@ -77,9 +77,16 @@ def build(
 def _init(net: Network, on_step: Mapping[str, Callable]) -> Callable[..., State]:
     measure = _measure(net, on_step)
 
-    def init(hparams: HParams, real: Bool[Array, ""]) -> State:
-        """Draw a member and return its state; one that only pads the pack is stopped at once."""
+    def init(hparams: HParams, real: Bool[Array, ""], x: Array | None = None) -> State:
+        """Draw a member and return its state; one that only pads the pack is stopped at once.
+
+        Args:
+            x: examples by which the kernels are scaled, with `init=lsuv`.
+        """
         params, (act_hparams, model_state) = split(net.draw(hparams))
+        if x is not None:
+            held = (act_hparams, model_state)
+            params = net.unit_variance(params, held, x, hparams["init.scale"])
         rule = optimizers.transform(net.config.optim, hparams, jnp.float32(1.0))
         drawn = State(
             params=params,

@@ -17,6 +17,7 @@ from actsweep.config import by_layer
 from actsweep.config.schema import RunConfig
 from actsweep.nn import initializers
 from actsweep.nn.models import norms, recording
+from actsweep.nn.models.unit_variance import scaled
 from actsweep.utils.errors import UserError
 
 
@@ -37,6 +38,7 @@ class Dense(nnx.Module):
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         kernel = self.kernel[...]
         z = product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+        z = scaled(self.kernel, z)
         return z + jnp.broadcast_to(self.bias[...], z.shape)
 
 
@@ -85,6 +87,7 @@ class Conv(nnx.Module):
             "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+        z = scaled(self.kernel, z)
         return z if self.bias is None else z + jnp.broadcast_to(self.bias[...], z.shape)
 
 
