@@ -102,6 +102,7 @@ REFERENCE = {
     "squared_relu": (lambda z: max(z, 0) ** 2, lambda z: 2 * max(z, 0)),
     "leaky_relu": (lambda z: max(z, z * LEAK), lambda z: 1 if z > 0 else LEAK),
     "prelu": (lambda z: max(z, z * PRELU), lambda z: 1 if z > 0 else PRELU),
+    "rrelu": (lambda z: max(z, z * 11 / mp.mpf(48)), lambda z: 1 if z > 0 else 11 / mp.mpf(48)),
     "elu": (_elu, _elu_derivative),
     "celu": (_elu, _elu_derivative),
     "selu": (lambda z: _elu(z, **SELU), lambda z: _elu_derivative(z, **SELU)),
@@ -764,6 +765,7 @@ TORCH_NN = {
     "threshold": ("Threshold", {"threshold": 0.3, "value": -2.0}),
     "softplus": ("Softplus", {"beta": 2.5}),
     "prelu": ("PReLU", {}),
+    "rrelu": ("RReLU", {}),
     "celu": ("CELU", {"alpha": 1.3}),
 }
 
@@ -773,7 +775,7 @@ def test_torch_nn_has_the_same_values_and_derivatives(name):
     torch = pytest.importorskip("torch")
     module, given = TORCH_NN[name]
     z = torch.tensor(GRID, requires_grad=True)
-    expected = getattr(torch.nn, module)(**given)(z)
+    expected = getattr(torch.nn, module)(**given).eval()(z)
     expected.sum().backward()
     fn = functools.partial(ACTIVATIONS[name].fn, **given)
     values, slopes = jax.vmap(jax.value_and_grad(fn))(jnp.asarray(GRID))
@@ -794,6 +796,7 @@ LIMITS = {  # at -inf and inf: of the value, of the derivative
     "squared_relu": (0, np.inf, 0, np.inf),
     "leaky_relu": (-np.inf, np.inf, 0.01, 1),
     "prelu": (-np.inf, np.inf, 0.25, 1),
+    "rrelu": (-np.inf, np.inf, 11 / 48, 1),
     "elu": (-1, np.inf, 0, 1),
     "celu": (-1, np.inf, 0, 1),
     "selu": (-1.7580993408473766, np.inf, 0, 1.0507009873554805),

@@ -179,6 +179,17 @@ _ENTRIES = (
         learnable=lambda params: ("slope",),
     ),
     Activation(
+        "rrelu",
+        elementwise.rrelu,
+        "z where z > 0, slope * z elsewhere; in training the slope is drawn from [lower, upper)",
+        "Xu et al. 2015, arXiv:1505.00853",
+        _REALS,
+        "(lower + upper) / 2, the left side",
+        kinks=(0.0,),
+        params={"lower": 0.125, "upper": 1 / 3},
+        drawn=elementwise.rrelu_drawn,
+    ),
+    Activation(
         "elu",
         elementwise.elu,
         "z where z > 0, alpha * (exp(z) - 1) elsewhere",

@@ -43,6 +43,8 @@ class Activation:
             the largest of `pieces` inputs; `vector`, where each unit depends on all inputs.
         learnable: takes the parameters, returns the names of those that the layer trains.
         abs_derivative: a closed form of `abs_derivative` below; None derives it from `fn`.
+        drawn: `drawn(z, key, **params) -> a`, how it acts in training where it is random; `fn` is
+            then how the trained network, and every measurement, uses it. None: it isn't random.
         only_backward: whether `fn` has a backward rule alone (`jax.custom_vjp`), such as a
             straight-through estimator's; found out for a user's own.
     """
@@ -59,6 +61,7 @@ class Activation:
     units: Units = "elementwise"
     learnable: Callable[[Params], tuple[str, ...]] = lambda params: ()
     abs_derivative: Callable[..., Array] | None = None
+    drawn: Callable[..., Array] | None = None
     only_backward: bool = False
 
 

@@ -3,8 +3,10 @@
 At a kink the derivative is that of the flat side if there is one, and of the left side otherwise.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import PRNGKeyArray
 
 from actsweep.activations import smooth
 from actsweep.activations.base import in_float32, keep_nan
@@ -72,6 +74,19 @@ def prelu(z: Array, slope: float | Array = 0.25, per_channel: bool = False) -> A
     """Return `leaky_relu` with a learned slope: one per layer, or one per unit (`per_channel`)."""
     del per_channel  # used by the layer alone, which decides the shape of `slope`
     return leaky_relu(z, slope=slope)
+
+
+def rrelu(z: Array, lower: float | Array = 1 / 8, upper: float | Array = 1 / 3) -> Array:
+    """Return `leaky_relu` with the mean of the two slopes, as a trained network uses it."""
+    return leaky_relu(z, slope=(lower + upper) / 2)
+
+
+def rrelu_drawn(
+    z: Array, key: PRNGKeyArray, lower: float | Array = 1 / 8, upper: float | Array = 1 / 3
+) -> Array:
+    """Return `leaky_relu` with a slope for each number in z, uniform on [lower, upper)."""
+    low, high = (jnp.full(z.shape, bound, jnp.float32) for bound in (lower, upper))
+    return leaky_relu(z, slope=low + jax.random.uniform(key, z.shape, jnp.float32) * (high - low))
 
 
 @in_float32

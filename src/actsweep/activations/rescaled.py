@@ -31,6 +31,11 @@ def rescaled(spec: Activation, transform: str | None, path: str = "act") -> Acti
             f"{path}.transform={transform}: rescales activations of one input a unit, and "
             f"{path}={spec.name} isn't one; type for example act=tanh"
         )
+    if spec.drawn is not None:
+        raise UserError(
+            f"{path}.transform={transform}: rescales functions, and in training {path}={spec.name} "
+            "is random; type for example act=leaky_relu"
+        )
     if taken := sorted({TARGET, *IDENTITY} & {*spec.params}):
         raise UserError(
             f"{path}.transform={transform}: {spec.name} has a parameter {taken[0]} of its own; "

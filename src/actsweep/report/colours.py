@@ -45,7 +45,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "hard_shrink",
     ),
     "green": ("elu", "celu", "selu", "xielu"),
-    "orange": ("leaky_relu", "prelu", "rational", "snake"),
+    "orange": ("leaky_relu", "prelu", "rational", "snake", "rrelu"),
     "sky": ("swish", "silu", "hard_swish", "mish", "smish", "telu", "colu"),
     "pink": ("sigmoid", "hard_sigmoid", "log_sigmoid", "sparse_sigmoid"),
     "brown": ("glu", "swiglu", "geglu", "reglu"),

@@ -54,6 +54,7 @@ _LINES: dict[str, tuple[str | tuple[int, tuple[int, ...]], str]] = {
     "hard_shrink": ((0, (1, 3)), "s"),
     "xielu": (_MIXED, "D"),
     "rational": (_DOTTED, "v"),
+    "rrelu": ((0, (7, 2)), "v"),
     "snake": (_MIXED, "v"),
     "smish": ((0, (7, 2)), "P"),
     "telu": ((0, (4, 1, 1, 1)), "P"),

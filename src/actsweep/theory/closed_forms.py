@@ -82,6 +82,10 @@ def _prelu(z: ndarray, slope: float = 0.25, per_channel: bool = False) -> Pair:
     return _leaky_relu(z, slope)
 
 
+def _rrelu(z: ndarray, lower: float = 1 / 8, upper: float = 1 / 3) -> Pair:
+    return _leaky_relu(z, (lower + upper) / 2)
+
+
 def _elu(z: ndarray, alpha: float = 1.0, *, scale: float = 1.0, width: float = 1.0) -> Pair:
     """scale * z where z > 0, scale * alpha * (exp(z / width) - 1) elsewhere."""
     below = np.minimum(z, 0) / width
@@ -253,6 +257,7 @@ CLOSED_FORMS = {
     "squared_relu": ClosedForm(_squared_relu),
     "leaky_relu": ClosedForm(_leaky_relu, (0.0,)),
     "prelu": ClosedForm(_prelu, (0.0,)),
+    "rrelu": ClosedForm(_rrelu, (0.0,)),
     "elu": ClosedForm(_elu),
     "celu": ClosedForm(_celu),
     "selu": ClosedForm(_selu, (0.0,)),

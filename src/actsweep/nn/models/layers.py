@@ -109,14 +109,21 @@ class Act(nnx.Module):
     """An activation with its parameters: trained ones are `nnx.Param`, the others `HParam`.
 
     `numbers` holds the numeric ones. Its name is part of the paths of arrays in checkpoints. `name`
-    is where it acts, by its path in the model; `Network` sets it, and checks what was said.
+    is where it acts, by its path in the model; `Network` sets it, and checks what was said. `rngs`
+    is the stream of one that is random in training.
     """
 
     name = ""
 
     def __init__(
-        self, spec: Activation, static: Mapping[str, object], numbers: Mapping[str, nnx.Variable]
+        self,
+        spec: Activation,
+        static: Mapping[str, object],
+        numbers: Mapping[str, nnx.Variable],
+        rngs: nnx.Rngs | None = None,
     ) -> None:
+        if spec.drawn is not None:
+            self.rngs, self.deterministic = rngs, False
         self.spec = spec
         self.static = tuple(static.items())
         self.numbers = nnx.Dict(dict(numbers))
@@ -132,7 +139,10 @@ class Act(nnx.Module):
 
     def apply(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
         """Return f(z), and record nothing."""
-        return self.spec.fn(z, **self.params)
+        if self.spec.drawn is None or self.deterministic:
+            return self.spec.fn(z, **self.params)
+        assert self.rngs is not None
+        return self.spec.drawn(z, self.rngs.act(), **self.params)
 
     def abs_derivative(self, z: Float[Array, "*batch inputs"]) -> Float[Array, "*batch units"]:
         """Return |f'(z)| of each unit; see `activations.abs_derivative`.
@@ -306,7 +316,7 @@ class LayerFactory:
             else:
                 shape = (units,) if static.get("per_channel") else ()
                 numbers[key] = nnx.Param(jnp.full(shape, value))
-        made = Act(spec, static, numbers)
+        made = Act(spec, static, numbers, self.rngs(f"{name}.act") if spec.drawn else None)
         made.name = name or ""
         return made
 

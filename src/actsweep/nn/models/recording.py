@@ -86,7 +86,15 @@ def scan(
         carry: the first one.
         xs: the inputs, time first.
         acts: all activations that `cell` calls.
+
+    Raises:
+        UserError: one of them is random in training.
     """
+    if drawn := [act for act in acts if act.spec.drawn is not None]:
+        raise UserError(
+            f"act={drawn[0].spec.name}: is random in training, and {drawn[0].name or 'it'} acts at "
+            "every step of time; type for example act=leaky_relu"
+        )
     recorder = _RECORDER.get()
     if not isinstance(recorder, Intermediates):
         return jax.lax.scan(cell, carry, xs)
