@@ -14,6 +14,7 @@ from actsweep.report.design import (
     Entry,
     Label,
     after_tuning,
+    check_vary,
     gather,
     lay_out,
     usual_factors,
@@ -163,6 +164,7 @@ def compare(
     metric = metric or default_metric(entries)
     values, notes = values_of(entries, metric)
     design = lay_out(entries, by)
+    check_vary(design)
     kept, chosen, tuning_notes = tune(design)
     known = {run_id: v for run_id, v in values.items() if v is not None}
     kept_values = [v for run_id, v in known.items() if run_id in kept]
