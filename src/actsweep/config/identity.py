@@ -187,6 +187,19 @@ def without_seeds(plain: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"vary": vary or USUAL_VARY}
 
 
+def seeds_in_effect(plain: Mapping[str, Any]) -> dict[str, int]:
+    """Return the seed of each source of randomness, the split's only where it follows `seed`.
+
+    Args:
+        plain: a resolved config as nested plain values.
+    """
+    kept = what_counts(plain)
+    seeds = {"init": kept["seed"], "order": kept.get("seeds", {}).get("order", kept["seed"])}
+    if "split" in varied_sources(plain.get("vary")):
+        seeds["split"] = kept["data"]["split_seed"]
+    return seeds
+
+
 def pair_key(plain: Mapping[str, Any]) -> int | str:
     """Return what a run shares with those of other groups that it is compared with: its seeds.
 
@@ -196,13 +209,10 @@ def pair_key(plain: Mapping[str, Any]) -> int | str:
     Returns:
         The seed; where sources of randomness are seeded apart, the seed of each, as text.
     """
-    kept, vary = what_counts(plain), plain.get("vary")
-    init: int = kept["seed"]
-    order = kept.get("seeds", {}).get("order", init)
-    if vary is None and init == order:
-        return init
-    split = f", split {kept['data']['split_seed']}" if "split" in varied_sources(vary) else ""
-    return f"init {init}, order {order}{split}"
+    seeds = seeds_in_effect(plain)
+    if plain.get("vary") is None and seeds["init"] == seeds["order"]:
+        return seeds["init"]
+    return ", ".join(f"{source} {seed}" for source, seed in seeds.items())
 
 
 def without_spelling(plain: Any) -> Any:
