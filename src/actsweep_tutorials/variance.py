@@ -7,6 +7,7 @@ from groups that share nothing.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,13 +97,14 @@ def draw(result: Quantities) -> Mapping[str, Figure]:
     acts = list(result["acts"])
     figure, (axes,) = plotting.panels(1, 1, width=5.5, height=3.2, share=False)
     for place, act in enumerate(acts):
+        axes.plot([], [], "o", color=plotting.colour(act), label=act)
         for x, kind in enumerate(KINDS):
             values = _values(result, act, kind)
             if len(values) < 2:
                 continue
             found = variance.deviation(values)
             at = x + 0.5 * ((place + 0.5) / len(acts) - 0.5)
-            axes.plot(at, found.value, "o", color=plotting.colour(act), label=act * (x == 0))
+            axes.plot(at, found.value, "o", color=plotting.colour(act))
             if found.low is not None and found.high is not None:
                 axes.plot([at, at], [found.low, found.high], color=plotting.colour(act))
     axes.set_xticks(range(len(KINDS)), KINDS)
@@ -181,10 +183,14 @@ def _compared(x: Sequence[float], y: Sequence[float], *, whole: bool) -> list[An
             variance.seeds_to_tell(difference, apart, paired=True),
             variance.seeds_to_tell(difference, group, paired=False),
         ]
-    return [difference, variance.correlation(x, y), _text(variance.pairing(x, y)), *seeds]
+    correlation = variance.correlation(x, y)
+    shown = None if math.isnan(correlation) else correlation
+    return [difference, shown, _text(variance.pairing(x, y)), *seeds]
 
 
 def _text(found: Estimate, scale: float = 1.0) -> str:
+    if math.isnan(found.value):
+        return "–"
     shown = f"{scale * found.value:.3g}"
     if found.low is None or found.high is None:
         return shown
