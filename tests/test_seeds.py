@@ -1,6 +1,8 @@
 """Sources of randomness seeded apart: what each draws, what is the same run, what is refused."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,11 @@ from actsweep.config import identity, resolve
 from actsweep.config.overrides import expand_all
 from actsweep.config.schema import RunConfig
 from actsweep.data.feed import ResidentFeed
-from actsweep.runs.members import Member, make_member
+from actsweep.runs.members import Member, make_member, make_pack
+from actsweep.train.setup import _check_split
 from actsweep.train.types import SweepContext
 from actsweep.utils.errors import UserError
+from hydra_plugins.actsweep_pack.sweeper import check_distinct, merge
 
 
 def resolved(*words: str) -> RunConfig:
@@ -99,6 +103,38 @@ def test_what_cannot_vary_is_refused(words: str, said: str) -> None:
         resolved(*words.split())
 
 
+@pytest.mark.parametrize(("splits", "fixed"), [("train", False), ("train validation test", True)])
+def test_a_set_that_brings_its_splits_cannot_vary_them(
+    splits: str, fixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That shows once the set is there: before anything is compiled."""
+    opened = {"hf": lambda _: SimpleNamespace(splits=splits.split())}
+    monkeypatch.setattr("actsweep.data.image_sets.OPENED", opened)
+    words = ("data.source=hf", "data.name=who/pictures", "seed=3")
+    packs = [make_pack([member("vary=init", *words)]), make_pack([member("vary=all", *words)])]
+    _check_split(packs[0])
+    said = (
+        r"vary=all: the split of data=hf data.name=who/pictures, which brings validation and test, "
+        "is fixed; type for example vary=init"
+    )
+    with pytest.raises(UserError, match=said) if fixed else nullcontext():
+        _check_split(packs[1])
+
+
+def test_kinds_share_the_run_of_seed_0() -> None:
+    members = [
+        member(f"vary={kind}", f"seed={seed}")
+        for kind in ("init", "order", "all")
+        for seed in (0, 1, 2)
+    ]
+    check_distinct(members)
+    packs = list(merge(members))
+    assert [len(pack) for pack in packs] == [5, 1, 1]
+    assert len({one.run_id for pack in packs for one in pack}) == 7
+    with pytest.raises(UserError, match="vary=init,order: can't change a result"):
+        check_distinct([one for one in members if one.config.seed == 0])
+
+
 BASE, INIT, ORDER, BOTH = "seed=0", "vary=init seed=3", "vary=order seed=3", "seed=3"
 
 
@@ -169,6 +205,7 @@ def test_seeded_apart_a_run_is_the_same_alone_in_a_pack_and_resumed(tmp_path: Pa
     assert all(states[a] != states[b] for a in range(4) for b in range(a))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_there_is_found_however_it_is_typed(tmp_path: Path) -> None:
     plain = {"trainer": {"epochs": 1, "batch_size": 64}, "callbacks": {}}
     (first,) = run_pack([make(tmp_path, **plain)], SweepContext("sweep"))
