@@ -74,7 +74,7 @@ class Pack:
         trainer, examples = prepared.pack.static.trainer, prepared.data
         self.size = len(prepared.pack.members)
         self.steps = len(examples.train_x) // trainer.batch_size
-        memory, seeds = prepared.memory, prepared.pack.seeds
+        memory, seeds = prepared.memory, prepared.pack.order_seeds
         one_epoch = dataclasses.replace(trainer, epochs=1)
         self.chunks = plan(one_epoch, len(examples.train_x), self.callbacks)
         longest = max(chunk.n for chunk in self.chunks)

@@ -12,7 +12,7 @@ import pytest
 
 from actsweep.config import identity, resolve
 from actsweep.report.compare import Comparison, compare
-from actsweep.report.design import Entry, where
+from actsweep.report.design import Entry, usual_factors, where
 from actsweep.report.text import show, words
 from actsweep.runs.run_dir import RunDir
 from actsweep.stats import paired
@@ -468,6 +468,76 @@ def test_where() -> None:
     assert len(where(entries, ["act=relu", "seed=0"])) == 1
     assert compare(where(MIXED, ["data=mnist"]), ["data"]).groups.keys() == {("mnist",)}
     assert compare(MIXED, ["act", "data"]).interaction is None
+
+
+# Sources of randomness seeded apart
+
+
+def seeded(score: Callable[[str, int], float], **of: Any) -> list[Entry]:
+    """Two activations with five seeds; `of` is `vary`, or `order`, the seed of each run's order."""
+    order = of.pop("order", None)
+    return [
+        entry(
+            score(act, s),
+            act=act,
+            seed=s,
+            **of,
+            **({"seeds": {"order": order(s)}} if order else {}),
+        )
+        for act in ("relu", "tanh")
+        for s in range(5)
+    ]
+
+
+@pytest.mark.parametrize(
+    "of", [{"vary": "init"}, {"vary": "all"}, {"vary": "split"}, {"order": lambda s: s + 7}]
+)
+def test_runs_are_paired_by_the_seeds_that_they_share(of: dict[str, Any]) -> None:
+    plain, apart = (compare(seeded(usual_score, **which)) for which in ({}, of))
+    assert apart.pairs == plain.pairs
+    assert apart.groups == plain.groups
+    assert len({cell[0] for cell in apart.cells["relu",]}) == 5
+    assert not any("independent" in note for note in apart.notes)
+
+
+def test_runs_that_share_no_seeds_are_no_pair() -> None:
+    mine = [e for e in seeded(usual_score) if e.config["act"]["name"] == "relu"]
+    others = [
+        e for e in seeded(usual_score, order=lambda s: s + 9) if e.config["act"]["name"] == "tanh"
+    ]
+    found = compare([*mine, *others])
+    (pair,) = found.pairs.values()
+    assert pair.n == 0
+    assert any("lacks seed init 0, order 9" in note for note in found.notes)
+
+
+def test_what_varies_is_not_mixed_within_a_group() -> None:
+    mixed = [*seeded(usual_score, vary="init"), *seeded(usual_score, vary="order")[1:]]
+    line = (
+        "these runs vary different seeds (vary=init, order), whose spreads don't mean the same; "
+        "type --by act,vary, or --where vary=init"
+    )
+    with pytest.raises(UserError, match=re.escape(line)):
+        compare(mixed, ["act"])
+    assert usual_factors(mixed) == ["act", "vary"]
+    groups = compare(mixed, ["act", "vary"]).groups
+    assert {*groups} == {(act, kind) for act in ("relu", "tanh") for kind in ("init", "order")}
+    found = compare(where(mixed, ["vary=order"]), ["act"])
+    assert {label: summary.n for label, summary in found.groups.items()} == {
+        ("relu",): 4,
+        ("tanh",): 5,
+    }
+    usual = [*seeded(usual_score), *seeded(usual_score, vary="split")]
+    with pytest.raises(UserError, match=r"\(vary=init\+order, split\)"):
+        compare(usual, ["act"])
+
+
+def test_a_grid_of_seeds_is_not_independent() -> None:
+    grid_of_seeds = [
+        entry(0.9 + NOISE[i, o], seeds={"init": i, "order": o}) for i in range(3) for o in range(2)
+    ]
+    notes = compare(grid_of_seeds).notes
+    assert any(note.startswith("runs share seeds.init, and count as independent") for note in notes)
 
 
 # Several data sets

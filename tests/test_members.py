@@ -60,6 +60,7 @@ COUNTS = {
     "trainer__chunk_steps": 10,
     "trainer__probe_examples": 100,
     "callbacks__units": {},
+    "seeds__order": 1,
 }
 COUNTS_NOT = {
     "act__alpha": 1,
@@ -76,10 +77,16 @@ COUNTS_NOT = {
     "slurm__gpus": 2,
     "sweep__fail_fast": True,
     "rerun": "all",
+    "vary": "order",  # with seed 0, which the others keep
 }
-VARIES = {"seed", "act__alpha", "optim__lr", "optim__momentum", "optim__weight_decay"} | {
-    f"init__{key}" for key in ("scale", "sigma_w", "sigma_b", "bias")
-}
+VARIES = {
+    "seed",
+    "seeds__order",
+    "act__alpha",
+    "optim__lr",
+    "optim__momentum",
+    "optim__weight_decay",
+} | {f"init__{key}" for key in ("scale", "sigma_w", "sigma_b", "bias")}
 
 
 @pytest.mark.parametrize("path", COUNTS)
@@ -162,14 +169,16 @@ def test_a_pack_holds_one_program(path: str) -> None:
 def test_the_static_part_holds_no_value_of_a_member() -> None:
     runs = [make(seed=s, optim__lr=0.1 * (s + 1)) for s in range(3)]
     pack = make_pack([make_member(run) for run in runs])
-    assert pack.seeds == (0, 1, 2)
+    assert pack.order_seeds == (0, 1, 2)
     assert pack.static.seed is None
     assert pack.static.optim.lr is None
     assert pack.static.act["alpha"] is None
     assert runs[0].seed == 0  # untouched
     stacked = stack_hparams(pack)
     assert stacked["seed"].dtype == np.uint32
-    assert {v.dtype for k, v in stacked.items() if k != "seed"} == {np.dtype(np.float32)}
+    assert {v.dtype for k, v in stacked.items() if k not in ("seed", "seeds.order")} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_the_largest_seed_survives() -> None:

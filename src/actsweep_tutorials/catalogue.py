@@ -26,6 +26,7 @@ from actsweep_tutorials import (
     plane,
     signal_through_layers,
     tutorial3,
+    variance,
 )
 from actsweep_tutorials.base import Experiment
 
@@ -39,6 +40,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         born_dead.EXPERIMENT,
         isometry.EXPERIMENT,
         phase_diagram.EXPERIMENT,
+        variance.EXPERIMENT,
         jacobians.EXPERIMENT,
         batchnorm_as_activation.EXPERIMENT,
         numerics.EXPERIMENT,

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from actsweep.config import by_layer, data_folders, resolve, validate
 from actsweep.config.identity import config_value, set_config_value
 from actsweep.config.overrides import FORMULA_KEY, OPEN_GROUP, expand_all
-from actsweep.config.schema import CRITICAL_INITS, RunConfig, SweepConfig
+from actsweep.config.schema import CRITICAL_INITS, RunConfig, SweepConfig, varied_sources
 from actsweep.formulas.rescaling import found_by_transform, transform_of
 from actsweep.utils.errors import UserError, unknown_name
 
@@ -184,6 +184,7 @@ def check_params(
     The arguments are those of `checked`.
     """
     _check_found(run, words)
+    _check_split_seed(run, words)
     by_layer.complete(run.act, option_of)
     for pattern, entry in by_layer.entries(run.act).items():
         if "_target_" not in entry and "formula" not in entry:
@@ -216,6 +217,13 @@ def _check_found(run: RunConfig, words: Sequence[str]) -> None:
                 f"{key}={text}: {finds} finds it itself; leave it out, or type "
                 f"{instead}{text}{without}"
             )
+
+
+def _check_split_seed(run: RunConfig, words: Sequence[str]) -> None:
+    """Refuse a split's usual seed typed where it follows `seed`; others are compared with it."""
+    typed = any(word.lstrip("+").startswith("data.split_seed=") for word in words)
+    if typed and "split" in varied_sources(run.vary) and run.data.split_seed != run.seed:
+        raise validate.two_split_seeds(run)
 
 
 def _is_independent(base: DictConfig) -> bool:

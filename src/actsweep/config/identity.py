@@ -8,12 +8,19 @@ import importlib.machinery
 import json
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from actsweep.config import by_layer, data_folders, resolve
-from actsweep.config.schema import CRITICAL_INITS, MIXABLE, MODELS, RunConfig
+from actsweep.config.schema import (
+    CRITICAL_INITS,
+    MIXABLE,
+    MODELS,
+    USUAL_VARY,
+    RunConfig,
+    varied_sources,
+)
 from actsweep.formulas.rescaling import found_by_transform, transform_of
 from actsweep.utils import pydocs
 from actsweep.utils.errors import UserError
@@ -21,8 +28,10 @@ from actsweep.utils.errors import UserError
 ID_VERSION = 2
 NOT_IN_ID = ("logger", "paths", "pack", "sweep", "rerun", "slurm")
 SHORT_INIT = {"torch_uniform": "torch"}
+SEEDS = ("seed", "seeds.init", "seeds.order", "vary")
+"""What a run's seeds follow from, beside `data.split_seed`."""
 VARYING = (
-    "seed",
+    *SEEDS,
     "optim.lr",
     "optim.momentum",
     "optim.weight_decay",
@@ -86,7 +95,9 @@ def run_id(run: RunConfig) -> str:
     Where the result is written, and how it is logged, packed and placed on devices, doesn't count.
     """
     init = SHORT_INIT.get(run.init.name, run.init.name)
-    head = f"{by_layer.short_label(run.act)}-{run.model.name}{len(run.widths)}-{init}-s{run.seed}"
+    own, order = run.init_seed, run.order_seed
+    seed = f"s{own}" if own == order else f"s{own}o{order}"
+    head = f"{by_layer.short_label(run.act)}-{run.model.name}{len(run.widths)}-{init}-{seed}"
     return f"{head}-{_digest(identity(run))[:8]}"
 
 
@@ -129,7 +140,79 @@ def what_counts(plain: Mapping[str, Any]) -> dict[str, Any]:
     solved = [key for key in found_by_transform(act) if isinstance(act.get(key), float)]
     if solved:
         kept["act"] = {**act, **{key: float(f"{act[key]:.6g}") for key in solved}}
+    return _with_seeds_in_effect(kept)
+
+
+def _with_seeds_in_effect(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a config (nested plain values) with the seeds that are used, however they were typed.
+
+    `seed` is that of the initial weights, `seeds.order` only where it is another.
+    """
+    kept = {key: value for key, value in plain.items() if key not in ("seeds", "vary")}
+    if "seed" not in plain:
+        return kept
+    varied = varied_sources(plain.get("vary"))
+    own = plain.get("seeds") or {}
+
+    def of(source: str) -> Any:
+        seed = own.get(source)
+        return seed if seed is not None else plain["seed"] if source in varied else 0
+
+    kept["seed"] = of("init")
+    if of("order") != kept["seed"]:
+        kept["seeds"] = {"order": of("order")}
+    if "split" in varied:
+        kept["data"] = {**plain["data"], "split_seed": plain["seed"]}
     return kept
+
+
+def with_split_seed(run: RunConfig) -> RunConfig:
+    """Return a run with `data.split_seed` as `vary` says: the same seed, where it follows it."""
+    if "split" not in varied_sources(run.vary) or run.data.split_seed == run.seed:
+        return run
+    return replace(run, data=replace(run.data, split_seed=run.seed))
+
+
+def without_seeds(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what counts of a config (nested plain values) but for the draws; `vary` says which.
+
+    What is left is equal for runs that differ in their seeds alone.
+    """
+    kept = what_counts(plain)
+    kept.pop("seeds", None)
+    kept.pop("seed", None)
+    vary = plain.get("vary")
+    if "split" in varied_sources(vary):
+        kept["data"] = {key: v for key, v in kept["data"].items() if key != "split_seed"}
+    return kept | {"vary": vary or USUAL_VARY}
+
+
+def seeds_in_effect(plain: Mapping[str, Any]) -> dict[str, int]:
+    """Return the seed of each source of randomness, the split's only where it follows `seed`.
+
+    Args:
+        plain: a resolved config as nested plain values.
+    """
+    kept = what_counts(plain)
+    seeds = {"init": kept["seed"], "order": kept.get("seeds", {}).get("order", kept["seed"])}
+    if "split" in varied_sources(plain.get("vary")):
+        seeds["split"] = kept["data"]["split_seed"]
+    return seeds
+
+
+def pair_key(plain: Mapping[str, Any]) -> int | str:
+    """Return what a run shares with those of other groups that it is compared with: its seeds.
+
+    Args:
+        plain: a resolved config as nested plain values.
+
+    Returns:
+        The seed; where sources of randomness are seeded apart, the seed of each, as text.
+    """
+    seeds = seeds_in_effect(plain)
+    if plain.get("vary") is None and seeds["init"] == seeds["order"]:
+        return seeds["init"]
+    return ", ".join(f"{source} {seed}" for source, seed in seeds.items())
 
 
 def without_spelling(plain: Any) -> Any:
@@ -295,10 +378,11 @@ def program_key(run: RunConfig) -> str:
 def computation_key(run: RunConfig) -> str:
     """Return a digest that is equal for runs whose programs compute the same.
 
-    Unlike for `program_key`, they may write elsewhere, and be logged, saved and placed otherwise.
+    Unlike for `program_key`, they may write elsewhere, and be logged, saved and placed otherwise,
+    and have their data split otherwise: programs take examples as arguments.
     """
-    plain = resolve.to_dict(run)
-    return _digest_without(what_counts(plain) | {"pack": {"mix": run.pack.mix}}, varying_paths(run))
+    plain = what_counts(resolve.to_dict(run)) | {"pack": {"mix": run.pack.mix}, "seeds": {}}
+    return _digest_without(plain, (*varying_paths(run), "data.split_seed"))
 
 
 def _digest_without(plain: dict[str, Any], paths: Sequence[str]) -> str:

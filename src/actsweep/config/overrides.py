@@ -37,7 +37,7 @@ VALUED = (
 """Those that the next word belongs to."""
 INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 """What may follow --info."""
-PARTS = {*GROUPS, "seed", "trainer", "paths", "pack", "sweep", "slurm", "rerun"}
+PARTS = {*GROUPS, "seed", "seeds", "vary", "trainer", "paths", "pack", "sweep", "slurm", "rerun"}
 RENAMED = {"pack.lift": "pack.batching"}
 """Config paths of version 0.1 -> today's; the old ones are accepted, with a line that says so."""
 BEFORE = {"optim": ("clip_norm", {"decay_bias": True, "decay_act": True})}
@@ -46,6 +46,8 @@ TRANSFORM = r"act\.(?:transform|transform_target)\b"
 OPEN_GROUP = rf"(?:(?:slurm\.extra|act\.by_layer|logger\.writers)\b|{TRANSFORM})"
 """Keys that may be added, and groups that may be added to."""
 FORMULA_KEY = rf"(?!{TRANSFORM})act\.(?!name\b|by_layer\b)\w+"  # of a formula's parameters
+SPLIT_SEED = "seeds.split"
+"""Another spelling of `data.split_seed`, beside `seeds.init` and `seeds.order`."""
 TUNE = "tune."
 """Short for `hydra.sweeper.`, of hydra/sweeper=tune."""
 _NOT_A_NAME = re.compile(r"null|true|false|[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[\[{].*", re.I)
@@ -155,8 +157,9 @@ def expand(override: str) -> list[str]:
 
     `act=x*tanh(x)` becomes the option `formula` with that name, and in a list a quoted element;
     `depth=7` becomes the option `uniform` with 7 layers; `slurm.extra.qos=long` adds its key, as
-    `act.by_layer` does; `tune.seeds=5` is a setting of the sweeper; of `logger=[…]` W&B's mode goes
-    last; a key of version 0.1 becomes today's, and a line on standard error says so.
+    `act.by_layer` does; `tune.seeds=5` is a setting of the sweeper, `seeds.split=1` the seed of the
+    data; of `logger=[…]` W&B's mode goes last; a key of version 0.1 becomes today's, and a line on
+    standard error says so.
 
     Raises:
         UserError: a list, a number or null was given for a group, which needs an option's name; or
@@ -169,6 +172,8 @@ def expand(override: str) -> list[str]:
         return [f"{group.replace(old, RENAMED[old])}={value}"]
     if group == "act" and value != OPTION and _has_formula(override):
         return _of_formulas(value)
+    if old == SPLIT_SEED:
+        return [f"data.split_seed={value}"]
     if old.startswith(TUNE):
         return [f"hydra.sweeper.{override.partition(TUNE)[2]}"]
     if re.match(OPEN_GROUP, old):

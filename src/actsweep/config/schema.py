@@ -83,8 +83,13 @@ LEVELS = ("char", "byte")
 TASKS = ("auto", "classification", "regression", "multilabel")
 LOSSES = ("auto", "cross_entropy", "binary_cross_entropy", "squared_error", "next_token")
 MAX_SEED = 2**32 - 1
+RANDOM_SOURCES = ("init", "order", "split")
+"""What a run draws: initial weights; the order of examples and all other noise of training
+(dropout, `data.augment`); which examples are for training and which for validation."""
 SLURM_REQUEUE_S = 30.0
 """Seconds reserved to queue a SLURM job again, between `trainer.grace_s` and its time limit."""
+USUAL_VARY = "init+order"
+"""What follows `seed` where `vary` says nothing."""
 
 
 @dataclass
@@ -357,8 +362,24 @@ class SweepConfig:
 
 
 @dataclass
+class SeedsConfig:
+    """Seeds of single sources of randomness; None follows `seed`, or what `vary` says.
+
+    `init` draws the initial weights, `order` the order of the examples, dropout and augmentation.
+    The split has `data.split_seed`.
+    """
+
+    init: int | None = None
+    order: int | None = None
+
+
+@dataclass
 class RunConfig:
-    """One fully resolved run; the fields are named as on the command line."""
+    """One fully resolved run; the fields are named as on the command line.
+
+    `vary` lists the sources of randomness that follow `seed`, as `init`, `init+split` or `all`; the
+    others keep seed 0, the split `data.split_seed`. None is `init+order`.
+    """
 
     act: dict[str, Any] = field(default_factory=dict)
     depth: DepthConfig = field(default_factory=DepthConfig)
@@ -375,6 +396,8 @@ class RunConfig:
     sweep: SweepConfig = field(default_factory=SweepConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     seed: int = 0
+    seeds: SeedsConfig = field(default_factory=SeedsConfig)
+    vary: Any = None
     rerun: str = "failed"
 
     @property
@@ -389,3 +412,23 @@ class RunConfig:
         """Return the widths of the hidden dense layers, from input to output."""
         assert self.depth.widths is not None
         return tuple(self.depth.widths)
+
+    @property
+    def init_seed(self) -> int:
+        """Return the seed of the initial weights."""
+        return self._seed_of("init", self.seeds.init)
+
+    @property
+    def order_seed(self) -> int:
+        """Return the seed of the order of the examples, of dropout and of augmentation."""
+        return self._seed_of("order", self.seeds.order)
+
+    def _seed_of(self, source: str, own: int | None) -> int:
+        if own is not None:
+            return own
+        return self.seed if source in varied_sources(self.vary) else 0
+
+
+def varied_sources(vary: str | None) -> tuple[str, ...]:
+    """Return the sources of randomness that follow `seed`, by a checked `vary`."""
+    return RANDOM_SOURCES if vary == "all" else tuple((vary or USUAL_VARY).split("+"))

@@ -16,14 +16,17 @@ from actsweep.config.schema import (
     MAX_SEED,
     OPTIMISERS,
     PRECISIONS,
+    RANDOM_SOURCES,
     RERUNS,
     SCHEDULES,
     SLURM_REQUEUE_S,
+    DataConfig,
     DepthConfig,
     LoggerConfig,
     RunConfig,
     SweepConfig,
     TrainerConfig,
+    varied_sources,
 )
 from actsweep.formulas import grammar
 from actsweep.formulas.rescaling import SCALES, TARGET, transform_of
@@ -290,8 +293,7 @@ def _check_rest(run: RunConfig) -> None:
     if not run.paths.outputs.strip():
         raise bad_value("paths.outputs", "''", "a folder", "paths.outputs=outputs")
     _check_callbacks(run)
-    if not 0 <= run.seed <= MAX_SEED:
-        raise bad_value("seed", run.seed, f"an integer from 0 to {MAX_SEED}", "seed=0")
+    _check_seeds(run)
     if run.logger.mode not in LOGGER_MODES:
         raise unknown_name("logger.mode", run.logger.mode, LOGGER_MODES)
     _check_wandb(run.logger)
@@ -306,6 +308,58 @@ def _check_rest(run: RunConfig) -> None:
             "pack.size", run.pack.size, "auto or an integer of at least 1", "pack.size=auto"
         )
     _check_slurm(run)
+
+
+def _check_seeds(run: RunConfig) -> None:
+    """Refuse seeds out of bounds, and two ways of saying them; write `vary` in one way."""
+    own = {f"seeds.{key}": seed for key, seed in vars(run.seeds).items() if seed is not None}
+    for path, seed in {"seed": run.seed, **own}.items():
+        if not 0 <= seed <= MAX_SEED:
+            raise bad_value(path, seed, f"an integer from 0 to {MAX_SEED}", f"{path}=0")
+    run.vary = _one_spelling(run.vary)
+    if run.vary is None:
+        return
+    for path, seed in own.items():
+        raise UserError(
+            f"{path}={seed}: vary={run.vary} says which seeds follow seed={run.seed}; leave one of "
+            "the two out"
+        )
+    if "split" not in varied_sources(run.vary):
+        return
+    if run.data.split_seed not in (DataConfig().split_seed, run.seed):
+        raise two_split_seeds(run)
+    validate_data.check_split_is_drawn(run.data, run.vary)
+
+
+def two_split_seeds(run: RunConfig) -> UserError:
+    """Return the error for `data.split_seed` beside a `vary` that says it."""
+    return UserError(
+        f"data.split_seed={run.data.split_seed}: vary={run.vary} takes it from seed={run.seed}; "
+        "leave one of the two out"
+    )
+
+
+def _one_spelling(vary: Any) -> str | None:
+    """Return which sources follow the seed: `init+split`, `all`; None for `init+order`.
+
+    Args:
+        vary: as typed: a name, several joined by +, or a list of names.
+
+    Raises:
+        UserError: a name is unknown, or there is none.
+    """
+    if vary is None:
+        return None
+    names = str(vary).split("+") if not isinstance(vary, list) else [str(name) for name in vary]
+    for name in names:
+        if name not in (*RANDOM_SOURCES, "all"):
+            raise unknown_name("vary", name or "''", (*RANDOM_SOURCES, "all"))
+    if not names:
+        raise bad_value("vary", "[]", f"one or more of {', '.join(RANDOM_SOURCES)}", "vary=init")
+    chosen = [name for name in RANDOM_SOURCES if name in names or "all" in names]
+    if chosen == ["init", "order"]:
+        return None
+    return "all" if len(chosen) == len(RANDOM_SOURCES) else "+".join(chosen)
 
 
 def _check_wandb(logger: LoggerConfig) -> None:

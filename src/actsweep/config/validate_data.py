@@ -24,6 +24,11 @@ EXAMPLES = {
     "svhn": 73_257,
     "digits": 1_500,
 }
+FIXED_SPLITS = {
+    **dict.fromkeys(TEXTS, "whose parts follow one another in the text"),
+    "xor_table": "of four examples",
+}
+"""Data that `data.split_seed` doesn't change, and why."""
 
 
 def check(run: RunConfig) -> None:
@@ -62,6 +67,27 @@ def check(run: RunConfig) -> None:
         allowed = f"at most {train}, the number of training examples of data={data.name}"
         fix = f"trainer.batch_size={min(256, max(1, train // 10))}"
         raise bad_value("trainer.batch_size", batch, allowed, fix)
+
+
+def check_split_is_drawn(data: DataConfig, vary: str) -> None:
+    """Check that `data.split_seed` makes a difference, as far as that is known before reading.
+
+    Args:
+        data: the data set.
+        vary: what was typed, for the message.
+
+    Raises:
+        UserError: the split is fixed.
+    """
+    if data._target_ is not None:
+        why = f"data._target_={data._target_}, which splits its examples itself"
+    elif data.kind in FIXED_SPLITS:
+        why = f"data={data.kind}, {FIXED_SPLITS[data.kind]}"
+    else:
+        return
+    raise UserError(
+        f"vary={vary}: the split of {why}, is fixed; type for example vary=init or vary=order"
+    )
 
 
 def _check_source(data: DataConfig) -> None:

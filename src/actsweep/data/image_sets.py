@@ -51,6 +51,11 @@ def load(cfg: DataConfig, log: cache.Log) -> Dataset:
     return Dataset(name, *splits, len(images.classes), 2 / 255, -1.0, images.classes)
 
 
+def has_own_splits(cfg: DataConfig) -> bool:
+    """Return whether a set brings all its splits, so that `data.split_seed` divides nothing."""
+    return {"validation", "test"} <= {*OPENED[str(cfg.source)](cfg).splits}
+
+
 def training_rows(x: np.ndarray, ids: np.ndarray, cfg: DataConfig) -> np.ndarray | DiskRows:
     """Return the rows of training images that count, with `data.stream=disk` unread."""
     return DiskRows(x, ids) if cfg.stream == "disk" else x[ids]

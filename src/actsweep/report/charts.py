@@ -123,7 +123,7 @@ def _score_rows(comparison: Comparison, label: Label) -> Iterator[dict[str, Any]
     runs: dict[Any, list[str]] = {}
     for entry in design.entries:
         if entry.run.run_id in comparison.kept and design.labels[entry.run.run_id] == label:
-            runs.setdefault(entry.config["seed"], []).append(entry.run.run_id)
+            runs.setdefault(design.cell(entry.run.run_id)[0], []).append(entry.run.run_id)
     none = dict.fromkeys(("seeds", "low", "high", "interval"))
     for seed, value in values.items():
         run_id = ", ".join(runs.get(seed, ()))

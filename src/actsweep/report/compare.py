@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from actsweep.config.identity import seeds_in_effect
 from actsweep.report.design import (
     Design,
     Entry,
     Label,
     after_tuning,
+    check_vary,
     gather,
     lay_out,
     usual_factors,
@@ -163,6 +165,7 @@ def compare(
     metric = metric or default_metric(entries)
     values, notes = values_of(entries, metric)
     design = lay_out(entries, by)
+    check_vary(design)
     kept, chosen, tuning_notes = tune(design)
     known = {run_id: v for run_id, v in values.items() if v is not None}
     kept_values = [v for run_id, v in known.items() if run_id in kept]
@@ -333,6 +336,7 @@ def _notes(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, floa
             f"{design.titles[path]} ({', '.join(design.values(path))})" for path in design.averaged
         ]
         notes.append(f"each seed's value is its mean over {', '.join(parts)}")
+    notes += _dependent(design)
     if metric not in SUMMARY_KEYS:
         notes.append(f"{metric}: each run's last logged value")
     if metric.startswith("val/") and metric in SUMMARY_KEYS:
@@ -355,6 +359,23 @@ def _notes(design: Design, metric: str, cells: Mapping[Label, Mapping[Cell, floa
         named = _by_group(design, chance)
         notes.append(f"{named}: {table.AT_CHANCE} (at_chance == true finds them)")
     return [*notes, *_gaps(cells)]
+
+
+def _dependent(design: Design) -> list[str]:
+    """Return a note where runs of a group share a seed that varies within it, as in a grid."""
+    groups: dict[Label, list[Mapping[str, int]]] = {}
+    for entry in design.entries:
+        seeds = seeds_in_effect(entry.config)
+        groups.setdefault(design.labels[entry.run.run_id], []).append(seeds)
+    for found in groups.values():
+        different = {tuple(seeds.items()) for seeds in found}
+        for source in ("init", "order"):
+            if 1 < len({seeds[source] for seeds in found}) < len(different):
+                return [
+                    f"runs share seeds.{source}, and count as independent all the same: intervals "
+                    "and verdicts are too sure; let every run have seeds of its own"
+                ]
+    return []
 
 
 def _by_group(design: Design, run_ids: Sequence[str]) -> str:

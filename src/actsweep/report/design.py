@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actsweep.config.identity import what_counts
+from actsweep.config.identity import pair_key, without_seeds
 from actsweep.report.expressions import parse
 from actsweep.report.run_columns import run_columns
 from actsweep.runs import run_dir
@@ -177,6 +177,7 @@ class Design:
         tuned: other paths, of the optimiser: a group's best values are chosen in validation.
         averaged: other paths, whose values are averaged over.
         labels: each run's group.
+        seeds: what each run shares with those that it is paired with (`identity.pair_key`).
         confounded: other paths in which groups differ, although no factor says so: a difference
             between groups may be theirs.
     """
@@ -188,6 +189,7 @@ class Design:
     tuned: Sequence[str]
     averaged: Sequence[str]
     labels: Mapping[str, Label]
+    seeds: Mapping[str, Hashable]
     confounded: Sequence[str] = ()
 
     def values(self, path: str) -> list[str]:
@@ -195,9 +197,9 @@ class Design:
         return list(dict.fromkeys(str(flat.get(path)) for flat in self.flat.values()))
 
     def cell(self, run_id: str) -> Cell:
-        """Return a run's place in its group: its seed, then the values that are averaged over."""
+        """Return a run's place in its group: its seeds, then the values that are averaged over."""
         flat = self.flat[run_id]
-        return (flat["seed"], *(hashable(flat.get(path)) for path in self.averaged))
+        return (self.seeds[run_id], *(hashable(flat.get(path)) for path in self.averaged))
 
     def numbers(self, title: str) -> dict[str, float]:
         """Return a factor's values by their text if all are numbers; else nothing."""
@@ -242,7 +244,22 @@ def lay_out(entries: Sequence[Entry], by: Sequence[str]) -> Design:
         for run_id, config in flat.items()
     }
     averaged = [path for path in others if path not in tuned]
-    return Design(entries, flat, titles, factors, tuned, averaged, labels, confounded)
+    seeds = {entry.run.run_id: pair_key(entry.config) for entry in entries}
+    return Design(entries, flat, titles, factors, tuned, averaged, labels, seeds, confounded)
+
+
+def check_vary(design: Design) -> None:
+    """Refuse groups whose runs don't vary the same sources of randomness.
+
+    Raises:
+        UserError: names what they vary.
+    """
+    kinds = design.values("vary")
+    if len(kinds) > 1 and "vary" not in {p for paths in design.factors.values() for p in paths}:
+        raise UserError(
+            f"these runs vary different seeds (vary={', '.join(sorted(kinds))}), whose spreads "
+            f"don't mean the same; type --by act,vary, or --where vary={min(kinds)}"
+        )
 
 
 def without_test_scores(entry: Entry) -> Entry:
@@ -260,6 +277,8 @@ def usual_factors(entries: Sequence[Entry]) -> list[str]:
     design = lay_out(entries, ["act", "data"])
     if len(design.values("data.name")) > 1:
         return ["act", "data"]
+    if len(design.values("vary")) > 1:
+        return ["act", "vary"]
     several = any(path.startswith("act.") for path in design.titles if path != "act.name")
     others, tuned = ([design.titles[p] for p in paths] for paths in (design.averaged, design.tuned))
     if not (several or len(design.values("act.name")) > 1) and (others or tuned):
@@ -273,7 +292,7 @@ def _confounded(entries: Sequence[Entry], titles: Sequence[str]) -> list[str]:
 
     The first of each part of the config, but not the parameters of what has a title.
     """
-    flat = [table.flatten_groups(what_counts(entry.config)) for entry in entries]
+    flat = [table.flatten_groups(without_seeds(entry.config)) for entry in entries]
     parts = {path.partition(".")[0] for path in (*titles, "seed")}
     paths: dict[str, str] = {}
     for path in dict.fromkeys((*table.KNOWN, *(path for config in flat for path in config))):

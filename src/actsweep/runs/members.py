@@ -11,6 +11,7 @@ import yaml
 
 from actsweep.config import by_layer, resolve
 from actsweep.config.identity import (
+    SEEDS,
     config_value,
     flatten,
     lent_numbers,
@@ -19,6 +20,7 @@ from actsweep.config.identity import (
     shared_part,
     varying_paths,
     what_counts,
+    with_split_seed,
     without_neutral,
     without_spelling,
 )
@@ -97,20 +99,21 @@ class Pack:
     members: tuple[Member, ...]
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """Return the members' seeds, in order."""
-        return tuple(member.config.seed for member in self.members)
+    def order_seeds(self) -> tuple[int, ...]:
+        """Return the seeds of the members' orders of examples, a seed for each member."""
+        return tuple(member.config.order_seed for member in self.members)
 
 
 def make_member(config: RunConfig) -> Member:
     """Return the member that a resolved config describes; this hashes the config.
 
-    With `init=critical` or `act.transform` it finds their numbers first, and says so once.
+    Where `vary` says that the split follows `seed`, it sets `data.split_seed`. With `init=critical`
+    or `act.transform` it finds their numbers first, and says so once.
 
     Raises:
         UserError: the activation has no edge of chaos, or none of the transform's maps.
     """
-    config = _with_found(config)
+    config = _with_found(with_split_seed(config))
     return recorded_member(config, run_id(config))
 
 
@@ -188,16 +191,19 @@ def stack_hparams(pack: Pack) -> "dict[str, np.ndarray]":
     """Stack what differs between members along a leading axis M.
 
     Returns:
-        Config path -> float32[M]; `seed` is uint32[M].
+        Config path -> float32[M]. `seed`, of the initial weights, and `seeds.order`, of training's
+        noise, are those in effect, uint32[M].
     """
     import numpy as np  # imported here, so that a config error is reported without waiting for it
 
     rows = []
     for config in (member.config for member in pack.members):
-        own = {path: config_value(config, path) for path in varying_paths(config)}
+        seeds = {"seed": config.init_seed, "seeds.order": config.order_seed}
+        paths = (path for path in varying_paths(config) if path not in SEEDS)
+        own = seeds | {path: config_value(config, path) for path in paths}
         lent = lent_numbers(config, pack.static)
         rows.append(own | {f"act.{key}": value for key, value in lent.items()})
     return {
-        path: np.asarray([row[path] for row in rows], np.uint32 if path == "seed" else np.float32)
+        path: np.asarray([row[path] for row in rows], np.uint32 if path in SEEDS else np.float32)
         for path in rows[0]
     }

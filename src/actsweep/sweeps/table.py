@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from actsweep.config.by_layer import flat_act
-from actsweep.config.identity import flatten, what_counts
-from actsweep.config.schema import CRITICAL_INITS
+from actsweep.config.identity import flatten, without_seeds
+from actsweep.config.schema import CRITICAL_INITS, USUAL_VARY
 from actsweep.formulas.rescaling import found_by_transform
 from actsweep.stats.scores import SCORES, TASKS, Score, tasks_in
 
@@ -101,8 +101,8 @@ def columns(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     Args:
         configs: resolved configs as nested plain values.
     """
-    flat = [flatten_groups(what_counts(config)) for config in configs]
-    paths = sorted({path for config in flat for path in config} - {"seed"})
+    flat = [flatten_groups(without_seeds(config)) for config in configs]
+    paths = sorted({path for config in flat for path in config})
     differ = [p for p in paths if len({_key(config.get(p)) for config in flat}) > 1]
     order = {path: place for place, path in enumerate(KNOWN)}
     kept = sorted(differ, key=lambda path: (order.get(path, len(order)), path))
@@ -126,7 +126,8 @@ def flatten_groups(config: Mapping[str, Any]) -> dict[str, Any]:
     flat = flat_act(flatten(config), config.get("act") or {})
     found = FOUND if flat.get("init.name") in CRITICAL_INITS else ()
     found = (*found, *(f"act.{key}" for key in found_by_transform(config.get("act") or {})))
-    return {path: value for path, value in flat.items() if path not in found}
+    kept = {path: value for path, value in flat.items() if path not in found}
+    return kept | {"vary": kept.get("vary") or USUAL_VARY}
 
 
 def _key(value: Any) -> Any:

@@ -183,7 +183,7 @@ def _call_loop(
         prepared.memory.sets,
         prepared.data,
         pack.static.trainer,
-        pack.seeds,
+        pack.order_seeds,
         callbacks,
         writers,
         cohort.start,

@@ -38,7 +38,7 @@ def train(
         sets: the examples on the devices (`Population.place_sets`).
         data: the same examples, on the host.
         trainer: length, batches, chunks.
-        seeds: one per member; they decide the order of examples.
+        seeds: one per member, of its order of examples.
         callbacks: the observers that the population was built with.
         writers: receive every member's rows.
         start: the states to go on from; None to begin.

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from actsweep import callbacks, data
 from actsweep.callbacks import Callback
 from actsweep.config import by_layer
-from actsweep.config.schema import DataConfig, RunConfig
-from actsweep.data import Dataset
+from actsweep.config.schema import DataConfig, RunConfig, varied_sources
+from actsweep.data import Dataset, image_sets
 from actsweep.loggers import wandb_support
 from actsweep.nn.network import Task
 from actsweep.runs.members import Pack, stack_hparams
@@ -19,7 +19,7 @@ from actsweep.runtime.devices import check_platform, set_up_devices
 from actsweep.runtime.distributed import ProcessGroup
 from actsweep.train import augment, own_code
 from actsweep.train.memory import MemoryPlan, plan_memory
-from actsweep.utils.errors import bad_value
+from actsweep.utils.errors import UserError, bad_value
 from actsweep.utils.progress import slow
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ def set_up(
     config = pack.static
     with _said(config, group, f"loading data={config.data.name}"):
         examples = _load(json.dumps(asdict(config.data)))
+    _check_split(pack)
     _check_batch(config, len(examples.train_x))
     augment.check(config.data.augment, examples.train_x.shape[1:], examples.name)
     observers = callbacks.build(config.callbacks)
@@ -116,6 +117,18 @@ def task_of(config: RunConfig, examples: Dataset) -> Task:
         vocabulary=examples.vocabulary,
         kind=examples.task,
     )
+
+
+def _check_split(pack: Pack) -> None:
+    """Refuse to vary the split of a set that brings its own."""
+    cfg = pack.static.data
+    varies = (m.config.vary for m in pack.members if "split" in varied_sources(m.config.vary))
+    vary = next(varies, None)
+    if vary and cfg.source is not None and image_sets.has_own_splits(cfg):
+        raise UserError(
+            f"vary={vary}: the split of data={cfg.source} data.name={cfg.name}, which brings "
+            "validation and test, is fixed; type for example vary=init or vary=order"
+        )
 
 
 def _check_batch(config: RunConfig, examples: int) -> None:

@@ -136,7 +136,7 @@ def _one_step(net: Network, on_step: Mapping[str, Callable], batch_axis: str | N
     augment, measure = AUGMENTS.get(net.config.data.augment), _measure(net, on_step)
 
     def stream(hparams: HParams, name: str, step: Array) -> PRNGKeyArray:
-        key = jax.random.fold_in(named_key(hparams["seed"], name), step)
+        key = jax.random.fold_in(named_key(hparams["seeds.order"], name), step)
         return key if batch_axis is None else jax.random.fold_in(key, lax.axis_index(batch_axis))
 
     def mean_loss(

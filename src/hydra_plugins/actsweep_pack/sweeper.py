@@ -67,7 +67,9 @@ class PackSweeper(BasicSweeper):
         members = [
             make_member(compose.run(given)) for given in counted(overrides, "checked {} runs")
         ]
-        given_by_id = {m.run_id: given for m, given in zip(members, overrides, strict=True)}
+        given_by_id: dict[str, list[str]] = {}
+        for member, given in zip(members, overrides, strict=True):
+            given_by_id.setdefault(member.run_id, given)
         runs = [member.config for member in members]
         launcher = self.config.hydra.runtime.choices["hydra/launcher"]
         check_called(process, launcher, runs[0].trainer.distributed)
@@ -112,16 +114,20 @@ class PackSweeper(BasicSweeper):
 def check_distinct(members: Sequence[Member]) -> None:
     """Check that no two runs differ only in what can't change a result: they would be one run.
 
+    Where `vary` lists several, they share the run of seed 0, beside those of other seeds.
+
     Raises:
         UserError: two do.
     """
     if len({member.run_id for member in members}) == len(members):
         return
     first: dict[str, dict[str, Any]] = {}
+    several_seeds = len({member.config.seed for member in members}) > 1
     for member in members:
         flat = identity.flatten(resolve.to_dict(member.config))
         known = first.setdefault(member.run_id, flat)
-        if differ := [key for key, value in flat.items() if known.get(key) != value]:
+        differ = [key for key, value in flat.items() if known.get(key) != value]
+        if differ and not (differ == ["vary"] and several_seeds):
             key = differ[0]
             raise UserError(
                 f"{key}={known.get(key)},{flat[key]}: can't change a result, so all its values are "
