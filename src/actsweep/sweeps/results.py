@@ -194,7 +194,7 @@ def exit_code(states: Sequence[str], asked: signal.Signals | None = None) -> int
     """Return the exit code of a sweep whose runs ended in these states."""
     if any(state in ("preempted", "running") for state in states):
         return INTERRUPTED if asked == signal.SIGINT else PREEMPTED
-    return OK if all(state == "complete" for state in states) else SOME_FAILED
+    return OK if all(state in ("complete", "pruned") for state in states) else SOME_FAILED
 
 
 def _with_cause(result: Mapping[str, Any], member: Member) -> Result:
