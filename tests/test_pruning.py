@@ -1,4 +1,4 @@
-"""hydra.sweeper.pruner: decisions against Optuna's own in a plain loop, and what is told of them."""
+"""hydra.sweeper.pruner: decisions against Optuna's own in a plain loop; what is told of them."""
 
 import json
 import math
@@ -135,10 +135,13 @@ def test_nothing_is_pruned_at_its_end_nor_in_the_first_batch() -> None:
 def test_a_pruner_that_decides_nothing_is_refused(
     pruner: Pruner, trials: int, batch: int, message: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    def check() -> None:
         pruner.check_name()
         pruner.check_batches(trials, batch)
         pruner.check_epochs()
+
+    with pytest.raises(UserError, match=message):
+        check()
 
 
 def test_a_pruned_run_has_ended_for_its_search_alone() -> None:

@@ -22,6 +22,9 @@ from actsweep.sweeps import search as searches
 RATES = "optim.lr=tag(log,interval(1e-3,1))"
 OPTUNA = ("hydra/sweeper=optuna", "hydra.sweeper.trials=4", "hydra.sweeper.batch=2")
 
+HALVING = ("hydra.sweeper.pruner=halving",)
+PRUNING = ("hydra.sweeper.pruner=median", "hydra.sweeper.n_startup_trials=1")
+
 
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -38,6 +41,15 @@ OPTUNA = ("hydra/sweeper=optuna", "hydra.sweeper.trials=4", "hydra.sweeper.batch
             "slurm.wait=false: hydra/sweeper=optuna waits",
         ),
         (["depth.layers=tag(log,interval(1,4))"], "depth.layers=1.0: must be an integer"),
+        ([RATES, "hydra.sweeper.pruner=medain"], "did you mean hydra.sweeper.pruner=median"),
+        ([RATES, "hydra.sweeper.pruner=median"], "n_startup_trials=5: nothing would be pruned"),
+        ([RATES, *HALVING, "hydra.sweeper.batch=4"], "judges trials by those of earlier batches"),
+        ([RATES, *HALVING, "trainer.epochs=2", "hydra.sweeper.min_resource=2"], "at most 1, since"),
+        ([RATES, *HALVING, "trainer.epochs=range(2,9)"], "and trainer.epochs is searched"),
+        (
+            [RATES, *HALVING, "hydra/launcher=slurm", "trainer.distributed=slurm"],
+            "hydra.sweeper.pruner=halving: isn't there for runs that several processes train",
+        ),
     ],
 )
 def test_bad_input_starts_nothing(
@@ -114,17 +126,25 @@ SEARCHED = (
     *("callbacks=none", "trainer.save_every_s=0", "trainer.epochs=50", "trainer.patience=null"),
 )
 
+MORE = ("hydra.sweeper.trials=8", "hydra.sweeper.batch=2", "pack.size=1")
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_killed_search_leaves_what_an_undisturbed_one_does(launcher: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "pruning"),
+    [("basic", ()), ("joblib", ()), ("basic", PRUNING), ("joblib", PRUNING)],
+)
+def test_a_killed_search_leaves_what_an_undisturbed_one_does(
+    launcher: str, pruning: tuple[str, ...], tmp_path: Path
+) -> None:
     """The same suggestions, the same bytes; another one that goes on meanwhile is refused."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-    code, _, err = ask(whole, str(ROOT / "train.py"), *SEARCHED)
+    searched = (*SEARCHED, *pruning, *MORE * bool(pruning))
+    code, _, err = ask(whole, str(ROOT / "train.py"), *searched)
     assert code == exit_codes.OK, err
-    words = (str(ROOT / "train.py"), *SEARCHED, f"hydra/launcher={launcher}")
+    words = (str(ROOT / "train.py"), *searched, f"hydra/launcher={launcher}")
     with started(broken, *words):
         wait(lambda: len([*(broken / "outputs").glob("runs/*/metrics.jsonl")]) > 2)
         code, _, err = ask(broken, "-m", "actsweep", "resume", "last")
@@ -136,20 +156,38 @@ def test_a_killed_search_leaves_what_an_undisturbed_one_does(launcher: str, tmp_
     wait(lambda: not owners(broken / "outputs"))
     code, out, err = ask(broken, "-m", "actsweep", "resume", "last")
     assert code == exit_codes.OK, err
-    assert "search: 4 of 4 trials" in out
+    if pruning:
+        assert re.search(r"search: 8 of 8 trials, [1-7] pruned, best val/accuracy", out)
+    else:
+        assert "search: 4 of 4 trials, best" in out
     assert metrics(broken / "outputs") == metrics(whole / "outputs")
     found = [searches.read(sweep_in(folder / "outputs")) for folder in (whole, broken)]
     assert found[0] == found[1]
+    states = [
+        {
+            path.parent.name: run_dir.read_status(
+                run_dir.RunDir(folder / "outputs", path.parent.name)
+            )
+            for path in (folder / "outputs").glob("runs/*/status.json")
+        }
+        for folder in (whole, broken)
+    ]
+    ends = [
+        {run: (s["state"], s["step"], s["cause"]) for run, s in each.items() if s}
+        for each in states
+    ]
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.slow
 def test_a_search_on_a_cluster(tmp_path: Path) -> None:
-    """Each batch is an array of its own; the last line names the best."""
+    """Each batch is an array of its own, whose jobs prune; the last line names the best."""
     with slurm_cluster.cluster(nodes=2) as cluster:
         slurm = ("hydra/launcher=slurm", "slurm.gpus=0", "slurm.cpus=1")
-        words = (*SEARCHED, *slurm, "trainer.epochs=2", "seed=0,1")
+        words = (*SEARCHED, *slurm, *PRUNING, "trainer.epochs=3", "seed=0,1")
         code, out, err = ask(tmp_path, str(ROOT / "train.py"), *words, **cluster.env)
     assert code == exit_codes.OK, err
     assert out.count("array") == 2
-    assert re.search(r"\nsearch: 4 of 4 trials, best val/accuracy [\d.]+: optim.lr=[\d.]+\n$", out)
+    last = r"\nsearch: 4 of 4 trials, [12] pruned, best val/accuracy [\d.]+: optim.lr=[\d.]+\n$"
+    assert re.search(last, out)
     assert len(run_dir.read_members_csv(sweep_in(tmp_path / "outputs"))) == 8
