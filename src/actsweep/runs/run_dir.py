@@ -256,12 +256,12 @@ def is_of(status: Mapping[str, Any], sweep: str, attempt: int) -> bool:
 def keeps(status: Mapping[str, Any], rerun: str, sweep: str, attempt: int) -> bool:
     """Return whether a run with this status isn't trained again; arguments as for `reusable`.
 
-    What one search has pruned has ended for that search alone: for any other sweep it was cut
-    short, and goes on.
+    What one search has pruned has ended for that search alone, in all its attempts: for any other
+    sweep it was cut short, and goes on.
     """
     by_this_attempt = is_of(status, sweep, attempt)
     if status["state"] == "pruned":
-        return by_this_attempt
+        return by_this_attempt or (rerun != "all" and status.get("sweep") == sweep)
     kept = {
         "none": ("complete", "diverged", "failed"),
         "failed": ("complete", "diverged"),

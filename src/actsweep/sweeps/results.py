@@ -49,7 +49,8 @@ def ended_result(plan: Plan, member: Member, record: RunRecord) -> Result | None
     if summary := record.reusable(member.config.rerun, *attempt):
         difference = None if by_this_attempt else other_code(status)
         extra = {"other_code": difference} if difference else {}
-        return {**member.describe(), **summary, "reused": not by_this_attempt} | extra
+        reused = not by_this_attempt and record.state != "pruned"
+        return {**member.describe(), **summary, "reused": reused} | extra
     if not (by_this_attempt and status["state"] in ("failed", "diverged")):
         return None
     known = {**member.describe(), **(record.summary or {}), "reused": False}

@@ -105,8 +105,9 @@ def _difference(found: Search, asked: Search) -> str:
         before, now = getattr(found, name), getattr(asked, name)
         if before != now:
             return f"hydra.sweeper.{name}={before}, not {now}"
-    if found.pruner != asked.pruner:
-        return f"{_shown_pruner(found.pruner)}, not {_shown_pruner(asked.pruner)}"
+    before, now = _shown_pruner(found.pruner), _shown_pruner(asked.pruner)
+    if before != now:
+        return f"{before}, not {now}"
     for key in [*found.space, *asked.space]:
         if found.space.get(key) != asked.space.get(key):
             return f"{_shown(key, found)}, not {_shown(key, asked)}"
