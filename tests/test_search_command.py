@@ -216,3 +216,14 @@ def test_a_search_on_a_cluster(tmp_path: Path) -> None:
     last = r"\nsearch: 4 of 4 trials, [12] pruned, best val/accuracy [\d.]+: optim.lr=[\d.]+\n$"
     assert re.search(last, out)
     assert len(run_dir.read_members_csv(sweep_in(tmp_path / "outputs"))) == 8
+
+
+def test_a_sweep_does_not_take_over_a_searchs_folder(tmp_path: Path, train: Train) -> None:  # noqa: F811
+    """What the search has pruned would pass for trained in a sweep of the same name."""
+    folder = tmp_path / "outputs/sweeps/s"
+    folder.mkdir(parents=True)
+    (folder / "search.json").write_text("{}")
+    code, _, err = train("-m", "seed=0,1", f"hydra.sweep.dir={folder}")
+    assert code == exit_codes.BAD_INPUT
+    assert "holds a search, a race or a tuning, which goes on by actsweep resume" in err
+    assert [path.name for path in folder.iterdir()] == ["search.json"]

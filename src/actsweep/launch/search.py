@@ -202,6 +202,7 @@ def _batches(steps: Steps, strategy: Strategy, plan: Plan, process: Process) -> 
             strategy = strategy.record(plan, ended)
             asked = [] if sweep_results.failed_run(plan) else strategy.ask(plan, ended)
             if not asked:
+                strategy.write(steps.folder)
                 code = finish(plan, [*ended.values()], process.stop.asked)
                 print(strategy.conclusion(plan, ended), flush=True)
                 return code
