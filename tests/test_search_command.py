@@ -22,6 +22,9 @@ from actsweep.sweeps import search as searches
 RATES = "optim.lr=tag(log,interval(1e-3,1))"
 OPTUNA = ("hydra/sweeper=optuna", "hydra.sweeper.trials=4", "hydra.sweeper.batch=2")
 
+HALVING = ("hydra.sweeper.pruner=halving",)
+PRUNING = ("hydra.sweeper.pruner=median", "hydra.sweeper.n_startup_trials=1")
+
 
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -38,6 +41,15 @@ OPTUNA = ("hydra/sweeper=optuna", "hydra.sweeper.trials=4", "hydra.sweeper.batch
             "slurm.wait=false: hydra/sweeper=optuna waits",
         ),
         (["depth.layers=tag(log,interval(1,4))"], "depth.layers=1.0: must be an integer"),
+        ([RATES, "hydra.sweeper.pruner=medain"], "did you mean hydra.sweeper.pruner=median"),
+        ([RATES, "hydra.sweeper.pruner=median"], "n_startup_trials=5: nothing would be pruned"),
+        ([RATES, *HALVING, "hydra.sweeper.batch=4"], "judges trials by those of earlier batches"),
+        ([RATES, *HALVING, "trainer.epochs=2", "hydra.sweeper.min_resource=2"], "at most 1, since"),
+        ([RATES, *HALVING, "trainer.epochs=range(2,9)"], "and trainer.epochs is searched"),
+        (
+            [RATES, *HALVING, "hydra/launcher=slurm", "trainer.distributed=slurm"],
+            "hydra.sweeper.pruner=halving: isn't there for runs that several processes train",
+        ),
     ],
 )
 def test_bad_input_starts_nothing(
@@ -130,26 +142,88 @@ def test_a_killed_search_leaves_what_an_undisturbed_one_does(launcher: str, tmp_
         code, _, err = ask(broken, "-m", "actsweep", "resume", "last")
         assert code == exit_codes.BAD_INPUT
         assert "another process goes on with it" in err
-    for owner in owners(broken / "outputs").values():  # jobs in sessions of their own
-        with suppress(ProcessLookupError):
-            os.kill(owner.pid, signal.SIGKILL)
-    wait(lambda: not owners(broken / "outputs"))
-    code, out, err = ask(broken, "-m", "actsweep", "resume", "last")
-    assert code == exit_codes.OK, err
+    out = gone_on(broken)
     assert "search: 4 of 4 trials" in out
     assert metrics(broken / "outputs") == metrics(whole / "outputs")
     found = [searches.read(sweep_in(folder / "outputs")) for folder in (whole, broken)]
     assert found[0] == found[1]
 
 
+def gone_on(folder: Path) -> str:
+    """What `actsweep resume last` prints, once all jobs of a command that was killed are dead."""
+    for owner in owners(folder / "outputs").values():  # jobs in sessions of their own
+        with suppress(ProcessLookupError):
+            os.kill(owner.pid, signal.SIGKILL)
+    wait(lambda: not owners(folder / "outputs"))
+    code, out, err = ask(folder, "-m", "actsweep", "resume", "last")
+    assert code == exit_codes.OK, err
+    return out
+
+
+def ends(outputs: Path) -> dict[str, tuple[str, int, str]]:
+    """Each run's state, step and cause."""
+    runs = [path.parent.name for path in outputs.glob("runs/*/status.json")]
+    known = {run: run_dir.read_status(run_dir.RunDir(outputs, run)) or {} for run in runs}
+    return {run: (of["state"], of["step"], of["cause"]) for run, of in known.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_killed_search_prunes_what_an_undisturbed_one_does(launcher: str, tmp_path: Path) -> None:
+    """In jobs of one run and of several, which changes no decision; pruned runs then train on."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    more = ("hydra.sweeper.trials=6", "trainer.epochs=200")
+    code, _, err = ask(whole, str(ROOT / "train.py"), *SEARCHED, *PRUNING, *more)
+    assert code == exit_codes.OK, err
+    words = (*SEARCHED, *PRUNING, *more, "pack.size=1", f"hydra/launcher={launcher}")
+    with started(broken, str(ROOT / "train.py"), *words):
+        wait(lambda: len([*(broken / "outputs").glob("runs/*/metrics.jsonl")]) > 2)
+    assert re.search(r"search: 6 of 6 trials, [1-5] pruned, best val/accuracy", gone_on(broken))
+    assert metrics(broken / "outputs") == metrics(whole / "outputs")
+    assert ends(broken / "outputs") == ends(whole / "outputs")
+    found = [searches.read(sweep_in(folder / "outputs")) for folder in (whole, broken)]
+    assert found[0] == found[1]
+    assert found[0] is not None
+    rates = [
+        str(trial.params["optim.lr"])
+        for trial in found[0].trials
+        if found[0].curves[trial.runs[0]].state == "pruned"
+    ]
+    assert rates
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    fixed = [word for word in SEARCHED if word != RATES and word not in OPTUNA]
+    for folder in (broken, alone):
+        rate = f"optim.lr={','.join(rates)}"
+        code, _, err = ask(folder, str(ROOT / "train.py"), *fixed, more[1], rate)
+        assert code == exit_codes.OK, err
+    trained = metrics(alone / "outputs")
+    assert len(trained) == len(rates)
+    assert metrics(broken / "outputs").items() >= trained.items()
+
+
 @pytest.mark.slow
 def test_a_search_on_a_cluster(tmp_path: Path) -> None:
-    """Each batch is an array of its own; the last line names the best."""
+    """Each batch is an array of its own, whose jobs prune; the last line names the best."""
     with slurm_cluster.cluster(nodes=2) as cluster:
         slurm = ("hydra/launcher=slurm", "slurm.gpus=0", "slurm.cpus=1")
-        words = (*SEARCHED, *slurm, "trainer.epochs=2", "seed=0,1")
+        words = (*SEARCHED, *slurm, *PRUNING, "trainer.epochs=3", "seed=0,1")
         code, out, err = ask(tmp_path, str(ROOT / "train.py"), *words, **cluster.env)
     assert code == exit_codes.OK, err
     assert out.count("array") == 2
-    assert re.search(r"\nsearch: 4 of 4 trials, best val/accuracy [\d.]+: optim.lr=[\d.]+\n$", out)
+    last = r"\nsearch: 4 of 4 trials, [12] pruned, best val/accuracy [\d.]+: optim.lr=[\d.]+\n$"
+    assert re.search(last, out)
     assert len(run_dir.read_members_csv(sweep_in(tmp_path / "outputs"))) == 8
+
+
+def test_a_sweep_does_not_take_over_a_searchs_folder(tmp_path: Path, train: Train) -> None:  # noqa: F811
+    """What the search has pruned would pass for trained in a sweep of the same name."""
+    folder = tmp_path / "outputs/sweeps/s"
+    folder.mkdir(parents=True)
+    (folder / "search.json").write_text("{}")
+    code, _, err = train("-m", "seed=0,1", f"hydra.sweep.dir={folder}")
+    assert code == exit_codes.BAD_INPUT
+    assert "holds a search, a race or a tuning, which goes on by actsweep resume" in err
+    assert [path.name for path in folder.iterdir()] == ["search.json"]

@@ -4,12 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from actsweep.sweeps.pruning import PRUNERS, Pruner
 from actsweep.sweeps.search import SAMPLERS, read
 from hydra_plugins.actsweep_pack.space import divide
 
@@ -43,7 +45,7 @@ def type_in(command: str, folder: Path) -> str:
 @pytest.mark.slow
 def test_every_command_is_typed(tmp_path: Path) -> None:
     """One after the other, in small; the search that `last` names is the first."""
-    first, sobol, *resumed, joblib = COMMANDS
+    first, sobol, pruned, *resumed, joblib = COMMANDS
     out = type_in(f"{first} {SMALL} sweep.name=pilot", tmp_path)
     assert "search: 16 of 16 trials, best val/accuracy" in out
     for command, trials in zip(resumed, (16, 24), strict=True):
@@ -58,6 +60,7 @@ def test_every_command_is_typed(tmp_path: Path) -> None:
     assert re.search(r"'optim.lr': [\d.e-]+.*\['tanh-", type_in(f"python -c '{script}'", tmp_path))
     for command in (sobol, joblib):
         assert "search: 8 of 8 trials" in type_in(f"{command} {SMALL}", tmp_path)
+    assert re.search(r"24 of 24 trials, \d+ pruned, best", type_in(f"{pruned} {SMALL}", tmp_path))
 
 
 def test_the_table_of_overrides_is_what_is_searched() -> None:
@@ -73,7 +76,15 @@ def test_the_table_of_overrides_is_what_is_searched() -> None:
 
 def test_the_table_of_settings_is_the_config() -> None:
     config = OmegaConf.load(ROOT / "conf/hydra/sweeper/optuna.yaml")
-    for key in ("sampler", "trials", "batch", "seed"):
+    for key in ("sampler", "trials", "batch", "seed", "pruner"):
         assert re.search(rf"^\| `{key}` \| `?{config[key]}`? \|", PAGE, re.M), key
     for sampler in SAMPLERS:
         assert f"`{sampler}`" in PAGE
+    pruning = PAGE.split("| `hydra.sweeper.pruner` |")[1].split("\n\n")[0]
+    assert {*re.findall(r"^\| `(\w+)` \|", pruning, re.M), "none"} == {*PRUNERS}
+    settings = {f.name for f in fields(Pruner)} - {"name", "epochs"}
+    assert settings | {"params", "_target_", "sampler", "trials", "batch", "seed", "pruner"} == {
+        *config
+    }
+    for key in settings:
+        assert f"`{key}` ({config[key]})" in pruning, key

@@ -20,6 +20,7 @@ from actsweep.runtime.process import Process
 from actsweep.runtime.signals import Interrupted
 from actsweep.sweeps import find
 from actsweep.sweeps.exit_codes import OK, PREEMPTED, SOME_FAILED
+from actsweep.sweeps.judging import judges_in
 from actsweep.sweeps.plan import Plan, is_search, read_plan
 from actsweep.sweeps.results import (
     Result,
@@ -261,10 +262,10 @@ def train_members(
     if not begun and failed_run(plan):  # one that has begun goes on: 75 would queue it for ever
         return [*done.values(), *(interrupted_result(plan, member) for member in left)]
     before = next(i for i, run_id in enumerate(plan.runs) if run_id == run_ids[0])
-    context = SweepContext(
-        folder.name, before + len(done), len(plan.runs), plan.attempt, plan.differing
-    )
+    offset = before + len(done)
     try:
+        about = (plan.attempt, plan.differing, judges_in(folder))
+        context = SweepContext(folder.name, offset, len(plan.runs), *about)
         return [*done.values(), *(run_pack(left, context, process, records) if left else [])]
     except UserError as error:
         refused = [{**failed(member, error), "refused": str(error)} for member in left]

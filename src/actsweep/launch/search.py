@@ -16,7 +16,9 @@ from actsweep.runs.members import Member
 from actsweep.runtime.process import Process
 from actsweep.sweeps import results as sweep_results
 from actsweep.sweeps import search as searches
+from actsweep.sweeps.judging import with_curves
 from actsweep.sweeps.plan import SEARCHING, Plan, new_plan
+from actsweep.sweeps.pruning import PRUNED
 from actsweep.sweeps.results import Result
 from actsweep.sweeps.search import Outcome, Params, Search, Trial
 from actsweep.utils.errors import UserError
@@ -58,8 +60,11 @@ class Strategy(Protocol):
     def write(self, folder: Path) -> None:
         """Write into the sweep's folder what a process needs that goes on."""
 
-    def record(self, folder: Path, ended: Mapping[str, Result]) -> None:
-        """Write into the sweep's folder what others may want to know."""
+    def record(self: "S", plan: Plan, ended: Mapping[str, Result]) -> "S":
+        """Return it as it is now that all runs have ended; what others may want to know is written.
+
+        That is in the sweep's folder.
+        """
 
 
 S = TypeVar("S", bound=Strategy)
@@ -92,9 +97,11 @@ class Suggesting:
         return searches.ask(self.search, outcomes, wanted) if wanted > 0 else []
 
     def standing(self, plan: Plan, ended: Mapping[str, Result]) -> str:
-        """Return how many trials have ended, and which is the best."""
+        """Return how many trials have ended, were pruned, and which is the best."""
         outcomes = self._outcomes(ended)
         text = f"search: {len(outcomes)} of {count(self.wanted, 'trial')}"
+        if self.search.pruner:
+            text += f", {sum(each.state == PRUNED for each in outcomes)} pruned"
         best = searches.best_of(outcomes)
         if best is None:
             return f"{text}, none complete"
@@ -109,11 +116,18 @@ class Suggesting:
     def write(self, folder: Path) -> None:
         self.search.write(folder)
 
-    def record(self, folder: Path, ended: Mapping[str, Result]) -> None:
-        searches.write_study(folder, self.search, self._outcomes(ended))
+    def record(self, plan: Plan, ended: Mapping[str, Result]) -> "Suggesting":
+        """Write `study.log`; where runs may be pruned, the search then knows their curves."""
+        known = self
+        if self.search.pruner:
+            known = replace(self, search=with_curves(self.search, plan.runs, ended))
+        searches.write_study(plan.folder, known.search, known._outcomes(ended))
+        return known
 
     def _outcomes(self, ended: Mapping[str, Result]) -> list[Outcome]:
-        return [searches.outcome_of(trial, ended) for trial in self.trials]
+        """Return how each trial ended; before `record` of what was pruned nothing is known."""
+        curves = self.search.curves if self.search.pruner else None
+        return [searches.outcome_of(trial, ended, curves) for trial in self.trials]
 
 
 @dataclass(frozen=True)
@@ -153,6 +167,7 @@ def go_on(steps: Steps, strategy: Strategy, plan: Plan | None, process: Process)
                 strategy, plan = _extended(steps, strategy, None, strategy.ask(None, {}))
                 steps.begin(plan)
             else:
+                plan = _asked_for(plan, strategy)
                 plan.write()
             strategy.write(steps.folder)
             # So that `actsweep status` shows between two batches, too, that a process goes on.
@@ -164,6 +179,17 @@ def go_on(steps: Steps, strategy: Strategy, plan: Plan | None, process: Process)
         ) from error
 
 
+def _asked_for(plan: Plan, strategy: Strategy) -> Plan:
+    """Return a plan without a batch that its strategy doesn't know of: it will ask for it again.
+
+    The process that planned it died before it had written all; its runs weren't begun.
+    """
+    known = {run_id for trial in strategy.trials for run_id in trial.runs}
+    packs = [[member for member in pack if member.run_id in known] for pack in plan.packs]
+    overrides = {run_id: words for run_id, words in plan.overrides.items() if run_id in known}
+    return replace(plan, packs=[pack for pack in packs if pack], overrides=overrides)
+
+
 def _batches(steps: Steps, strategy: Strategy, plan: Plan, process: Process) -> int:
     ended: dict[str, Result] = {}
     code = steps.train(plan, _noting(ended))
@@ -173,9 +199,10 @@ def _batches(steps: Steps, strategy: Strategy, plan: Plan, process: Process) -> 
                 return code
             if any(result["state"] in ("preempted", "running") for result in ended.values()):
                 return finish(plan, [*ended.values()], process.stop.asked)
-            strategy.record(steps.folder, ended)
+            strategy = strategy.record(plan, ended)
             asked = [] if sweep_results.failed_run(plan) else strategy.ask(plan, ended)
             if not asked:
+                strategy.write(steps.folder)
                 code = finish(plan, [*ended.values()], process.stop.asked)
                 print(strategy.conclusion(plan, ended), flush=True)
                 return code

@@ -17,7 +17,7 @@ METRICS, PARAMS = 1000, 100
 """What a call of `log_batch` takes."""
 LONGEST = 6000
 """Characters of a parameter."""
-STATUS = {"complete": "FINISHED", "running": "KILLED", "preempted": "KILLED"}
+STATUS = {"complete": "FINISHED", "pruned": "KILLED", "running": "KILLED", "preempted": "KILLED"}
 ID = "actsweep.id"
 
 

@@ -110,8 +110,8 @@ class WandbRun:
             self._wandb.mark_preempting()
 
     def finish(self, state: str) -> None:
-        """End the run; it is a failed one for W&B unless its state is `complete`."""
-        self._wandb.finish(exit_code=0 if state == "complete" else 1)
+        """End the run; it is a failed one for W&B unless it is `complete` or was `pruned`."""
+        self._wandb.finish(exit_code=0 if state in ("complete", "pruned") else 1)
         if wandb_log.is_online(self.file) and wandb_log.uploaded(self.file)[1] is None:
             wandb_log.mark_synced(self.file)
 

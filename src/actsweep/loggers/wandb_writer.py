@@ -131,6 +131,7 @@ class WandbWriter:
         self._ended.add(member)
         warnings = self._warnings.pop(member, [])
         final = finite({**summary, "state": state, **({"warnings": warnings} if warnings else {})})
+        final.pop("pruned_epoch", None)  # it would stay in W&B's summary when the run goes on
         self._put(self._finish, member, state, final)
 
     def close(self) -> None:

@@ -41,7 +41,8 @@ def curves(entries: Sequence[Entry], patterns: Sequence[str]) -> "alt.TopLevelMi
     frame["group"] = [
         " ".join(map(str, row)) for row in zip(*(frame[t] for t in titles), strict=True)
     ]
-    ended = {entry.run.run_id for entry in entries if entry.state in run_dir.ENDED}
+    final = {*run_dir.ENDED} - {"pruned"}
+    ended = {entry.run.run_id for entry in entries if entry.state in final}
     rows = [
         row
         for (metric, group), part in frame.groupby(["metric", "group"], sort=False)

@@ -113,6 +113,7 @@ class Series:
 def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
     """Read what some groups of runs have logged; a damaged file leaves out only its own run."""
     result = Series()
+    groups = {label: _trained_on(entries) for label, entries in groups.items()}
     total = sum(map(len, groups.values()))
     limit = max(1, MAX_RUNS // max(1, len(groups))) if total > MAX_RUNS else total
     if limit < max(map(len, groups.values()), default=0):
@@ -123,7 +124,8 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
             try:
                 table = read_metrics(entry.run.metrics)
                 if len(table.get("epoch", ())):
-                    ended, run_id = entry.state in run_dir.ENDED, entry.run.run_id
+                    ended = entry.state in run_dir.ENDED and entry.state != "pruned"
+                    run_id = entry.run.run_id
                     tables[run_id] = Log(table, ended, run_id, entry.config["seed"])
                 elif entry.state == "complete":
                     result.notes.append(f"left out: {entry.run.metrics}: it is empty")
@@ -143,6 +145,14 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
             result.untrained[label] = untrained
         _add_ridges(result, label, [entry for entry in entries if entry.run.run_id in tables])
     return result
+
+
+def _trained_on(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return the runs but for those that a search has pruned, if there are any others.
+
+    A group's curve would end with the first that was pruned, or hold what it had scored by then.
+    """
+    return [entry for entry in entries if entry.state != "pruned"] or entries
 
 
 def _untrained(logs: Sequence[Log]) -> dict[str, list[LayerComparison]]:

@@ -114,6 +114,11 @@ def save(folder: Path, step: int, flat: Flat, metadata: dict[str, Any], keep: in
         if isinstance(error, Exception):
             raise _cause(error, final) from None
         raise
+    trim(folder, keep)
+
+
+def trim(folder: Path, keep: int) -> None:
+    """Remove all checkpoints but the newest `keep`."""
     for old in steps(folder)[keep:]:
         with contextlib.suppress(OSError):
             remove(folder / _folder(old))

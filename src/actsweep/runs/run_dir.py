@@ -23,8 +23,8 @@ from actsweep.utils.errors import UserError
 from actsweep.utils.files import csv_cell, csv_text, read_json, remove, write_atomic, write_json
 from actsweep.utils.provenance import provenance
 
-STATES = ("running", "complete", "diverged", "failed", "preempted")
-ENDED = ("complete", "diverged", "failed")
+STATES = ("running", "complete", "diverged", "pruned", "failed", "preempted")
+ENDED = ("complete", "diverged", "pruned", "failed")
 SUMMARY_FIELDS = (
     "act",
     "depth",
@@ -219,7 +219,7 @@ class RunRecord:
 
     def resumes(self, rerun: str, sweep: str, attempt: int) -> bool:
         """Return whether a run that isn't `reusable` goes on from its checkpoint."""
-        cut_short = self.state in ("running", "preempted", "failed")
+        cut_short = self.state in ("running", "preempted", "failed", "pruned")
         return cut_short and (rerun != "all" or is_of(self.status or {}, sweep, attempt))
 
 
@@ -254,8 +254,14 @@ def is_of(status: Mapping[str, Any], sweep: str, attempt: int) -> bool:
 
 
 def keeps(status: Mapping[str, Any], rerun: str, sweep: str, attempt: int) -> bool:
-    """Return whether a run with this status isn't trained again; arguments as for `reusable`."""
+    """Return whether a run with this status isn't trained again; arguments as for `reusable`.
+
+    What one search has pruned has ended for that search alone, in all its attempts: for any other
+    sweep it was cut short, and goes on.
+    """
     by_this_attempt = is_of(status, sweep, attempt)
+    if status["state"] == "pruned":
+        return by_this_attempt or (rerun != "all" and status.get("sweep") == sweep)
     kept = {
         "none": ("complete", "diverged", "failed"),
         "failed": ("complete", "diverged"),
@@ -281,7 +287,7 @@ def write_status(
         state: one of `STATES`.
         step: optimiser steps done.
         epoch: epochs done.
-        cause: why it diverged, failed or was preempted.
+        cause: why it diverged, failed, was pruned or preempted.
         extra: further fields; they stay in later statuses of this training.
 
     Raises:

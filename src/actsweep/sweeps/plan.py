@@ -286,6 +286,11 @@ def check_folder(plan: Plan, key: str) -> Plan:
         UserError: the folder holds another sweep, whose plan would be lost.
     """
     folder = plan.folder
+    if (folder / SEARCH_FILE).exists():  # what it has pruned would pass for trained
+        raise UserError(
+            f"{key}={folder}: holds a search, a race or a tuning, which goes on by actsweep resume "
+            f"{name_of(folder)}; type another folder"
+        )
     if not (folder / PLAN_FILE).exists():
         return plan
     before = read_frozen(folder)

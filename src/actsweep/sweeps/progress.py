@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from actsweep.sweeps.status import RunStatus, SweepSnapshot
 
 ORDER = (
-    *("complete", "running", "failed", "diverged", "interrupted", "preempted"),
+    *("complete", "pruned", "running", "failed", "diverged", "interrupted", "preempted"),
     *("starting", "queued", "waiting"),
 )
 """Order in which states are listed."""

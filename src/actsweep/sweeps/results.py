@@ -49,7 +49,8 @@ def ended_result(plan: Plan, member: Member, record: RunRecord) -> Result | None
     if summary := record.reusable(member.config.rerun, *attempt):
         difference = None if by_this_attempt else other_code(status)
         extra = {"other_code": difference} if difference else {}
-        return {**member.describe(), **summary, "reused": not by_this_attempt} | extra
+        reused = not by_this_attempt and record.state != "pruned"
+        return {**member.describe(), **summary, "reused": reused} | extra
     if not (by_this_attempt and status["state"] in ("failed", "diverged")):
         return None
     known = {**member.describe(), **(record.summary or {}), "reused": False}
@@ -194,7 +195,7 @@ def exit_code(states: Sequence[str], asked: signal.Signals | None = None) -> int
     """Return the exit code of a sweep whose runs ended in these states."""
     if any(state in ("preempted", "running") for state in states):
         return INTERRUPTED if asked == signal.SIGINT else PREEMPTED
-    return OK if all(state == "complete" for state in states) else SOME_FAILED
+    return OK if all(state in ("complete", "pruned") for state in states) else SOME_FAILED
 
 
 def _with_cause(result: Mapping[str, Any], member: Member) -> Result:

@@ -5,32 +5,38 @@ all else follows, so a search that was interrupted suggests what it would have s
 `study.log` is the same as an Optuna study, for Optuna's own tools.
 """
 
-import contextlib
 import json
+import math
 import re
 import statistics
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from actsweep.stats.scores import SCORES, TASKS, task_in
 from actsweep.sweeps.plan import SEARCH_FILE, STUDY_FILE
+from actsweep.sweeps.pruning import (
+    COMPLETE,
+    DIVERGED,
+    FAILED,
+    PRUNED,
+    STUDY,
+    Curve,
+    Pruner,
+    quiet,
+)
 from actsweep.utils import files
 from actsweep.utils.errors import UserError
 
 SAMPLERS = ("tpe", "random", "sobol")
-STUDY = "search"
-"""Name of the study in `study.log`."""
 DIGITS = 6
 """Significant digits of a suggested number."""
 ALL_DIGITS = 12
 """Those of a number in a range, which its steps decide: without what sums in float64 add."""
 KINDS = {"space": "search", "race": "race", "tuning": "tuning"}
 """What a sweep is, by a key that `search.json` then has."""
-COMPLETE, DIVERGED, FAILED = "complete", "diverged", "failed"
 
 Value = str | int | float
 Params = dict[str, Value]
@@ -96,35 +102,52 @@ class Outcome:
     """How a suggestion ended.
 
     Attributes:
-        state: `complete`, `diverged` (one of its runs did) or `failed`.
+        state: `complete`, `diverged` or `pruned` (one of its runs was), or `failed`.
         value: the mean over its runs of the task's own score in validation, at the best epoch.
         score: what the score is called, such as `accuracy`.
+        steps: where runs may be pruned, the mean over its runs after each epoch that all have.
     """
 
     state: str
     value: float | None = None
     score: str | None = None
+    steps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search: what is searched, how, and what was suggested so far."""
+    """A search: what is searched, how, and what was suggested so far.
+
+    Attributes:
+        space, sampler, seed: what suggests.
+        trials: what was suggested.
+        pruner: what ends runs on the way, if anything; only then there are the others.
+        batches: the number of the first trial of each batch.
+        curves: of the runs that have ended, by id.
+    """
 
     space: Space
     sampler: str
     seed: int
     trials: tuple[Trial, ...] = ()
+    pruner: Pruner | None = None
+    batches: tuple[int, ...] = ()
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write `search.json`."""
         space = {key: asdict(each) for key, each in self.space.items()}
         trials = [asdict(trial) for trial in self.trials]
         plain = {"space": space, "sampler": self.sampler, "seed": self.seed, "trials": trials}
+        if self.pruner:
+            curves = {run_id: asdict(curve) for run_id, curve in self.curves.items()}
+            plain |= {"pruner": asdict(self.pruner), "batches": self.batches, "curves": curves}
         files.write_json(folder / SEARCH_FILE, plain)
 
     def and_then(self, trials: Sequence[Trial]) -> "Search":
         """Return the search with further suggestions."""
-        return replace(self, trials=(*self.trials, *trials))
+        batches = (*self.batches, len(self.trials)) if self.pruner else ()
+        return replace(self, trials=(*self.trials, *trials), batches=batches)
 
 
 def check_installed() -> None:
@@ -208,9 +231,19 @@ def read(folder: Path) -> Search | None:
         return None
     try:
         trials = trials_of(plain["trials"])
-        return Search(space_of(plain["space"]), plain["sampler"], plain["seed"], trials)
+        search = Search(space_of(plain["space"]), plain["sampler"], plain["seed"], trials)
+        if "pruner" not in plain:
+            return search
+        curves = {run_id: _curve_of(each) for run_id, each in plain["curves"].items()}
+        pruner, batches = Pruner(**plain["pruner"]), tuple(plain["batches"])
+        return replace(search, pruner=pruner, batches=batches, curves=curves)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: can't be read ({error}); type another hydra.sweep.dir") from error
+
+
+def _curve_of(plain: Mapping[str, Any]) -> Curve:
+    values = (math.nan if value is None else float(value) for value in plain["values"])
+    return Curve(plain["state"], tuple(values))
 
 
 def ask(search: Search, outcomes: Sequence[Outcome], count: int) -> list[Params]:
@@ -227,7 +260,7 @@ def ask(search: Search, outcomes: Sequence[Outcome], count: int) -> list[Params]
     """
     import optuna
 
-    with _quiet():
+    with quiet():
         space = {key: each.distribution() for key, each in search.space.items()}
         study = optuna.create_study(direction=_direction(outcomes))
         if search.sampler == "sobol":
@@ -271,18 +304,31 @@ def _sobol(study: Any, space: Mapping[str, Any], seed: int, first: int, count: i
     return [study.ask(dict(space)).params for _ in range(first + count)][first:]
 
 
-def outcome_of(trial: Trial, results: Mapping[str, Mapping[str, Any]]) -> Outcome:
-    """Return how a suggestion ended, by the results of its runs, all of which have ended."""
+def outcome_of(
+    trial: Trial,
+    results: Mapping[str, Mapping[str, Any]],
+    curves: Mapping[str, Curve] | None = None,
+) -> Outcome:
+    """Return how a suggestion ended, by the results of its runs, all of which have ended.
+
+    Of a search that prunes, the runs' curves say how these ended for it.
+    """
     ended = [results[run_id] for run_id in trial.runs]
     states = [result["state"] for result in ended]
+    seen = [curves[run_id] for run_id in trial.runs] if curves else []
+    if seen:
+        states = [curve.state for curve in seen]
+    steps = tuple(map(statistics.fmean, zip(*(curve.values for curve in seen), strict=False)))
+    scores = {TASKS[task_in(result)].own for result in ended}
     if DIVERGED in states and FAILED not in states:
         return Outcome(DIVERGED)
-    scores = {TASKS[task_in(result)].own for result in ended}
+    if PRUNED in states and FAILED not in states and len(scores) == 1:
+        return Outcome(PRUNED, score=scores.pop(), steps=steps)
     values = [result.get(f"best_val_{score}") for result in ended for score in scores]
     known = [float(value) for value in values if value is not None]
     if len(scores) != 1 or len(known) < len(ended) or {*states} != {COMPLETE}:
         return Outcome(FAILED)
-    return Outcome(COMPLETE, statistics.fmean(known), scores.pop())
+    return Outcome(COMPLETE, statistics.fmean(known), scores.pop(), steps)
 
 
 def best_of(outcomes: Sequence[Outcome]) -> int | None:
@@ -306,14 +352,15 @@ def _direction(outcomes: Sequence[Outcome]) -> Literal["minimize", "maximize"]:
 def _frozen(search: Search, outcomes: Sequence[Outcome]) -> list[Any]:
     """Return the suggestions with their outcomes as Optuna's trials.
 
-    What diverged is a pruned one without a value, which TPE counts as worse than all that have one;
-    what failed tells nothing.
+    What was pruned is a pruned one, for TPE the worse the sooner; what diverged is one without any
+    value, which is worse still. What failed tells nothing.
     """
     from optuna.trial import TrialState, create_trial
 
     states = {
         COMPLETE: TrialState.COMPLETE,
         DIVERGED: TrialState.PRUNED,
+        PRUNED: TrialState.PRUNED,
         FAILED: TrialState.FAIL,
     }
     space = {key: each.distribution() for key, each in search.space.items()}
@@ -323,6 +370,7 @@ def _frozen(search: Search, outcomes: Sequence[Outcome]) -> list[Any]:
             value=outcome.value,
             params=dict(trial.params),
             distributions=space,
+            intermediate_values=dict(enumerate(outcome.steps, 1)),
             user_attrs={"runs": [*trial.runs], "score": outcome.score},
         )
         for trial, outcome in zip(search.trials, outcomes, strict=True)
@@ -341,7 +389,7 @@ def write_study(folder: Path, search: Search, outcomes: Sequence[Outcome]) -> No
     path, trials = folder / STUDY_FILE, _frozen(search, outcomes)
     if not any(outcome.score for outcome in outcomes):  # the direction isn't known yet
         return
-    with _quiet():
+    with quiet():
         known = _known(path) if path.exists() else []
         if known is None or [_key(trial) for trial in trials[: len(known)]] != known:
             files.remove(path)
@@ -372,19 +420,4 @@ def _known(path: Path) -> list[Any] | None:
 
 
 def _key(trial: Any) -> tuple[Any, ...]:
-    return trial.state, trial.value, trial.params
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna's own lines, and warnings that a sampler is experimental, off the terminal."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
+    return trial.state, trial.value, trial.params, trial.intermediate_values

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STYLES = {
     "complete": "green",
+    "pruned": "green",
     "running": "cyan",
     "failed": "red",
     "diverged": "red",

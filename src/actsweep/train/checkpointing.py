@@ -17,7 +17,8 @@ from actsweep.runs.rows import MetricsError, Row
 from actsweep.runs.run_dir import RunDir
 from actsweep.runtime.signals import StopRequest
 from actsweep.train.metric_log import MetricLog
-from actsweep.train.types import ACTIVE, ResumePoint, State
+from actsweep.train.types import ACTIVE, Pruned, Pruning, ResumePoint, State
+from actsweep.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -79,17 +80,21 @@ class Checkpointer:
                 log.warning("saved %d of %d runs in time", index, len(self._folders))
                 break
             state = jax.tree.map(lambda leaf: leaf[index], states)  # noqa: B023
+            pruned = rows.pruned.get(index)
             try:
-                self._save_one(index, step, epoch, state)
+                if pruned is None:
+                    self._save_one(index, step, epoch, state, ended=bool(state.outcome != ACTIVE))
+                elif not pruned.stored:
+                    self._save_one(index, pruned.step, pruned.epoch, _active(state), ended=True)
             except MetricsError as error:
                 rows.fail(error.member, str(error))
         now = time.monotonic()
         every = self._trainer.save_every_s
         self._next = now + (max(every, SHARE * (now - began)) if every else 0.0)
 
-    def _save_one(self, index: int, step: int, epoch: float, state: State) -> None:
+    def _save_one(self, index: int, step: int, epoch: float, state: State, *, ended: bool) -> None:
         """Save one member's state; if that fails, its training goes on."""
-        folder, active = self._folders[index], bool(state.outcome == ACTIVE)
+        folder = self._folders[index]
         try:
             self._write(index, step, epoch, state, keep=2)
             run_dir.write_status(folder, "running", step=step, epoch=epoch)
@@ -98,7 +103,7 @@ class Checkpointer:
         except Exception as error:
             self._warn(f"{folder.run_id}: can't be saved ({error}); its training goes on")
         else:
-            if not active:
+            if ended:
                 self._ended.add(index)
 
     def save_last(self, index: int, step: int, epoch: float, state: State) -> None:
@@ -108,6 +113,19 @@ class Checkpointer:
             Exception: the state can't be saved.
         """
         self._write(index, step, epoch, state, keep=1)
+
+    def save_pruned(self, index: int, pruned: Pruned, state: State) -> None:
+        """Save a pruned member as if it had been interrupted there: another sweep goes on with it.
+
+        What was saved so before stays; other checkpoints are removed.
+
+        Raises:
+            Exception: the state can't be saved.
+        """
+        if pruned.stored:
+            checkpoint.trim(self._folders[index].checkpoints, keep=1)
+        else:
+            self._write(index, pruned.step, pruned.epoch, _active(state), keep=1)
 
     def _write(self, index: int, step: int, epoch: float, state: State, keep: int) -> None:
         about = {
@@ -133,6 +151,12 @@ class Checkpointer:
         self._warned = True
 
 
+def _active(state: State) -> State:
+    """Return a member's state as it was before it was stopped; nothing else changes then."""
+    outcome: Any = np.full_like(state.outcome, ACTIVE)
+    return state._replace(outcome=outcome)
+
+
 @dataclass(frozen=True)
 class ResumeGroup:
     """Members, by index, that go on from the same step; `start` is None for those that begin."""
@@ -154,6 +178,7 @@ def resume_groups(
     like: State,
     fresh: Sequence[bool],
     lent: Sequence[Lent] | None = None,
+    pruning: Pruning | None = None,
 ) -> list[ResumeGroup]:
     """Return from where each member goes on, grouped by step.
 
@@ -165,12 +190,17 @@ def resume_groups(
         like: shapes of one member's state.
         fresh: for each member, whether it begins again, whatever is on disk.
         lent: as for `Checkpointer`.
+        pruning: decides which of them were pruned before their newest checkpoint. Its judges are
+            used up.
     """
     lent = lent or [{}] * len(folders)
     waiting = {
         place: {} if new else _ended_by_step(folder)
         for place, (folder, new) in enumerate(zip(folders, fresh, strict=True))
     }
+    for place, known in waiting.items():
+        if pruning and known and _was_pruned(folders[place], max(known), pruning, place):
+            known[max(known)] = True
     groups: list[ResumeGroup] = []
     while waiting:
         step = _common(waiting.values())
@@ -224,6 +254,19 @@ def _ended_by_step(folder: RunDir) -> dict[int, bool]:
         except CheckpointError:
             ended[step] = False  # `_load` reports what is wrong
     return ended
+
+
+def _was_pruned(folder: RunDir, step: int, pruning: Pruning, place: int) -> bool:
+    """Return whether a row up to a step is judged so; what can't be read is reported later."""
+    judge, metric = pruning.judges[place], pruning.metric
+    if judge is None:
+        return False
+    try:
+        rows = read_rows(folder.metrics, step)
+    except (OSError, UserError):
+        return False
+    scored = [row for row in rows if row.step and metric in row.scalars]
+    return any(judge(round(row.epoch), row.scalars[metric]) for row in scored)
 
 
 def _common(known: Collection[Mapping[int, bool]]) -> int:

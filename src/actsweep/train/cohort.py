@@ -42,7 +42,7 @@ from actsweep.train.outcome import (
     write_status,
 )
 from actsweep.train.setup import PreparedPack
-from actsweep.train.types import Cohort, Result, Results, SweepContext, TrainResult
+from actsweep.train.types import Cohort, Pruning, Result, Results, SweepContext, TrainResult
 from actsweep.utils.errors import cause_of
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ def train(
     try:
         with stop.patience():
             writers.open(_infos(cohort, context))
-            trained = _run_loop(prepared, cohort, writers, checkpointer, process.group)
+            pruning = pruning_of(context, cohort.members, prepared.data.task)
+            trained = _run_loop(prepared, cohort, writers, checkpointer, process.group, pruning)
             ended = _close_all(prepared, cohort, trained, checkpointer, writers, leases, stop)
             _end(writers, loggers, stop, trainer.grace_s)
             return broken | _write_statuses(cohort, ended, leases)
@@ -149,12 +150,14 @@ def _run_loop(
     writers: Writers,
     checkpointer: Checkpointer,
     group: ProcessGroup,
+    pruning: Pruning | None,
 ) -> TrainResult:
     if not group.alone:
         step = cohort.start.step if cohort.start else 0
         group.send({"cohort": [m.run_id for m in cohort.members], "step": step})
     try:
-        return _call_loop(prepared, cohort, writers, checkpointer, prepared.callbacks, group)
+        callbacks = prepared.callbacks
+        return _call_loop(prepared, cohort, writers, checkpointer, callbacks, group, pruning)
     except Exception as error:  # the other processes can't know
         if group.alone:
             raise
@@ -176,6 +179,7 @@ def _call_loop(
     checkpointer: Checkpointer | NoCheckpoints,
     callbacks: Mapping[str, Callback],
     group: ProcessGroup,
+    pruning: Pruning | None = None,
 ) -> TrainResult:
     pack = Pack(prepared.pack.static, tuple(cohort.members))
     return loop.train(
@@ -190,7 +194,23 @@ def _call_loop(
         checkpointer,
         group,
         [member.config for member in cohort.members],
+        pruning,
     )
+
+
+def pruning_of(context: SweepContext, members: Sequence[Member], task: str) -> Pruning | None:
+    """Return who decides which members of a search are pruned; None if none may be.
+
+    Args:
+        context: the sweep.
+        members: of one cohort, or of several.
+        task: what they learn, one of `stats.scores.TASKS`.
+    """
+    if context.judges is None:
+        return None
+    own = TASKS[task].own
+    judges = [context.judges(member.run_id, SCORES[own].sign) for member in members]
+    return Pruning(f"val/{own}", judges) if any(judges) else None
 
 
 def _loggers(config: RunConfig, context: SweepContext) -> list[Writer]:
@@ -245,15 +265,20 @@ def _close(
     writers: Writers,
 ) -> _Ended:
     """Save one member's last state and summary; its status follows when all is written."""
-    failure = trained.failures.get(index)
+    failure, pruned = trained.failures.get(index), trained.pruned.get(index)
     state = "failed" if failure else "diverged" if trained.diverged[index] else "complete"
     cause = failure or (_why_diverged(index, trained) if state == "diverged" else None)
+    if pruned and not failure:
+        state, cause = "pruned", f"at epoch {pruned.epoch:g} of {member.config.trainer.epochs}"
     summary = _summary(index, member, state, trained, prepared.data, checkpointer.seconds(index))
     step, epoch = trained.steps[index], trained.epochs[index]
     try:
         if not failure:  # a failed member goes on from its last good checkpoint
             last_state = jax.tree.map(lambda leaf: leaf[index], trained.state)
-            checkpointer.save_last(index, trained.last_step, epoch, last_state)
+            if pruned:
+                checkpointer.save_pruned(index, pruned, last_state)
+            else:
+                checkpointer.save_last(index, trained.last_step, epoch, last_state)
         writers.finish(index, state, summary)
     except Exception as error:
         state, cause = "failed", failure or cause_of(error)
@@ -320,4 +345,5 @@ def _summary(
         "dead_frac": scalars.get("exact_dead_frac/all"),
         "seconds": round(seconds, 3),
         **{name: value for name, value in scalars.items() if name.startswith(ACT_PARAM)},
+        **({"pruned_epoch": round(trained.pruned[index].epoch)} if state == "pruned" else {}),
     }

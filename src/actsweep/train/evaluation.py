@@ -87,7 +87,8 @@ def finish(
     """Test the best parameters, write the last rows and return the result.
 
     The test set is used once, here; callbacks count over the whole training set. What activations
-    have learned is that of the best parameters in the result, and that of the end in the rows.
+    have learned is that of the best parameters in the result, and that of the end in the rows. A
+    pruned member isn't tested: its rows stay those of a training that was interrupted.
     """
     parts = [
         _named("test", population.score(state.best, state.best_held, sets.test)),
@@ -99,7 +100,8 @@ def finish(
     final: list[dict[str, float]] = []
     for member in range(population.size):
         row = row_of(population.rows[member], 0, 0.0, parts)
-        scalars = {} if row is None or not best_epoch[member] else row.scalars
+        untested = row is None or not best_epoch[member] or member in log.pruned
+        scalars = {} if row is None or untested else row.scalars
         log.finish(member, {k: v for k, v in scalars.items() if not k.startswith(ACT_PARAM)})
         final.append(log.last[member].scalars | scalars)
     return TrainResult(
@@ -112,6 +114,7 @@ def finish(
         best_epoch=[int(best_epoch[m]) for m in range(population.size)],
         best_score=[float(ended.best_score[m]) for m in range(population.size)],
         final=final,
+        pruned=log.pruned,
     )
 
 

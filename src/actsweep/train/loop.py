@@ -2,6 +2,9 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from actsweep.callbacks.base import Callback
 from actsweep.config.schema import RunConfig, TrainerConfig
@@ -15,7 +18,14 @@ from actsweep.train.evaluation import expected, finish, untrained
 from actsweep.train.metric_log import MetricLog
 from actsweep.train.population import Population, Sets
 from actsweep.train.schedule import Chunk, longest_call, plan
-from actsweep.train.types import ACTIVE, ChunkReadings, ResumePoint, TrainResult
+from actsweep.train.types import (
+    ACTIVE,
+    STOPPED,
+    ChunkReadings,
+    Pruning,
+    ResumePoint,
+    TrainResult,
+)
 
 
 def train(
@@ -30,6 +40,7 @@ def train(
     checkpointer: Checkpointer | NoCheckpoints | None = None,
     group: ProcessGroup | None = None,
     configs: Sequence[RunConfig] = (),
+    pruning: Pruning | None = None,
 ) -> TrainResult:
     """Train the members of a population to their end, and return the result.
 
@@ -45,6 +56,7 @@ def train(
         checkpointer: saves states during training; it changes no result.
         group: the processes that train distributed; None for this one alone.
         configs: one per member, for callbacks that predict from it.
+        pruning: decides after an epoch which members go on; None if all do.
 
     Returns:
         The final state and every member's outcome. A member whose loss or weights stop being finite
@@ -55,7 +67,7 @@ def train(
     """
     checkpointer, group = checkpointer or NoCheckpoints(), group or ProcessGroup()
     chunks, steps_per_epoch = plan(trainer, len(data.train_x), callbacks), _epoch(trainer, data)
-    log = MetricLog(population.size, callbacks, writers)
+    log = MetricLog(population.size, callbacks, writers, pruning)
     streamed, rows = sets.train is None, population.padded
     longest = longest_call(chunks, data, trainer.batch_size, rows, streamed=streamed)
     active = ActiveSet(population, sets, data, trainer, seeds, longest, group)
@@ -107,8 +119,13 @@ def _resume(
     """Restore all members as they were after `start.step`, including those that have ended."""
     for member, rows in enumerate(start.rows):
         log.replay(member, rows, active=bool(start.states.outcome[member] == ACTIVE))
+    states = start.states
+    if log.pruned:  # they were saved so that any other sweep goes on with them
+        outcome: Any = np.array(states.outcome)
+        outcome[list(log.pruned)] = STOPPED
+        states = states._replace(outcome=outcome)
     past = [chunk.end for chunk in chunks if chunk.end <= start.step]
-    active.resume(start.states, group.broadcast([log.ended(step) for step in past]))
+    active.resume(states, group.broadcast([log.ended(step) for step in past]))
 
 
 def _save_if_due(

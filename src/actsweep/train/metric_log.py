@@ -13,7 +13,7 @@ from actsweep.callbacks.base import Callback, EarlyStop, Hook, LogMessage
 from actsweep.loggers.base import Writers
 from actsweep.runs.rows import MetricsError, Row
 from actsweep.stats.histogram import Histogram
-from actsweep.train.types import ACTIVE, ChunkReadings
+from actsweep.train.types import ACTIVE, ChunkReadings, Pruned, Pruning
 
 NOT_LOGGED = ("active", "outcome")
 
@@ -24,13 +24,24 @@ class MetricLog:
     The effect of a row (a hook's stop, a member's end) comes once the chunk after it is over, even
     if a checkpoint made the row be written sooner: saving changes nothing.
 
+    Where members may be pruned, the row of an epoch is fetched and judged at once, so that a pruned
+    member takes no further step.
+
     Attributes:
         last: every member's last row.
         failures: for each failed member, why its training can't go on.
+        pruned: where members were pruned.
     """
 
-    def __init__(self, size: int, callbacks: Mapping[str, Callback], writers: Writers) -> None:
-        self.writers = writers
+    def __init__(
+        self,
+        size: int,
+        callbacks: Mapping[str, Callback],
+        writers: Writers,
+        pruning: Pruning | None = None,
+    ) -> None:
+        self.writers, self._pruning = writers, pruning
+        self.pruned: dict[int, Pruned] = {}
         self.hooks: list[list[tuple[str, Hook]]] = [
             [(name, c.hook()) for name, c in callbacks.items() if c.hook] for _ in range(size)
         ]
@@ -41,12 +52,17 @@ class MetricLog:
         self._pending: ChunkReadings | None = None
 
     def stopping(self, step: int) -> list[int]:
-        """Return the members that a row before this step stopped, in order."""
-        return sorted(member for member, at in self._stopping.items() if at < step)
+        """Return the members that a row before this step stopped, or were pruned, in order."""
+        before = {member for member, at in self._stopping.items() if at < step}
+        return sorted(before | self._pruned_by(step))
 
     def ended(self, step: int) -> list[int]:
-        """Return the members that rows before this step show as ended, in order."""
-        return sorted(member for member, at in self._ended.items() if at < step)
+        """Return the members that rows before this step show as ended, or pruned, in order."""
+        before = {member for member, at in self._ended.items() if at < step}
+        return sorted(before | self._pruned_by(step))
+
+    def _pruned_by(self, step: int) -> set[int]:
+        return {member for member, pruned in self.pruned.items() if pruned.step <= step}
 
     def replay(self, member: int, rows: Sequence[Row], *, active: bool) -> None:
         """Run a member's hooks on the rows that are on disk, as when these were first written.
@@ -56,6 +72,8 @@ class MetricLog:
         for row in rows:
             self.last[member] = row
             self._run_hooks(member, row, stored=True)
+            if active:
+                self._judge(member, row, stored=True)
         if not active:
             self._ended.setdefault(member, self.last[member].step)
 
@@ -63,6 +81,8 @@ class MetricLog:
         """Queue this chunk's readings; write those of the chunk before."""
         self.catch_up()
         self._pending = readings
+        if self._pruning and readings.step and readings.epoch.is_integer():
+            self.catch_up()
 
     def catch_up(self) -> None:
         """Write the readings that are still queued."""
@@ -89,6 +109,17 @@ class MetricLog:
             self.last[member] = row
             self._write(member, row)
             self._run_hooks(member, row)
+            self._judge(member, row)
+
+    def _judge(self, member: int, row: Row, *, stored: bool = False) -> None:
+        """Prune a member that has validated, if it is still training and its judge says so."""
+        judge = self._pruning.judges[member] if self._pruning else None
+        if judge is None or self._pruning is None or not row.step:
+            return
+        score = row.scalars.get(self._pruning.metric)
+        ended = member in self._ended or member in self.failures or member in self.pruned
+        if score is not None and not ended and judge(round(row.epoch), score):
+            self.pruned[member] = Pruned(row.step, row.epoch, stored)
 
     def _write(self, member: int, row: Row) -> None:
         try:

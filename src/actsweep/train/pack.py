@@ -316,7 +316,8 @@ def _cohorts(
             log.warning("%s: has no checkpoint; begins again", member.run_id)
     like = prepared.memory.population.member_state()
     lent = [lent_numbers(member.config, prepared.pack.static) for member in due]
-    for group in resume_groups([member.dir for member in due], like, fresh, lent):
+    pruning = cohorts.pruning_of(context, due, prepared.data.task)
+    for group in resume_groups([member.dir for member in due], like, fresh, lent, pruning):
         if group.start:
             log.info("%s", explain_start(prepared, group))
         whole = Cohort([due[place] for place in group.members], group.start, group.seconds)

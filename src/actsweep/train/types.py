@@ -1,6 +1,6 @@
 """Values that the modules of `train` pass to each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,6 +16,10 @@ from actsweep.runs.rows import Row
 COUNT_SLICE = 2_000
 ACTIVE, STOPPED, DIVERGED = 0, 1, 2  # State.outcome
 
+Judge = Callable[[int, float], bool]
+"""What a run's score in validation after an epoch decides: whether it is pruned there."""
+Judges = Callable[[str, int], Judge | None]
+"""From a run id, and 1 or -1 as more or less is better, to a judge; None where there is none."""
 Result = dict[str, Any]
 Results = dict[str, Result]
 
@@ -76,9 +80,29 @@ class Span(NamedTuple):
     end: Any
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """Where a member was pruned; `stored` if it had been saved so before this process began."""
+
+    step: int
+    epoch: float
+    stored: bool
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Judges of a cohort's members, and the metric that they are shown after each epoch."""
+
+    metric: str
+    judges: Sequence[Judge | None]
+
+
 @dataclass
 class TrainResult:
-    """Result of training: every member's state [M, ...] on the host, outcome, final numbers."""
+    """Result of training: every member's state [M, ...] on the host, outcome, final numbers.
+
+    `pruned` are the members, by index, that their search has ended.
+    """
 
     state: State
     diverged: list[bool]
@@ -89,6 +113,7 @@ class TrainResult:
     best_epoch: list[int]
     best_score: list[float]
     final: list[dict[str, float]]
+    pruned: "Mapping[int, Pruned]"
 
 
 @dataclass(frozen=True)
@@ -127,6 +152,7 @@ class SweepContext:
         total: runs in all.
         attempt: number of the sweep's attempt, from 1 on; each retry adds one.
         differing: by run id, the overrides that aren't the same for all of its runs.
+        judges: of a search that prunes, who decides it; each call makes a new judge.
     """
 
     sweep: str
@@ -134,6 +160,7 @@ class SweepContext:
     total: int | None = None
     attempt: int = 1
     differing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    judges: Judges | None = None
 
 
 @dataclass(frozen=True)

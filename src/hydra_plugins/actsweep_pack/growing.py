@@ -81,6 +81,13 @@ class GrowingSweeper(Sweeper, abc.ABC):
             UserError: it is another one.
         """
 
+    def check_run(self, run: RunConfig, typed: Typed) -> None:
+        """Check the settings against a run; a sweeper may refuse here what can't be before.
+
+        Raises:
+            UserError: they don't fit.
+        """
+
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
@@ -108,6 +115,7 @@ class GrowingSweeper(Sweeper, abc.ABC):
         composed = functools.partial(self._composed, typed, compose)
         launcher = config.hydra.runtime.choices["hydra/launcher"]
         run = self._check_all(composed(check_ends(typed.space)), launcher)
+        self.check_run(run, typed)
         check_called(process, launcher, run.trainer.distributed)
         variants = [
             each for each in composed(variants_of(typed.space)) if isinstance(each, Suggested)
