@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from typing import Any
 
 import altair as alt
@@ -12,7 +14,7 @@ from test_compare import NOISE, entry, grid
 
 from actsweep.report.chart import Chart, cells, scales, thinned
 from actsweep.report.charts import charts, sensitivity, styles_of
-from actsweep.report.colours import FAMILIES, PLACES, colour, group_styles
+from actsweep.report.colours import BLACK, FAMILIES, PLACES, colour, group_styles
 from actsweep.report.compare import compare
 from actsweep.report.curve_charts import RUN_POINTS, curves
 from actsweep.report.design import lay_out
@@ -37,6 +39,10 @@ MACHADO = {
     "-0.078411 0.930809 0.147602 0.004733 0.691367 0.303900",
     "all colours": "1 0 0 0 1 0 0 0 1",
 }
+
+CSS = files("actsweep.report").joinpath("page.css").read_text()
+DARK_BLACK = re.findall(r"--black: (#[0-9a-f]{6})", CSS)[1]
+"""What a page that is dark draws in the place of black."""
 
 
 def delta_e(a: str, b: str, matrix: str) -> float:
@@ -76,6 +82,20 @@ def test_every_reader_can_tell_groups_apart(names: list[str]) -> None:
         if first.dash == second.dash:
             for kind, matrix in MACHADO.items():
                 assert delta_e(first.colour, second.colour, matrix) >= 10, (a, b, kind)
+
+
+MOST_USED = ("relu", "tanh", "sigmoid", "swish", "gelu", "elu", "leaky_relu", "selu")
+
+
+@pytest.mark.parametrize("black", [BLACK, DARK_BLACK], ids=["light", "dark"])
+def test_the_most_used_activations_differ_at_a_glance(black: str) -> None:
+    """In colour alone; tanh and swish, which were both blue, in hue."""
+    shades = {act: colour(act).replace(BLACK, black) for act in MOST_USED}
+    for (a, first), (b, second) in itertools.combinations(shades.items(), 2):
+        least = 60 if {a, b} == {"tanh", "swish"} else 20
+        for kind, matrix in MACHADO.items():
+            enough = least if kind == "all colours" else 10
+            assert delta_e(first, second, matrix) >= enough, (a, b, kind)
 
 
 def test_an_activation_keeps_its_colour() -> None:
