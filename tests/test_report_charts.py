@@ -305,6 +305,21 @@ def fields(node: Any) -> set[str]:
     return own.union(*map(fields, node.values()))
 
 
+def test_a_cell_keeps_its_colour_whichever_groups_are_selected() -> None:
+    """The scale is that of all groups, and not of the rows that a reader has left."""
+
+    def value(act: str, depth: int, seed: int) -> float:
+        return 0.9 - 0.05 * depth - 0.1 * (act == "tanh") + NOISE[0, seed]
+
+    entries = grid(value, act=("relu", "tanh"), depth=(2, 4), seed=range(3))
+    comparison = compare(entries, ["act", "depth"])
+    (chart,) = charts(comparison.design, styles_of([*comparison.groups]), comparison, Series())
+    values = [row["value"] for row in chart.drawn]
+    assert len(values) == 4
+    scale = chart.spec["layer"][0]["encoding"]["color"]["scale"]
+    assert scale["domain"] == pytest.approx([min(values), max(values)])
+
+
 def test_layers_of_several_depths_are_in_order() -> None:
     """The head is last, also where a shallow network comes first."""
     shallow, deep = ["hidden_1", "hidden_2", "head"], [f"hidden_{n}" for n in range(1, 13)]

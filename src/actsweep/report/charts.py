@@ -167,7 +167,9 @@ def _score_table(comparison: Comparison, rows: Sequence[Row]) -> Chart:
         if math.isfinite(summary.mean)
     ]
     values = [scale * summary.mean for summary in comparison.groups.values()]
-    middle = np.nanmean([np.nanmin(values), np.nanmax(values)])
+    ends = [float(np.nanmin(values)), float(np.nanmax(values))]
+    middle = np.mean(ends)
+    colours = alt.Scale(scheme="viridis", domain=ends)  # whichever groups are selected
     form = ".1f" if scale == 100 else ".3~g"
     cell = alt.Chart(alt.NamedData(TABLE)).encode(
         x=alt.X("second:N", sort=seconds, title=comparison.by[1], axis=alt.Axis(labelAngle=0)),
@@ -182,15 +184,13 @@ def _score_table(comparison: Comparison, rows: Sequence[Row]) -> Chart:
     legend = alt.Legend(title=_score_title(comparison), orient="top", format=form)
     ink = alt.condition(f"datum.value > {middle}", alt.value("black"), alt.value("white"))
     chart = alt.layer(
-        cell.mark_rect().encode(
-            color=alt.Color("value:Q", scale=alt.Scale(scheme="viridis", zero=False), legend=legend)
-        ),
+        cell.mark_rect().encode(color=alt.Color("value:Q", scale=colours, legend=legend)),
         cell.mark_text(fontSize=12).encode(text=alt.Text("value:Q", format=form), color=ink),
     ).properties(width=max(220, 60 * len(seconds)), height=alt.Step(28))
     title = f"{_score_title(comparison)} by {' and '.join(comparison.by)}"
     caption = "Means over seeds; blank where no run counts."
     if comparison.interaction is not None:
-        caption += f" Interaction of the two: p = {comparison.interaction:.2g}."
+        caption += f" Interaction of the two, over all groups: p = {comparison.interaction:.2g}."
     return Chart(
         "scores", title, caption, chart.to_dict(validate=False), drawn, rows, panel=(600, 160)
     )
@@ -208,8 +208,9 @@ def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
         return None
     title = comparison.by[place]
     rests = list(dict.fromkeys(label[:place] + label[place + 1 :] for label in comparison.groups))
-    own = styles_of([other or ("all",) for other in rests])
-    own = {label: styles.get(label, style) for label, style in own.items()}
+    planned = (label[:place] + label[place + 1 :] for label in comparison.design.labels.values())
+    own = styles_of(list(dict.fromkeys(other or ("all",) for other in planned)))
+    own = {k: styles.get(k, own[k]) for k in (other or ("all",) for other in rests)}
     drawn: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for other in rests:

@@ -122,12 +122,21 @@ def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:
         if label in groups and entry.run.run_id in kept:
             groups[label].append(entry)
     logs = series(groups)
-    styles = styles_of(drawn)
+    styles = _styles(design, drawn)
     answer = None if isinstance(comparison, str) else comparison
     made = charts(design, styles, answer, logs)
     if isinstance(comparison, Comparison):
         made += _sensitivities(comparison, entries, request, styles)
     return Report(design, comparison, made, styles, [*notes, *logs.notes])
+
+
+def _styles(design: Design, drawn: Sequence[Label]) -> Styles:
+    """Return the style of each group that is drawn: by its place in the plan, as `drawn` is sorted
+    by results, which change while the runs train."""
+    planned = styles_of(
+        [label for label in dict.fromkeys(design.labels.values()) if label in drawn]
+    )
+    return {label: planned[label] for label in drawn}
 
 
 def _sensitivities(
