@@ -74,13 +74,12 @@ def test_curves_along_a_rate_keep_their_colours_while_a_sweep_trains() -> None:
         entries = grid(
             lambda depth, lr, seed: scores[depth] - lr / 100 + NOISE[0, seed],
             depth=(2, 4),
-            lr=(0.1, 0.2),
+            lr=(0.05, 0.1, 0.2),
             seed=range(3),
         )
         along = sensitivity(compare(entries, ["depth", "lr"]), {})
         assert along is not None
-        scale = along.spec["encoding"]["color"]["scale"] if "encoding" in along.spec else {}
-        scale = scale or along.spec["layer"][2]["encoding"]["color"]["scale"]
+        scale = along.spec["layer"][2]["encoding"]["color"]["scale"]
         return dict(zip(scale["domain"], scale["range"], strict=True))
 
     assert colours({2: 0.7, 4: 0.9}) == colours({2: 0.9, 4: 0.7})
