@@ -259,7 +259,7 @@ def test_no_text_becomes_markup(complete: bool) -> None:
             object.__setattr__(chart, "title", hostile)
             object.__setattr__(chart, "caption", hostile)
         again = [Reproduction(hostile, [hostile], [hostile])]
-        data = page_data(made.design, {runs[0].run.run_id: [hostile]}, {"groups": hostile})
+        data = page_data(made.design, {runs[0].run.run_id: [hostile]})
         return Elements(
             page(
                 hostile,

@@ -73,10 +73,9 @@ def write(
         for chart in report.charts:
             _write(to / f"{chart.name}.csv", as_csv(chart.rows))
         tables = _tables(report.design, report.comparison)
-        csv_texts = {name: as_csv(rows) for name, rows in tables.items()}
-        for name, text in csv_texts.items():
-            _write(to / f"{name}.csv", text)
-        _write(to / PAGE, _page(folders, report, csv_texts))
+        for name, rows in tables.items():
+            _write(to / f"{name}.csv", as_csv(rows))
+        _write(to / PAGE, _page(folders, report))
         for chart, picture in zip(report.charts, pictures, strict=True):
             _write(to / f"{chart.name}.png", picture)
     return to / PAGE
@@ -156,14 +155,13 @@ def _sensitivities(
     return [chart for chart in made if chart]
 
 
-def _page(folders: Sequence[Path], report: Report, csv_texts: Mapping[str, str]) -> str:
+def _page(folders: Sequence[Path], report: Report) -> str:
     plans = [plan.read_frozen(folder) for folder in folders]
     overrides = {
         run_id: member["overrides"]
         for frozen in plans
         for run_id, member in frozen["members"].items()
     }
-    saved = {name: text for name, text in csv_texts.items() if name != "runs"}  # made by script
     return page(
         ", ".join(_about(*pair) for pair in zip(folders, plans, strict=True)),
         report.design,
@@ -172,7 +170,7 @@ def _page(folders: Sequence[Path], report: Report, csv_texts: Mapping[str, str])
         report.styles,
         report.notes,
         [_reproduction(frozen, report.design.entries) for frozen in plans],
-        page_data(report.design, overrides, saved),
+        page_data(report.design, overrides),
     )
 
 
