@@ -225,6 +225,30 @@ def test_a_run_has_a_page(
     assert abs(opened.execute_script("return scrollY") - before) < 2
 
 
+def test_a_phone_keeps_the_first_column_in_sight(opened: webdriver.Chrome) -> None:
+    """However far a table is moved: of runs their names, not the boxes to tick them by."""
+    look(opened, 390)
+    opened.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
+    places = opened.execute_script(
+        "return [...document.querySelectorAll('.wide')].map((box) => {"
+        "  const cell = box.querySelector('tbody td:not(.tick)');"
+        "  cell.scrollIntoView({block: 'center'});"
+        "  box.scrollLeft = 150;"
+        "  const {left, top, width, height} = cell.getBoundingClientRect();"
+        "  const seen = document.elementFromPoint(left + width / 2, top + height / 2);"
+        "  return [box.scrollLeft, left - box.getBoundingClientRect().left, width,"
+        "          cell.contains(seen)];"
+        "})"
+    )
+    assert sum(moved > 50 for moved, *_ in places) >= 3
+    for moved, left, width, seen in places:
+        assert left >= 0, moved
+        assert width < 200
+        assert seen
+    hint = texts(opened, "#runs-title + p")[0]
+    assert "A click on a run's name opens its own page" in hint
+
+
 def test_a_run_that_failed_says_why(opened: webdriver.Chrome, entries: list[Entry]) -> None:
     opened.execute_script("location.hash = `run=${arguments[0]}`", entries[-1].run.run_id)
     WebDriverWait(opened, 5).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#run h2"))

@@ -18,7 +18,15 @@ from actsweep.report.colours import BLACK, FAMILIES, PLACES, colour, group_style
 from actsweep.report.compare import compare
 from actsweep.report.curve_charts import RUN_POINTS, curves
 from actsweep.report.design import lay_out
-from actsweep.report.layer_charts import CELLS, heat, heat_scale, ridges
+from actsweep.report.layer_charts import (
+    CELLS,
+    OTHER_POINTS,
+    RIDGES,
+    TIMES,
+    heat,
+    heat_scale,
+    ridges,
+)
 from actsweep.report.series import (
     Curve,
     Layers,
@@ -202,8 +210,8 @@ def test_a_thousand_runs_are_thinned_and_the_caption_says_so() -> None:
     single = [r for r in chart.drawn if r["run_id"] == "run-7" and r["metric"] == "val/loss"]
     assert len(single) == max(8, RUN_POINTS // 1000) < 200
     assert (single[0]["epoch"], single[-1]["epoch"]) == (0, 199)
-    assert "at most 8 points" in chart.caption
-    assert "at most" not in drawn_curves(3).caption
+    assert "at most 8 points" in chart.of_runs
+    assert "at most" not in drawn_curves(3).of_runs
     assert thinned(5, 8).tolist() == [0, 1, 2, 3, 4]
     assert thinned(100, 3).tolist() == [0, 50, 99]
 
@@ -249,7 +257,7 @@ def relu_ridges() -> Ridges:
 
 def test_relu_s_density_stays_above_zero() -> None:
     """Steps from each bin's own lower edge: nothing slopes from the bin before 0."""
-    chart = ridges("hidden_1", {("relu",): relu_ridges()}, styles_of([("relu",)]))
+    chart = ridges("hidden_1", {("relu",): [relu_ridges()]}, styles_of([("relu",)]))
     assert chart is not None
     assert chart.times == [0, 10, 20]
     first = [row for row in chart.drawn if row["epoch"] == 20]
@@ -262,6 +270,31 @@ def test_relu_s_density_stays_above_zero() -> None:
     assert {(row["run_id"], row["seed"]) for row in chart.drawn} == {("relu-run", 4)}
 
 
+def test_distributions_are_there_for_other_seeds_too() -> None:
+    """All in a file of about the same size: the first run has the most epochs."""
+    epochs = np.arange(100.0)
+    densities = np.random.default_rng(0).uniform(0.1, 1, (100, 16))
+
+    def run(seed: int) -> Ridges:
+        edges = np.linspace(-2, 2, 17)
+        return Ridges(f"run-{seed}", epochs, edges, densities / (1 + seed), 0.0, seed)
+
+    for count in (2, 60):
+        runs = [run(seed) for seed in range(count)]
+        chart = ridges("hidden_1", {("relu",): runs}, styles_of([("relu",)]))
+        assert chart is not None
+        assert {row["seed"] for row in chart.drawn} == {*range(count)}
+        assert {row["run_id"] for row in chart.first_drawn()} == {"run-0"}
+        kept = {s: {r["epoch"] for r in chart.drawn if r["seed"] == s} for s in (0, 1)}
+        assert len(kept[0]) >= TIMES
+        assert len(kept[1]) == min(RIDGES, OTHER_POINTS // (17 * (count - 1)))
+        assert {0.0, 99.0} <= kept[1]
+        of_others = [row for row in chart.drawn if row["seed"] > 0]
+        assert len(of_others) <= OTHER_POINTS
+        last = [r["top"] - r["base"] for r in of_others if r["seed"] == 1 and r["epoch"] == 99]
+        np.testing.assert_allclose(last[:-1], 1.6 * np.sqrt(densities[99] / 2), atol=2e-4)
+
+
 def every_chart() -> Sequence[Chart]:
     def value(act: str, lr: float, seed: int) -> float:
         return 0.9 - 0.05 * abs(np.log10(lr) + 1) - 0.1 * (act == "tanh") + NOISE[0, seed]
@@ -272,7 +305,7 @@ def every_chart() -> Sequence[Chart]:
     series = Series(
         {m: {("0.1", "relu"): curve(3)} for m in ("val/accuracy", "val/loss", "train/loss")},
         {q: {("0.1", "relu"): layers} for q in ("grad_norm", "dead_frac", "cos_sim")},
-        {"hidden_1": {("0.1", "relu"): relu_ridges()}},
+        {"hidden_1": {("0.1", "relu"): [relu_ridges()]}},
     )
     styles = styles_of([*comparison.groups])
     along = sensitivity(comparison, styles)

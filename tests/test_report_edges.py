@@ -31,7 +31,7 @@ def beyond(*epochs: float) -> Ridges:
 def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
     """Weights a million times too large: no bin holds anything."""
     styles = styles_of([("relu",)])
-    made = ridges("hidden_1", {("relu",): beyond(0, 1)}, styles)
+    made = ridges("hidden_1", {("relu",): [beyond(0, 1)]}, styles)
     assert made is not None
     assert "100.0 % lie beyond the edges" in made.caption
 
@@ -88,7 +88,7 @@ def test_curves_along_a_rate_keep_their_colours_while_a_sweep_trains() -> None:
 def test_each_panel_of_a_layer_shows_its_own_epochs() -> None:
     ends = {("relu",): 12.0, ("tanh",): 30.0, ("elu",): 2.0}
     made = ridges(
-        "hidden_1", {k: beyond(0, last / 2, last) for k, last in ends.items()}, styles_of([*ends])
+        "hidden_1", {k: [beyond(0, last / 2, last)] for k, last in ends.items()}, styles_of([*ends])
     )
     assert made is not None
     shown = {k: {row["epoch"] for row in made.drawn if row["group"] == k[0]} for k in ends}

@@ -87,22 +87,22 @@ def _scores(comparison: Comparison, styles: Styles) -> Chart:
     drawn = [row for label in labels for row in _score_rows(comparison, label)]
     ends = [row[key] for row in drawn for key in ("low", "high")]
     kinds = scales([row["value"] for row in drawn], ends, _possible(comparison), log=False)
-    caption = (
-        "A dot a seed; the bar is the mean, the line its 95 % interval (Student t) from three "
-        "seeds on."
-    )
+    of_means = "The bar is the mean, the line its 95 % interval (Student t) from three seeds on."
     title = f"{comparison.measure.metric} by {comparison.by[0]}"
     chart = _score_chart(comparison, {label: styles[label] for label in labels}, kinds["auto"])
     axes = [{"path": ["encoding", "x", "scale"], "scales": kinds}]
     return Chart(
         "scores",
         title,
-        caption,
+        "",
         chart.to_dict(validate=False),
         drawn,
         rows,
         axes=axes,
         panel=(700, 130),
+        of_runs="A dot a seed.",
+        of_means=of_means,
+        names={"value": _score_title(comparison)},
     )
 
 
@@ -188,11 +188,22 @@ def _score_table(comparison: Comparison, rows: Sequence[Row]) -> Chart:
         cell.mark_text(fontSize=12).encode(text=alt.Text("value:Q", format=form), color=ink),
     ).properties(width=max(220, 60 * len(seconds)), height=alt.Step(28))
     title = f"{_score_title(comparison)} by {' and '.join(comparison.by)}"
-    caption = "Means over seeds; blank where no run counts."
+    caption = "Blank where no run counts."
     if comparison.interaction is not None:
         caption += f" Interaction of the two, over all groups: p = {comparison.interaction:.2g}."
     return Chart(
-        "scores", title, caption, chart.to_dict(validate=False), drawn, rows, panel=(600, 160)
+        "scores",
+        title,
+        caption,
+        chart.to_dict(validate=False),
+        drawn,
+        rows,
+        panel=(600, 160),
+        of_means="Means over seeds.",
+        names={
+            **dict(zip(("first", "second"), comparison.by, strict=True)),
+            "value": f"{_score_title(comparison)}: mean",
+        },
     )
 
 
@@ -220,10 +231,10 @@ def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
         drawn += _sensitivity_rows(comparison, name, points)
         if best := comparison.optima[title].get(other):
             drawn.append({"group": name, "best_low": best.low, "best_high": best.high})
-    caption = (
-        f"{comparison.measure.metric} along {title}: means over seeds with 95 % intervals from "
-        "three seeds on; shaded from top to bottom: where the best value lies in 95 % of resamples "
-        "of the seeds."
+    caption = f"{comparison.measure.metric} along {title}."
+    of_means = (
+        "Means over seeds with 95 % intervals from three seeds on; shaded from top to bottom: "
+        "where the best value lies in 95 % of resamples of the seeds."
     )
     kinds = scales([row["mean"] for row in rows], [], _possible(comparison), log=False)
     log = all(row[title] > 0 for row in rows)
@@ -239,6 +250,8 @@ def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
         rows,
         axes=axes,
         panel=(700, 130),
+        of_means=of_means,
+        names={"number": title, "value": f"{_score_title(comparison)}: mean"},
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
@@ -353,6 +354,10 @@ def _figures(charts: Sequence[Chart], styles: Styles) -> str:
                 "axes": chart.axes,
                 "panel": chart.panel,
                 "times": chart.times,
+                "caption": chart.caption,
+                "ofRuns": chart.of_runs,
+                "ofMeans": chart.of_means,
+                "names": chart.names,
                 "drawn": _columns_of(chart.drawn),
             }
             for chart in charts
@@ -363,7 +368,10 @@ def _figures(charts: Sequence[Chart], styles: Styles) -> str:
 
 
 def _columns_of(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return rows by column, repeated values once: `of[at[i]]` or `all[i]` is that of row i."""
+    """Return rows by column, repeated values once: `of[at[i]]` or `all[i]` is that of row i.
+
+    Where one value follows upon itself, `lasting` has its place in `of`, and in how many rows.
+    """
     columns: dict[str, Any] = {}
     for key in dict.fromkeys(key for row in rows for key in row):
         values = [_short(row.get(key)) for row in rows]
@@ -371,7 +379,10 @@ def _columns_of(rows: Sequence[Row]) -> dict[str, Any]:
         if 2 * len(places) > len(values):
             columns[key] = {"all": values}
         else:
-            columns[key] = {"of": [*places], "at": [places[value] for value in values]}
+            at = [places[value] for value in values]
+            lasting = [n for place, rows in itertools.groupby(at) for n in (place, len([*rows]))]
+            shorter = {"lasting": lasting} if len(lasting) < len(at) else {"at": at}
+            columns[key] = {"of": [*places], **shorter}
     return {"count": len(rows), "columns": columns}
 
 

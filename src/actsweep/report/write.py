@@ -82,12 +82,10 @@ def write(
 
 
 def png(chart: Chart) -> bytes:
-    """Return a chart as a picture; it has single runs only where they are always drawn."""
+    """Return a chart as a picture, as a reader finds it."""
     import vl_convert
 
-    always = chart.singles == "always"
-    rows = [row for row in chart.drawn if always or row["run_id"] is None]
-    spec = {**chart.spec, "config": CONFIG, "datasets": {TABLE: rows}}
+    spec = {**chart.spec, "config": CONFIG, "datasets": {TABLE: chart.first_drawn()}}
     return vl_convert.vegalite_to_png(spec, scale=1.5)
 
 
