@@ -19,7 +19,7 @@ from sweeps_on_disk import EPOCHS, sweep_on_disk
 from test_compare import NOISE, entry
 
 from actsweep.report.compare import compare
-from actsweep.report.design import Entry, gather
+from actsweep.report.design import Entry, gather, where
 from actsweep.report.expressions import parse
 from actsweep.report.page import Reproduction, page
 from actsweep.report.page_data import page_data, script_json
@@ -126,6 +126,24 @@ def test_runs_are_filtered_sorted_and_given_columns(
     assert column(opened, "test accuracy, %") == ["–"]
 
 
+def test_a_number_is_filtered_by_as_it_is_shown(
+    opened: webdriver.Chrome, entries: list[Entry]
+) -> None:
+    """On the page and by --where: the same unit, and the digits of the column are enough."""
+    for name, title in (("dead_frac", "dead units, %"), ("test_accuracy", "test accuracy, %")):
+        shown = dict(zip(column(opened, "run"), column(opened, title), strict=True))
+        for run, text in [*shown.items()][1:3]:
+            for expression in (f"{name} == {text}", f'"{title}" == {text}', f"{name} > {text}"):
+                type_filter(opened, expression)
+                kept = [e.run.run_id for e in where(entries, [expression])]
+                assert column(opened, "run") == kept
+                assert run in kept or ">" in expression
+            type_filter(opened, "")
+    shares = {e.run.run_id: e.summary["dead_frac"] for e in entries if e.summary}
+    kept = {e.run.run_id for e in where(entries, ["dead_frac > 3"])}
+    assert kept == {run for run, share in shares.items() if share > 0.03 + 1e-9}
+
+
 def test_keys_stay_where_they_are(opened: webdriver.Chrome) -> None:
     """Whoever sorts and ticks by the keyboard goes on from there, though rows are drawn anew."""
     button(opened, "act").send_keys(Keys.ENTER)
@@ -189,6 +207,7 @@ def test_a_run_has_a_page(
     opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
     before = opened.execute_script("return scrollY")
     link.click()
+    WebDriverWait(opened, 5).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#run h2"))
     assert one(opened, "#run h2").text == run.run.run_id
     assert not one(opened, "#report").is_displayed()
     metrics = read_metrics(run.run.metrics)
