@@ -134,7 +134,7 @@ def _score_chart(
     comparison: Comparison, styles: Styles, scale: Mapping[str, Any]
 ) -> alt.LayerChart:
     names = [label_text(label) for label in styles]
-    ticks = alt.Axis(tickCount=8, labelOverlap=True)
+    ticks = alt.Axis(tickCount=8, labelOverlap=True, labelSeparation=8)
     shown = alt.Scale.from_dict({**scale})
     x = alt.X("value:Q", title=_score_title(comparison), scale=shown, axis=ticks)
     y = alt.Y("group:N", sort=names, title=None, scale=alt.Scale(padding=0.3))
