@@ -12,7 +12,7 @@ from selenium import webdriver
 from test_compare import entry
 
 from actsweep.report.design import where
-from actsweep.report.expressions import parse, text_of
+from actsweep.report.expressions import _rounded, parse, text_of
 from actsweep.report.run_columns import RunColumn
 from actsweep.utils.errors import UserError
 
@@ -38,6 +38,8 @@ COLUMNS = [
         for name in ROWS[0]
     ),
     RunColumn("test_accuracy", "test accuracy, %", [row["acc"] for row in ROWS], "4g"),
+    RunColumn("dead_frac", "dead units, %", [300 / 92, 0.125, None, -2.5, 100 / 3], "2f"),
+    RunColumn("test_loss", "test loss", [0.28365, 1e-7 / 3, 0.0, None, 12345.0], "4g"),
 ]
 
 Row = Mapping[str, Any]
@@ -60,6 +62,16 @@ MEANINGS: list[tuple[str, Callable[[Row], bool]]] = [
     ("acc == –", lambda r: r["acc"] is None),
     ('"test accuracy, %" > 86', lambda r: (r["acc"] or 0) > 86),
     ("test_accuracy > 86", lambda r: (r["acc"] or 0) > 86),
+    ("dead_frac == 3.26", lambda r: r["run"] == "relu-s0"),  # as it is shown
+    ("dead_frac == 3.261", lambda _: False),
+    ("dead_frac == 0.13", lambda r: r["run"] == "relu-s1"),  # a browser rounds halves up
+    ("dead_frac == 0.125", lambda r: r["run"] == "relu-s1"),
+    ("dead_frac == -2.5", lambda r: r["run"] == "mix-s0"),
+    ('"dead units, %" != 33.33', lambda r: r["run"] != "leaky-s0"),
+    ("test_loss == 0.2837 or test_loss == 0.2836", lambda r: r["run"] == "relu-s0"),
+    ("test_loss == 3.333e-8", lambda r: r["run"] == "relu-s1"),
+    ("test_loss == 0", lambda r: r["run"] == "elu-s0"),
+    ("test_loss == 12350", lambda r: r["run"] == "leaky-s0"),
     ("ok == true", lambda r: r["ok"] is True),
     (
         "act == elu or act == relu and lr > 0.2",
@@ -168,6 +180,7 @@ def test_the_page_understands_the_same(browser: webdriver.Chrome, tmp_path: Path
     browser.get((tmp_path / "x.html").as_uri())
     columns = [
         {"name": c.name, "title": c.title, "shown": c.shown, "values": list(c.values)}
+        | {"digits": c.digits}
         for c in COLUMNS
     ]
     answers: Sequence[Any] = browser.execute_script(IN_BROWSER, columns, texts)
@@ -184,6 +197,16 @@ def test_numbers_as_text_are_those_of_a_browser(browser: webdriver.Chrome) -> No
     browser.get("data:text/html,")
     texts = browser.execute_script("return arguments[0].map(String)", values)
     assert [text_of(value) for value in values] == texts
+
+
+def test_numbers_are_rounded_as_a_browser_does(browser: webdriver.Chrome) -> None:
+    random = np.random.default_rng(1)
+    values = [*10.0 ** random.uniform(-12, 25, 1000), *random.integers(-4000, 4000, 1000) / 16, 0.0]
+    values = [float(value) for value in values]
+    browser.get("data:text/html,")
+    script = "return arguments[0].map((v) => [Number(v.toFixed(2)), Number(v.toPrecision(4))])"
+    shown = browser.execute_script(script, values)
+    assert [[_rounded(v, digits) for digits in ("2f", "4g")] for v in values] == shown
 
 
 def test_numbers_as_text_are_those_of_javascript() -> None:

@@ -19,9 +19,11 @@ from sweeps_on_disk import EPOCHS, sweep_on_disk
 from test_compare import NOISE, entry
 
 from actsweep.report.compare import compare
-from actsweep.report.design import Entry, gather
+from actsweep.report.design import Entry, gather, where
+from actsweep.report.expressions import parse
 from actsweep.report.page import Reproduction, page
 from actsweep.report.page_data import page_data, script_json
+from actsweep.report.run_columns import run_columns
 from actsweep.report.run_details import POINTS
 from actsweep.runs.metrics_file import read_metrics
 from actsweep.runs.run_dir import RunDir
@@ -33,7 +35,7 @@ def write_page(to: Path, entries: Sequence[Entry], by: Sequence[str] = ("act",))
     """Write a report without figures, which take seconds to draw."""
     comparison = compare(entries, by)
     words = {e.run.run_id: [f"act={e.config['act']['name']}"] for e in entries}
-    data = page_data(comparison.design, words, {"groups": "act,n\nrelu,3\n", "pairs": "a,b\n"})
+    data = page_data(comparison.design, words)
     again = [Reproduction("python train.py -m act=relu", ["jax 0.1"], ["git abc"])]
     to.write_text(page("mine", comparison.design, comparison, [], {}, [], again, data))
     return to
@@ -124,6 +126,24 @@ def test_runs_are_filtered_sorted_and_given_columns(
     assert column(opened, "test accuracy, %") == ["–"]
 
 
+def test_a_number_is_filtered_by_as_it_is_shown(
+    opened: webdriver.Chrome, entries: list[Entry]
+) -> None:
+    """On the page and by --where: the same unit, and the digits of the column are enough."""
+    for name, title in (("dead_frac", "dead units, %"), ("test_accuracy", "test accuracy, %")):
+        shown = dict(zip(column(opened, "run"), column(opened, title), strict=True))
+        for run, text in [*shown.items()][1:3]:
+            for expression in (f"{name} == {text}", f'"{title}" == {text}', f"{name} > {text}"):
+                type_filter(opened, expression)
+                kept = [e.run.run_id for e in where(entries, [expression])]
+                assert column(opened, "run") == kept
+                assert run in kept or ">" in expression
+            type_filter(opened, "")
+    shares = {e.run.run_id: e.summary["dead_frac"] for e in entries if e.summary}
+    kept = {e.run.run_id for e in where(entries, ["dead_frac > 3"])}
+    assert kept == {run for run, share in shares.items() if share > 0.03 + 1e-9}
+
+
 def test_keys_stay_where_they_are(opened: webdriver.Chrome) -> None:
     """Whoever sorts and ticks by the keyboard goes on from there, though rows are drawn anew."""
     button(opened, "act").send_keys(Keys.ENTER)
@@ -187,6 +207,7 @@ def test_a_run_has_a_page(
     opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
     before = opened.execute_script("return scrollY")
     link.click()
+    WebDriverWait(opened, 5).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#run h2"))
     assert one(opened, "#run h2").text == run.run.run_id
     assert not one(opened, "#report").is_displayed()
     metrics = read_metrics(run.run.metrics)
@@ -221,6 +242,30 @@ def test_a_run_has_a_page(
     assert one(opened, "#report").is_displayed()
     assert set(column(opened, "act")) == {"elu"}
     assert abs(opened.execute_script("return scrollY") - before) < 2
+
+
+def test_a_phone_keeps_the_first_column_in_sight(opened: webdriver.Chrome) -> None:
+    """However far a table is moved: of runs their names, not the boxes to tick them by."""
+    look(opened, 390)
+    opened.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
+    places = opened.execute_script(
+        "return [...document.querySelectorAll('.wide')].map((box) => {"
+        "  const cell = box.querySelector('tbody td:not(.tick)');"
+        "  cell.scrollIntoView({block: 'center'});"
+        "  box.scrollLeft = 150;"
+        "  const {left, top, width, height} = cell.getBoundingClientRect();"
+        "  const seen = document.elementFromPoint(left + width / 2, top + height / 2);"
+        "  return [box.scrollLeft, left - box.getBoundingClientRect().left, width,"
+        "          cell.contains(seen)];"
+        "})"
+    )
+    assert sum(moved > 50 for moved, *_ in places) >= 3
+    for moved, left, width, seen in places:
+        assert left >= 0, moved
+        assert width < 200
+        assert seen
+    hint = texts(opened, "#runs-title + p")[0]
+    assert "A click on a run's name opens its own page" in hint
 
 
 def test_a_run_that_failed_says_why(opened: webdriver.Chrome, entries: list[Entry]) -> None:
@@ -290,13 +335,50 @@ def test_tables_are_saved_as_csv(
     type_filter(opened, "act == tanh")
     button(opened, "Save as CSV").click()
     head, *rows = saved(opened, tmp_path, "runs.csv")
+    assert head == texts(opened, "#runs th")[1:]
+    assert {"run", "act", "test accuracy, %", "dead units, %"} <= {*head}
+    columns = {c.title: c for c in run_columns(entries)}
+    for name in head:  # a filter takes each name, and its numbers
+        value = rows[0][head.index(name)]
+        test = parse(f'"{name}" == "{value or "–"}"', [*columns.values()])
+        tanh = [place for place, e in enumerate(entries) if e.config["act"]["name"] == "tanh"]
+        assert test(tanh[0]), name
     table = [dict(zip(head, row, strict=True)) for row in rows]
-    tanh = [e for e in entries if e.config["act"]["name"] == "tanh"]
-    assert [row["run"] for row in table] == [e.run.run_id for e in tanh]
-    known = [100 * e.summary["test_accuracy"] if e.summary else None for e in tanh]
-    assert [float(row["test_accuracy"]) if row["test_accuracy"] else None for row in table] == known
+    runs = [e for e in entries if e.config["act"]["name"] == "tanh"]
+    assert [row["run"] for row in table] == [e.run.run_id for e in runs]
+    for key, title in (("test_accuracy", "test accuracy, %"), ("dead_frac", "dead units, %")):
+        known = [100 * e.summary[key] if e.summary else None for e in runs]
+        assert [float(row[title]) if row[title] else None for row in table] == known
+
+
+def test_groups_and_pairs_are_saved_as_they_are_shown(
+    opened: webdriver.Chrome, entries: list[Entry], tmp_path: Path
+) -> None:
+    """By titles, in their units; numbers are whole, intervals have columns of their own."""
+    opened.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    comparison = compare(entries)
     button(opened, "Save groups as CSV").click()
-    assert saved(opened, tmp_path, "groups.csv") == [["act", "n"], ["relu", "3"]]
+    head, *rows = saved(opened, tmp_path, "groups.csv")
+    mean = "test/accuracy, %: mean"
+    ends = [f"{mean}, 95 % {end}" for end in ("low", "high")]
+    assert head == ["act", "seeds", mean, *ends, "median, %", "IQM, %"]
+    for row, (label, group) in zip(rows, comparison.groups.items(), strict=True):
+        assert row[:2] == [label[0], str(group.n)]
+        shown = [group.mean, group.low, group.high, group.median, group.iqm]
+        assert [float(v) for v in row[2:]] == [100 * (v or 0.0) for v in shown]
+    opened.execute_script("document.querySelector('#answer ~ section details').open = true")
+    titles = texts(opened, "#answer ~ section details th")
+    assert "a − b, points [95 %, from 4 seeds on]" in titles
+    button(opened, "Save pairs as CSV").click()
+    head, *rows = saved(opened, tmp_path, "pairs.csv")
+    assert [name for name in head if "95 %" not in name] == [t.partition(" [")[0] for t in titles]
+    pairs = {(a[0], b[0]): pair for (a, b), pair in comparison.pairs.items()}
+    for row in (dict(zip(head, values, strict=True)) for values in rows):
+        pair = pairs[row["a"], row["b"]]
+        assert float(row["a − b, points"]) == 100 * pair.difference
+        assert (pair.low, row["a − b, points, 95 % low"]) == (None, "")
 
 
 def test_a_cell_that_is_a_formula_is_saved_as_text(opened: webdriver.Chrome) -> None:
@@ -385,7 +467,7 @@ def test_curves_are_thinned_and_keep_their_ends(tmp_path: Path) -> None:
     rows = [{"step": i, "epoch": float(i), "val/loss": 1 / (1 + i)} for i in range(POINTS)]
     folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
     entries = gather([tmp_path / "sweeps" / "one"])
-    epochs, values = page_data(compare(entries).design, {}, {})["details"][folder.run_id]["curves"][
+    epochs, values = page_data(compare(entries).design, {})["details"][folder.run_id]["curves"][
         "val/loss"
     ]
     assert len(epochs) == 60

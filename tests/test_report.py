@@ -301,7 +301,7 @@ def test_a_curve_says_what_is_pointed_at(page: webdriver.Chrome, report: Path) -
     low, high = (f"{min(max(100 * float(row[end]), 0), 100):.5g}" for end in ("low", "high"))
     assert said.split("\n") == [
         *("group tanh", "epoch 2", f"value {100 * float(row['mean']):.5g}"),
-        *(f"95 % {low} to {high}", "runs 3"),
+        *(f"95 % {low} to {high}", "runs 3", "double-click: this group alone"),
     ]
     option(page, "select[name=mode]", "runs")
     said = hover(page, "curves", "r.group === 'relu' && r.seed === 1 && r.epoch === 3")
@@ -309,6 +309,7 @@ def test_a_curve_says_what_is_pointed_at(page: webdriver.Chrome, report: Path) -
     assert names["run"].startswith("relu-")
     assert (names["seed"], names["epoch"]) == ("1", "3")
     assert "runs" not in names
+    assert said.endswith("double-click: this run alone")
 
 
 def test_a_group_is_isolated_in_all_figures(page: webdriver.Chrome) -> None:
@@ -336,6 +337,8 @@ def test_a_run_is_seen_alone_and_seeds_and_layers_are_chosen(
     ActionChains(page).double_click().perform()
     (run_id,) = page.execute_script("return actsweep.selection.runs")
     assert load_run(outputs / "runs" / run_id).summary["seed"] == 2
+    its_page = page.find_element(By.LINK_TEXT, "its own page").get_dom_attribute("href")
+    assert its_page == f"#run={run_id}"
     values = "return c.view.data('table').map((r) => [r.run_id, r.layer, r.epoch, r.value])"
     assert {row[0] for row in chart(page, "grad_norm", values)} == {run_id}
     page.execute_script(f"actsweep.select({{runs: ['{run_id}', 'not-compared']}})")
@@ -354,6 +357,74 @@ def test_a_run_is_seen_alone_and_seeds_and_layers_are_chosen(
     assert {row[2] for row in chart(page, "grad_norm", values)} <= {1, 2}
     with pytest.raises(JavascriptException, match="no akt in a selection"):
         page.execute_script("actsweep.select({akt: null})")
+
+
+def caption(driver: webdriver.Chrome, name: str) -> str:
+    """What is said under a figure, and to who can't see it."""
+    chart(driver, name, "")
+    said = driver.find_element(By.CSS_SELECTOR, f"#{name} figcaption").text
+    label = driver.find_element(By.CSS_SELECTOR, f"#{name} .chart").get_attribute("aria-label")
+    assert (label or "").endswith(said)
+    return said
+
+
+def test_captions_say_what_is_drawn(page: webdriver.Chrome) -> None:
+    drawn = {name: caption(page, name) for name in ("scores", "curves", "grad_norm")}
+    assert drawn["scores"].startswith("A dot a seed. The bar is the mean")
+    assert drawn["curves"].startswith("Means over seeds, shaded")
+    assert drawn["grad_norm"].endswith("Means over seeds.")
+    option(page, "select[name=mode]", "runs")
+    assert caption(page, "curves") == "A thin line a run."
+    option(page, "select[name=mode]", "both")
+    assert caption(page, "curves").startswith("A thin line a run. Means over seeds")
+    choose(page, "groups", "tanh")
+    for name in drawn:
+        left = "Drawn: tanh (not relu, leaky_relu)."
+        assert caption(page, name).replace("leaky_relu, relu", "relu, leaky_relu").endswith(left)
+    page.execute_script("actsweep.select({groups: null, seeds: [2, 0], epochs: [1, 2]})")
+    assert caption(page, "scores") == "A dot a seed. Drawn: seeds 0, 2."
+    assert caption(page, "curves") == "A thin line a run. Drawn: seeds 0, 2; epochs 1 to 2."
+    assert caption(page, "grad_norm").endswith(
+        "Of each group the mean over the runs that are chosen. Drawn: seeds 0, 2; epochs 1 to 2."
+    )
+    assert "not for the answer" in page.find_element(By.ID, "chosen").text
+
+
+def test_distributions_are_those_of_the_seed_that_is_chosen(
+    page: webdriver.Chrome, outputs: Path
+) -> None:
+    name = "activations-hidden_1"
+    shown = (
+        "return c.view.data('table').map((r) => [r.run_id, r.epoch, r.activation, r.top - r.base])"
+    )
+    runs = {path.name: load_run(path) for path in (outputs / "runs").iterdir()}
+
+    def check(seed: int) -> None:
+        rows = chart(page, name, shown)
+        drawn = {run_id for run_id, *_ in rows}
+        assert len(drawn) == 3
+        for run_id in drawn:
+            assert runs[run_id].summary["seed"] == seed
+            series = runs[run_id].histograms()["hist/act/hidden_1"]
+            density = series.counts[-1, 1:-1] / np.diff(series.edges)
+            heights = dict(
+                zip(series.edges[:-1], 1.6 * np.sqrt(density / density.max()), strict=True)
+            )
+            last = {x: height for run, epoch, x, height in rows if (run, epoch) == (run_id, 3)}
+            known = {x: v for x, v in last.items() if any(np.isclose(x, e) for e in heights)}
+            assert len(known) > 5
+            nearest = [min(heights, key=lambda e, x=x: abs(e - x)) for x in known]
+            np.testing.assert_allclose([*known.values()], [heights[e] for e in nearest], atol=2e-4)
+        assert caption(page, name).endswith(f"One run of each group. Drawn: seed {seed}.")
+
+    check(0)
+    option(page, f"#{name} select[name=seed]", "2")
+    check(2)
+    page.execute_script("actsweep.select({seeds: [1]})")
+    check(1)
+    assert not page.find_element(By.CSS_SELECTOR, f"#{name} select[name=seed]").is_enabled()
+    page.execute_script("actsweep.select({seeds: null})")
+    check(2)
 
 
 def test_axes_zoom_start_at_zero_and_are_logarithmic(page: webdriver.Chrome) -> None:
@@ -432,7 +503,8 @@ def test_a_chart_s_rows_are_saved(page: webdriver.Chrome, report: Path, tmp_path
     page.find_element(By.CSS_SELECTOR, "#curves .tools [title='The rows that are drawn']").click()
     saved = tmp_path / "curves.csv"
     WebDriverWait(page, 20).until(lambda _: saved.exists())
-    found = {(r["metric"], r["group"], float(r["epoch"])): float(r["value"]) for r in rows(saved)}
+    value = "value (val/accuracy: %)"
+    found = {(r["metric"], r["group"], float(r["epoch"])): float(r[value]) for r in rows(saved)}
     expected = {
         (r["metric"], r["act"], float(r["epoch"])): float(r["mean"])
         * (100 if r["metric"] == "val/accuracy" else 1)

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from typing import Any
 
 import altair as alt
@@ -12,11 +14,19 @@ from test_compare import NOISE, entry, grid
 
 from actsweep.report.chart import Chart, cells, scales, thinned
 from actsweep.report.charts import charts, sensitivity, styles_of
-from actsweep.report.colours import FAMILIES, PLACES, colour, group_styles
+from actsweep.report.colours import BLACK, FAMILIES, PLACES, colour, group_styles
 from actsweep.report.compare import compare
 from actsweep.report.curve_charts import RUN_POINTS, curves
 from actsweep.report.design import lay_out
-from actsweep.report.layer_charts import CELLS, heat, heat_scale, ridges
+from actsweep.report.layer_charts import (
+    CELLS,
+    OTHER_POINTS,
+    RIDGES,
+    TIMES,
+    heat,
+    heat_scale,
+    ridges,
+)
 from actsweep.report.series import (
     Curve,
     Layers,
@@ -37,6 +47,10 @@ MACHADO = {
     "-0.078411 0.930809 0.147602 0.004733 0.691367 0.303900",
     "all colours": "1 0 0 0 1 0 0 0 1",
 }
+
+CSS = files("actsweep.report").joinpath("page.css").read_text()
+DARK_BLACK = re.findall(r"--black: (#[0-9a-f]{6})", CSS)[1]
+"""What a page that is dark draws in the place of black."""
 
 
 def delta_e(a: str, b: str, matrix: str) -> float:
@@ -76,6 +90,20 @@ def test_every_reader_can_tell_groups_apart(names: list[str]) -> None:
         if first.dash == second.dash:
             for kind, matrix in MACHADO.items():
                 assert delta_e(first.colour, second.colour, matrix) >= 10, (a, b, kind)
+
+
+MOST_USED = ("relu", "tanh", "sigmoid", "swish", "gelu", "elu", "leaky_relu", "selu")
+
+
+@pytest.mark.parametrize("black", [BLACK, DARK_BLACK], ids=["light", "dark"])
+def test_the_most_used_activations_differ_at_a_glance(black: str) -> None:
+    """In colour alone; tanh and swish, which were both blue, in hue."""
+    shades = {act: colour(act).replace(BLACK, black) for act in MOST_USED}
+    for (a, first), (b, second) in itertools.combinations(shades.items(), 2):
+        least = 60 if {a, b} == {"tanh", "swish"} else 20
+        for kind, matrix in MACHADO.items():
+            enough = least if kind == "all colours" else 10
+            assert delta_e(first, second, matrix) >= enough, (a, b, kind)
 
 
 def test_an_activation_keeps_its_colour() -> None:
@@ -182,8 +210,8 @@ def test_a_thousand_runs_are_thinned_and_the_caption_says_so() -> None:
     single = [r for r in chart.drawn if r["run_id"] == "run-7" and r["metric"] == "val/loss"]
     assert len(single) == max(8, RUN_POINTS // 1000) < 200
     assert (single[0]["epoch"], single[-1]["epoch"]) == (0, 199)
-    assert "at most 8 points" in chart.caption
-    assert "at most" not in drawn_curves(3).caption
+    assert "at most 8 points" in chart.of_runs
+    assert "at most" not in drawn_curves(3).of_runs
     assert thinned(5, 8).tolist() == [0, 1, 2, 3, 4]
     assert thinned(100, 3).tolist() == [0, 50, 99]
 
@@ -229,7 +257,7 @@ def relu_ridges() -> Ridges:
 
 def test_relu_s_density_stays_above_zero() -> None:
     """Steps from each bin's own lower edge: nothing slopes from the bin before 0."""
-    chart = ridges("hidden_1", {("relu",): relu_ridges()}, styles_of([("relu",)]))
+    chart = ridges("hidden_1", {("relu",): [relu_ridges()]}, styles_of([("relu",)]))
     assert chart is not None
     assert chart.times == [0, 10, 20]
     first = [row for row in chart.drawn if row["epoch"] == 20]
@@ -242,6 +270,31 @@ def test_relu_s_density_stays_above_zero() -> None:
     assert {(row["run_id"], row["seed"]) for row in chart.drawn} == {("relu-run", 4)}
 
 
+def test_distributions_are_there_for_other_seeds_too() -> None:
+    """All in a file of about the same size: the first run has the most epochs."""
+    epochs = np.arange(100.0)
+    densities = np.random.default_rng(0).uniform(0.1, 1, (100, 16))
+
+    def run(seed: int) -> Ridges:
+        edges = np.linspace(-2, 2, 17)
+        return Ridges(f"run-{seed}", epochs, edges, densities / (1 + seed), 0.0, seed)
+
+    for count in (2, 60):
+        runs = [run(seed) for seed in range(count)]
+        chart = ridges("hidden_1", {("relu",): runs}, styles_of([("relu",)]))
+        assert chart is not None
+        assert {row["seed"] for row in chart.drawn} == {*range(count)}
+        assert {row["run_id"] for row in chart.first_drawn()} == {"run-0"}
+        kept = {s: {r["epoch"] for r in chart.drawn if r["seed"] == s} for s in (0, 1)}
+        assert len(kept[0]) >= TIMES
+        assert len(kept[1]) == min(RIDGES, OTHER_POINTS // (17 * (count - 1)))
+        assert {0.0, 99.0} <= kept[1]
+        of_others = [row for row in chart.drawn if row["seed"] > 0]
+        assert len(of_others) <= OTHER_POINTS
+        last = [r["top"] - r["base"] for r in of_others if r["seed"] == 1 and r["epoch"] == 99]
+        np.testing.assert_allclose(last[:-1], 1.6 * np.sqrt(densities[99] / 2), atol=2e-4)
+
+
 def every_chart() -> Sequence[Chart]:
     def value(act: str, lr: float, seed: int) -> float:
         return 0.9 - 0.05 * abs(np.log10(lr) + 1) - 0.1 * (act == "tanh") + NOISE[0, seed]
@@ -252,7 +305,7 @@ def every_chart() -> Sequence[Chart]:
     series = Series(
         {m: {("0.1", "relu"): curve(3)} for m in ("val/accuracy", "val/loss", "train/loss")},
         {q: {("0.1", "relu"): layers} for q in ("grad_norm", "dead_frac", "cos_sim")},
-        {"hidden_1": {("0.1", "relu"): relu_ridges()}},
+        {"hidden_1": {("0.1", "relu"): [relu_ridges()]}},
     )
     styles = styles_of([*comparison.groups])
     along = sensitivity(comparison, styles)
@@ -283,6 +336,21 @@ def fields(node: Any) -> set[str]:
         return set()
     own = {node["field"]} if isinstance(node.get("field"), str) else set()
     return own.union(*map(fields, node.values()))
+
+
+def test_a_cell_keeps_its_colour_whichever_groups_are_selected() -> None:
+    """The scale is that of all groups, and not of the rows that a reader has left."""
+
+    def value(act: str, depth: int, seed: int) -> float:
+        return 0.9 - 0.05 * depth - 0.1 * (act == "tanh") + NOISE[0, seed]
+
+    entries = grid(value, act=("relu", "tanh"), depth=(2, 4), seed=range(3))
+    comparison = compare(entries, ["act", "depth"])
+    (chart,) = charts(comparison.design, styles_of([*comparison.groups]), comparison, Series())
+    values = [row["value"] for row in chart.drawn]
+    assert len(values) == 4
+    scale = chart.spec["layer"][0]["encoding"]["color"]["scale"]
+    assert scale["domain"] == pytest.approx([min(values), max(values)])
 
 
 def test_layers_of_several_depths_are_in_order() -> None:

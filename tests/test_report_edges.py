@@ -13,7 +13,7 @@ from test_compare import NOISE, entry, grid, printed
 
 from actsweep.cli.main import main
 from actsweep.launch.finish import _report
-from actsweep.report.charts import styles_of
+from actsweep.report.charts import sensitivity, styles_of
 from actsweep.report.compare import compare
 from actsweep.report.design import Entry
 from actsweep.report.layer_charts import ridges
@@ -31,7 +31,7 @@ def beyond(*epochs: float) -> Ridges:
 def test_a_layer_that_lies_beyond_all_edges_is_drawn() -> None:
     """Weights a million times too large: no bin holds anything."""
     styles = styles_of([("relu",)])
-    made = ridges("hidden_1", {("relu",): beyond(0, 1)}, styles)
+    made = ridges("hidden_1", {("relu",): [beyond(0, 1)]}, styles)
     assert made is not None
     assert "100.0 % lie beyond the edges" in made.caption
 
@@ -53,10 +53,42 @@ def test_figures_have_groups_of_which_no_run_is_complete_yet() -> None:
     assert {*made.styles} == {("relu",), ("tanh",), ("elu",)}
 
 
+def test_groups_keep_their_colours_while_a_sweep_trains() -> None:
+    """Groups are sorted once they have results: colours go by the plan."""
+    scores = {8: 0.7, 2: 0.9, 16: 0.8, 4: 0.95}
+    planned = [entry(None, "waiting", depth={"layers": d}, seed=s) for s in (0, 1) for d in scores]
+    looks = []
+    for done in (0, 1, 3, 8):
+        ended = [
+            replace(e, state="complete", summary={"test_accuracy": score, "test_loss": 0.1})
+            for e, score in zip(planned[:done], [*scores.values()] * 2, strict=False)
+        ]
+        looks.append(_make([*ended, *planned[done:]], ReportRequest()).styles)
+    assert all(dict(look) == dict(looks[0]) for look in looks)
+    assert [*looks[-1]] != [*looks[0]]  # the order is another one
+    assert len(looks[0]) == 4
+
+
+def test_curves_along_a_rate_keep_their_colours_while_a_sweep_trains() -> None:
+    def colours(scores: dict[int, float]) -> dict[str, str]:
+        entries = grid(
+            lambda depth, lr, seed: scores[depth] - lr / 100 + NOISE[0, seed],
+            depth=(2, 4),
+            lr=(0.05, 0.1, 0.2),
+            seed=range(3),
+        )
+        along = sensitivity(compare(entries, ["depth", "lr"]), {})
+        assert along is not None
+        scale = along.spec["layer"][2]["encoding"]["color"]["scale"]
+        return dict(zip(scale["domain"], scale["range"], strict=True))
+
+    assert colours({2: 0.7, 4: 0.9}) == colours({2: 0.9, 4: 0.7})
+
+
 def test_each_panel_of_a_layer_shows_its_own_epochs() -> None:
     ends = {("relu",): 12.0, ("tanh",): 30.0, ("elu",): 2.0}
     made = ridges(
-        "hidden_1", {k: beyond(0, last / 2, last) for k, last in ends.items()}, styles_of([*ends])
+        "hidden_1", {k: [beyond(0, last / 2, last)] for k, last in ends.items()}, styles_of([*ends])
     )
     assert made is not None
     shown = {k: {row["epoch"] for row in made.drawn if row["group"] == k[0]} for k in ends}
@@ -227,7 +259,7 @@ def test_no_text_becomes_markup(complete: bool) -> None:
             object.__setattr__(chart, "title", hostile)
             object.__setattr__(chart, "caption", hostile)
         again = [Reproduction(hostile, [hostile], [hostile])]
-        data = page_data(made.design, {runs[0].run.run_id: [hostile]}, {"groups": hostile})
+        data = page_data(made.design, {runs[0].run.run_id: [hostile]})
         return Elements(
             page(
                 hostile,

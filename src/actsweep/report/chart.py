@@ -81,12 +81,17 @@ class Chart:
     """A figure: its file name, title and caption, and the numbers that it draws.
 
     Attributes:
+        caption: what is so whichever rows a reader has chosen.
         spec: the Vega-Lite specification, without its rows, which it calls `TABLE`.
         drawn: the rows that are drawn, in the units that are shown. `group` is a group's label;
             `run_id` and `seed` are those of a single run, and None in rows over several.
         rows: the figure's numbers in their own units, for its CSV file.
-        singles: when single runs are drawn: always, where a reader asks for their curves, or for
-            the seeds and runs that a reader has chosen, in place of the means.
+        singles: when single runs are drawn: always, where a reader asks for their curves, for the
+            seeds and runs that a reader has chosen, in place of the means, or one of each group:
+            the first of `drawn`, or the first of those that a reader has chosen.
+        of_runs: what the caption adds where single runs are drawn.
+        of_means: what it adds where means are drawn.
+        names: titles with units of the rows' values, for what a reader saves.
         axes: the scales that a reader can choose from: where each is in `spec`, and by name the
             scale to put there.
         panel: the least width of a panel, and what lies beside each, in pixels.
@@ -99,10 +104,28 @@ class Chart:
     spec: Mapping[str, Any]
     drawn: Sequence[Row]
     rows: Sequence[Row]
-    singles: Literal["always", "asked", "chosen"] = "always"
+    singles: Literal["always", "asked", "chosen", "one"] = "always"
     axes: Sequence[Mapping[str, Any]] = ()
     panel: tuple[int, int] = (260, 70)
     times: Sequence[float] = field(default=())
+    of_runs: str = ""
+    of_means: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def first_drawn(self) -> list[Row]:
+        """Return the rows that are drawn before a reader has chosen any."""
+        if self.singles == "always":
+            return [*self.drawn]
+        if self.singles != "one":
+            return [row for row in self.drawn if row["run_id"] is None]
+        first = {row["group"]: row["run_id"] for row in reversed(self.drawn)}
+        return [row for row in self.drawn if row["run_id"] == first[row["group"]]]
+
+    def first_caption(self) -> str:
+        """Return the caption of these rows."""
+        runs = self.of_runs if self.singles in ("always", "one") else ""
+        means = self.of_means if self.singles != "one" else ""
+        return " ".join(text for text in (self.caption, runs, means) if text)
 
 
 def label_text(label: Iterable[str]) -> str:

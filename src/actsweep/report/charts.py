@@ -87,22 +87,22 @@ def _scores(comparison: Comparison, styles: Styles) -> Chart:
     drawn = [row for label in labels for row in _score_rows(comparison, label)]
     ends = [row[key] for row in drawn for key in ("low", "high")]
     kinds = scales([row["value"] for row in drawn], ends, _possible(comparison), log=False)
-    caption = (
-        "A dot a seed; the bar is the mean, the line its 95 % interval (Student t) from three "
-        "seeds on."
-    )
+    of_means = "The bar is the mean, the line its 95 % interval (Student t) from three seeds on."
     title = f"{comparison.measure.metric} by {comparison.by[0]}"
     chart = _score_chart(comparison, {label: styles[label] for label in labels}, kinds["auto"])
     axes = [{"path": ["encoding", "x", "scale"], "scales": kinds}]
     return Chart(
         "scores",
         title,
-        caption,
+        "",
         chart.to_dict(validate=False),
         drawn,
         rows,
         axes=axes,
         panel=(700, 130),
+        of_runs="A dot a seed.",
+        of_means=of_means,
+        names={"value": _score_title(comparison)},
     )
 
 
@@ -134,7 +134,7 @@ def _score_chart(
     comparison: Comparison, styles: Styles, scale: Mapping[str, Any]
 ) -> alt.LayerChart:
     names = [label_text(label) for label in styles]
-    ticks = alt.Axis(tickCount=8, labelOverlap=True)
+    ticks = alt.Axis(tickCount=8, labelOverlap=True, labelSeparation=8)
     shown = alt.Scale.from_dict({**scale})
     x = alt.X("value:Q", title=_score_title(comparison), scale=shown, axis=ticks)
     y = alt.Y("group:N", sort=names, title=None, scale=alt.Scale(padding=0.3))
@@ -167,7 +167,9 @@ def _score_table(comparison: Comparison, rows: Sequence[Row]) -> Chart:
         if math.isfinite(summary.mean)
     ]
     values = [scale * summary.mean for summary in comparison.groups.values()]
-    middle = np.nanmean([np.nanmin(values), np.nanmax(values)])
+    ends = [float(np.nanmin(values)), float(np.nanmax(values))]
+    middle = np.mean(ends)
+    colours = alt.Scale(scheme="viridis", domain=ends)  # whichever groups are selected
     form = ".1f" if scale == 100 else ".3~g"
     cell = alt.Chart(alt.NamedData(TABLE)).encode(
         x=alt.X("second:N", sort=seconds, title=comparison.by[1], axis=alt.Axis(labelAngle=0)),
@@ -182,17 +184,26 @@ def _score_table(comparison: Comparison, rows: Sequence[Row]) -> Chart:
     legend = alt.Legend(title=_score_title(comparison), orient="top", format=form)
     ink = alt.condition(f"datum.value > {middle}", alt.value("black"), alt.value("white"))
     chart = alt.layer(
-        cell.mark_rect().encode(
-            color=alt.Color("value:Q", scale=alt.Scale(scheme="viridis", zero=False), legend=legend)
-        ),
+        cell.mark_rect().encode(color=alt.Color("value:Q", scale=colours, legend=legend)),
         cell.mark_text(fontSize=12).encode(text=alt.Text("value:Q", format=form), color=ink),
     ).properties(width=max(220, 60 * len(seconds)), height=alt.Step(28))
     title = f"{_score_title(comparison)} by {' and '.join(comparison.by)}"
-    caption = "Means over seeds; blank where no run counts."
+    caption = "Blank where no run counts."
     if comparison.interaction is not None:
-        caption += f" Interaction of the two: p = {comparison.interaction:.2g}."
+        caption += f" Interaction of the two, over all groups: p = {comparison.interaction:.2g}."
     return Chart(
-        "scores", title, caption, chart.to_dict(validate=False), drawn, rows, panel=(600, 160)
+        "scores",
+        title,
+        caption,
+        chart.to_dict(validate=False),
+        drawn,
+        rows,
+        panel=(600, 160),
+        of_means="Means over seeds.",
+        names={
+            **dict(zip(("first", "second"), comparison.by, strict=True)),
+            "value": f"{_score_title(comparison)}: mean",
+        },
     )
 
 
@@ -208,8 +219,9 @@ def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
         return None
     title = comparison.by[place]
     rests = list(dict.fromkeys(label[:place] + label[place + 1 :] for label in comparison.groups))
-    own = styles_of([other or ("all",) for other in rests])
-    own = {label: styles.get(label, style) for label, style in own.items()}
+    planned = (label[:place] + label[place + 1 :] for label in comparison.design.labels.values())
+    own = styles_of(list(dict.fromkeys(other or ("all",) for other in planned)))
+    own = {k: styles.get(k, own[k]) for k in (other or ("all",) for other in rests)}
     drawn: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for other in rests:
@@ -219,10 +231,10 @@ def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
         drawn += _sensitivity_rows(comparison, name, points)
         if best := comparison.optima[title].get(other):
             drawn.append({"group": name, "best_low": best.low, "best_high": best.high})
-    caption = (
-        f"{comparison.measure.metric} along {title}: means over seeds with 95 % intervals from "
-        "three seeds on; shaded from top to bottom: where the best value lies in 95 % of resamples "
-        "of the seeds."
+    caption = f"{comparison.measure.metric} along {title}."
+    of_means = (
+        "Means over seeds with 95 % intervals from three seeds on; shaded from top to bottom: "
+        "where the best value lies in 95 % of resamples of the seeds."
     )
     kinds = scales([row["mean"] for row in rows], [], _possible(comparison), log=False)
     log = all(row[title] > 0 for row in rows)
@@ -238,6 +250,8 @@ def sensitivity(comparison: Comparison, styles: Styles) -> Chart | None:
         rows,
         axes=axes,
         panel=(700, 130),
+        of_means=of_means,
+        names={"number": title, "value": f"{_score_title(comparison)}: mean"},
     )
 
 

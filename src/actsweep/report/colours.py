@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, each with three shades for
-# related activations and for one activation with several parameters.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, with a violet in place of the
+# sky blue, which beside the blue looks like a shade of it. Each has three shades for related
+# activations and for one activation with several parameters.
 BLACK, GREY = "#2b2b2b", "#8a8a8a"
 ORANGE, SKY, GREEN, BLUE = "#e69f00", "#56b4e9", "#009e73", "#0072b2"
-RED, PINK, BROWN = "#d55e00", "#cc79a7", "#8c564b"
+RED, PINK, BROWN, VIOLET = "#d55e00", "#cc79a7", "#8c564b", "#8a3ffc"
 HUES: dict[str, tuple[str, str, str, str]] = {
     "red": (RED, "#8f3f00", "#f0a36b", "#b04c00"),
     "blue": (BLUE, "#00456c", "#66a9d3", "#005a8d"),
     "green": (GREEN, "#005c43", "#6ccab0", "#007a59"),
     "orange": (ORANGE, "#946600", "#f3c968", "#b87f00"),
-    "sky": (SKY, "#2b7ba8", "#a3d5f3", "#3f98cb"),
+    "violet": (VIOLET, "#5b21b6", "#c9aef7", "#a86bf5"),
     "pink": (PINK, "#8a4a6d", "#e6b9d2", "#a95d88"),
     "brown": (BROWN, "#5a352d", "#bd9189", "#74453b"),
     "neutral": (BLACK, GREY, "#5a5a5a", "#b4b4b4"),
@@ -46,7 +47,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "green": ("elu", "celu", "selu", "xielu"),
     "orange": ("leaky_relu", "prelu", "rational", "snake", "rrelu"),
-    "sky": ("swish", "silu", "hard_swish", "mish", "smish", "telu", "colu"),
+    "violet": ("swish", "silu", "hard_swish", "mish", "smish", "telu", "colu"),
     "pink": ("sigmoid", "hard_sigmoid", "log_sigmoid", "sparse_sigmoid"),
     "brown": ("glu", "swiglu", "geglu", "reglu"),
     "neutral": ("gelu", "identity", "maxout", "softmax", "log_softmax", "serf", "erf_act", "golu"),

@@ -67,21 +67,26 @@ def curves(
         drawn += own
     chart = alt.concat(*panels, columns=3, data=alt.NamedData(TABLE))
     chart = chart.resolve_scale(color="shared", strokeDash="shared")
-    caption = (
+    on_means = (
         "Means over seeds, shaded their 95 % interval (Student t) from three runs on; a run that "
         "has ended keeps its last value."
     )
+    on_runs = "A thin line a run."
     if is_thinned:
-        caption += f" Of single runs' curves at most {most} points each are drawn."
+        on_runs += f" Of single runs' curves at most {most} points each are drawn."
+    shares = [metric for metric in shown if SCORES[metric.partition("/")[2]].scale == 100]
     return Chart(
         "curves",
         "Curves",
-        caption,
+        "",
         chart.to_dict(validate=False),
         drawn,
         rows,
         singles="asked",
         axes=axes,
+        of_runs=on_runs,
+        of_means=on_means,
+        names={"value": f"value ({', '.join(shares)}: %)"} if shares else {},
     )
 
 

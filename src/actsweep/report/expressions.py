@@ -6,15 +6,16 @@
     operator   = "==" | "!=" | "<" | "<=" | ">" | ">=" | "~"
 
 A column is called by its name or its title. `==` compares numbers as numbers and words without
-regard to case; `~` is: contains. A bare word is a whole word of a column that is shown, so that
-`elu` isn't `relu`. What has spaces, or would be an operator, stands in quotes. Numbers are those
-that the table shows: accuracies are in percent.
+regard to case, and finds a number by the digits that are shown, too; `~` is: contains. A bare word
+is a whole word of a column that is shown, so that `elu` isn't `relu`. What has spaces, or would be
+an operator, stands in quotes. Numbers are those that the table shows: shares are in percent.
 """
 
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -135,9 +136,9 @@ def _find(columns: Sequence[RunColumn], name: str) -> RunColumn:
 def _comparison(column: RunColumn, operator: str, typed: str) -> Test:
     values = column.values
     if operator == "==":
-        return lambda row: _equal(values[row], typed)
+        return lambda row: _equal(values[row], typed, column.digits)
     if operator == "!=":
-        return lambda row: not _equal(values[row], typed)
+        return lambda row: not _equal(values[row], typed, column.digits)
     if operator == "~":
         return lambda row: typed.lower() in text_of(values[row]).lower()
     limit = _number(typed)
@@ -174,11 +175,22 @@ def _bare_word(columns: Sequence[RunColumn], typed: str) -> Test:
     return test
 
 
-def _equal(value: Any, typed: str) -> bool:
+def _equal(value: Any, typed: str, digits: str) -> bool:
+    """Return whether a value is what was typed, or a number is shown as that."""
     x, y = _number(value), _number(typed)
     if x is not None and y is not None:
-        return x == y or abs(x - y) <= 1e-9 * max(abs(x), abs(y))
+        return any(abs(z - y) <= 1e-9 * max(abs(z), abs(y)) for z in (x, _rounded(x, digits)))
     return text_of(value).lower() == typed.lower()
+
+
+def _rounded(value: float, digits: str) -> float:
+    """Return a number as the page shows it; halves are rounded away from 0, as browsers do."""
+    if not digits or not math.isfinite(value):
+        return value
+    exact, count = Decimal(value), int(digits[:-1])
+    places = -count if digits.endswith("f") else exact.adjusted() + 1 - count
+    context = Context(prec=400, rounding=ROUND_HALF_UP)
+    return float(exact.quantize(Decimal(1).scaleb(places), context=context))
 
 
 def _number(value: Any) -> float | None:

@@ -1,6 +1,6 @@
 // Figures: drawn when they come into view, and again when the selection or a setting changes.
 {
-const settings = { mode: "means", smoothing: 0, scales: {} };
+const settings = { mode: "means", smoothing: 0, scales: {}, seeds: {} };
 
 // Draw what the page holds; return what ends it, for when the page has other data.
 function showFigures() {
@@ -24,21 +24,32 @@ function showFigures() {
   // Rows: they travel by column, repeated values once.
   function unpack({ count, columns }) {
     const rows = Array.from({ length: count }, () => ({}));
-    for (const [key, { of, at, all }] of Object.entries(columns))
-      rows.forEach((row, i) => { row[key] = at ? of[at[i]] : all[i]; });
+    for (const [key, { of, at, all, lasting }] of Object.entries(columns))
+      if (lasting) {
+        for (let i = 0, row = 0; i < lasting.length; i += 2)
+          for (const end = row + lasting[i + 1]; row < end; row++) rows[row][key] = of[lasting[i]];
+      } else rows.forEach((row, i) => { row[key] = at ? of[at[i]] : all[i]; });
     return rows;
   }
+  // The rows of the first run of each group.
+  function firstRuns(rows) {
+    const first = new Map();
+    for (const { group, run_id } of rows) if (!first.has(group)) first.set(group, run_id);
+    return rows.filter(({ group, run_id }) => first.get(group) === run_id);
+  }
   function chosen(chart) {
-    const { groups, seeds, layers, epochs, runs } = window.actsweep.selection;
-    const single = seeds || runs;
+    const { groups, layers, epochs, runs, ...selected } = window.actsweep.selection;
+    const single = selected.seeds || runs, own = settings.seeds[chart.name];
+    const seeds = !single && own != null ? [own] : selected.seeds;
     const ofRun = (row) => row.run_id != null && (!seeds || seeds.includes(row.seed))
       && (!runs || row.run_id.split(", ").some((id) => runs.includes(id)));
     const asked = { means: (row) => row.run_id == null, runs: (row) => row.run_id != null, both: () => true };
-    const whole = { always: asked.both, chosen: asked.means, asked: asked[settings.mode] }[chart.singles];
-    return chart.rows.filter((row) => (single ? ofRun(row) : whole(row))
+    const whole = { always: asked.both, chosen: asked.means, asked: asked[settings.mode], one: ofRun }[chart.singles];
+    const rows = chart.rows.filter((row) => (single ? ofRun(row) : whole(row))
       && (!groups || !known.has(row.group) || groups.includes(row.group))
       && (!layers || row.layer == null || layers.includes(row.layer))
       && (!epochs || row.epoch == null || (epochs[0] <= row.epoch && row.epoch <= epochs[1])));
+    return chart.singles === "one" ? firstRuns(rows) : rows;
   }
   // An exponential mean whose start is corrected (Kingma and Ba 2015, section 3).
   function smoothed(rows) {
@@ -97,7 +108,9 @@ function showFigures() {
     theme: dark.matches ? "dark" : "light",
     formatTooltip: (value, clean) => {
       const kept = Object.entries(value).filter(([, text]) => !empty(text));
-      return `<table>${kept.map(([key, text]) => `<tr><td class="key">${clean(key)}</td><td class="value">${clean(text)}</td></tr>`).join("")}</table>`;
+      const of = kept.some(([key]) => key === "run") ? "run" : kept.some(([key]) => key === "group") ? "group" : "";
+      const hint = of && `<div class="key">double-click: this ${of} alone</div>`;
+      return `<table>${kept.map(([key, text]) => `<tr><td class="key">${clean(key)}</td><td class="value">${clean(text)}</td></tr>`).join("")}</table>${hint}`;
     },
   });
   // Vega-Lite reads a nearest point's numbers where they are, but its texts where they aren't.
@@ -107,9 +120,33 @@ function showFigures() {
       : value);
     return { ...compiled, marks: JSON.parse(JSON.stringify(compiled.marks), texts) };
   }
-  // What is chosen and can't be seen here.
-  function tellRest(chart, rows) {
+  const unique = (values) => [...new Set(values)].filter((value) => value != null);
+  const listed = (values, noun) => (values.length > 6 ? `${values.length} ${noun}` : values.join(", "));
+  // What of a chart is drawn, where that isn't all of it.
+  function drawnOf(chart, rows) {
+    const { seeds, layers, epochs, runs } = window.actsweep.selection, parts = [];
+    const all = unique(chart.rows.map(({ group }) => group)), here = unique(rows.map(({ group }) => group));
+    if (here.length < all.length)
+      parts.push(`${listed(here, `of ${all.length} groups`)} (not ${listed(all.filter((group) => !here.includes(group)), "others")})`);
+    const ofRuns = rows.filter(({ run_id }) => run_id != null);
+    if (ofRuns.length && (seeds || runs || chart.singles === "one")) {
+      const drawn = unique(ofRuns.map(({ seed }) => seed)).sort((a, b) => a - b);
+      parts.push(`seed${drawn.length > 1 ? "s" : ""} ${listed(drawn, "of them")}`);
+    }
+    const shown = unique(rows.map(({ layer }) => layer));
+    if (layers && shown.length) parts.push(listed(layers.filter((layer) => shown.includes(layer)), "layers"));
+    if (epochs && rows.some(({ epoch }) => epoch != null)) parts.push(`epochs ${epochs.join(" to ")}`);
+    if (chart.singles === "asked" && settings.smoothing) parts.push(`smoothed by an exponential mean of weight ${settings.smoothing}`);
+    return parts.length ? `Drawn: ${parts.join("; ")}.` : "";
+  }
+  // What is drawn, and what is chosen and can't be seen here.
+  function tell(chart, rows) {
     const { runs } = window.actsweep.selection;
+    const has = (single) => rows.some(({ run_id }) => (run_id != null) === single);
+    const said = [chart.caption, has(true) && chart.ofRuns, has(false) && chart.ofMeans, rows.length && drawnOf(chart, rows)].filter(Boolean).join(" ");
+    const figure = document.getElementById(chart.name);
+    figure.querySelector("figcaption").textContent = said;
+    figure.querySelector(".chart").setAttribute("aria-label", `${figure.querySelector("h3").textContent}. ${said}`);
     const missing = (runs ?? []).filter((run) => !chart.runs.has(run)).length;
     chart.rest.textContent = !rows.length ? "Nothing of what is chosen is drawn here."
       : `${missing} of ${runs?.length} ticked runs aren't drawn here: figures have the runs that are compared, and of many the first.`;
@@ -118,7 +155,7 @@ function showFigures() {
   async function draw(chart) {
     const rows = drawnRows(chart), turn = (chart.turn = (chart.turn ?? 0) + 1);
     chart.stale = true;
-    tellRest(chart, rows);
+    tell(chart, rows);
     chart.width = chart.place.clientWidth;
     const spec = { ...laidOut(chart, chart.width), datasets: { table: rows } };
     const options = { actions: false, renderer: (chart.renderer = rendererFor(rows)), logLevel: 1, config: look(), tooltip: tooltip(), patch };
@@ -137,7 +174,7 @@ function showFigures() {
     if (!chart.visible) { chart.stale = true; return; }
     const rows = drawnRows(chart);
     if (!chart.view || chart.width !== chart.place.clientWidth || chart.renderer !== rendererFor(rows)) return draw(chart);
-    tellRest(chart, rows);
+    tell(chart, rows);
     chart.stale = false;
     return chart.view.data("table", rows).runAsync();
   }
@@ -152,11 +189,12 @@ function showFigures() {
   // What stands below each figure.
   function save(chart) {
     const rows = chosen(chart), names = [...new Set(rows.flatMap(Object.keys))];
+    const titles = names.map((name) => chart.names[name] ?? (name === "run_id" ? "run" : name));
     const cell = (value) => {
       const text = typeof value === "string" && /^[=+@\t\r-]/.test(value) ? `'${value}` : String(value ?? "");
       return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
     };
-    const lines = [names.map(cell), ...rows.map((row) => names.map((name) => cell(row[name])))];
+    const lines = [titles.map(cell), ...rows.map((row) => names.map((name) => cell(row[name])))];
     const url = URL.createObjectURL(new Blob([lines.map((line) => `${line.join(",")}\n`).join("")], { type: "text/csv" }));
     const link = make("a", { href: url, download: `${chart.name}.csv` });
     link.click();
@@ -190,6 +228,21 @@ function showFigures() {
       if (offered.includes(settings.scales[chart.name])) choice.value = settings.scales[chart.name];
       choice.addEventListener("change", () => { settings.scales[chart.name] = choice.value; draw(chart); });
       bar.append(make("label", {}, "axis ", choice));
+    }
+    const seeds = unique(chart.rows.map(({ seed }) => seed)).sort((a, b) => a - b);
+    if (chart.singles === "one" && seeds.length > 1) {
+      const choice = make("select", { name: "seed" }, make("option", { value: "" }, "first"),
+        ...seeds.map((seed) => make("option", { value: seed }, String(seed))));
+      if (seeds.includes(settings.seeds[chart.name])) choice.value = settings.seeds[chart.name];
+      choice.addEventListener("change", () => {
+        settings.seeds[chart.name] = choice.value === "" ? null : Number(choice.value);
+        update(chart);
+      });
+      follow(({ detail }) => {
+        choice.disabled = Boolean(detail.seeds || detail.runs);
+        choice.title = choice.disabled ? "Seeds or runs are chosen for all figures" : "";
+      });
+      bar.append(make("label", {}, "seed ", choice));
     }
     bar.append(button("whole", () => draw(chart), { title: "Undo zooming and dragging" }));
     bar.append(button("save CSV", () => save(chart), { title: "The rows that are drawn" }));
@@ -263,15 +316,17 @@ function showFigures() {
       }));
     }
     more.append(row);
-    const status = make("span", { id: "chosen", role: "status" });
+    const status = make("span", { id: "chosen", role: "status" }), ofRun = make("a", { href: "#runs-title", hidden: "" }, "its own page");
     const everything = button("show all", () => window.actsweep.select(
       { groups: null, seeds: null, layers: null, epochs: null, runs: null }));
     everything.hidden = true;
-    bar.append(more, make("div", { class: "tools" }, status, everything));
+    bar.append(more, make("div", { class: "tools" }, status, ofRun, everything));
     follow(({ detail }) => {
       const parts = Object.entries(detail).filter(([, value]) => value).map(([name, value]) =>
         `${name}: ${name === "epochs" ? value.join(" to ") : value.length > 4 ? value.length : value.join(", ")}`);
-      status.textContent = parts.join("; ");
+      status.textContent = parts.length ? `Chosen for figures and runs, not for the answer: ${parts.join("; ")}` : "";
+      ofRun.hidden = detail.runs?.length !== 1;
+      if (!ofRun.hidden) ofRun.href = `#run=${encodeURIComponent(detail.runs[0])}`;
       everything.hidden = !parts.length;
     });
   }

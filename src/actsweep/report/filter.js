@@ -26,10 +26,15 @@ window.actsweep ??= {};
 
   const textOf = (value) => (value === null || value === undefined ? "–" : String(value));
 
-  function equal(value, typed) {
+  // A number as the table shows it.
+  const rounded = (value, digits) => (!digits || !Number.isFinite(value) ? value
+    : Number(digits.endsWith("f") ? value.toFixed(parseInt(digits, 10)) : value.toPrecision(parseInt(digits, 10))));
+
+  // Whether a value is what was typed, or a number is shown as that.
+  function equal(value, typed, digits) {
     const [x, y] = [number(value), number(typed)];
     if (!Number.isNaN(x) && !Number.isNaN(y))
-      return x === y || Math.abs(x - y) <= 1e-9 * Math.max(Math.abs(x), Math.abs(y));
+      return [x, rounded(x, digits)].some((z) => Math.abs(z - y) <= 1e-9 * Math.max(Math.abs(z), Math.abs(y)));
     return textOf(value).toLowerCase() === typed.toLowerCase();
   }
 
@@ -37,8 +42,8 @@ window.actsweep ??= {};
                    ">": (x, y) => x > y, ">=": (x, y) => x >= y };
 
   function comparison(column, operator, typed) {
-    if (operator === "==") return (row) => equal(column.value(row), typed);
-    if (operator === "!=") return (row) => !equal(column.value(row), typed);
+    if (operator === "==") return (row) => equal(column.value(row), typed, column.digits);
+    if (operator === "!=") return (row) => !equal(column.value(row), typed, column.digits);
     if (operator === "~") {
       const part = typed.toLowerCase();
       return (row) => textOf(column.value(row)).toLowerCase().includes(part);

@@ -1,7 +1,7 @@
 """The report's figures of layers: heat maps over epochs, distributions of activations. No jax."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -21,6 +21,7 @@ from actsweep.report.chart import (
     zoom,
 )
 from actsweep.report.design import Label
+from actsweep.report.run_columns import SHARES
 from actsweep.report.series import Layers, Ridges, in_order
 
 CELLS = 12_000
@@ -30,7 +31,9 @@ RIDGES = 8
 TIMES = 40
 """Epochs that the slider can show."""
 POINTS = 16_000
-"""Points of a figure's distributions."""
+"""Points of a figure's distributions, of the first run of each group."""
+OTHER_POINTS = 8_000
+"""Points of those of all other runs."""
 PANEL = (175, 45)
 """Least width of a panel and what lies beside it, in pixels: two fit onto a phone."""
 AXIS, CHARACTER = 8, 6
@@ -38,8 +41,8 @@ AXIS, CHARACTER = 8, 6
 LEAST_DENSITY = 0.002
 UNITS = {
     "grad_norm": (1.0, "L2 norm"),
-    "dead_frac": (100.0, "dead units, %"),
-    "saturated_frac": (100.0, "saturated pairs, %"),
+    "dead_frac": (100.0, SHARES["dead_frac"]),
+    "saturated_frac": (100.0, SHARES["saturated_frac"]),
     "cos_sim": (1.0, "mean cosine similarity"),
 }
 """From each quantity's own unit to the one that is shown, and the name of that."""
@@ -60,7 +63,7 @@ def heat(quantity: str, layers: Mapping[Label, Layers]) -> Chart | None:
             for epoch, value in zip(group.epochs, values, strict=True)
         ]
         drawn += _cells(quantity, label, group, most, singles=single_cells <= CELLS)
-    caption = f"{HINTS[quantity]} Input at the bottom. Means over seeds."
+    caption = f"{HINTS[quantity]} Input at the bottom."
     if any(len(group.epochs) > most for group in layers.values()):
         caption += f" Of the epochs {most} are drawn."
     if single_cells > CELLS:
@@ -76,6 +79,9 @@ def heat(quantity: str, layers: Mapping[Label, Layers]) -> Chart | None:
         rows,
         singles="chosen",
         panel=_panel(layers),
+        of_runs="Of each group the mean over the runs that are chosen.",
+        of_means="Means over seeds.",
+        names={"value": UNITS[quantity][1]},
     )
 
 
@@ -179,27 +185,40 @@ def heat_scale(quantity: str, values: Sequence[float]) -> dict[str, Any]:
     return {"type": "sqrt", "domain": [0.0, high], **viridis}
 
 
-def ridges(layer: str, by_group: Mapping[Label, Ridges], styles: Styles) -> Chart | None:
+def ridges(layer: str, by_group: Mapping[Label, Sequence[Ridges]], styles: Styles) -> Chart | None:
     """Return the distribution of a layer's activations over epochs, a panel a group; None without
-    any."""
+    any.
+
+    Each panel shows one run, at first the group's first, of which it has the most epochs.
+
+    Args:
+        layer: its name.
+        by_group: each group's runs, at least one.
+        styles: how each group is drawn, by its label.
+    """
     if not by_group:
         return None
-    low, high = _used(list(by_group.values()))
-    bins = sum(int(((r.edges >= low) & (r.edges <= high)).sum()) for r in by_group.values())
-    most = min(max(RIDGES, POINTS // max(bins, 1)), TIMES)
+    firsts = {label: runs[0] for label, runs in by_group.items()}
+    ends = _used([run for runs in by_group.values() for run in runs])
+    most = min(max(RIDGES, POINTS // max(_bins(firsts.values(), ends), 1)), TIMES)
+    others = _bins((run for runs in by_group.values() for run in runs[1:]), ends)
+    fewer = min(RIDGES, max(2, OTHER_POINTS // max(others, 1)))
     drawn: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    for label, ridge in by_group.items():
-        picked = thinned(len(ridge.epochs), RIDGES)
-        rows += _ridge_rows(label, ridge, picked)
-        kept = np.union1d(thinned(len(ridge.epochs), most), picked)
-        drawn += _outlines(layer, label, ridge, kept, picked, (low, high))
-    outside = max(ridge.outside for ridge in by_group.values())
+    for label, (first, *more) in by_group.items():
+        picked = thinned(len(first.epochs), RIDGES)
+        rows += _ridge_rows(label, first, picked)
+        kept = np.union1d(thinned(len(first.epochs), most), picked)
+        drawn += _outlines(layer, label, first, kept, picked, ends)
+        for run in more:
+            kept = thinned(len(run.epochs), fewer)
+            drawn += _outlines(layer, label, run, kept, kept, ends)
+    outside = max(run.outside for runs in by_group.values() for run in runs)
     caption = (
-        f"Output of {layer} in each group's first run, epochs from top to bottom; the height is "
-        f"the square root of the density. At most {100 * outside:.1f} % lie beyond the edges."
+        f"Output of {layer}, epochs from top to bottom; the height is the square root of the "
+        f"density. At most {100 * outside:.1f} % lie beyond the edges."
     )
-    chart = _ridge_chart(by_group, drawn, styles).to_dict(validate=False)
+    chart = _ridge_chart(firsts, drawn, styles).to_dict(validate=False)
     return Chart(
         f"activations-{layer}",
         f"Distribution of activations, {layer.replace('_', ' ')}",
@@ -209,7 +228,14 @@ def ridges(layer: str, by_group: Mapping[Label, Ridges], styles: Styles) -> Char
         rows,
         panel=PANEL,
         times=sorted({row["epoch"] for row in drawn}),
+        singles="one",
+        of_runs="One run of each group.",
     )
+
+
+def _bins(runs: Iterable[Ridges], ends: tuple[float, float]) -> int:
+    """Return how many edges of these runs' histograms are drawn at each epoch."""
+    return sum(int(((run.edges >= ends[0]) & (run.edges <= ends[1])).sum()) for run in runs)
 
 
 def _ridge_rows(
@@ -250,8 +276,8 @@ def _outlines(
                 "until": float(until[place]),
                 "always": bool(at in picked),
                 "activation": float(ridge.edges[i]),
-                "base": float(base),
-                "top": float(base + heights[i]),
+                "base": round(float(base), 4),
+                "top": round(float(base + heights[i]), 4),
             }
 
 

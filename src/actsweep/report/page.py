@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
@@ -19,7 +20,8 @@ from actsweep.report.compare import Comparison
 from actsweep.report.design import Design, Entry
 from actsweep.report.page_data import script_json
 from actsweep.report.series import in_order
-from actsweep.report.text import interval_text, words
+from actsweep.report.text import FIRST, interval_text, words
+from actsweep.report.values import Measure
 from actsweep.stats.scores import SCORES, TASKS, tasks_in
 from actsweep.sweeps.table import KNOWN
 from actsweep.utils.files import write_atomic
@@ -37,19 +39,27 @@ STATIC_RUNS = 200
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: its text, what it is sorted by if not by that, and where it leads to."""
+    """A table's cell: its text, what it is sorted by if not by that, and where it leads to.
+
+    `interval` is the interval about the value, for a column with `interval`; empty without one.
+    """
 
     text: str
     value: float | str | None = None
     link: str = ""
+    interval: tuple[float, float] | tuple[()] = ()
 
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column: its title, and the CSS class of its cells."""
+    """A table's column: its title, and the CSS class of its cells.
+
+    `interval`: its cells have a 95 % interval; what the title says of it, such as `[95 %]`.
+    """
 
     title: str
     kind: str = ""
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +181,7 @@ def _answer(outcome: Comparison | str) -> list[tuple[str, list[str]]]:
 def _groups(comparison: Comparison) -> Table:
     measure = comparison.measure
     tuned = list(dict.fromkeys(key for values in comparison.chosen.values() for key in values))
+    form = measure.form()
     rows = []
     for label, group in comparison.groups.items():
         chosen = comparison.chosen.get(label, {})
@@ -179,28 +190,58 @@ def _groups(comparison: Comparison) -> Table:
                 *map(_text, label),
                 *(_text(chosen.get(key)) for key in tuned),
                 Cell(str(group.n), group.n),
-                Cell(interval_text(measure, group.mean, group.low, group.high), group.mean),
-                Cell(measure.text(group.median), group.median),
-                Cell(measure.text(group.iqm), group.iqm),
+                _interval(measure, group.mean, group.low, group.high),
+                _number(_scaled(measure, group.median), form),
+                _number(_scaled(measure, group.iqm), form),
             ]
         )
     unit = ", %" if measure.scale == 100 else ""
-    numbers = ["seeds", f"{measure.metric}{unit}: mean [95 %]", "median", "IQM"]
-    columns = [*_columns(*comparison.by, *tuned), *_columns(*numbers, number=True)]
+    few = any(group.low is None for group in comparison.groups.values())
+    columns = [
+        *_columns(*comparison.by, *tuned),
+        *_columns("seeds", number=True),
+        Column(f"{measure.metric}{unit}: mean", "number", _interval_title(2 if few else 0)),
+        *_columns(f"median{unit}", f"IQM{unit}", number=True),
+    ]
     return Table("Groups", columns, rows)
+
+
+def _interval(
+    measure: Measure, mean: float, low: float | None, high: float | None, *, signed: bool = False
+) -> Cell:
+    """Return a cell with a mean and its interval, as shown."""
+    value = _scaled(measure, mean)
+    if low is None or high is None:
+        text = measure.text(mean, signed=signed)
+        return Cell(text if text == NONE else f"{text} [{NONE}]", _or_empty(value))
+    text = interval_text(measure, mean, low, high, signed=signed)
+    return Cell(text, _or_empty(value), interval=(measure.scale * low, measure.scale * high))
+
+
+def _interval_title(least: int) -> str:
+    """Return what a title says of intervals; `least`: seeds from which there is one, if not all
+    cells have it."""
+    return f"[95 %, from {least} seeds on]" if least else "[95 %]"
+
+
+def _scaled(measure: Measure, value: float | None) -> float | None:
+    return None if value is None else measure.scale * value
+
+
+def _or_empty(value: float | None) -> float | str:
+    return "" if value is None or not math.isfinite(value) else value
 
 
 def _pairs(comparison: Comparison) -> Table:
     measure, rows = comparison.measure, []
     for (a, b), pair in comparison.pairs.items():
-        difference = interval_text(measure, pair.difference, pair.low, pair.high, signed=True)
         rows.append(
             [
                 _text(a[0]),
                 _text(b[0]),
                 *map(_text, a[1:]),
                 _text(measure.word(pair.verdict)),
-                Cell(difference, pair.difference),
+                _interval(measure, pair.difference, pair.low, pair.high, signed=True),
                 _number(pair.improvement, ".2f"),
                 _number(pair.ahead_next, ".2f"),
                 _number(pair.effect, "+.1f"),
@@ -211,9 +252,16 @@ def _pairs(comparison: Comparison) -> Table:
                 _number(pair.more, "d"),
             ]
         )
-    numbers = ["a − b [95 %]", "share of seeds a ahead", "a ahead, new seed", "effect size"]
-    numbers += ["p (any time)", "p (t, Holm)", "p (sign flips)", "seeds", "further seeds"]
-    columns = [*_columns("a", "b", *comparison.by[1:], "a is"), *_columns(*numbers, number=True)]
+    unit = f", {measure.unit}" if measure.unit else ""
+    few = any(pair.low is None for pair in comparison.pairs.values())
+    least = 2 if comparison.one_look else FIRST
+    numbers = ["share of seeds a ahead", "a ahead, new seed", "effect size", "p (any time)"]
+    numbers += ["p (t, Holm)", "p (sign flips)", "seeds", "further seeds"]
+    columns = [
+        *_columns("a", "b", *comparison.by[1:], "a is"),
+        Column(f"a − b{unit}", "number", _interval_title(least if few else 0)),
+        *_columns(*numbers, number=True),
+    ]
     return Table("Pairs, seed by seed", columns, rows)
 
 
@@ -306,6 +354,10 @@ def _figures(charts: Sequence[Chart], styles: Styles) -> str:
                 "axes": chart.axes,
                 "panel": chart.panel,
                 "times": chart.times,
+                "caption": chart.caption,
+                "ofRuns": chart.of_runs,
+                "ofMeans": chart.of_means,
+                "names": chart.names,
                 "drawn": _columns_of(chart.drawn),
             }
             for chart in charts
@@ -316,7 +368,10 @@ def _figures(charts: Sequence[Chart], styles: Styles) -> str:
 
 
 def _columns_of(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return rows by column, repeated values once: `of[at[i]]` or `all[i]` is that of row i."""
+    """Return rows by column, repeated values once: `of[at[i]]` or `all[i]` is that of row i.
+
+    Where one value follows upon itself, `lasting` has its place in `of`, and in how many rows.
+    """
     columns: dict[str, Any] = {}
     for key in dict.fromkeys(key for row in rows for key in row):
         values = [_short(row.get(key)) for row in rows]
@@ -324,7 +379,10 @@ def _columns_of(rows: Sequence[Row]) -> dict[str, Any]:
         if 2 * len(places) > len(values):
             columns[key] = {"all": values}
         else:
-            columns[key] = {"of": [*places], "at": [places[value] for value in values]}
+            at = [places[value] for value in values]
+            lasting = [n for place, rows in itertools.groupby(at) for n in (place, len([*rows]))]
+            shorter = {"lasting": lasting} if len(lasting) < len(at) else {"at": at}
+            columns[key] = {"of": [*places], **shorter}
     return {"count": len(rows), "columns": columns}
 
 

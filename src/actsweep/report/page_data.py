@@ -1,4 +1,4 @@
-"""What the page's scripts read: the runs and their columns, each run's page, CSV. No jax."""
+"""What the page's scripts read: the runs and their columns, each run's page. No jax."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,16 @@ from actsweep.report.run_columns import RunColumn, run_columns
 from actsweep.report.run_details import run_details
 
 
-def page_data(
-    design: Design, overrides: Mapping[str, Sequence[str]], csv: Mapping[str, str]
-) -> dict[str, Any]:
+def page_data(design: Design, overrides: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Return what is embedded in the page, as JSON.
 
     Args:
         design: the runs.
         overrides: what was typed for each run, by run id.
-        csv: the tables that the page can save, by name.
 
     Returns:
         `runs` (their ids), `groups` (the label of each run's group), `columns` (see
-        `RunColumn.plain`), `details` (see `run_details`), `csv`, and an `example` of a filter.
+        `RunColumn.plain`), `details` (see `run_details`), and an `example` of a filter.
     """
     columns = run_columns(design.entries)
     return {
@@ -29,7 +26,6 @@ def page_data(
         "groups": [" ".join(design.labels[entry.run.run_id]) for entry in design.entries],
         "columns": [column.plain() for column in columns],
         "details": run_details(design.entries, overrides),
-        "csv": dict(csv),
         "example": _example(columns),
     }
 

@@ -56,11 +56,12 @@ def predictions(untrained: Mapping[Label, Untrained], styles: Styles) -> Chart |
     return Chart(
         "predictions",
         "Before training: theory and measurement",
-        f"Lines: mean-field theory, for the probe batch's mean square and cosine. Points: means "
-        f"over runs. {_parting(untrained)}",
+        f"Lines: mean-field theory, for the probe batch's mean square and cosine. "
+        f"{_parting(untrained)}",
         chart.to_dict(validate=False),
         drawn,
         rows,
+        of_means="Points: means over runs.",
     )
 
 

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 PARTS = ("best_val", "test", "train")
 """What stands before a score's name in a summary."""
-SHARES = {"dead_frac": "dead units, %", "chance": "chance, %"}
+SHARES = {
+    "dead_frac": "dead units, %",
+    "saturated_frac": "saturated pairs, %",
+    "chance": "chance, %",
+}
+"""Shares that the page shows in percent, with their titles."""
 PLAIN = {"best_epoch": "best epoch"}
 DIGITS = {"dead_frac": "2f", "seconds": "1f", "epochs": "6g", "best_epoch": "6g"}
 HIDDEN = ("run_id", "state", "act", "depth", "init", "seed", "lr")

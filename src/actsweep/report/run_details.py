@@ -10,6 +10,7 @@ import numpy as np
 
 from actsweep.config import resolve
 from actsweep.report.design import Entry
+from actsweep.report.run_columns import SHARES
 from actsweep.report.series import layer_sort_key
 from actsweep.runs.metrics_file import read_metrics
 from actsweep.stats.scores import SCORES
@@ -110,20 +111,23 @@ def _thinned(columns: Mapping[str, np.ndarray], name: str, points: int) -> list[
 
 
 def _layers(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the last finite value of each quantity in each layer: `names` by `quantities`."""
+    """Return the last finite value of each quantity in each layer: `names` by `quantities`, which
+    are titles; shares are in percent."""
     pairs = [name.partition("/") for name in columns]
     quantities = [q for q in QUANTITIES if any(first == q for first, _, _ in pairs)]
     names = {last for first, _, last in pairs if first in quantities and last != "all"}
     ordered = sorted(names, key=layer_sort_key)
-    values = [[_last(columns.get(f"{q}/{name}")) for q in quantities] for name in ordered]
-    return {"names": ordered, "quantities": quantities, "values": finite(values)} if names else {}
+    scales = {q: 100.0 if q in SHARES else 1.0 for q in quantities}
+    values = [[_last(columns.get(f"{q}/{n}"), scales[q]) for q in quantities] for n in ordered]
+    titles = [SHARES.get(q, q) for q in quantities]
+    return {"names": ordered, "quantities": titles, "values": finite(values)} if names else {}
 
 
-def _last(column: np.ndarray | None) -> float | None:
+def _last(column: np.ndarray | None, scale: float) -> float | None:
     if column is None:
         return None
     known = column[np.isfinite(column)]
-    return float(f"{known[-1]:.4g}") if len(known) else None
+    return float(f"{scale * known[-1]:.4g}") if len(known) else None
 
 
 def _messages(entry: Entry) -> list[str]:

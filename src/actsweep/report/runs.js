@@ -38,9 +38,20 @@
     table.update(actsweep.columns(actsweep.data.columns), actsweep.data.runs);
   });
 
+  // A table as it is sorted: with its columns' names, its numbers unrounded, an interval's ends in columns of their own.
+  function tableCsv(table) {
+    const heads = [...table.tHead.rows[0].cells];
+    const names = heads.flatMap(({ dataset: { name, interval } }) => (interval === undefined ? [name] : [name, `${name}, 95 % low`, `${name}, 95 % high`]));
+    const typed = (text) => (Number.isNaN(actsweep.filter.number(text)) ? text : Number(text));
+    const values = (cell, { dataset: { interval } }) => {
+      const { value = cell.textContent, low = "", high = "" } = cell.dataset;
+      return (interval === undefined ? [value] : [value, low, high]).map((text) => (text === "–" ? "" : typed(text)));
+    };
+    return actsweep.csv(names, [...table.tBodies[0].rows].map((row) => [...row.cells].flatMap((cell, place) => values(cell, heads[place]))));
+  }
   document.addEventListener("click", (event) => {
-    const name = event.target.closest("button[data-csv]")?.dataset.csv;
-    if (name) actsweep.save(`${name}.csv`, actsweep.data.csv[name]);
+    const button = event.target.closest("button[data-csv]");
+    if (button) actsweep.save(`${button.dataset.csv}.csv`, tableCsv(button.parentElement.previousElementSibling.querySelector("table")));
   });
   for (const button of document.querySelectorAll("button[data-csv]")) button.hidden = false;
 }

@@ -17,6 +17,8 @@ CURVES = ("val/accuracy", "val/mean_average_precision", "val/loss", "train/loss"
 QUANTITIES = ("grad_norm", "dead_frac", "saturated_frac", "cos_sim")
 MAX_RUNS = 200
 """Runs up to which all logs are read: of more, the first seeds of each group."""
+MAX_RIDGES = 64
+"""Runs of which histograms are read, over all groups."""
 Table = Mapping[str, np.ndarray]
 
 
@@ -98,14 +100,14 @@ class Series:
     Attributes:
         curves: by metric.
         layers: by quantity.
-        ridges: by layer: the first and the last hidden one.
+        ridges: by layer, the first and the last hidden one: those of each group's first runs.
         untrained: by group: theory and measurement before training, of runs that have predictions.
         notes: lines on what could not be read, and what was left out.
     """
 
     curves: dict[str, dict[Label, Curve]] = field(default_factory=dict)
     layers: dict[str, dict[Label, Layers]] = field(default_factory=dict)
-    ridges: dict[str, dict[Label, Ridges]] = field(default_factory=dict)
+    ridges: dict[str, dict[Label, list[Ridges]]] = field(default_factory=dict)
     untrained: dict[Label, dict[str, list[LayerComparison]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -118,6 +120,7 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
     limit = max(1, MAX_RUNS // max(1, len(groups))) if total > MAX_RUNS else total
     if limit < max(map(len, groups.values()), default=0):
         result.notes.append(f"curves and layers show the first {limit} runs of each group")
+    most = max(1, MAX_RIDGES // max(1, len(groups)))
     for label, entries in groups.items():
         tables: dict[str, Log] = {}
         for entry in entries[:limit]:
@@ -143,7 +146,9 @@ def series(groups: Mapping[Label, Sequence[Entry]]) -> Series:
                 result.layers.setdefault(quantity, {})[label] = layers
         if untrained := _untrained(logs):
             result.untrained[label] = untrained
-        _add_ridges(result, label, [entry for entry in entries if entry.run.run_id in tables])
+        _add_ridges(result, label, entries, tables, most)
+    if result.ridges and most < max(map(len, groups.values())):
+        result.notes.append(f"distributions are there for the first {most} runs of each group")
     return result
 
 
@@ -257,25 +262,30 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(names), key=layer_sort_key)
 
 
-def _add_ridges(result: Series, label: Label, entries: Sequence[Entry]) -> None:
-    """Add the histograms of the first and last layer, of the first run that has any."""
+def _add_ridges(
+    result: Series, label: Label, entries: Sequence[Entry], logs: Mapping[str, Log], most: int
+) -> None:
+    """Add the histograms of the first and last layer, of at most so many runs that have any."""
+    added = 0
     for entry in entries:
+        if added == most or entry.run.run_id not in logs:
+            continue
         try:
             known = read_histograms(entry.run.histograms)
-            metrics = read_metrics(entry.run.metrics)
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, UserError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             result.notes.append(f"left out: {entry.run.histograms}: {error}")
             continue
         layers = [name.removeprefix("hist/act/") for name in known if name.startswith("hist/act/")]
         layers.sort(key=layer_sort_key)
-        epochs = dict(zip(metrics["step"].tolist(), metrics["epoch"].tolist(), strict=True))
+        table = logs[entry.run.run_id].table
+        epochs = dict(zip(table["step"].tolist(), table["epoch"].tolist(), strict=True))
         for name in dict.fromkeys([*layers[:1], *layers[-1:]]):
             ridges = _ridges(entry, known[f"hist/act/{name}"], epochs)
             if len(ridges.epochs):
-                result.ridges.setdefault(name, {})[label] = ridges
-        return
+                result.ridges.setdefault(name, {}).setdefault(label, []).append(ridges)
+        added += 1
 
 
 def _ridges(entry: Entry, histograms: HistogramSeries, epochs: Mapping[float, float]) -> Ridges:

@@ -92,7 +92,7 @@ window.actsweep ??= {};
     const only = element("button", { type: "button", "aria-pressed": "false", onclick: () => { onlyTicked = !onlyTicked; draw(); } }, "Only ticked");
     const clear = element("button", { type: "button", onclick: () => { ticked.clear(); onlyTicked = false; tell(); draw(); } }, "Untick all");
     const save = element("button", { type: "button", onclick: () => actsweep.save(`${name}.csv`,
-      actsweep.csv(shown().map((c) => c.name), rows.map((row) => shown().map((c) => c.value(row))))) }, "Save as CSV");
+      actsweep.csv(shown().map((c) => c.title), rows.map((row) => shown().map((c) => c.value(row))))) }, "Save as CSV");
     const chooser = element("details", { class: "columns" });
     const head = element("tr"), body = element("tbody");
     const more = element("button", { type: "button", onclick: () => { limit += BATCH; draw(); } });
@@ -115,7 +115,7 @@ window.actsweep ??= {};
         ...shown().map((column) => element("th", {
           scope: "col", class: column.digits ? "number" : undefined,
           "aria-sort": sort?.name === column.name ? (sort.down ? "descending" : "ascending") : undefined,
-        }, element("button", { type: "button", title: column.name, onclick: () => {
+        }, element("button", { type: "button", title: `sort; in filters: ${column.name}`, onclick: () => {
           sort = { name: column.name, down: sort?.name === column.name && !sort.down };
           draw();
         } }, column.title))));

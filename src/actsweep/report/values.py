@@ -52,8 +52,11 @@ class Measure:
         """Return a value as it is shown."""
         if value is None or not math.isfinite(value):
             return "–"
-        digits = ".2f" if self.scale == 100 else ".4g"
-        return format(self.scale * value, f"{'+' if signed else ''}{digits}")
+        return format(self.scale * value, f"{'+' if signed else ''}{self.form()}")
+
+    def form(self) -> str:
+        """Return the format of a value as it is shown."""
+        return ".2f" if self.scale == 100 else ".4g"
 
     def word(self, verdict: str) -> str:
         """Return a verdict in words: where neither direction is better, which group is higher."""

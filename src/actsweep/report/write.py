@@ -73,22 +73,19 @@ def write(
         for chart in report.charts:
             _write(to / f"{chart.name}.csv", as_csv(chart.rows))
         tables = _tables(report.design, report.comparison)
-        csv_texts = {name: as_csv(rows) for name, rows in tables.items()}
-        for name, text in csv_texts.items():
-            _write(to / f"{name}.csv", text)
-        _write(to / PAGE, _page(folders, report, csv_texts))
+        for name, rows in tables.items():
+            _write(to / f"{name}.csv", as_csv(rows))
+        _write(to / PAGE, _page(folders, report))
         for chart, picture in zip(report.charts, pictures, strict=True):
             _write(to / f"{chart.name}.png", picture)
     return to / PAGE
 
 
 def png(chart: Chart) -> bytes:
-    """Return a chart as a picture; it has single runs only where they are always drawn."""
+    """Return a chart as a picture, as a reader finds it."""
     import vl_convert
 
-    always = chart.singles == "always"
-    rows = [row for row in chart.drawn if always or row["run_id"] is None]
-    spec = {**chart.spec, "config": CONFIG, "datasets": {TABLE: rows}}
+    spec = {**chart.spec, "config": CONFIG, "datasets": {TABLE: chart.first_drawn()}}
     return vl_convert.vegalite_to_png(spec, scale=1.5)
 
 
@@ -122,12 +119,21 @@ def _make(entries: Sequence[Entry], request: ReportRequest) -> Report:
         if label in groups and entry.run.run_id in kept:
             groups[label].append(entry)
     logs = series(groups)
-    styles = styles_of(drawn)
+    styles = _styles(design, drawn)
     answer = None if isinstance(comparison, str) else comparison
     made = charts(design, styles, answer, logs)
     if isinstance(comparison, Comparison):
         made += _sensitivities(comparison, entries, request, styles)
     return Report(design, comparison, made, styles, [*notes, *logs.notes])
+
+
+def _styles(design: Design, drawn: Sequence[Label]) -> Styles:
+    """Return the style of each group that is drawn: by its place in the plan, as `drawn` is sorted
+    by results, which change while the runs train."""
+    planned = styles_of(
+        [label for label in dict.fromkeys(design.labels.values()) if label in drawn]
+    )
+    return {label: planned[label] for label in drawn}
 
 
 def _sensitivities(
@@ -147,14 +153,13 @@ def _sensitivities(
     return [chart for chart in made if chart]
 
 
-def _page(folders: Sequence[Path], report: Report, csv_texts: Mapping[str, str]) -> str:
+def _page(folders: Sequence[Path], report: Report) -> str:
     plans = [plan.read_frozen(folder) for folder in folders]
     overrides = {
         run_id: member["overrides"]
         for frozen in plans
         for run_id, member in frozen["members"].items()
     }
-    saved = {name: text for name, text in csv_texts.items() if name != "runs"}  # made by script
     return page(
         ", ".join(_about(*pair) for pair in zip(folders, plans, strict=True)),
         report.design,
@@ -163,7 +168,7 @@ def _page(folders: Sequence[Path], report: Report, csv_texts: Mapping[str, str])
         report.styles,
         report.notes,
         [_reproduction(frozen, report.design.entries) for frozen in plans],
-        page_data(report.design, overrides, saved),
+        page_data(report.design, overrides),
     )
 
 
