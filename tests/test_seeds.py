@@ -10,17 +10,20 @@ import pytest
 from omegaconf import OmegaConf
 from test_resume import STEPS, end_up, what_is_left
 from test_run import make, run_pack
-from test_training import by_layer, composed, populate
+from test_training import by_layer, compiled_fast, composed, populate
 
 from actsweep.config import identity, resolve
 from actsweep.config.overrides import expand_all
 from actsweep.config.schema import RunConfig
 from actsweep.data.feed import ResidentFeed
 from actsweep.runs.members import Member, make_member, make_pack
+from actsweep.train.population import SHARED
 from actsweep.train.setup import _check_split
-from actsweep.train.types import SweepContext
+from actsweep.train.types import Examples, Span, SweepContext
 from actsweep.utils.errors import UserError
 from hydra_plugins.actsweep_pack.sweeper import check_distinct, merge
+
+SMALL = ("depth.widths=[8]", "trainer.batch_size=40", "trainer.epochs=1", "trainer.chunk_steps=1")
 
 
 def resolved(*words: str) -> RunConfig:
@@ -161,6 +164,23 @@ def test_a_source_changes_what_it_draws_and_nothing_else() -> None:
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch])))
             expected += [*rng.permutation(len(examples.train_x))]
         assert batches[place].ravel().tolist() == expected[: steps * size]
+
+
+@pytest.mark.slow
+def test_dropout_follows_the_order() -> None:
+    """One step from equal weights on the same batch: only what dropout draws can differ."""
+    words = (BASE, ORDER, "seed=9 seeds.init=0 seeds.order=3")
+    with compiled_fast():
+        runs = [resolved(*SMALL, "model.dropout=0.5", *each.split()) for each in words]
+        population, examples, _ = populate(*runs, devices=1)
+        stored = population.place(Examples(examples.train_x, examples.train_y), SHARED)
+        ids = np.broadcast_to(np.arange(40, dtype=np.int32), (3, 1, 40))
+        batches, span = population.place_batches(ids), Span(*map(np.int32, (0, 1, 0, 1)))
+        state = population.init()
+        _, told = population.train_chunk(state, population.hparams, batches, stored, span)
+    losses = np.asarray(told["train/loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == losses[2]
 
 
 def test_the_split_alone_follows_the_seed() -> None:
