@@ -15,6 +15,9 @@ from benchmarks.harness import Result, figure, median
 from benchmarks.rig import DIGITS, TOY, Pack, prepare
 
 LEAST = (*TOY, "callbacks=none")  # of a toy
+APART = ("ACTSWEEP_", "JAX_COMPILATION", "JAX_PERSISTENT", "XLA_FLAGS")
+"""How the names begin of the environment variables that no command gets: a suite of tests asks for
+other programs and no report; here it is as a user has it."""
 ACTS = ("relu", "elu", "swish", "tanh", "gelu", "leaky_relu")
 RUNS_APART = ("relu", "swish")  # those activations whose programs take least and most to make
 
@@ -38,9 +41,7 @@ def train(*words: str, cache: Path) -> Done:
     Raises:
         RuntimeError: it did not exit with 0.
     """
-    # A suite of tests asks for other programs and no report: here it is as a user has it.
-    apart = ("ACTSWEEP_", "JAX_COMPILATION", "JAX_PERSISTENT", "XLA_FLAGS")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(apart)}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(APART)}
     env["XDG_CACHE_HOME"] = str(cache)
     before = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:

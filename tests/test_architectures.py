@@ -373,16 +373,27 @@ def test_eight_transformers_under_vmap_are_eight_alone(tmp_path):
     ],
 )
 def test_alone_and_in_a_pack_each_is_the_same(name, batching, tmp_path):
-    """To the bit under map, running averages and dropout too; with every diagnostic finite."""
+    """To the bit under map, running averages and dropout too; with every diagnostic finite.
+
+    Of a residual network, the longest to compile, diagnostics are measured under map alone.
+    """
     model, layers, width = TRAINED[name]
-    changes: dict[str, Any] = {
-        "pack": {"batching": batching},
-        "trainer": {"epochs": 2, "batch_size": 64, "probe_examples": 64},
-        "callbacks": {**LIGHT, "moments": {}, "histograms": {}},
-    }
+    diagnostics = {**LIGHT, "moments": {}, "histograms": {}}
+    observed = (name, batching) != ("resnet", "vmap")
+    trainer = {"epochs": 2, "batch_size": 64, "probe_examples": 64}
+    how = {"alone": ("map", diagnostics), "packed": (batching, diagnostics if observed else {})}
     runs = {
-        where: [config(tmp_path / where, model, layers, width, seed=s, **changes) for s in (0, 1)]
-        for where in ("alone", "packed")
+        where: [
+            config(
+                *(tmp_path / where, model, layers, width),
+                seed=seed,
+                pack={"batching": own},
+                trainer=trainer,
+                callbacks=callbacks,
+            )
+            for seed in (0, 1)
+        ]
+        for where, (own, callbacks) in how.items()
     }
     for run in runs["alone"]:
         run_pack([run], SweepContext("sweep"))
@@ -397,11 +408,12 @@ def test_alone_and_in_a_pack_each_is_the_same(name, batching, tmp_path):
         network, params, held = draw(one, DIGITS)
         kept = Intermediates()
         network.forward(params, held, images(), kept)
-        for layer in network.layers:
-            assert np.isfinite(ours[f"grad_norm/{layer}"][1:]).all()
         assert tuple(kept.act) == network.acts
-        for act in network.acts:
-            assert np.isfinite(ours[f"dead_frac/{act}"]).all()
+        for rows in (ours, theirs) if observed else (ours,):
+            for layer in network.layers:
+                assert np.isfinite(rows[f"grad_norm/{layer}"][1:]).all()
+            for act in network.acts:
+                assert np.isfinite(rows[f"dead_frac/{act}"]).all()
 
 
 @pytest.mark.parametrize(

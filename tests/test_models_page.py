@@ -1,27 +1,26 @@
 """Every line of docs/models.md runs, and its model learns something."""
 
-import json
-import os
+import itertools
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import jax
 import pytest
 from hydra import compose, initialize_config_dir
+from test_app import logging_as_before  # noqa: F401
+from test_architectures import describe
 
-from actsweep.config import resolve
-from actsweep.config.overrides import expand
+import actsweep
+from actsweep.config import resolve, validate
+from actsweep.config.overrides import expand, for_hydra
+from actsweep.nn.network import Task
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "models.md").read_text()
 LINES = re.findall(r"^python train.py (.*)$", PAGE, flags=re.M)
 TRAINED = [line for line in LINES if "data=digits" in line or "data=pydocs" in line]
-NO_CALLBACKS = "callbacks=none"
-OBSERVED = {re.findall(r"model=\w+", line)[0]: line for line in reversed(TRAINED)}
-"""The first line of each model, trained with the default callbacks; the others without, since to
-compile diagnostics takes longer than all else."""
+FASHION_MNIST = Task((28, 28, 1), 10, 10, 1 / 255, 0.0, 100)
 
 
 def test_the_page_has_every_model():
@@ -35,38 +34,42 @@ def test_the_page_has_every_model():
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line not in TRAINED])
-def test_each_other_line_can_be_planned(line, tmp_path):
-    """Composed and checked, as it is typed."""
-    done = run(
-        line, f"paths.outputs={tmp_path}", "pack.plan=true", "trainer.epochs=1", NO_CALLBACKS
-    )
-    assert done.returncode == 0, done.stderr
-    assert not [*tmp_path.glob("runs/*")]
+def test_each_other_line_can_be_trained(line):
+    """Composed and checked, as it is typed, every value of a list; and its network is built."""
+    resolve.register()
+    words = [values(word) for word in shlex.split(line.removeprefix("-m "))]
+    with (
+        initialize_config_dir(str(ROOT / "conf"), version_base="1.3"),
+        jax.numpy_dtype_promotion("standard"),  # flax's average pooling
+    ):
+        for combination in itertools.product(*words):
+            run = resolve.resolve(compose("config", overrides=for_hydra([*combination])))
+            validate.check(run)
+            network = describe(run, FASHION_MNIST)
+            assert len(network.layers) >= len(run.depth.widths)
 
 
+def values(word: str) -> list[str]:
+    """A word for each value of a list; `{…}` is no list."""
+    name, _, value = word.partition("=")
+    return [word] if "{" in value else [f"{name}={one}" for one in value.split(",")]
+
+
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("line", TRAINED)
 def test_each_model_learns(line, tmp_path):
-    """Far above chance: 10 % of digits, and a perplexity of some 25 of a text's characters."""
-    light = () if line in OBSERVED.values() else (NO_CALLBACKS,)
-    epochs = 2 if "data=pydocs model=transformer" in line else 3  # by far the longest
-    words = (f"paths.outputs={tmp_path}", "logger=disabled", f"trainer.epochs={epochs}", *light)
-    done = run(line, *words)
-    assert done.returncode == 0, done.stderr
-    (file,) = tmp_path.glob("runs/*/summary.json")
-    summary = json.loads(file.read_text())
+    """Far above chance: 10 % of digits, and a perplexity of some 25 of a text's characters.
+
+    Without diagnostics: test_architectures.py and test_models.py train every model with all.
+    """
+    epochs = 3 if "digits model=cnn" in line and "norm" not in line else 2
+    words = (*shlex.split(line), "logger=disabled", f"trainer.epochs={epochs}", "callbacks=none")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        summary = actsweep.train(*words, outputs=tmp_path).summary
     if "pydocs" in line:
         assert summary["test_perplexity"] < 10
     else:
         assert summary["test_accuracy"] > 0.5
-
-
-def run(line: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Type a line. What is only planned is compiled fast; convolutions that train would be slow."""
-    command = [sys.executable, "train.py", *shlex.split(line), *words]
-    fast = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"} if "pack.plan=true" in words else {}
-    return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **fast}, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.mark.parametrize(

@@ -102,12 +102,12 @@ def close(some: Metrics, others: Metrics, rtol: float) -> None:
 
 
 MANY = ("trainer.epochs=12", "trainer.patience=2", "optim.lr=0.05,1e30,0.5")
-LIGHT = ("callbacks=light", "trainer.epochs=3")
+LIGHT, PLAIN = ((f"callbacks={which}", "trainer.epochs=3") for which in ("light", "none"))
 CASES: dict[str, tuple[int, int, float, tuple[str, ...]]] = {
     # processes, devices each, tolerance (0: every byte), words
     "early stop, divergence, repacking": (2, 2, 0, ("act=relu", "seed=0,1", *MANY)),
     "four processes": (4, 1, 0, ("act=relu", "seed=0,1,2", *LIGHT)),
-    "streamed": (2, 2, 0, ("act=relu", "seed=0,1,2", "data.stream=true", *LIGHT)),
+    "streamed": (2, 2, 0, ("act=relu", "seed=0,1,2", "data.stream=true", *PLAIN)),
     "vmap": (2, 1, 1e-5, ("act=relu", "seed=range(0,5)", "pack.batching=vmap", *LIGHT)),
     "a batch shared by both": (2, 2, 1e-5, ("act=relu", "trainer.mesh.data=4", *LIGHT)),
 }
@@ -179,7 +179,7 @@ def test_a_hook_stops_in_all_processes(tmp_path: Path, monkeypatch: pytest.Monke
     assert max(text.count(b"\n") for text in metrics(one).values()) < 55  # it did stop
 
 
-LONG = ("-m", "act=relu", "seed=0,1,2", "callbacks=light", "trainer.patience=null")
+LONG = ("-m", "act=relu", "seed=0,1,2", "callbacks=none", "trainer.patience=null")
 SLOWLY = (*LONG, "trainer.epochs=150", "trainer.save_every_s=0.3")
 
 
@@ -358,16 +358,6 @@ def rank_of(process: psutil.Process) -> str | None:
         if "train.py" in process.cmdline():
             return process.environ().get("SLURM_PROCID")
     return None
-
-
-@pytest.mark.slow
-def test_under_srun(cluster: Cluster, tmp_path: Path) -> None:
-    words = ("-m", "act=relu", "seed=0,1,2", *LIGHT)
-    several = (*SMALL, f"paths.outputs={tmp_path / 'many'}", "trainer.distributed=slurm")
-    code, out, err = ask(slurm_env(cluster), *SRUN, *words, *several)
-    assert code == exit_codes.OK, out + err
-    assert trained(1, tmp_path / "one", *words)[0][0] == exit_codes.OK
-    assert metrics(tmp_path / "many") == metrics(tmp_path / "one")
 
 
 @pytest.mark.slow

@@ -92,18 +92,23 @@ class Place(NamedTuple):
         return done.stdout
 
 
-@pytest.fixture
-def place(wheel: Path, tmp_path: Path) -> Place:
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel alone in an environment of its own, beside the packages that it depends on."""
-    environment, folder = tmp_path / "environment", tmp_path / "anywhere"
+    environment = tmp_path_factory.mktemp("environment")
     venv.create(environment)
     programs = environment / "bin"
     install = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "install", "-q"]
     subprocess.run([*install, "--no-index", "--no-deps", str(wheel)], check=True, timeout=120)
     (site,) = environment.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")  # not their .pth
-    folder.mkdir()
-    return Place(folder, programs)
+    return programs
+
+
+@pytest.fixture
+def place(programs: Path, tmp_path: Path, compiled_fast: None) -> Place:
+    """An empty folder beside the installed wheel."""
+    return Place(tmp_path, programs)
 
 
 @pytest.mark.slow
