@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from actsweep.train.setup import task_of
 from actsweep.train.types import SweepContext
 from actsweep.utils.errors import UserError
 
+ROOT = Path(__file__).parents[1]
 KEY_OF = programs.key_of
 FULL = {"gradients": {}, "moments": {}, "units": {}, "similarity": {}, "histograms": {}}
 
@@ -107,6 +110,27 @@ def test_what_is_kept_gives_the_same_rows_without_tracing(
     other = rows(tmp_path / "first", *runs(tmp_path / "first", seed=2, **CASES[case]))
     assert other != first  # numbers of the members are arguments
     assert not traced
+
+
+@pytest.mark.slow
+def test_a_program_that_calls_lapack_is_loaded_by_a_process_that_never_lowered_one(
+    tmp_path: Path,
+) -> None:
+    """As for orthogonal kernels: without linking LAPACK first, the second process is killed."""
+    words = ["init=lsuv", "data=digits", "depth=1", "depth.width=4", "trainer.epochs=1"]
+    words += ["callbacks=none", "logger=disabled", "seed=0"]
+    rows = []
+    for folder in ("first", "again"):
+        command = [sys.executable, "train.py", *words, f"paths.outputs={tmp_path / folder}"]
+        own = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+        ended = subprocess.run(
+            command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=300
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert len([*tmp_path.glob("cache/actsweep-programs/" + 64 * "[0-9a-f]")]) == 1
+        (metrics,) = tmp_path.glob(f"{folder}/runs/*/metrics.jsonl")
+        rows.append(metrics.read_bytes())
+    assert rows[0] == rows[1]
 
 
 @pytest.fixture

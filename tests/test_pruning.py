@@ -145,11 +145,13 @@ def test_a_pruner_that_decides_nothing_is_refused(
 
 
 def test_a_pruned_run_has_ended_for_its_search_alone() -> None:
-    status = {"state": "pruned", "sweep": "search", "attempt": 1}
+    status = {"state": "pruned", "sweep": "search", "attempt": 1, "search": "token"}
     record = RunRecord(status, {"state": "pruned"})
     for rerun in ("none", "failed", "diverged", "all"):
-        assert run_dir.keeps(status, rerun, "search", 1)
-        assert run_dir.keeps(status, rerun, "search", 2) is (rerun != "all")  # after a retry
+        assert run_dir.keeps(status, rerun, "search", 1, "token")
+        assert run_dir.keeps(status, rerun, "search", 2, "token") is (rerun != "all")  # a retry
+        assert not run_dir.keeps(status, rerun, "search", 1, "other")  # in the same folder, later
+        assert not run_dir.keeps(status, rerun, "search", 1)  # a sweep of the same name
         assert record.reusable(rerun, "another", 1) is None
         assert record.resumes(rerun, "another", 1) is (rerun != "all")
 

@@ -15,7 +15,9 @@ from test_run import make, run_pack
 
 from actsweep.activations import ACTIVATIONS
 from actsweep.activations.rescaled import rescaled
-from actsweep.config.schema import RunConfig
+from actsweep.config.schema import RANDOM_ACTS, RunConfig
+from actsweep.nn.models.layers import Act
+from actsweep.nn.models.recording import scan
 from actsweep.nn.network import Network, Task, split
 from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.train.types import SweepContext
@@ -30,6 +32,10 @@ def drawn(run: Any) -> tuple[Network, Any, Any]:
     hparams = {key: jnp.asarray(values[0]) for key, values in stack_hparams(single).items()}
     network = Network(single.static, TASK, hparams)
     return network, *split(network.draw(hparams))
+
+
+def test_the_config_knows_which_are_random() -> None:
+    assert {name for name, spec in ACTIVATIONS.items() if spec.drawn} == {*RANDOM_ACTS}
 
 
 def test_slopes_are_uniform_one_for_each_number() -> None:
@@ -104,7 +110,12 @@ def test_alone_packed_streamed_and_cut_short_a_member_is_the_same(tmp_path: Path
 
 
 def test_where_it_cannot_be_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"act=rrelu: is random in training, .* every step of time"):
-        drawn(make(tmp_path, act=RRELU, depth={"widths": [8, 8]}, model={"name": "rnn"}))
+    inner = {"name": "tanh", "by_layer": {"cells.0": RRELU}}
+    for act, path in ((RRELU, "act"), (inner, "act.by_layer.*")):
+        with pytest.raises(UserError, match=rf"{path}=rrelu: is random in training, .* of time"):
+            make(tmp_path, act=act, model={"name": "rnn"})
+    xs, act = jnp.zeros((3, 2, 4)), Act(ACTIVATIONS["rrelu"], {}, {}, nnx.Rngs(0))
+    with pytest.raises(UserError, match=r"act=rrelu: is random in training, and it acts at every"):
+        scan(lambda carry, x: (carry, act(x)), 0.0, xs, [act])
     with pytest.raises(UserError, match=r"act.transform=dks: .* in training act=rrelu is random"):
         rescaled(ACTIVATIONS["rrelu"], "dks")

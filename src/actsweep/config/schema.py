@@ -27,6 +27,8 @@ OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "warmup_cosine")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 BATCHINGS = ("auto", "map", "vmap")
+RANDOM_ACTS = ("rrelu",)
+"""The activations that are random in training."""
 MIXABLE = (
     "identity",
     "sigmoid",

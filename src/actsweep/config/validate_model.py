@@ -3,7 +3,15 @@
 import math
 from typing import Any
 
-from actsweep.config.schema import MODELS, SOURCES, TEXTS, ModelConfig, RunConfig
+from actsweep.config import by_layer
+from actsweep.config.schema import (
+    MODELS,
+    RANDOM_ACTS,
+    SOURCES,
+    TEXTS,
+    ModelConfig,
+    RunConfig,
+)
 from actsweep.utils.errors import UserError, bad_value, unknown_name
 
 IMAGE_SIDE = {
@@ -37,9 +45,21 @@ def check(run: RunConfig) -> None:
             raise unknown_name("model", model.name, MODELS)
         _check_numbers(model)
         _check_norm(model)
+        _check_random(run)
     _check_known(model)
     if model._target_ is None and run.data._target_ is None and run.data.kind not in UNREAD:
         _check_fits(run)
+
+
+def _check_random(run: RunConfig) -> None:
+    """Refuse activations that are random in training where they act at every step of time."""
+    entries = {by_layer.path_of(pattern): e for pattern, e in by_layer.entries(run.act).items()}
+    for path, act in {"act": run.act, **entries}.items():
+        if run.model.name == "rnn" and act.get("name") in RANDOM_ACTS and "_target_" not in act:
+            raise UserError(
+                f"{path}={act['name']}: is random in training, and those of model=rnn act at every "
+                "step of time; type for example act=leaky_relu"
+            )
 
 
 def _check_known(model: ModelConfig) -> None:

@@ -201,7 +201,9 @@ class RunRecord:
         """Return one of `STATES`, or None without a status."""
         return self.status["state"] if self.status else None
 
-    def reusable(self, rerun: str, sweep: str, attempt: int) -> dict[str, Any] | None:
+    def reusable(
+        self, rerun: str, sweep: str, attempt: int, search: str = ""
+    ) -> dict[str, Any] | None:
         """Return the summary of a run that `rerun` doesn't ask to train again.
 
         Args:
@@ -209,8 +211,9 @@ class RunRecord:
                 `none`: those that were cut short. `diverged`: also those that diverged. `all`: all.
             sweep: name of the sweep that asks; it doesn't train again what it has trained itself.
             attempt: number of the sweep's attempt, from 1 on; each retry adds one.
+            search: of a sweep that is a search that prunes, its `Search.token`.
         """
-        if self.status is None or not keeps(self.status, rerun, sweep, attempt):
+        if self.status is None or not keeps(self.status, rerun, sweep, attempt, search):
             return None
         if self.state == "failed":  # an error may have left no summary
             ended = {"state": "failed", "cause": self.status.get("cause")}
@@ -253,15 +256,18 @@ def is_of(status: Mapping[str, Any], sweep: str, attempt: int) -> bool:
     return (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
 
 
-def keeps(status: Mapping[str, Any], rerun: str, sweep: str, attempt: int) -> bool:
+def keeps(
+    status: Mapping[str, Any], rerun: str, sweep: str, attempt: int, search: str = ""
+) -> bool:
     """Return whether a run with this status isn't trained again; arguments as for `reusable`.
 
     What one search has pruned has ended for that search alone, in all its attempts: for any other
-    sweep it was cut short, and goes on.
+    sweep, one of the same name too, it was cut short, and goes on.
     """
     by_this_attempt = is_of(status, sweep, attempt)
     if status["state"] == "pruned":
-        return by_this_attempt or (rerun != "all" and status.get("sweep") == sweep)
+        same = bool(search) and (status.get("sweep"), status.get("search")) == (sweep, search)
+        return same and (rerun != "all" or by_this_attempt)
     kept = {
         "none": ("complete", "diverged", "failed"),
         "failed": ("complete", "diverged"),

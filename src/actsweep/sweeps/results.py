@@ -15,6 +15,7 @@ from actsweep.sweeps import table
 from actsweep.sweeps.exit_codes import INTERRUPTED, OK, PREEMPTED, SOME_FAILED
 from actsweep.sweeps.plan import Plan, name_of
 from actsweep.sweeps.plan import about as about_sweep
+from actsweep.sweeps.search import token_in
 from actsweep.sweeps.tuning import found as tuning_in
 from actsweep.utils.errors import UserError
 from actsweep.utils.provenance import other_code
@@ -46,7 +47,8 @@ def ended_result(plan: Plan, member: Member, record: RunRecord) -> Result | None
     attempt = (plan.folder.name, plan.attempt)
     status = record.status or {}
     by_this_attempt = is_of(status, *attempt)
-    if summary := record.reusable(member.config.rerun, *attempt):
+    search = token_in(plan.folder) if record.state == "pruned" else ""
+    if summary := record.reusable(member.config.rerun, *attempt, search):
         difference = None if by_this_attempt else other_code(status)
         extra = {"other_code": difference} if difference else {}
         reused = not by_this_attempt and record.state != "pruned"

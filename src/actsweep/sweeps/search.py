@@ -5,6 +5,7 @@ all else follows, so a search that was interrupted suggests what it would have s
 `study.log` is the same as an Optuna study, for Optuna's own tools.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -134,6 +135,22 @@ class Search:
     batches: tuple[int, ...] = ()
     curves: Mapping[str, Curve] = field(default_factory=dict)
 
+    @property
+    def token(self) -> str:
+        """Return what tells a search that prunes from others in its folder, before or after it.
+
+        It is the same for two that begin alike, and so prune alike; empty if it prunes nothing.
+        """
+        if not self.pruner:
+            return ""
+        first = self.trials[: self.batches[1] if len(self.batches) > 1 else None]
+        of: list[Any] = [
+            asdict(self.pruner),
+            {key: asdict(each) for key, each in self.space.items()},
+        ]
+        of += [self.sampler, self.seed, [asdict(trial) for trial in first]]
+        return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:16]
+
     def write(self, folder: Path) -> None:
         """Write `search.json`."""
         space = {key: asdict(each) for key, each in self.space.items()}
@@ -239,6 +256,16 @@ def read(folder: Path) -> Search | None:
         return replace(search, pruner=pruner, batches=batches, curves=curves)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: can't be read ({error}); type another hydra.sweep.dir") from error
+
+
+def token_in(folder: Path) -> str:
+    """Return the token of the search that prunes in a sweep's folder; empty if there is none.
+
+    Raises:
+        UserError: its `search.json` can't be read.
+    """
+    search = read(folder) if kind_of(folder) == "space" else None
+    return search.token if search else ""
 
 
 def _curve_of(plain: Mapping[str, Any]) -> Curve:

@@ -11,6 +11,7 @@ from actsweep.runs.leases import Owner, living_owners, owners
 from actsweep.runs.run_dir import RunDir
 from actsweep.sweeps import plan, slurm_jobs
 from actsweep.sweeps.progress import ORDER
+from actsweep.sweeps.search import token_in
 from actsweep.sweeps.slurm_commands import SlurmError
 from actsweep.sweeps.slurm_jobs import Job
 from actsweep.sweeps.status_text import as_text
@@ -89,7 +90,7 @@ def take_snapshot(folder: Path) -> SweepSnapshot:
     plain = plan.read_frozen(folder)
     outputs = plan.outputs_dir(folder, plain)
     owner_by_run = owners(outputs, plain["members"])
-    attempt = (folder.name, plain["attempt"])
+    attempt = (folder.name, plain["attempt"], token_in(folder))
     jobs, trouble = _jobs(folder)
     runs = [
         _run_status(
@@ -125,12 +126,14 @@ def _run_status(
     job: Job | None,
     sweep: str,
     attempt: int,
+    search: str,
 ) -> RunStatus:
     status = run_dir.read_status(run) or {}
     state = status.get("state", "waiting")
     by_this_attempt = (status.get("sweep"), status.get("attempt")) == (sweep, attempt)
     done = state in run_dir.ENDED and (
-        by_this_attempt or run_dir.keeps(status, config["rerun"], sweep, attempt)
+        (by_this_attempt and state != "pruned")
+        or run_dir.keeps(status, config["rerun"], sweep, attempt, search)
     )
     if not done:
         if owner:

@@ -96,7 +96,7 @@ def train(
             trained = _run_loop(prepared, cohort, writers, checkpointer, process.group, pruning)
             ended = _close_all(prepared, cohort, trained, checkpointer, writers, leases, stop)
             _end(writers, loggers, stop, trainer.grace_s)
-            return broken | _write_statuses(cohort, ended, leases)
+            return broken | _write_statuses(cohort, ended, leases, context.search)
     except BaseException as error:
         _say_how_it_ended(loggers, error)
         lost = leases.lost()
@@ -298,7 +298,9 @@ def _why_diverged(index: int, trained: TrainResult) -> str:
     return "the loss is not finite"
 
 
-def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases) -> Results:
+def _write_statuses(
+    cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases, search: str
+) -> Results:
     """Write each run's final status, once all writers are done; return the results."""
     results: Results = {}
     for member in cohort.members:
@@ -306,7 +308,8 @@ def _write_statuses(cohort: Cohort, ended: Mapping[str, _Ended], leases: Leases)
             continue
         summary, state, cause, step, epoch = ended[member.run_id]
         try:
-            run_dir.write_status(member.dir, state, step=step, epoch=epoch, cause=cause)
+            by = {"search": search} if state == "pruned" else {}
+            run_dir.write_status(member.dir, state, step=step, epoch=epoch, cause=cause, **by)
         except OSError as error:
             state, cause = "failed", cause or cause_of(error)
             log.error("%s: %s", member.run_id, cause)

@@ -144,7 +144,7 @@ def _divide(
     reused: dict[str, Result] = {}
     due: dict[str, Member] = {}
     for member in members:
-        which = (member.config.rerun, context.sweep, context.attempt)
+        which = (member.config.rerun, context.sweep, context.attempt, context.search)
         summary = records[member.run_id].reusable(*which)
         if summary is None:
             due[member.run_id] = member

@@ -24,6 +24,7 @@ from typing import Any
 
 import jax
 import jax.monitoring
+import jax.numpy as jnp
 import numpy as np
 import psutil
 from jax.experimental import serialize_executable
@@ -43,6 +44,8 @@ DIGEST = hashlib.sha256
 SIZE = DIGEST().digest_size
 KEY = re.compile(f"[0-9a-f]{{{2 * SIZE}}}")
 CACHE_HIT = "/jax/compilation_cache/cache_hits"
+LAPACK = b"lapack_"
+"""Begins the names of the functions of LAPACK that a program calls."""
 OF_A_JOB = ("JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID")
 CLOCK = 2.0  # seconds by which the start of a process may be wrong
 
@@ -148,6 +151,8 @@ def load(key: str, devices: Sequence[jax.Device]) -> Kept | None:
         if DIGEST(content[SIZE:]).digest() != content[:SIZE]:
             raise ValueError("its content isn't what was written")
         kept: Kept = pickle.loads(content[SIZE:])
+        if LAPACK in content:
+            _link_lapack()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             load = functools.partial(
                 serialize_executable.deserialize_and_load, execution_devices=devices
@@ -162,6 +167,15 @@ def load(key: str, devices: Sequence[jax.Device]) -> Kept | None:
     with contextlib.suppress(OSError):
         os.utime(path)  # the last that will be removed
     return Kept(kept.need, kept.state, programs)
+
+
+@functools.cache
+def _link_lapack() -> None:
+    """Have jaxlib find the functions of LAPACK, as when a program that calls one is lowered.
+
+    A loaded program that calls one before that, for an orthogonal kernel, ends the process.
+    """
+    jax.jit(jnp.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), jnp.float32))
 
 
 def compile_lowered(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, bool]:

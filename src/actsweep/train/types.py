@@ -153,6 +153,7 @@ class SweepContext:
         attempt: number of the sweep's attempt, from 1 on; each retry adds one.
         differing: by run id, the overrides that aren't the same for all of its runs.
         judges: of a search that prunes, who decides it; each call makes a new judge.
+        search: of a search that prunes, its token: what it has pruned has ended for it alone.
     """
 
     sweep: str
@@ -161,6 +162,7 @@ class SweepContext:
     attempt: int = 1
     differing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     judges: Judges | None = None
+    search: str = ""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ class OptunaSweeper(GrowingSweeper):
                 f"{typed_so}: compares runs epoch by epoch, and trainer.epochs is searched; leave "
                 "one of them out"
             )
+        if run.rerun == "all":
+            raise UserError(
+                f"{typed_so}: might end runs that are complete, and rerun=all trains them again; "
+                "leave one of them out"
+            )
         if run.trainer.distributed:
             raise UserError(
                 f"{typed_so}: isn't there for runs that several processes train "
