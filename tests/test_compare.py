@@ -277,6 +277,27 @@ def test_what_failed_or_is_rare_isn_t_chosen() -> None:
     assert "groups with more values of lr have more chances: relu 2, tanh 3" in comparison.notes
 
 
+def test_what_was_pruned_isn_t_chosen_by_its_other_seeds() -> None:
+    """A search has pruned the bad seed of the best rate; of a rate alone, all that is left."""
+
+    def value(act: str, lr: float, seed: int) -> float:
+        return 0.8 + lr + NOISE[0, seed]
+
+    pruned = [("relu", 0.1, 1), ("tanh", 0.03, 0), ("tanh", 0.1, 0), ("elu", 0.01, 0)]
+    entries = []
+    for run in grid(value, act=("relu", "tanh", "elu"), lr=(0.01, 0.03, 0.1), seed=(0, 1)):
+        act, lr, seed = run.config["act"]["name"], run.config["optim"]["lr"], run.config["seed"]
+        if (act, lr, seed) in pruned:
+            entries.append(dataclasses.replace(run, state="pruned"))
+        elif act == "relu" or (act == "tanh" and (lr, seed) != (0.01, 1)):
+            entries.append(run)
+    comparison = compare(entries)
+    assert comparison.chosen == {("relu",): {"lr": 0.03}, ("tanh",): {"lr": 0.01}}
+    assert "relu: lr=0.1 has a pruned run: left out of the selection" in comparison.notes
+    assert "elu: no lr has ended without a pruned run: none is selected" in comparison.notes
+    assert [*comparison.groups] == [("relu",), ("tanh",)]
+
+
 def test_diverged_rates_that_were_not_chosen_are_named() -> None:
     entries = []
     for run in grid(score_at_lr, act=("relu", "tanh"), lr=(0.1, 10.0), seed=range(3)):

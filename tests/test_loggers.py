@@ -17,6 +17,7 @@ from actsweep.config.overrides import expand
 from actsweep.loggers import tool_writer, tools
 from actsweep.loggers.base import Writer, Writers
 from actsweep.loggers.tool_writer import ToolWriter
+from actsweep.loggers.wandb_support import final_numbers
 from actsweep.runs.metrics_file import MetricsFile
 from actsweep.runs.rows import MemberInfo, Row, with_quantiles
 from actsweep.stats.histogram import Histogram, quantiles
@@ -247,6 +248,21 @@ def test_mlflow_has_the_config_the_sweep_and_how_it_ended(tmp_path: Path) -> Non
     assert (run.data.tags["sweep"], run.data.tags["state"]) == ("test-sweep", "complete")
     assert run.data.tags["summary.test_loss"] == "0.5"
     assert (run.data.params["act"], run.data.params["config.optim.lr"]) == ("relu", "0.01")
+
+
+def test_where_a_run_was_pruned_is_gone_once_it_went_on(tmp_path: Path) -> None:
+    """MLflow's tags stay; W&B's summary, too, whose writer takes the same numbers."""
+    (info,) = make_members(tmp_path / "runs", 1)
+    for state, more in (("pruned", {"pruned_epoch": 2}), ("complete", {})):
+        (writer,) = tools.build({"mlflow": {}})
+        writer.open([info])
+        writer.finish(0, state, {"epochs": 4.0, **more})
+        writer.close()
+        _, run = mlflow_run(info)
+        kept = {name: v for name, v in run.data.tags.items() if name.startswith("summary.")}
+        assert (run.data.tags["state"], kept) == (state, {"summary.epochs": "4.0"})
+        info = replace(info, resumed_at=40)
+    assert final_numbers({"pruned_epoch": 2, "a": float("nan")}) == {"a": None}
 
 
 def test_quantiles_are_those_of_values_spread_over_the_bins() -> None:

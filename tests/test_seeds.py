@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from test_app import Train, logging_as_before, train  # noqa: F401
 from test_resume import STEPS, end_up, what_is_left
 from test_run import make, run_pack
 from test_training import by_layer, compiled_fast, composed, populate
@@ -17,10 +18,12 @@ from actsweep.config.overrides import expand_all
 from actsweep.config.schema import RunConfig
 from actsweep.data.feed import ResidentFeed
 from actsweep.runs.members import Member, make_member, make_pack
+from actsweep.sweeps import exit_codes
 from actsweep.train.population import SHARED
 from actsweep.train.setup import _check_split
 from actsweep.train.types import Examples, Span, SweepContext
 from actsweep.utils.errors import UserError
+from hydra_plugins.actsweep_pack import growing
 from hydra_plugins.actsweep_pack.sweeper import check_distinct, merge
 
 SMALL = ("depth.widths=[8]", "trainer.batch_size=40", "trainer.epochs=1", "trainer.chunk_steps=1")
@@ -136,6 +139,42 @@ def test_kinds_share_the_run_of_seed_0() -> None:
     assert len({one.run_id for pack in packs for one in pack}) == 7
     with pytest.raises(UserError, match="vary=init,order: can't change a result"):
         check_distinct([one for one in members if one.config.seed == 0])
+
+
+RACE = "hydra/sweeper=race depth.width=8,9"
+TUNE = "hydra/sweeper=tune depth.width=8,9 tune.nuisance=[optim.lr] tune.trials=2 tune.seeds=2"
+SEARCH = "hydra/sweeper=optuna optim.lr=interval(0.1,1)"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("seed=0,1 seeds.init=0 seeds.order=1", "seeds.init=0 seeds.order=1: nothing follows seed"),
+        (f"{SEARCH} seeds.init=2 seeds.order=0 seed=3,4", "nothing follows seed=3,4"),
+        (f"{TUNE} seeds.init=0 seeds.order=0", "nothing follows seed=0,1"),
+        ("hydra/sweeper=race seeds.init=null,7 seeds.order=0 seed=5", "seeds.init=7 seeds.order=0"),
+        (f"{RACE} vary=split", ""),
+        (f"{TUNE} seeds.init=0", ""),
+    ],
+)
+def test_seeds_that_nothing_follows_are_refused(
+    words: str,
+    said: str,
+    tmp_path: Path,
+    train: Train,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also those that a race or a tuning would take: they would all be one run."""
+    monkeypatch.setattr(growing, "show_plan", len)  # which would compile
+    code, out, err = train("-m", "data=digits", "pack.plan=true", *words.split())
+    if said:
+        assert code == exit_codes.BAD_INPUT, err
+        assert said in err
+        assert err.endswith(", so they are one run; leave seeds.init or seeds.order out\n")
+        assert (err.count("\n"), out) == (1, "")
+    else:
+        assert code == exit_codes.OK, err
+    assert not list(tmp_path.glob("outputs/*"))
 
 
 BASE, INIT, ORDER, BOTH = "seed=0", "vary=init seed=3", "vary=order seed=3", "seed=3"

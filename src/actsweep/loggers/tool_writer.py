@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from actsweep.loggers.wandb_support import past_rows
+from actsweep.loggers.wandb_support import final_numbers, past_rows
 from actsweep.runs.rows import MemberInfo, Row
-from actsweep.utils.files import finite
 
 FLUSH_SECONDS = 0.5
 """Rows of this time are written together; a kill loses no more, and resuming writes them."""
@@ -96,7 +95,7 @@ class ToolWriter:
 
     def finish(self, member: int, state: str, summary: dict[str, Any]) -> None:
         """Queue the end of one run."""
-        self._put(self._finish, member, state, finite(dict(summary)))
+        self._put(self._finish, member, state, final_numbers(summary))
 
     def close(self) -> None:
         """Wait until the tool has everything, up to `close_seconds`."""

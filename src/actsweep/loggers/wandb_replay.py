@@ -11,7 +11,6 @@ from actsweep.loggers import wandb_log
 from actsweep.loggers import wandb_support as support
 from actsweep.loggers.wandb_run import WandbRun
 from actsweep.runs.rows import MemberInfo
-from actsweep.utils.files import finite
 
 
 def replay(
@@ -34,7 +33,7 @@ def replay(
     try:
         for row in support.past_rows(info, math.inf):
             run.put(row)
-        run.end(summary["state"], finite(dict(summary)))
+        run.end(summary["state"], support.final_numbers(summary))
         run.finish(summary["state"])
         if not wandb_log.wait_until_finished(run.file, time.monotonic() + support.FINISH_SECONDS):
             raise TimeoutError(f"W&B has not written {run.file} after {support.FINISH_SECONDS:g} s")

@@ -20,6 +20,7 @@ from actsweep.config.schema import LoggerConfig, RunConfig
 from actsweep.runs.metrics_file import read_histograms
 from actsweep.runs.rows import MemberInfo, Row
 from actsweep.stats.histogram import Histogram
+from actsweep.utils.files import finite
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,14 @@ def run_config(info: MemberInfo) -> dict[str, Any]:
     """Return a run's W&B config: what is grouped by at the top level, all else under `config`."""
     top = ("act", "depth", "init", "seed", "model", "data", "lr")
     return {**{key: getattr(info, key) for key in top}, "config": info.config}
+
+
+def final_numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tools keep of a summary: finite numbers, and not where the run was pruned.
+
+    Another sweep may train it on, and neither W&B nor MLflow forgets what it was told once.
+    """
+    return finite({key: value for key, value in summary.items() if key != "pruned_epoch"})
 
 
 def past_rows(info: MemberInfo, until: float) -> list[Row]:

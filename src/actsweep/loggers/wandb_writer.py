@@ -23,7 +23,6 @@ from actsweep.loggers import wandb_support as support
 from actsweep.loggers.wandb_run import WandbRun
 from actsweep.runs.rows import MemberInfo, Row
 from actsweep.utils.errors import UserError
-from actsweep.utils.files import finite
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +129,8 @@ class WandbWriter:
         """Queue the end of one run, with its final numbers as the W&B summary."""
         self._ended.add(member)
         warnings = self._warnings.pop(member, [])
-        final = finite({**summary, "state": state, **({"warnings": warnings} if warnings else {})})
-        final.pop("pruned_epoch", None)  # it would stay in W&B's summary when the run goes on
+        more = {"warnings": warnings} if warnings else {}
+        final = support.final_numbers({**summary, "state": state, **more})
         self._put(self._finish, member, state, final)
 
     def close(self) -> None:

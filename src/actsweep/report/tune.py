@@ -10,13 +10,16 @@ from actsweep.stats.scores import SCORES, TASKS, task_in
 
 Choice = tuple[Hashable, ...]
 """Tuned values, in the order of `Design.tuned`."""
+ScoresByChoice = dict[Choice, dict[Cell, float | None]]
+"""Each choice's runs, by their place, and their scores in validation; None if a run diverged."""
 
 
 def tune(design: Design) -> tuple[set[str], dict[Label, dict[str, Any]], list[str]]:
     """Choose each group's tuned values by their mean score in validation.
 
     A choice counts only with as many runs as the group's most frequent one: the only seed of a rare
-    choice may be a lucky one.
+    choice may be a lucky one. A choice with a run that a search has pruned doesn't count either:
+    the seeds that are left are its lucky ones.
 
     Returns:
         Ids of the runs with the chosen values; these values by group and title; notes about them.
@@ -27,7 +30,9 @@ def tune(design: Design) -> tuple[set[str], dict[Label, dict[str, Any]], list[st
     titles = [design.titles[path] for path in design.tuned]
     notes = [f"{', '.join(titles)}: each group's best in validation"]
     best: dict[Label, Choice] = {}
-    for label, cells_by_choice in scores.items():
+    eligible, pruned_notes = _eligible(design, scores, titles)
+    notes += pruned_notes
+    for label, cells_by_choice in eligible.items():
         most = max(map(len, cells_by_choice.values()))
         complete = [choice for choice, cells in cells_by_choice.items() if len(cells) == most]
         best[label] = max(complete, key=lambda at: _rank([*scores[label][at].values()]))
@@ -54,8 +59,8 @@ def _rank(scores: Sequence[float | None]) -> tuple[float, float]:
     return len(ended) / len(scores), statistics.fmean(ended) if ended else 0.0
 
 
-def _scores(design: Design) -> dict[Label, dict[Choice, dict[Cell, float | None]]]:
-    scores: dict[Label, dict[Choice, dict[Cell, float | None]]] = {}
+def _scores(design: Design) -> dict[Label, ScoresByChoice]:
+    scores: dict[Label, ScoresByChoice] = {}
     for entry in design.entries:
         flat, label = design.flat[entry.run.run_id], design.labels[entry.run.run_id]
         score = _validation(entry)
@@ -63,6 +68,33 @@ def _scores(design: Design) -> dict[Label, dict[Choice, dict[Cell, float | None]
             choices = scores.setdefault(label, {})
             choices.setdefault(_choice(design, flat), {})[design.cell(entry.run.run_id)] = score
     return scores
+
+
+def _eligible(
+    design: Design, scores: Mapping[Label, ScoresByChoice], titles: list[str]
+) -> tuple[dict[Label, ScoresByChoice], list[str]]:
+    """Return the scores of choices without a pruned run, and notes on the others."""
+    pruned: dict[Label, set[Choice]] = {}
+    for entry in design.entries:
+        if entry.state == "pruned":
+            choice = _choice(design, design.flat[entry.run.run_id])
+            pruned.setdefault(design.labels[entry.run.run_id], set()).add(choice)
+    eligible, notes = dict[Label, ScoresByChoice](), list[str]()
+    for label in dict.fromkeys((*scores, *pruned)):
+        cells_by_choice, left_out = scores.get(label, {}), pruned.get(label, set())
+        if kept := {k: cells for k, cells in cells_by_choice.items() if k not in left_out}:
+            eligible[label] = kept
+            for choice in (k for k in cells_by_choice if k in left_out):
+                notes.append(
+                    f"{' '.join(label)}: {_assignments(titles, choice)} has a pruned run: left out "
+                    "of the selection"
+                )
+        else:
+            notes.append(
+                f"{' '.join(label)}: no {', '.join(titles)} has ended without a pruned run: none "
+                "is selected"
+            )
+    return eligible, notes
 
 
 def _choice(design: Design, flat: Mapping[str, Any]) -> Choice:

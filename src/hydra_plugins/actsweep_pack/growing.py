@@ -6,7 +6,7 @@ Hydra imports this at every start: nothing here may import jax.
 import abc
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ from hydra_plugins.actsweep_pack.space import Typed, check_ends, variants_of
 from hydra_plugins.actsweep_pack.sweeper import check_alike, check_distinct, merge
 from hydra_plugins.actsweep_pack.words import expanded, parsed
 
+Composed = Callable[[Sequence[Params]], Sequence[Suggested | UserError]]
+"""From trials to their runs, or why one is refused."""
+
 
 class GrowingSweeper(Sweeper, abc.ABC):
     """Sweeper whose next runs follow from the results of those before.
@@ -48,10 +51,13 @@ class GrowingSweeper(Sweeper, abc.ABC):
     Attributes:
         name: of the sweeper, as typed.
         params: further overrides, by key.
+        takes_seeds: it takes seeds by itself, from `first_seed` on; else they are typed.
     """
 
     name: str
     params: dict[str, Any]
+    takes_seeds = False
+    first_seed = 0
 
     @abc.abstractmethod
     def check_settings(self) -> None:
@@ -121,6 +127,7 @@ class GrowingSweeper(Sweeper, abc.ABC):
             each for each in composed(variants_of(typed.space)) if isinstance(each, Suggested)
         ]
         check_distinct([member for each in variants for member in each.members])
+        self._check_seeds_matter(typed, composed)
         folder = Path(config.hydra.sweep.dir)
         strategy, plan = self._known(folder, typed, run, composed)
         fresh = FreshFiles(folder)
@@ -161,6 +168,21 @@ class GrowingSweeper(Sweeper, abc.ABC):
                 raise UserError(
                     f"sweep.{key}: is for hydra/sweeper=pack, which combines lists; leave it out"
                 )
+
+    def _check_seeds_matter(self, typed: Typed, composed: Composed) -> None:
+        """Check, where the sweeper takes seeds, that two of them are two runs, with all choices.
+
+        Raises:
+            UserError: they are one run.
+        """
+        if not self.takes_seeds:
+            return
+        seeds = (self.first_seed, self.first_seed + 1)
+        for params in check_ends(typed.space):
+            pair = composed([{**params, "seed": seed} for seed in seeds])
+            check_distinct(
+                [m for each in pair if isinstance(each, Suggested) for m in each.members]
+            )
 
     def _suggested(self, typed: Typed, params: Params, compose: Composer) -> Suggested | UserError:
         """Return the runs of a suggestion, or why it is refused."""

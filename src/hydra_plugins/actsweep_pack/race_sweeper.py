@@ -30,6 +30,7 @@ class RaceSweeper(GrowingSweeper):
     """Sweeper over all combinations of what is listed, with as many seeds as decide."""
 
     name = "race"
+    takes_seeds = True
 
     def __init__(
         self,
@@ -44,7 +45,6 @@ class RaceSweeper(GrowingSweeper):
     ) -> None:
         self.params, self._rules = params, Rules(aim, first, batch, seeds)
         self._budget, self._metric, self._margin = budget, metric, margin
-        self._first_seed = 0
 
     def check_settings(self) -> None:
         """Check the rules, the budget and the margin."""
@@ -68,7 +68,7 @@ class RaceSweeper(GrowingSweeper):
         fixed, space = [], {}
         for key, override in typed.items():
             if key == "seed":
-                self._first_seed = _first_seed(override)
+                self.first_seed = _first_seed(override)
             elif not override.is_sweep_override():
                 fixed += values_of(override)
             else:
@@ -91,7 +91,7 @@ class RaceSweeper(GrowingSweeper):
             self._metric,
             self._margin,
             race.seconds_of(self._budget),
-            self._first_seed,
+            self.first_seed,
         )
         if len(asked.by) > 2:
             raise UserError(

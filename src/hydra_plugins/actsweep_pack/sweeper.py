@@ -128,7 +128,14 @@ def check_distinct(members: Sequence[Member]) -> None:
         known = first.setdefault(member.run_id, flat)
         differ = [key for key, value in flat.items() if known.get(key) != value]
         if differ and not (differ == ["vary"] and several_seeds):
-            key = differ[0]
+            key, own = differ[0], vars(member.config.seeds)
+            if key == "seed" and None not in own.values():
+                fixed = {f"seeds.{source}": seed for source, seed in own.items()}
+                raise UserError(
+                    f"{' '.join(f'{k}={v}' for k, v in fixed.items())}: nothing follows seed="
+                    f"{known.get(key)},{flat[key]}, so they are one run; leave "
+                    f"{' or '.join(fixed)} out"
+                )
             raise UserError(
                 f"{key}={known.get(key)},{flat[key]}: can't change a result, so all its values are "
                 f"one run; type one value, or one command for each"

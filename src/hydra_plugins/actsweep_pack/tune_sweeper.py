@@ -35,6 +35,7 @@ class TuneSweeper(GrowingSweeper):
     """Sweeper over what is listed, each tuned over the nuisance parameters."""
 
     name = "tune"
+    takes_seeds = True
 
     def __init__(
         self,
@@ -50,7 +51,6 @@ class TuneSweeper(GrowingSweeper):
         self.params, self._nuisance = params, nuisance
         self._trials, self._seeds, self._fresh = trials, seeds, fresh
         self._grow, self._budget, self._seed = grow, budget, seed
-        self._first = 0
 
     def check_settings(self) -> None:
         """Check the numbers."""
@@ -71,7 +71,7 @@ class TuneSweeper(GrowingSweeper):
         listed, ranges = dict[str, Parameter](), dict[str, Parameter]()
         for key, override in {each.get_key_element(): each for each in overrides}.items():
             if key == "seed":
-                self._first = _first_seed(override)
+                self.first_seed = _first_seed(override)
             elif not override.is_sweep_override():
                 fixed[key] = values_of(override)
             elif isinstance(override.value(), IntervalSweep):
@@ -104,7 +104,7 @@ class TuneSweeper(GrowingSweeper):
             space={key: each for key, each in typed.space.items() if not each.choices},
             size=self._trials,
             seeds=self._seeds,
-            first=self._first,
+            first=self.first_seed,
             fresh=self._fresh,
             grow=self._grow,
             budget=self._budget,
