@@ -44,7 +44,7 @@ def test_units_of_a_deep_untrained_relu_network_are_silent(fashion: Dataset) -> 
     pack = make_pack([make_member(one) for one in runs])
     looks = callbacks.build(runs[0].callbacks)
     population = Population(pack.static, task_of(runs[0], fashion), stack_hparams(pack), looks)
-    state = population.init()
+    state = population.init(population.place_sets(fashion, runs[0].trainer, stream=False))
     exact = jax.device_get(
         evaluation.train_set_statistics(population, state.params, state.held, fashion, looks)
     )

@@ -19,9 +19,8 @@ from actsweep.config.schema import RunConfig
 from actsweep.data.feed import ResidentFeed
 from actsweep.runs.members import Member, make_member, make_pack
 from actsweep.sweeps import exit_codes
-from actsweep.train.population import SHARED
 from actsweep.train.setup import _check_split
-from actsweep.train.types import Examples, Span, SweepContext
+from actsweep.train.types import Span, SweepContext
 from actsweep.utils.errors import UserError
 from hydra_plugins.actsweep_pack import growing
 from hydra_plugins.actsweep_pack.sweeper import check_distinct, merge
@@ -184,7 +183,8 @@ def test_a_source_changes_what_it_draws_and_nothing_else() -> None:
     """Weights and batches of a pack, against each other and against the orders by NumPy."""
     runs = [composed(*words.split(), "act=relu") for words in (BASE, INIT, ORDER, BOTH)]
     population, examples, _ = populate(*runs)
-    params = population.init().params
+    sets = population.place_sets(examples, runs[0].trainer, stream=False)
+    params = population.init(sets).params
     weights = [by_layer(params, place) for place in range(4)]
 
     def equal(a: int, b: int) -> bool:
@@ -212,11 +212,11 @@ def test_dropout_follows_the_order() -> None:
     with compiled_fast():
         runs = [resolved(*SMALL, "model.dropout=0.5", *each.split()) for each in words]
         population, examples, _ = populate(*runs, devices=1)
-        stored = population.place(Examples(examples.train_x, examples.train_y), SHARED)
+        sets = population.place_sets(examples, runs[0].trainer, stream=False)
         ids = np.broadcast_to(np.arange(40, dtype=np.int32), (3, 1, 40))
         batches, span = population.place_batches(ids), Span(*map(np.int32, (0, 1, 0, 1)))
-        state = population.init()
-        _, told = population.train_chunk(state, population.hparams, batches, stored, span)
+        state = population.init(sets)
+        _, told = population.train_chunk(state, population.hparams, batches, sets.train, span)
     losses = np.asarray(told["train/loss"])
     assert losses[0] != losses[1]
     assert losses[1] == losses[2]

@@ -24,9 +24,9 @@ from actsweep.nn.models.layers import Act
 from actsweep.nn.models.mlp import MLP
 from actsweep.runs.members import make_member, make_pack, stack_hparams
 from actsweep.train import loop, schedule
-from actsweep.train.population import IN_ORDER, SHARED, UNTIMED, Population, _repeatable
+from actsweep.train.population import IN_ORDER, UNTIMED, Population, _repeatable
 from actsweep.train.setup import task_of
-from actsweep.train.types import Examples, Span
+from actsweep.train.types import Span
 
 CONF = str(Path(__file__).parents[1] / "conf")
 SMALL = (
@@ -197,10 +197,10 @@ def twenty_steps(run):
     """Two chunks of ten steps: parameters before and after, and each chunk's readings."""
     with compiled_fast():
         population, examples, _ = populate(run, devices=1)
-        state = population.init()
+        sets = population.place_sets(examples, run.trainer, stream=False)
+        state = population.init(sets)
         before = by_layer(state.params)
         order = BatchOrder(len(examples.train_x), run.trainer.batch_size, run.seed)
-        stored = population.place(Examples(examples.train_x, examples.train_y), SHARED)
         readings = []
         for first in (0, 10):
             ids = np.stack([order[first + i] for i in range(10)])[None]
@@ -209,7 +209,7 @@ def twenty_steps(run):
                 state,
                 population.hparams,
                 batches,
-                stored,
+                sets.train,
                 Span(*map(np.int32, (first, 10, first, first + 10))),
             )
             readings.append(jax.device_get(told))
@@ -291,7 +291,7 @@ def test_every_product_is_computed_as_the_precision_says(model, precision, produ
         sets = population.place_sets(examples, run.trainer, stream=False)
         batches = np.zeros((1, 2, run.trainer.batch_size), np.int32)
         span = Span(*np.int32([0, 2, 0, 2]))
-        arguments = (population.init(), population.hparams, batches, sets.train, span)
+        arguments = (population.init(sets), population.hparams, batches, sets.train, span)
         program = population.train_chunk.lower(*arguments).as_text()
     found = re.findall(r"(?:dot_general|convolution)\W.*", program)
     assert len(found) > 5  # forwards and backwards
