@@ -69,8 +69,8 @@ class Trained:
             population, self.examples, _ = made
             draw, advance = population.init, population.train_chunk
 
-            def init():
-                state = draw()
+            def init(sets):
+                state = draw(sets)
                 return push(self, state) if push else state
 
             def train_chunk(state, hparams, batches, train_set, span):

@@ -11,6 +11,7 @@ from actsweep.runtime.signals import StopRequest
 from actsweep.train import checkpointing, schedule
 from actsweep.train.checkpointing import Checkpointer
 from actsweep.train.schedule import Pace
+from actsweep.train.types import ACTIVE, State
 
 
 class Device:
@@ -76,10 +77,13 @@ def test_saving_takes_two_percent_at_most(
     checkpointer = Checkpointer(
         [SimpleNamespace()], None, {}, [0.0], TrainerConfig(), StopRequest()
     )  # type: ignore
-    monkeypatch.setattr(checkpointer, "_save_one", lambda *_: now.__setitem__(0, now[0] + cost))
+    monkeypatch.setattr(
+        checkpointer, "_save_one", lambda *_, **__: now.__setitem__(0, now[0] + cost)
+    )
     now[0] = 60.0
     assert checkpointer.due(midway=False)
-    checkpointer.save(10, 1.0, np.zeros(1), SimpleNamespace(failures={}))  # type: ignore[arg-type]
+    states = State(*[np.full(1, ACTIVE)] * len(State._fields))
+    checkpointer.save(10, 1.0, states, SimpleNamespace(failures={}, pruned={}))  # type: ignore[arg-type]
     now[0] += wait - 0.01
     assert not checkpointer.due(midway=True)
     now[0] += 0.02

@@ -52,6 +52,7 @@ def check(run: RunConfig) -> None:
     validate_model.check(run)
     _check_loss(run)
     _check_by_layer(run)
+    validate_model.check_random(run)
     transform.check(run)
     _check_rest(run)
 

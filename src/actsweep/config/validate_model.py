@@ -45,17 +45,21 @@ def check(run: RunConfig) -> None:
             raise unknown_name("model", model.name, MODELS)
         _check_numbers(model)
         _check_norm(model)
-        _check_random(run)
     _check_known(model)
     if model._target_ is None and run.data._target_ is None and run.data.kind not in UNREAD:
         _check_fits(run)
 
 
-def _check_random(run: RunConfig) -> None:
-    """Refuse activations that are random in training where they act at every step of time."""
+def check_random(run: RunConfig) -> None:
+    """Refuse activations that are random in training where they act at every step of time.
+
+    `act.by_layer` is written in one way by then.
+    """
+    if run.model._target_ or run.model.name != "rnn":
+        return
     entries = {by_layer.path_of(pattern): e for pattern, e in by_layer.entries(run.act).items()}
     for path, act in {"act": run.act, **entries}.items():
-        if run.model.name == "rnn" and act.get("name") in RANDOM_ACTS and "_target_" not in act:
+        if act.get("name") in RANDOM_ACTS and "_target_" not in act:
             raise UserError(
                 f"{path}={act['name']}: is random in training, and those of model=rnn act at every "
                 "step of time; type for example act=leaky_relu"

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from actsweep.runs.members import Member
-from actsweep.runs.metrics_file import read_rows
 from actsweep.stats.scores import SCORES, TASKS, task_in
 from actsweep.sweeps import search as searches
 from actsweep.sweeps.pruning import COMPLETE, DIVERGED, FAILED, PRUNED, Curve, Judge
@@ -92,6 +91,9 @@ def _curve(judges: Judges, member: Member, result: Result) -> Curve:
 
     A row is judged if its run trained on after it, as during training.
     """
+    # It needs NumPy, which bad input is answered without.
+    from actsweep.runs.metrics_file import read_rows
+
     state, score = result["state"], TASKS[task_in(result)].own
     try:
         rows = read_rows(member.dir.metrics, LAST) if state != FAILED else []
