@@ -32,7 +32,7 @@ def context(sweep: str, epochs: Mapping[int, int]) -> SweepContext:
         seed = int(run_id.rpartition("-s")[2].partition("-")[0])
         return (lambda epoch, value: epoch >= epochs[seed]) if seed in epochs else None
 
-    return SweepContext(sweep, judges=judges)
+    return SweepContext(sweep, judges=judges, search=sweep)
 
 
 AT = {1: 1, 3: 2, 4: 2}

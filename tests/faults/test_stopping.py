@@ -96,7 +96,9 @@ class Signalled:
 
 def without_cache() -> None:
     """Let the process compile everything anew."""
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    import jax
+
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 STAGES: dict[str, tuple[Callable[[], None], ...]] = {
