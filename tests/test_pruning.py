@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sweeps_on_disk import sweep_on_disk
 from test_search import LR, Bench, Killed, study_in, unfinished  # noqa: F401
 
 from actsweep.config import resolve
@@ -24,6 +25,7 @@ from actsweep.sweeps.judging import judges_in
 from actsweep.sweeps.plan import Plan, read_plan
 from actsweep.sweeps.pruning import Curve, Judge, Pruner
 from actsweep.sweeps.search import Outcome, Search, Trial
+from actsweep.sweeps.status import take_snapshot
 from actsweep.utils.errors import UserError
 
 EPOCHS = 9
@@ -196,6 +198,34 @@ def test_a_search_without_a_pruner_is_written_as_before(tmp_path: Path) -> None:
     search = replace(search, curves={"a": Curve("pruned", (0.1, 0.2))})
     search.write(tmp_path)
     assert searches.read(tmp_path) == search
+
+
+def test_a_token_is_of_what_a_search_begins_with(tmp_path: Path) -> None:
+    """It stays as the search grows, and is empty where nothing is pruned or can be read."""
+    trial = Trial({"lr": 0.1}, ("a",))
+    search = Search({"lr": LR}, "random", 0, pruner=MEDIAN).and_then([trial])
+    grown = search.and_then([Trial({"lr": 0.2}, ("b",))])
+    grown = replace(grown, curves={"a": Curve("complete", (0.1,))})
+    assert search.token == grown.token != ""
+    others = [replace(search, seed=1), replace(search, pruner=HALVING)]
+    others.append(replace(search, trials=(Trial({"lr": 0.1}, ("other",)),)))
+    assert len({search.token, *(other.token for other in others)}) == 4
+    assert searches.token_in(tmp_path) == ""
+    grown.write(tmp_path)
+    assert searches.token_in(tmp_path) == search.token
+    replace(search, pruner=None, batches=()).write(tmp_path)
+    assert searches.token_in(tmp_path) == ""
+    for damaged in ("{}", "{", '{"space": 3}'):
+        (tmp_path / "search.json").write_text(damaged)
+        assert searches.token_in(tmp_path) == ""
+
+
+@pytest.mark.parametrize("written", ["{}", "{", '{"space": 3}'])
+def test_a_sweep_is_shown_though_its_search_cannot_be_read(written: str, tmp_path: Path) -> None:
+    sweep_on_disk(tmp_path, "shown", ("relu",), 1)
+    folder = tmp_path / "sweeps" / "shown"
+    (folder / "search.json").write_text(written)
+    assert [run.state for run in take_snapshot(folder).runs] == ["complete"]
 
 
 class Written(Bench):

@@ -31,7 +31,6 @@ from actsweep.sweeps.results import (
     result_on_disk,
     show_part,
 )
-from actsweep.sweeps.search import token_in
 from actsweep.utils.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
@@ -265,7 +264,8 @@ def train_members(
     before = next(i for i, run_id in enumerate(plan.runs) if run_id == run_ids[0])
     offset = before + len(done)
     try:
-        about = (plan.attempt, plan.differing, judges_in(folder), token_in(folder))
+        judges = judges_in(folder)
+        about = (plan.attempt, plan.differing, judges, judges.token if judges else "")
         context = SweepContext(folder.name, offset, len(plan.runs), *about)
         return [*done.values(), *(run_pack(left, context, process, records) if left else [])]
     except UserError as error:

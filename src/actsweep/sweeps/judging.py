@@ -30,6 +30,11 @@ class Judges:
             for place, run_id in enumerate(trial.runs):
                 self._first_of.setdefault(run_id, (number, place))
 
+    @property
+    def token(self) -> str:
+        """Return the search's token."""
+        return self._search.token
+
     def __call__(self, run_id: str, sign: int) -> Judge | None:
         """Return a judge that has been told nothing yet; None for a run that isn't judged.
 

@@ -5,6 +5,7 @@ all else follows, so a search that was interrupted suggests what it would have s
 `study.log` is the same as an Optuna study, for Optuna's own tools.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -261,11 +262,12 @@ def read(folder: Path) -> Search | None:
 def token_in(folder: Path) -> str:
     """Return the token of the search that prunes in a sweep's folder; empty if there is none.
 
-    Raises:
-        UserError: its `search.json` can't be read.
+    That is so, too, where its `search.json` can't be read: what it has pruned counts as cut short.
     """
-    search = read(folder) if kind_of(folder) == "space" else None
-    return search.token if search else ""
+    with contextlib.suppress(UserError):
+        search = read(folder) if kind_of(folder) == "space" else None
+        return search.token if search else ""
+    return ""
 
 
 def _curve_of(plain: Mapping[str, Any]) -> Curve:
